@@ -1,0 +1,7 @@
+"""Small knowledge-graph embeddings over DGL graphs, distilled to lose nothing."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__"]

@@ -1,0 +1,1 @@
+"""Triples, vocabularies, readers and the catalog of datasets."""

@@ -1,0 +1,216 @@
+"""Triples, vocabularies and datasets: the plain values that everything else is computed from."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dglke_distill.errors import UserError
+
+__all__ = ["SIDES", "Dataset", "Side", "Triples", "Vocabulary"]
+
+Side = Literal["head", "tail"]
+"""The side of a triple that is being predicted."""
+
+SIDES: tuple[Side, Side] = ("head", "tail")
+
+IdArray = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Triples:
+    """Facts as three aligned columns of ids.
+
+    Attributes:
+        head: int32 array of shape (n,), entity ids.
+        relation: int32 array of shape (n,), relation ids.
+        tail: int32 array of shape (n,), entity ids.
+    """
+
+    head: IdArray
+    relation: IdArray
+    tail: IdArray
+
+    def __post_init__(self) -> None:
+        """Check that the columns are aligned int32 vectors."""
+        for name in ("head", "relation", "tail"):
+            column = getattr(self, name)
+            if column.dtype != np.int32 or column.ndim != 1 or len(column) != len(self.head):
+                raise ValueError(f"column {name!r} must be an int32 vector as long as the others")
+
+    def __len__(self) -> int:
+        """Return the number of triples."""
+        return len(self.head)
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.integer]) -> Triples:
+        """Build from an integer array of shape (n, 3) in head, relation, tail order."""
+        columns = np.ascontiguousarray(array.reshape(-1, 3).T.astype(np.int32))
+        return cls(columns[0], columns[1], columns[2])
+
+    def to_array(self) -> IdArray:
+        """Return an int32 array of shape (n, 3) in head, relation, tail order."""
+        return np.stack([self.head, self.relation, self.tail], axis=1)
+
+    def __getitem__(self, rows: NDArray[np.generic] | slice) -> Triples:
+        """Return the chosen rows as new triples."""
+        return Triples(self.head[rows], self.relation[rows], self.tail[rows])
+
+
+class Vocabulary(Sequence[str]):
+    """Names of entities or relations; the position of a name is its id.
+
+    A vocabulary of millions of entities whose names are just their ids need not hold them: pass
+    ``size`` alone and ``vocabulary[7] == "7"``.
+
+    Args:
+        names: the names in id order, or None when names are the ids themselves.
+        size: number of ids; needed only when ``names`` is None.
+        kind: the word used in error messages, ``"entity"`` or ``"relation"``.
+
+    Raises:
+        UserError: a name occurs twice.
+    """
+
+    def __init__(
+        self,
+        names: Optional[Sequence[str]] = None,
+        *,
+        size: Optional[int] = None,
+        kind: str = "entity",
+    ) -> None:
+        """Keep the names; the index is built on first use."""
+        if (names is None) == (size is None):
+            raise ValueError("give either names or size")
+        self.kind = kind
+        self._names: Optional[tuple[str, ...]] = None if names is None else tuple(names)
+        self._size = len(self._names) if self._names is not None else int(size or 0)
+        if self._names is not None and len(set(self._names)) != self._size:
+            seen: set[str] = set()
+            twice = next(n for n in self._names if n in seen or seen.add(n))  # type: ignore[func-returns-value]
+            raise UserError(f"{kind} name {twice!r} occurs twice in the vocabulary")
+
+    def __len__(self) -> int:
+        """Return the number of names."""
+        return self._size
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names in id order."""
+        return iter(self._names) if self._names is not None else map(str, range(self._size))
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        """Return the name of an id, or the names of a slice."""
+        if self._names is not None:
+            return self._names[index]
+        if isinstance(index, slice):
+            return tuple(map(str, range(self._size)[index]))
+        return str(range(self._size)[index])
+
+    @property
+    def named(self) -> bool:
+        """Whether names are held, rather than being the ids themselves."""
+        return self._names is not None
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self._names or ())}
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether the name is known."""
+        return self._find(name) is not None
+
+    def _find(self, name: object) -> Optional[int]:
+        if self._names is not None:
+            return self._index.get(name) if isinstance(name, str) else None
+        if isinstance(name, str) and name.isdecimal() and str(int(name)) == name:
+            return int(name) if int(name) < self._size else None
+        return None
+
+    def id(self, name: str) -> int:
+        """Return the id of a name.
+
+        Raises:
+            UserError: the name is unknown; near spellings are suggested.
+        """
+        found = self._find(name)
+        if found is None:
+            near = difflib.get_close_matches(name, self._names or (), n=3)
+            hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+            raise UserError(f"unknown {self.kind} {name!r}{hint}")
+        return found
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 hex digest of the names, one per line in id order."""
+        digest = hashlib.sha256()
+        if self._names is None:
+            digest.update(f"ids 0..{self._size - 1}\n".encode())
+        for name in self._names or ():
+            digest.update(name.encode() + b"\n")
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A knowledge graph with its published split.
+
+    Attributes:
+        name: the catalog name, or the folder's name for a user's own data.
+        entities: names of the entities; position is id.
+        relations: names of the relations; position is id.
+        train: facts that a model may learn from.
+        valid: facts that choose the model.
+        test: facts that are looked at once, after ``valid`` has chosen.
+        valid_negatives: known-false triples for triple classification, where they ship (CoDEx).
+        test_negatives: as ``valid_negatives``, for the test split.
+        entity_type: int32 array of shape (entities,), where entities are typed (ogbl-biokg).
+        warnings: legal but noteworthy things found while reading.
+    """
+
+    name: str
+    entities: Vocabulary
+    relations: Vocabulary
+    train: Triples
+    valid: Triples
+    test: Triples
+    valid_negatives: Optional[Triples] = None
+    test_negatives: Optional[Triples] = None
+    entity_type: Optional[IdArray] = None
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def num_entities(self) -> int:
+        """Number of entities."""
+        return len(self.entities)
+
+    @property
+    def num_relations(self) -> int:
+        """Number of relations, without reciprocal ones."""
+        return len(self.relations)
+
+    def split(self, name: str) -> Triples:
+        """Return the split called ``train``, ``valid`` or ``test``."""
+        if name not in ("train", "valid", "test"):
+            raise UserError(f"unknown split {name!r}: choose train, valid or test")
+        triples: Triples = getattr(self, name)
+        return triples
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 hex digest of both vocabularies and of all three splits, in file order."""
+        digest = hashlib.sha256()
+        digest.update(self.entities.fingerprint.encode())
+        digest.update(self.relations.fingerprint.encode())
+        for name in ("train", "valid", "test"):
+            triples = self.split(name)
+            digest.update(f"{name} {len(triples)}\n".encode())
+            for column in (triples.head, triples.relation, triples.tail):
+                digest.update(np.ascontiguousarray(column).astype("<i4", copy=False).tobytes())
+        return digest.hexdigest()
