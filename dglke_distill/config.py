@@ -1,0 +1,298 @@
+"""The settings of a run: one validated tree, TOML in and TOML out.
+
+A configuration is composed from four layers, the later ones winning: the defaults below, a recipe
+that ships with the package (``dglke_distill/recipes/*.toml``), the user's ``--config`` file, and
+the command line's flags. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Dict, List, Literal, Optional, Union  # noqa: UP035 (pydantic on 3.9)
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dglke_distill.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "LossConfig",
+    "ModelConfig",
+    "NegativesConfig",
+    "OptimizerConfig",
+    "RegularizerConfig",
+    "TrainingConfig",
+    "compose",
+    "find_recipe",
+    "parse_assignment",
+    "recipe_names",
+    "read_recipe",
+    "read_toml",
+    "validate_options",
+]
+
+Scalar = Union[bool, int, float, str, List[float], List[int]]
+Options = Dict[str, Scalar]
+RECIPES = Path(__file__).with_name("recipes")
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Which triples to learn from."""
+
+    dataset: str = Field("cldr", description="catalog name, folder or file of triples")
+    format: str = Field("auto", description="file format of a user's own triples")
+    split_seed: int = Field(0, ge=0, description="seed when one file is split by us")
+
+
+class ModelConfig(Section):
+    """The score function, the encoder and their sizes."""
+
+    name: str = Field("TransE", description="score function, in any letter case")
+    dim: int = Field(64, ge=1, description="floats per entity; complex parts counted")
+    options: Options = Field(default_factory=dict, description="the score function's own options")
+    encoder: str = Field("lookup", description="lookup or neighbor")
+    encoder_options: Options = Field(default_factory=dict)
+    reciprocal: bool = Field(False, description="a second embedding per relation for head queries")
+    entity_bias: bool = Field(False, description="one more float per entity, added to its scores")
+    init_scale: Optional[float] = Field(None, gt=0, description="scale of the initial embeddings")
+
+
+class NegativesConfig(Section):
+    """Sampling of negatives (training mode ``negatives``)."""
+
+    sampler: str = Field("uniform", description="uniform, bernoulli, degree or typed")
+    count: int = Field(256, ge=1, description="negatives per positive and side")
+    sharing: Literal["chunk", "private"] = "chunk"
+    chunk_size: int = Field(0, ge=0, description="positives that share negatives; 0: whole batch")
+    filtered: bool = Field(False, description="known training answers are never negatives")
+    sides: Literal["alternate", "both"] = "alternate"
+    options: Options = Field(default_factory=dict)
+
+
+class LossConfig(Section):
+    """The hard loss on sampled or all candidates."""
+
+    name: str = Field("self_adversarial", description="see losses.LOSSES")
+    options: Options = Field(default_factory=dict)
+
+
+class RegularizerConfig(Section):
+    """Penalty on the embeddings of a batch."""
+
+    name: str = Field("none", description="none, l2, n3 or dura")
+    weight: float = Field(0.0, ge=0)
+    relation_weight: Optional[float] = Field(None, ge=0, description="relations; None: as weight")
+
+
+class OptimizerConfig(Section):
+    """Optimiser, learning-rate schedule and gradient clipping."""
+
+    name: str = Field("rowwise_adagrad", description="see optim.OPTIMIZERS")
+    learning_rate: float = Field(0.1, gt=0)
+    schedule: Literal["constant", "linear", "cosine", "step"] = "linear"
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the run with a rising rate")
+    final: float = Field(0.0, ge=0, le=1, description="last learning rate over the first one")
+    step_at: float = Field(0.5, gt=0, le=1, description="schedule 'step': where, as a share")
+    clip_norm: Optional[float] = Field(None, gt=0, description="largest global gradient norm")
+    options: Options = Field(default_factory=dict)
+
+
+class TrainingConfig(Section):
+    """The loop: mode, length, validation, seeds and device."""
+
+    mode: Literal["negatives", "one_vs_all", "k_vs_all"] = "negatives"
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(1024, ge=1, description="triples, or distinct queries in k_vs_all")
+    subsampling: bool = Field(False, description="weights 1/sqrt(frequency), RotatE paper")
+    evaluate_every: int = Field(10, ge=0, description="epochs between validations; 0: only last")
+    validation_limit: Optional[int] = Field(None, ge=1, description="validation triples ranked")
+    patience: Optional[int] = Field(None, ge=1, description="validations without gain before stop")
+    checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between resume checkpoints")
+    seed: int = Field(0, ge=0)
+    device: str = "auto"
+    threads: Optional[int] = Field(None, ge=1, description="None: all cores")
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+class EvaluationConfig(Section):
+    """Ranking of the test split."""
+
+    split: Literal["valid", "test", "none"] = "test"
+    query_block_megabytes: int = Field(256, ge=1, description="largest score block in memory")
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    recipe: Optional[str] = Field(None, description="the shipped recipe it was built from")
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    negatives: NegativesConfig = Field(default_factory=NegativesConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
+    regularizer: RegularizerConfig = Field(default_factory=RegularizerConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+
+    def to_toml(self) -> str:
+        """Return the tree as TOML; keys whose value is None are left out."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+    @classmethod
+    def from_mapping(cls, tree: Mapping[str, Any], source: str) -> Config:
+        """Validate a nested mapping.
+
+        Raises:
+            UserError: an unknown key or a value out of range; ``source`` says where it stands.
+        """
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise UserError(_explain(error, cls, source)) from None
+
+
+def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        model: Any = root
+        for part in path[:-1]:
+            model = model.model_fields[part].annotation
+        near = difflib.get_close_matches(path[-1], list(model.model_fields), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(model.model_fields)}"
+        return f"{source}: unknown setting {key!r}; {hint}"
+    return f"{source}: setting {key!r} is {first['input']!r}: {first['msg'].lower()}"
+
+
+def validate_options(schema: type[BaseModel], options: Mapping[str, Any], source: str) -> Any:
+    """Validate a component's own options against its pydantic schema.
+
+    Raises:
+        UserError: an unknown option or a bad value, named with ``source``.
+    """
+    try:
+        return schema.model_validate(dict(options))
+    except ValidationError as error:
+        raise UserError(_explain(error, schema, source)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UserError: the file is missing or malformed; the message names it and the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """Turn ``section.key=value`` of ``--set`` into a nested mapping; the value is TOML.
+
+    A bare word is taken as a string, so ``model.name=ComplEx`` needs no quotes.
+
+    Raises:
+        UserError: there is no ``=`` or no key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text!r}: write section.key=value, e.g. training.epochs=20")
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return dict(parsed)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``over`` laid on top, section by section."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merge(result[key], value) if both else value
+    return result
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the shipped recipes, sorted."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Return a shipped recipe as a partial tree.
+
+    Raises:
+        UserError: there is no recipe of that name; near spellings are suggested.
+    """
+    if name not in recipe_names():
+        near = difflib.get_close_matches(name, recipe_names(), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "see `dglke-distill recipes list`"
+        raise UserError(f"--recipe: no recipe {name!r}; {hint}")
+    return {**read_toml(RECIPES / f"{name}.toml"), "recipe": name}
+
+
+def find_recipe(model: str, dataset: str, dim: int) -> Optional[str]:
+    """Return the most specific shipped recipe for a model, a dataset and a size.
+
+    Tried in order: ``model-dataset-dimN``, ``model-dataset``, ``model``.
+    """
+    stem = Path(dataset).name.lower()
+    names = set(recipe_names())
+    for name in (f"{model}-{stem}-dim{dim}", f"{model}-{stem}", model):
+        if name.lower() in names:
+            return name.lower()
+    return None
+
+
+def compose(
+    overrides: Sequence[Mapping[str, Any]] = (),
+    *,
+    file: Optional[Path] = None,
+    recipe: Optional[str] = "auto",
+) -> Config:
+    """Compose a configuration: defaults, recipe, file, then overrides in order.
+
+    Args:
+        overrides: partial trees from the command line, the last one winning.
+        file: the user's TOML file, if any.
+        recipe: a shipped recipe's name, ``"auto"`` for the most specific one that fits the model,
+            dataset and dim asked for, or None for the bare defaults.
+
+    Raises:
+        UserError: unknown recipe, unreadable file, unknown key or bad value.
+    """
+    user: dict[str, Any] = read_toml(file) if file is not None else {}
+    if file is not None:
+        Config.from_mapping(user, str(file))
+    for override in overrides:
+        user = merge(user, override)
+    asked = Config.from_mapping(user, "command line" if file is None else f"{file} and flags")
+    if recipe == "auto":
+        recipe = asked.recipe or find_recipe(asked.model.name, asked.data.dataset, asked.model.dim)
+    tree = read_recipe(recipe) if recipe else {}
+    Config.from_mapping(tree, f"recipe {recipe}")
+    return Config.from_mapping(merge(tree, {**user, "recipe": recipe}), "configuration")

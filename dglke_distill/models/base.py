@@ -1,0 +1,380 @@
+"""The one contract: an encoder turns ids into vectors, a score function compares them.
+
+Training, ranking, prediction and distillation all call ``KGEModel.query`` and ``KGEModel.score``,
+so that none of them can drift from the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, NamedTuple, Optional
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from dglke_distill.data.triples import Side
+from dglke_distill.models.kernels import KernelName, pairwise, table_rows, take_rows
+
+__all__ = ["EntityRows", "KGEModel", "NoOptions", "QueryVectors", "ScoreFunction"]
+
+
+class NoOptions(BaseModel):
+    """The options of a score function that has none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScoreFunction(nn.Module):
+    """How plausible a triple is, written as a comparison of a query with a candidate.
+
+    A subclass sets ``kernel`` and writes ``query``; both sides of a triple must yield the same
+    score. Everything about ids, sampling, chunks, devices and ranking is the base's.
+
+    Args:
+        dim: floats per entity.
+        options: validated instance of the class's ``Options``.
+    """
+
+    Options: ClassVar[type[BaseModel]] = NoOptions
+    kernel: KernelName
+    """dot, l1, l2 or complex_modulus; may be set per instance from the options."""
+    by_relation: ClassVar[bool] = False
+    """Whether ``query`` is called once per distinct relation, with a relation row of shape (1, d_r)
+    (for score functions whose relation is a whole matrix)."""
+    transforms_candidates: ClassVar[bool] = False
+    """Whether the candidate vector depends on the relation; then ``candidate`` is called."""
+
+    def __init__(self, dim: int, options: BaseModel) -> None:
+        """Remember the size and the options."""
+        super().__init__()
+        self.dim = dim
+        self.options: Any = options
+
+    @property
+    def relation_floats(self) -> int:
+        """Floats per relation; by default as many as an entity has."""
+        return self.dim
+
+    def init_entity(self, weight: Tensor, scale: Optional[float], generator: torch.Generator) -> None:
+        """Fill the entity table (n, dim) in place; ``scale`` None means the model's own default."""
+        bound = (6.0 / self.dim) ** 0.5 if scale is None else scale
+        weight.uniform_(-bound, bound, generator=generator)
+
+    def init_relation(
+        self, weight: Tensor, scale: Optional[float], generator: torch.Generator
+    ) -> None:
+        """Fill the relation table (n, relation_floats) in place."""
+        bound = (6.0 / self.dim) ** 0.5 if scale is None else scale
+        weight.uniform_(-bound, bound, generator=generator)
+
+    def entity_view(self, vectors: Tensor) -> Tensor:
+        """Return entity vectors (u, dim) as scoring sees them, e.g. normalised; default: as is."""
+        return vectors
+
+    def query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
+        """Combine the known entity with the relation.
+
+        Args:
+            entity: (b, dim), the known entity of each triple.
+            relation: (b, relation_floats), or (1, relation_floats) with ``by_relation``.
+            side: the side to be predicted.
+
+        Returns:
+            (b, d_q), to be compared with candidates by ``kernel``.
+        """
+        raise NotImplementedError
+
+    def candidate(self, vectors: Tensor, relation: Tensor, side: Side) -> Tensor:
+        """Transform candidates by their relation; only with ``transforms_candidates``.
+
+        Args:
+            vectors: (p, n, dim).
+            relation: (p, relation_floats).
+            side: the side to be predicted.
+
+        Returns:
+            (p, n, d_q).
+        """
+        raise NotImplementedError
+
+    def squared_magnitudes(self, vectors: Tensor) -> Tensor:
+        """Return squared magnitudes of coordinates, shape (u, coordinates), for regularisers.
+
+        Complex models return the squared moduli, half as many as floats.
+        """
+        return vectors.square()
+
+
+class EntityRows(NamedTuple):
+    """Encoded entities: vectors (u, dim) and biases (u, 1) or None."""
+
+    vectors: Tensor
+    bias: Optional[Tensor]
+
+
+class QueryVectors(NamedTuple):
+    """Queries ready to meet candidates.
+
+    ``vectors`` (b, d_q); ``relation_rows`` (v, d_r) of the distinct relations and ``relation``
+    (b,) rows into them; ``side`` as the score function sees it.
+    """
+
+    vectors: Tensor
+    relation_rows: Tensor
+    relation: Tensor
+    side: Side
+
+
+class KGEModel(nn.Module):
+    """A knowledge-graph embedding over the entities and relations of a DGL graph.
+
+    Args:
+        encoder: ids to vectors (see ``models.encoders``).
+        score_function: compares queries with candidates.
+        num_relations: relations of the dataset, reciprocal ones not counted.
+        reciprocal: give each relation a second embedding and ask (?, r, t) as (t, r + R, ?)
+            (Lacroix, Usunier, Obozinski 2018, "Canonical tensor decomposition for knowledge base
+            completion").
+        entity_bias: add one learned float per candidate entity to its scores.
+        dtype: dtype of the tables.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        score_function: ScoreFunction,
+        num_relations: int,
+        *,
+        reciprocal: bool = False,
+        entity_bias: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Allocate the tables; ``reset`` fills them."""
+        super().__init__()
+        self.encoder: Any = encoder
+        self.score_function = score_function
+        self.num_relations = num_relations
+        self.reciprocal = reciprocal
+        rows = num_relations * (2 if reciprocal else 1)
+        self.relation_weight = nn.Parameter(
+            torch.zeros(rows, score_function.relation_floats, dtype=dtype)
+        )
+        self.bias_weight = (
+            nn.Parameter(torch.zeros(self.num_entities, 1, dtype=dtype)) if entity_bias else None
+        )
+        self._frozen: Optional[EntityRows] = None
+
+    @property
+    def num_entities(self) -> int:
+        """Number of entities."""
+        return int(self.encoder.num_entities)
+
+    @property
+    def floats_per_entity(self) -> int:
+        """Floats stored per entity: the vector and, if there is one, the bias."""
+        return self.score_function.dim + (self.bias_weight is not None)
+
+    @property
+    def bytes_per_entity(self) -> int:
+        """Bytes stored per entity in the tables' dtype."""
+        return self.floats_per_entity * self.relation_weight.element_size()
+
+    def reset(self, seed: int, scale: Optional[float] = None) -> None:
+        """Initialise all tables from a seed."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            self.encoder.reset(self.score_function, scale, generator)
+            self.score_function.init_relation(self.relation_weight, scale, generator)
+            if self.bias_weight is not None:
+                self.bias_weight.zero_()
+
+    def set_row_sparse(self, entities: bool, relations: bool) -> None:
+        """Choose per table whether gradients are kept for touched rows only (see ``optim``)."""
+        self.encoder.set_row_sparse(entities)
+        self.relation_weight.row_sparse = relations  # type: ignore[attr-defined]
+        if self.bias_weight is not None:
+            self.bias_weight.row_sparse = entities  # type: ignore[attr-defined]
+
+    def encode(self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None) -> EntityRows:
+        """Encode entities.
+
+        Args:
+            nodes: (u,) int64 distinct entity ids; None means all of them in id order.
+            blocks: message-flow graphs that end in ``nodes``, for encoders that need them.
+        """
+        if nodes is None and self._frozen is not None:
+            return self._frozen
+        vectors = self.score_function.entity_view(self.encoder(nodes, blocks))
+        bias = self.bias_weight
+        if bias is not None and nodes is not None:
+            bias = table_rows(bias, nodes)
+        return EntityRows(vectors, bias)
+
+    @contextmanager
+    def frozen(self) -> Iterator[EntityRows]:
+        """Encode all entities once, without gradients, and reuse them inside the context."""
+        with torch.no_grad():
+            self._frozen = self.encode(None)
+            try:
+                yield self._frozen
+            finally:
+                self._frozen = None
+
+    def relation_ids(self, relation: Tensor, side: Side) -> Tensor:
+        """Map dataset relation ids (b,) to rows of the relation table for queries of a side."""
+        return relation + self.num_relations if self.reciprocal and side == "head" else relation
+
+    def query(
+        self, entities: EntityRows, entity: Tensor, relation: Tensor, side: Side
+    ) -> QueryVectors:
+        """Build queries.
+
+        Args:
+            entities: encoded entities.
+            entity: (b,) int64 rows of ``entities``, the known entity.
+            relation: (b,) int64 dataset relation ids.
+            side: the side to be predicted.
+        """
+        distinct, inverse = torch.unique(self.relation_ids(relation, side), return_inverse=True)
+        side = "tail" if self.reciprocal else side
+        rows = table_rows(self.relation_weight, distinct)
+        known = take_rows(entities.vectors, entity)
+        if self.score_function.by_relation:
+            vectors = self._query_by_relation(known, rows, inverse, side)
+        else:
+            vectors = self.score_function.query(known, take_rows(rows, inverse), side)
+        return QueryVectors(vectors, rows, inverse, side)
+
+    def _query_by_relation(
+        self, known: Tensor, rows: Tensor, inverse: Tensor, side: Side
+    ) -> Tensor:
+        order = torch.argsort(inverse, stable=True)
+        counts = torch.bincount(inverse, minlength=len(rows)).tolist()
+        groups = take_rows(known, order).split(counts)
+        made = [
+            self.score_function.query(group, rows[i : i + 1], side)
+            for i, group in enumerate(groups)
+        ]
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order), device=order.device)
+        return take_rows(torch.cat(made), back)
+
+    def score(
+        self,
+        query: QueryVectors,
+        entities: EntityRows,
+        candidates: Optional[Tensor] = None,
+        *,
+        exact: bool = False,
+    ) -> Tensor:
+        """Score candidates; higher is more plausible.
+
+        Args:
+            query: b queries.
+            entities: encoded entities, u of them.
+            candidates: (c, n) int64 rows of ``entities``, b a multiple of c, query i meeting row
+                ``i // (b // c)``; None for every entity in ``entities``.
+            exact: forbid matrix-product expansions of distances (ranking).
+
+        Returns:
+            (b, n) scores, n = u when ``candidates`` is None.
+        """
+        if self.score_function.transforms_candidates:
+            scores = self._score_transformed(query, entities, candidates, exact)
+        else:
+            scores = pairwise(
+                self.score_function.kernel, query.vectors, entities.vectors, candidates, exact=exact
+            )
+        if entities.bias is None:
+            return scores
+        if candidates is None:
+            return scores + entities.bias.T
+        chunks, n = candidates.shape
+        bias = take_rows(entities.bias, candidates.reshape(-1)).view(chunks, 1, n)
+        return (scores.view(chunks, -1, n) + bias).view(-1, n)
+
+    def _score_transformed(
+        self, query: QueryVectors, entities: EntityRows, candidates: Optional[Tensor], exact: bool
+    ) -> Tensor:
+        """Score where candidates depend on the relation: once per distinct (relation, chunk)."""
+        function, b = self.score_function, len(query.vectors)
+        if candidates is None:
+            scores = query.vectors.new_empty(b, len(entities.vectors))
+            pieces, where = [], []
+            for i in range(len(query.relation_rows)):
+                chosen = torch.nonzero(query.relation == i).squeeze(1)
+                moved = function.candidate(
+                    entities.vectors[None], query.relation_rows[i : i + 1], query.side
+                )[0]
+                pieces.append(pairwise(function.kernel, query.vectors[chosen], moved, exact=exact))
+                where.append(chosen)
+            if len(pieces) == 1:
+                return pieces[0]
+            return scores.index_copy(0, torch.cat(where), torch.cat(pieces))
+        chunks, n = candidates.shape
+        chunk = torch.arange(b, device=candidates.device) // (b // chunks)
+        pairs, inverse = torch.unique(query.relation * chunks + chunk, return_inverse=True)
+        vectors = take_rows(entities.vectors, candidates[pairs % chunks].reshape(-1))
+        relation = take_rows(query.relation_rows, pairs // chunks)
+        moved = function.candidate(vectors.view(len(pairs), n, -1), relation, query.side)
+        offset = torch.arange(n, device=candidates.device)
+        index = inverse[:, None] * n + offset
+        return pairwise(function.kernel, query.vectors, moved.reshape(len(pairs) * n, -1), index, exact=exact)
+
+    def score_all(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
+        """Score every entity as the answer of each query, without gradients, as ranking needs it.
+
+        Args:
+            entity: (b,) int64 entity ids. relation: (b,) int64 relation ids.
+            side: the side to be predicted.
+
+        Returns:
+            (b, num_entities) scores.
+        """
+        with torch.no_grad():
+            entities = self.encode(None)
+            return self.score(self.query(entities, entity, relation, side), entities, exact=True)
+
+    def score_triples(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
+        """Score triples given as (b,) int64 ids; returns (b,), differentiable."""
+        nodes, rows = torch.unique(torch.cat([head, tail]), return_inverse=True)
+        entities = self.encode(nodes, self.encoder.blocks_for(nodes))
+        query = self.query(entities, rows[: len(head)], relation, "tail")
+        return self.score(query, entities, rows[len(head) :, None]).squeeze(1)
+
+    def forward(self, graph: Any) -> Tensor:
+        """Score the edges of a DGLGraph.
+
+        Entity ids are read from ``graph.ndata["entity"]`` or ``graph.ndata[dgl.NID]`` if present,
+        else node ids are entity ids; relation ids from ``graph.edata["relation"]`` or
+        ``graph.edata[dgl.ETYPE]``.
+
+        Returns:
+            (number of edges,) scores in edge order, differentiable.
+
+        Raises:
+            KeyError: the edges carry no relation ids.
+        """
+        import dgl
+
+        head, tail = (ids.long() for ids in graph.edges())
+        relation = next((graph.edata[k] for k in ("relation", dgl.ETYPE) if k in graph.edata), None)
+        if relation is None:
+            raise KeyError('the graph needs relation ids in edata["relation"]')
+        ids = next((graph.ndata[k] for k in ("entity", dgl.NID) if k in graph.ndata), None)
+        if ids is not None:
+            head, tail = ids.long()[head], ids.long()[tail]
+        return self.score_triples(head, relation.long(), tail)
+
+    @property
+    def entity_embeddings(self) -> Tensor:
+        """All entity vectors, (num_entities, dim), detached."""
+        with torch.no_grad():
+            return self.encode(None).vectors.detach()
+
+    @property
+    def relation_embeddings(self) -> Tensor:
+        """The relation table, (relations, relation_floats), detached."""
+        return self.relation_weight.detach()
