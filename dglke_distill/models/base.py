@@ -8,103 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from dglke_distill.data.triples import Side
-from dglke_distill.models.kernels import KernelName, pairwise, table_rows, take_rows
+from dglke_distill.models.kernels import pairwise, table_rows, take_rows
+from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["EntityRows", "KGEModel", "NoOptions", "QueryVectors", "ScoreFunction"]
-
-
-class NoOptions(BaseModel):
-    """The options of a score function that has none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ScoreFunction(nn.Module):
-    """How plausible a triple is, written as a comparison of a query with a candidate.
-
-    A subclass sets ``kernel`` and writes ``query``; both sides of a triple must yield the same
-    score. Everything about ids, sampling, chunks, devices and ranking is the base's.
-
-    Args:
-        dim: floats per entity.
-        options: validated instance of the class's ``Options``.
-    """
-
-    Options: ClassVar[type[BaseModel]] = NoOptions
-    kernel: KernelName
-    """dot, l1, l2 or complex_modulus; may be set per instance from the options."""
-    by_relation: ClassVar[bool] = False
-    """Whether ``query`` is called once per distinct relation, with a relation row of shape (1, d_r)
-    (for score functions whose relation is a whole matrix)."""
-    transforms_candidates: ClassVar[bool] = False
-    """Whether the candidate vector depends on the relation; then ``candidate`` is called."""
-
-    def __init__(self, dim: int, options: BaseModel) -> None:
-        """Remember the size and the options."""
-        super().__init__()
-        self.dim = dim
-        self.options: Any = options
-
-    @property
-    def relation_floats(self) -> int:
-        """Floats per relation; by default as many as an entity has."""
-        return self.dim
-
-    def init_entity(self, weight: Tensor, scale: Optional[float], generator: torch.Generator) -> None:
-        """Fill the entity table (n, dim) in place; ``scale`` None means the model's own default."""
-        bound = (6.0 / self.dim) ** 0.5 if scale is None else scale
-        weight.uniform_(-bound, bound, generator=generator)
-
-    def init_relation(
-        self, weight: Tensor, scale: Optional[float], generator: torch.Generator
-    ) -> None:
-        """Fill the relation table (n, relation_floats) in place."""
-        bound = (6.0 / self.dim) ** 0.5 if scale is None else scale
-        weight.uniform_(-bound, bound, generator=generator)
-
-    def entity_view(self, vectors: Tensor) -> Tensor:
-        """Return entity vectors (u, dim) as scoring sees them, e.g. normalised; default: as is."""
-        return vectors
-
-    def query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
-        """Combine the known entity with the relation.
-
-        Args:
-            entity: (b, dim), the known entity of each triple.
-            relation: (b, relation_floats), or (1, relation_floats) with ``by_relation``.
-            side: the side to be predicted.
-
-        Returns:
-            (b, d_q), to be compared with candidates by ``kernel``.
-        """
-        raise NotImplementedError
-
-    def candidate(self, vectors: Tensor, relation: Tensor, side: Side) -> Tensor:
-        """Transform candidates by their relation; only with ``transforms_candidates``.
-
-        Args:
-            vectors: (p, n, dim).
-            relation: (p, relation_floats).
-            side: the side to be predicted.
-
-        Returns:
-            (p, n, d_q).
-        """
-        raise NotImplementedError
-
-    def squared_magnitudes(self, vectors: Tensor) -> Tensor:
-        """Return squared magnitudes of coordinates, shape (u, coordinates), for regularisers.
-
-        Complex models return the squared moduli, half as many as floats.
-        """
-        return vectors.square()
+__all__ = ["EntityRows", "KGEModel", "QueryVectors"]
 
 
 class EntityRows(NamedTuple):
@@ -197,7 +110,9 @@ class KGEModel(nn.Module):
         if self.bias_weight is not None:
             self.bias_weight.row_sparse = entities  # type: ignore[attr-defined]
 
-    def encode(self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None) -> EntityRows:
+    def encode(
+        self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None
+    ) -> EntityRows:
         """Encode entities.
 
         Args:
@@ -321,7 +236,9 @@ class KGEModel(nn.Module):
         moved = function.candidate(vectors.view(len(pairs), n, -1), relation, query.side)
         offset = torch.arange(n, device=candidates.device)
         index = inverse[:, None] * n + offset
-        return pairwise(function.kernel, query.vectors, moved.reshape(len(pairs) * n, -1), index, exact=exact)
+        return pairwise(
+            function.kernel, query.vectors, moved.reshape(len(pairs) * n, -1), index, exact=exact
+        )
 
     def score_all(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
         """Score every entity as the answer of each query, without gradients, as ranking needs it.
