@@ -99,9 +99,7 @@ def masked_mean(values: Tensor, known: Optional[Tensor]) -> Tensor:
     return (values * kept).sum(dim=-1) / kept.sum(dim=-1).clamp(min=1)
 
 
-def adversarial_weights(
-    negative: Tensor, known: Optional[Tensor], temperature: float
-) -> Tensor:
+def adversarial_weights(negative: Tensor, known: Optional[Tensor], temperature: float) -> Tensor:
     """Return softmax(temperature * scores) over the negatives, detached; known facts get 0.
 
     Sun, Deng, Nie, Tang 2019, "RotatE", equation 5.

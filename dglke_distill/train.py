@@ -1,0 +1,329 @@
+"""One training loop. What to learn is an objective; validation and disk are callables.
+
+The whole of a step stands in ``step``; everything else here is counting, schedules and stopping.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+from typing import Any, Callable, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from dglke_distill.config import OptimizerConfig, TrainingConfig
+from dglke_distill.errors import UserError
+from dglke_distill.losses import Loss
+from dglke_distill.models.base import KGEModel
+from dglke_distill.optim import clip_gradients
+from dglke_distill.regularizers import Regularizer
+from dglke_distill.sampling.batch import Batch, BatchLoader
+
+__all__ = [
+    "HardObjective",
+    "Interrupted",
+    "Objective",
+    "Objectives",
+    "Progress",
+    "TrainState",
+    "learning_rate_factor",
+    "step",
+    "train",
+]
+
+
+class Interrupted(Exception):
+    """Training was asked to stop (Ctrl-C or SIGTERM); its state has been saved."""
+
+
+class Objectives(NamedTuple):
+    """A batch's loss: the scalar to minimise and the named parts it is made of."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+Objective = Callable[[KGEModel, Batch], Objectives]
+
+
+class HardObjective:
+    """The loss against the facts themselves, plus the regulariser.
+
+    Args:
+        loss: hard-label loss.
+        regularizer: penalty, or None.
+    """
+
+    def __init__(self, loss: Loss, regularizer: Optional[Regularizer] = None) -> None:
+        """Keep both."""
+        self.loss, self.regularizer = loss, regularizer
+
+    def __call__(self, model: KGEModel, batch: Batch) -> Objectives:
+        """Return the loss of a batch; its groups of queries count by their share of triples."""
+        entities = model.encode(batch.nodes, batch.blocks)
+        sizes = [q.answers.entities.numel() if q.answers else len(q.entity) for q in batch.queries]
+        hard = entities.vectors.new_zeros(())
+        penalty = entities.vectors.new_zeros(())
+        for queries, size in zip(batch.queries, sizes):
+            share = size / sum(sizes)
+            query = model.query(entities, queries.entity, queries.relation, queries.side)
+            if queries.candidates is None:
+                answers = queries.answers
+                if answers is not None:
+                    offsets, ids = answers.offsets, answers.entities
+                else:
+                    assert queries.answer is not None
+                    offsets = torch.arange(size + 1, device=queries.entity.device)
+                    ids = queries.answer
+                scores = model.score(query, entities)
+                value = self.loss.over_all(scores, offsets, ids, queries.weight)
+            else:
+                assert queries.answer is not None
+                positive = model.score(query, entities, queries.answer[:, None]).squeeze(1)
+                negative = model.score(query, entities, queries.candidates)
+                value = self.loss.sampled(positive, negative, queries.known, queries.weight)
+            hard = hard + share * value
+            if self.regularizer is not None:
+                penalty = penalty + share * self.regularizer(model, entities, query, queries)
+        parts = {"hard": hard.detach()}
+        if self.regularizer is not None:
+            parts["penalty"] = penalty.detach()
+        return Objectives(hard + penalty, parts)
+
+
+def step(
+    model: KGEModel,
+    batch: Batch,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    clip_norm: Optional[float] = None,
+) -> Objectives:
+    """Take one optimisation step and return the detached loss before it."""
+    optimizer.zero_grad()
+    losses = objective(model, batch)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    if clip_norm is not None:
+        clip_gradients(model.parameters(), clip_norm)
+    optimizer.step()
+    return Objectives(losses.total.detach(), losses.parts)
+
+
+def learning_rate_factor(config: OptimizerConfig, progress: float) -> float:
+    """Return the learning rate at a point of the run, as a share of the configured one.
+
+    Args:
+        config: schedule (constant, linear, cosine or step), warmup and final share.
+        progress: share of all steps already taken, in [0, 1).
+    """
+    if progress < config.warmup:
+        return max(progress / config.warmup, 1e-3)
+    left = 1.0 - (progress - config.warmup) / (1.0 - config.warmup)
+    if config.schedule == "linear":
+        return config.final + (1.0 - config.final) * left
+    if config.schedule == "cosine":
+        return config.final + (1.0 - config.final) * 0.5 * (1.0 - math.cos(math.pi * left))
+    if config.schedule == "step" and progress >= config.step_at:
+        return config.final
+    return 1.0
+
+
+@dataclass
+class TrainState:
+    """Where a run stands; with the weights and the optimiser's state it is all a resume needs.
+
+    Attributes:
+        epoch: epochs completed. batch: batches completed of the epoch under way.
+        loss_sum: sum of batch losses of the epoch under way.
+        parts_sum: the same per named part.
+        best: best validation MRR, reached after ``best_epoch`` epochs.
+        stale: validations since then.
+        history: one record per completed epoch.
+        seconds: spent in training steps. validation_seconds: spent in validation.
+        finished: whether the run ended, by its last epoch or by early stopping.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    parts_sum: dict[str, float] = field(default_factory=dict)
+    best: Optional[float] = None
+    best_epoch: int = 0
+    stale: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    validation_seconds: float = 0.0
+    finished: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping."""
+        return asdict(self)
+
+
+class Progress(NamedTuple):
+    """What a progress display shows."""
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+    triples_per_second: float
+    seconds_left: float
+    validation_mrr: Optional[float]
+
+
+@contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into an event that the loop reads between two steps."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, frame: Optional[FrameType]) -> None:
+        if asked.is_set():  # a second Ctrl-C does not wait for the step to end
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train(
+    model: KGEModel,
+    loader: BatchLoader,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    optimizer_config: OptimizerConfig,
+    config: TrainingConfig,
+    *,
+    state: Optional[TrainState] = None,
+    validate: Optional[Callable[[], float]] = None,
+    keep_best: Callable[[], None] = lambda: None,
+    save: Callable[[TrainState], None] = lambda state: None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> TrainState:
+    """Train until the last epoch, or until validation stops improving.
+
+    Args:
+        model: the model; its parameters are changed in place.
+        loader: yields batches; its randomness depends on (seed, epoch, batch) alone.
+        objective: what to minimise.
+        optimizer: holds the base learning rate in its parameter groups.
+        optimizer_config: schedule and clipping. config: length, cadence, patience.
+        state: where to go on; None for the start.
+        validate: returns the validation MRR, called every ``evaluate_every`` epochs and at the end.
+        keep_best: called when the model is the best so far, to keep its weights.
+        save: called every ``checkpoint_minutes``, at the end and when interrupted.
+        report: called a few times a second.
+
+    Returns:
+        The final state.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM, after ``save``.
+        UserError: the loss is no longer finite.
+    """
+    state = state or TrainState()
+    batches = len(loader)
+    total = config.epochs * batches
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    begun, steps_done, triples_done = time.perf_counter(), 0, 0
+    last_save = last_report = begun
+    with _stop_requests() as stop:
+        while state.epoch < config.epochs and not state.finished:
+            model.train()
+            for batch in loader.epoch(state.epoch, start=state.batch):
+                before = time.perf_counter()
+                done = state.epoch * batches + state.batch
+                factor = learning_rate_factor(optimizer_config, done / total)
+                for group, rate in zip(optimizer.param_groups, base_rates):
+                    group["lr"] = rate * factor
+                torch.manual_seed(config.seed * 1_000_003 + done)  # dropout resumes too
+                losses = step(model, batch, objective, optimizer, optimizer_config.clip_norm)
+                state.loss_sum += float(losses.total)
+                for name, value in losses.parts.items():
+                    state.parts_sum[name] = state.parts_sum.get(name, 0.0) + float(value)
+                if not math.isfinite(state.loss_sum):
+                    raise UserError(
+                        f"the loss is {float(losses.total)} in epoch {state.epoch + 1}, batch "
+                        f"{state.batch + 1}: lower optimizer.learning_rate "
+                        f"(now {optimizer_config.learning_rate:g}) or set optimizer.clip_norm"
+                    )
+                state.batch += 1
+                steps_done += 1
+                triples_done += len(batch.edges)
+                now = time.perf_counter()
+                state.seconds += now - before
+                if now - last_report > 0.25:
+                    last_report = now
+                    elapsed = now - begun
+                    left = (total - done - 1) * elapsed / steps_done
+                    report(
+                        Progress(
+                            state.epoch,
+                            config.epochs,
+                            state.batch,
+                            batches,
+                            state.loss_sum / state.batch,
+                            triples_done / elapsed,
+                            left,
+                            state.best,
+                        )
+                    )
+                if stop.is_set() or now - last_save > 60 * config.checkpoint_minutes:
+                    last_save = now
+                    save(state)
+                    if stop.is_set():
+                        raise Interrupted
+            _end_epoch(state, config, model, validate, keep_best, base_rates[0] * factor, batches)
+        for group, rate in zip(optimizer.param_groups, base_rates):
+            group["lr"] = rate
+        state.finished = True
+        save(state)
+    return state
+
+
+def _end_epoch(
+    state: TrainState,
+    config: TrainingConfig,
+    model: KGEModel,
+    validate: Optional[Callable[[], float]],
+    keep_best: Callable[[], None],
+    rate: float,
+    batches: int,
+) -> None:
+    """Record the epoch, validate if it is due, and decide whether to stop."""
+    record = {"epoch": float(state.epoch + 1), "loss": state.loss_sum / batches}
+    record.update({name: value / batches for name, value in state.parts_sum.items()})
+    record["learning_rate"] = rate
+    state.epoch, state.batch, state.loss_sum, state.parts_sum = state.epoch + 1, 0, 0.0, {}
+    last = state.epoch == config.epochs
+    due = last or (config.evaluate_every > 0 and state.epoch % config.evaluate_every == 0)
+    if validate is not None and due:
+        before = time.perf_counter()
+        model.eval()
+        mrr = validate()
+        state.validation_seconds += time.perf_counter() - before
+        record["validation_mrr"] = mrr
+        if state.best is None or mrr > state.best:
+            state.best, state.best_epoch, state.stale = mrr, state.epoch, 0
+            keep_best()
+        else:
+            state.stale += 1
+            state.finished = config.patience is not None and state.stale >= config.patience
+    elif validate is None and last:
+        keep_best()
+    record["seconds"] = state.seconds
+    state.history.append(record)
