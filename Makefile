@@ -1,0 +1,59 @@
+# `make run` trains on the embedded dataset, `make test` runs the tests; both install first, into a
+# local .venv, with the versions in constraints.txt.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+.PHONY: help run test lint format clean
+
+help:
+	@echo "make run    train and evaluate on the embedded dataset"
+	@echo "make test   run the tests"
+	@echo "make lint   ruff and mypy"
+	@echo "make format let ruff rewrite the layout of the sources"
+	@echo "make clean  remove $(VENV) and the caches"
+	@echo "PYTHON=/path/to/python3.11 chooses the interpreter (3.9, 3.10 or 3.11)"
+
+# A shim named python3.9 may exist without a Python 3.9 behind it, so each candidate is asked.
+$(STAMP): pyproject.toml constraints.txt
+	@supported='import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))'; \
+	python=; \
+	for candidate in $${PYTHON:-python3.11 python3.10 python3.9 python3 python}; do \
+	    if "$$candidate" -c "$$supported" >/dev/null 2>&1; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "dglke_distill needs Python 3.9, 3.10 or 3.11 (dgl 1.1.3 has wheels for no later one)." >&2; \
+	    echo "$${PYTHON:-None of python3.11, python3.10, python3.9, python3} is not one of them." >&2; \
+	    echo "Install one, or say where it is: make PYTHON=/path/to/python3.11 ..." >&2; \
+	    exit 1; \
+	fi; \
+	if ! $(VENV)/bin/python -c "$$supported" >/dev/null 2>&1; then \
+	    "$$python" -m venv --clear $(VENV); \
+	fi
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt torch
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[test]"
+	@touch $@
+
+run: $(STAMP)
+	$(VENV)/bin/dglke-distill train
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(STAMP)
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
