@@ -16,21 +16,16 @@ from types import FrameType
 from typing import Any, Callable, NamedTuple, Optional
 
 import torch
-from torch import Tensor
 
 from dglke_distill.config import OptimizerConfig, TrainingConfig
 from dglke_distill.errors import UserError
-from dglke_distill.losses import Loss
 from dglke_distill.models.base import KGEModel
+from dglke_distill.objective import Objective, Objectives
 from dglke_distill.optim import clip_gradients
-from dglke_distill.regularizers import Regularizer
 from dglke_distill.sampling.batch import Batch, BatchLoader
 
 __all__ = [
-    "HardObjective",
     "Interrupted",
-    "Objective",
-    "Objectives",
     "Progress",
     "TrainState",
     "learning_rate_factor",
@@ -41,61 +36,6 @@ __all__ = [
 
 class Interrupted(Exception):
     """Training was asked to stop (Ctrl-C or SIGTERM); its state has been saved."""
-
-
-class Objectives(NamedTuple):
-    """A batch's loss: the scalar to minimise and the named parts it is made of."""
-
-    total: Tensor
-    parts: dict[str, Tensor]
-
-
-Objective = Callable[[KGEModel, Batch], Objectives]
-
-
-class HardObjective:
-    """The loss against the facts themselves, plus the regulariser.
-
-    Args:
-        loss: hard-label loss.
-        regularizer: penalty, or None.
-    """
-
-    def __init__(self, loss: Loss, regularizer: Optional[Regularizer] = None) -> None:
-        """Keep both."""
-        self.loss, self.regularizer = loss, regularizer
-
-    def __call__(self, model: KGEModel, batch: Batch) -> Objectives:
-        """Return the loss of a batch; its groups of queries count by their share of triples."""
-        entities = model.encode(batch.nodes, batch.blocks)
-        sizes = [q.answers.entities.numel() if q.answers else len(q.entity) for q in batch.queries]
-        hard = entities.vectors.new_zeros(())
-        penalty = entities.vectors.new_zeros(())
-        for queries, size in zip(batch.queries, sizes):
-            share = size / sum(sizes)
-            query = model.query(entities, queries.entity, queries.relation, queries.side)
-            if queries.candidates is None:
-                answers = queries.answers
-                if answers is not None:
-                    offsets, ids = answers.offsets, answers.entities
-                else:
-                    assert queries.answer is not None
-                    offsets = torch.arange(size + 1, device=queries.entity.device)
-                    ids = queries.answer
-                scores = model.score(query, entities)
-                value = self.loss.over_all(scores, offsets, ids, queries.weight)
-            else:
-                assert queries.answer is not None
-                positive = model.score(query, entities, queries.answer[:, None]).squeeze(1)
-                negative = model.score(query, entities, queries.candidates)
-                value = self.loss.sampled(positive, negative, queries.known, queries.weight)
-            hard = hard + share * value
-            if self.regularizer is not None:
-                penalty = penalty + share * self.regularizer(model, entities, query, queries)
-        parts = {"hard": hard.detach()}
-        if self.regularizer is not None:
-            parts["penalty"] = penalty.detach()
-        return Objectives(hard + penalty, parts)
 
 
 def step(
@@ -244,8 +184,8 @@ def train(
     with _stop_requests() as stop:
         while state.epoch < config.epochs and not state.finished:
             model.train()
+            before = time.perf_counter()
             for batch in loader.epoch(state.epoch, start=state.batch):
-                before = time.perf_counter()
                 done = state.epoch * batches + state.batch
                 factor = learning_rate_factor(optimizer_config, done / total)
                 for group, rate in zip(optimizer.param_groups, base_rates):
@@ -266,6 +206,7 @@ def train(
                 triples_done += len(batch.edges)
                 now = time.perf_counter()
                 state.seconds += now - before
+                before = now
                 if now - last_report > 0.25:
                     last_report = now
                     elapsed = now - begun
@@ -283,11 +224,13 @@ def train(
                         )
                     )
                 if stop.is_set() or now - last_save > 60 * config.checkpoint_minutes:
-                    last_save = now
                     save(state)
+                    last_save = before = time.perf_counter()
                     if stop.is_set():
                         raise Interrupted
-            _end_epoch(state, config, model, validate, keep_best, base_rates[0] * factor, batches)
+            progress = (state.epoch + 1) / config.epochs
+            rate = base_rates[0] * learning_rate_factor(optimizer_config, progress)
+            _end_epoch(state, config, model, validate, keep_best, rate, batches)
         for group, rate in zip(optimizer.param_groups, base_rates):
             group["lr"] = rate
         state.finished = True
