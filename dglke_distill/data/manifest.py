@@ -1,0 +1,297 @@
+"""Dataset manifests: one TOML file per known dataset, saying what it is and how to recognise it.
+
+A manifest lives in ``datasets/<name>.toml``; the files of an embedded dataset lie beside it in
+``datasets/<name>/``. The folder is at the top of the repository and travels inside the wheel.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Dict, List, Literal, Optional  # noqa: UP035  (pydantic on Python 3.9)
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dglke_distill.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "SPLIT_FILES",
+    "Counts",
+    "DatasetFile",
+    "DglCopy",
+    "Manifest",
+    "OgbSource",
+    "Source",
+    "datasets_dir",
+    "load_manifest",
+    "manifest_names",
+    "read_manifest",
+]
+
+SPLIT_FILES = ("train", "valid", "test", "valid_negatives", "test_negatives")
+"""The roles a file of triples can have in a dataset."""
+
+FileRole = Literal[
+    "train",
+    "valid",
+    "test",
+    "valid_negatives",
+    "test_negatives",
+    "entities",
+    "relations",
+    "entity_labels",
+    "relation_labels",
+    "licence",
+]
+VerifiedBy = Literal["sha256", "git_blob", "counts"]
+
+
+class _Strict(BaseModel):
+    """A model whose unknown keys are errors and whose values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Counts(_Strict):
+    """What the dataset holds when it is complete.
+
+    Attributes:
+        entities: number of distinct entities over all splits.
+        relations: number of distinct relations over all splits.
+        train: number of train triples.
+        valid: number of validation triples.
+        test: number of test triples.
+        entity_types: number of entity types, where entities are typed.
+    """
+
+    entities: int = Field(gt=0)
+    relations: int = Field(gt=0)
+    train: int = Field(gt=0)
+    valid: int = Field(ge=0)
+    test: int = Field(ge=0)
+    entity_types: Optional[int] = Field(default=None, gt=0)
+
+    @property
+    def triples(self) -> int:
+        """Number of triples in the three splits together."""
+        return self.train + self.valid + self.test
+
+
+class DatasetFile(_Strict):
+    """One published file and what identifies its bytes.
+
+    Attributes:
+        path: path in the repository, or in ``datasets/<name>/`` for an embedded dataset.
+        sha256: hex digest of the content, where the content was at hand to hash.
+        git_blob: sha1 of ``blob <size>``, NUL and the content: how git names it.
+        bytes: size of the content.
+        lines: number of lines.
+        url: full address, when the source's pattern does not give it.
+    """
+
+    path: str = Field(min_length=1)
+    sha256: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    git_blob: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{40}$")
+    bytes: Optional[int] = Field(default=None, gt=0)
+    lines: Optional[int] = Field(default=None, gt=0)
+    url: Optional[str] = None
+
+    @field_validator("path")
+    @classmethod
+    def _stay_inside(cls, value: str) -> str:
+        """Refuse paths that lead out of their folder."""
+        if value.startswith("/") or "\\" in value or ".." in value.split("/"):
+            raise ValueError("must be a relative path with forward slashes and without '..'")
+        return value
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the path."""
+        return self.path.rsplit("/", 1)[-1]
+
+    @property
+    def verified_by(self) -> VerifiedBy:
+        """The strongest check that the manifest makes possible."""
+        if self.sha256 is not None:
+            return "sha256"
+        return "git_blob" if self.git_blob is not None else "counts"
+
+
+class Source(_Strict):
+    """Where the files come from.
+
+    Attributes:
+        kind: ``embedded`` (in ``datasets/<name>/``), ``files`` (one download per file) or ``ogb``
+            (through the ogb package).
+        repository: GitHub repository as ``owner/name``.
+        commit: full commit id that pins the files.
+        url: address pattern with ``{repository}``, ``{commit}`` and ``{path}``.
+        format: format of the files of triples, as in ``dglke_distill.data.formats``.
+    """
+
+    kind: Literal["embedded", "files", "ogb"]
+    repository: Optional[str] = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
+    commit: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{40}$")
+    url: Optional[str] = None
+    format: str = "names_hrt"
+
+
+class OgbSource(_Strict):
+    """What the ogb package is told.
+
+    Attributes:
+        dataset: name in the ogb package, such as ``ogbl-wikikg2``.
+        split: name of the official split: ``time`` or ``random``.
+    """
+
+    dataset: str
+    split: str
+
+
+class DglCopy(_Strict):
+    """The copy that ``dgl.data`` keeps of the same dataset.
+
+    Attributes:
+        dataset: class in ``dgl.data``.
+        folder: folder below DGL's download folder (``~/.dgl`` unless configured otherwise).
+    """
+
+    dataset: str
+    folder: str
+
+
+class Manifest(_Strict):
+    """A validated ``datasets/<name>.toml``.
+
+    Attributes:
+        schema_version: version of this layout (``schema`` in the file).
+        name: the name that users type.
+        title: the name in the literature.
+        aliases: other spellings that are accepted.
+        description: one or two sentences.
+        homepage: where to read more.
+        license: the licence, or an honest word that the publisher names none.
+        citation: BibTeX.
+        counts: entities, relations and triples.
+        source: where the files come from.
+        files: the files by role.
+        ogb: details for source kind ``ogb``.
+        dgl: DGL's own copy, where there is one.
+        notes: peculiarities a user should know.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    title: str
+    aliases: List[str] = Field(default_factory=list)  # noqa: UP006
+    description: str
+    homepage: str
+    license: str = Field(min_length=1)
+    citation: str
+    counts: Counts
+    source: Source
+    files: Dict[FileRole, DatasetFile] = Field(default_factory=dict)  # noqa: UP006
+    ogb: Optional[OgbSource] = None
+    dgl: Optional[DglCopy] = None
+    notes: List[str] = Field(default_factory=list)  # noqa: UP006
+
+    @model_validator(mode="after")
+    def _complete(self) -> Manifest:
+        """Check that the source has what its kind needs."""
+        if self.source.kind == "ogb":
+            if self.ogb is None:
+                raise ValueError("kind = 'ogb' needs an [ogb] table")
+            return self
+        missing = [role for role in ("train", "valid", "test") if role not in self.files]
+        if missing:
+            raise ValueError(f"[files] lacks {', '.join(missing)}")
+        if self.source.kind == "files":
+            for role in self.files:
+                self.url(role)
+        return self
+
+    def url(self, role: FileRole) -> str:
+        """Return the address of the file with the given role.
+
+        Raises:
+            ValueError: neither the file nor the source gives one.
+        """
+        file = self.files[role]
+        if file.url is not None:
+            return file.url
+        if self.source.url is None:
+            raise ValueError(f"files.{role} has no url and [source] has no url pattern")
+        return self.source.url.format(
+            repository=self.source.repository, commit=self.source.commit, path=file.path
+        )
+
+
+def datasets_dir() -> Path:
+    """Return the folder of manifests: inside an installed package, else in the repository.
+
+    Raises:
+        UserError: neither exists, so the installation is incomplete.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "_datasets", package.parent / "datasets"):
+        if folder.is_dir():
+            return folder
+    raise UserError(
+        f"the dataset manifests are missing beside {package}: install the package again"
+    )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and validate one manifest.
+
+    Raises:
+        UserError: the file is not there, is not TOML or does not follow the schema.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no manifest {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file as a whole"
+        raise UserError(f"{path}: {where}: {first['msg']}") from None
+    if manifest.name != path.stem:
+        raise UserError(f"{path}: name is {manifest.name!r}; it must equal the file's name")
+    return manifest
+
+
+def manifest_names(directory: Optional[Path] = None) -> List[str]:  # noqa: UP006
+    """Return the names of all manifests in a folder (default: the package's own), sorted."""
+    return sorted(path.stem for path in (directory or datasets_dir()).glob("*.toml"))
+
+
+def load_manifest(name: str, directory: Optional[Path] = None) -> Optional[Manifest]:
+    """Return the manifest of a dataset by name or alias in any letter case, or None.
+
+    Args:
+        name: what the user typed, such as ``fb15k237`` or ``FB15k-237``.
+        directory: folder of manifests; the package's own by default.
+
+    Raises:
+        UserError: the manifest is there but not valid.
+    """
+    directory = directory or datasets_dir()
+    wanted = name.lower()
+    if wanted in manifest_names(directory):
+        return read_manifest(directory / f"{wanted}.toml")
+    for candidate in manifest_names(directory):
+        manifest = read_manifest(directory / f"{candidate}.toml")
+        if wanted in (alias.lower() for alias in manifest.aliases):
+            return manifest
+    return None
