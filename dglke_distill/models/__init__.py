@@ -1,0 +1,110 @@
+"""Score functions and encoders by name, and the model that a configuration describes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Optional, TypeVar
+
+import torch
+
+from dglke_distill.config import ModelConfig, validate_options
+from dglke_distill.errors import UserError
+from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
+from dglke_distill.models.complex import ComplEx
+from dglke_distill.models.distmult import DistMult
+from dglke_distill.models.encoders import LookupEncoder
+from dglke_distill.models.rotate import RotatE
+from dglke_distill.models.score_function import ScoreFunction
+from dglke_distill.models.transe import TransE
+
+__all__ = [
+    "ENCODERS",
+    "SCORE_FUNCTIONS",
+    "EntityRows",
+    "KGEModel",
+    "QueryVectors",
+    "ScoreFunction",
+    "build_model",
+    "build_score_function",
+    "canonical_name",
+]
+
+SCORE_FUNCTIONS: dict[str, type[ScoreFunction]] = {
+    "TransE": TransE,
+    "DistMult": DistMult,
+    "ComplEx": ComplEx,
+    "RotatE": RotatE,
+}
+
+ENCODERS: dict[str, type[LookupEncoder]] = {
+    "lookup": LookupEncoder,
+}
+
+Registered = TypeVar("Registered")
+
+
+def canonical_name(name: str) -> str:
+    """Return a score function's name as published, from a name in any letter case.
+
+    Raises:
+        UserError: there is no such score function; near spellings are suggested.
+    """
+    return _find(SCORE_FUNCTIONS, name, "model.name", "score function")[0]
+
+
+def _find(
+    registry: Mapping[str, Registered], name: str, setting: str, kind: str
+) -> tuple[str, Registered]:
+    names = {known.lower(): known for known in registry}
+    if name.lower() in names:
+        known = names[name.lower()]
+        return known, registry[known]
+    near = [names[match] for match in difflib.get_close_matches(name.lower(), names, n=3)]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(registry)}"
+    raise UserError(f"{setting}: there is no {kind} {name!r}; {hint}")
+
+
+def build_score_function(config: ModelConfig) -> ScoreFunction:
+    """Build the score function that the configuration names.
+
+    Raises:
+        UserError: unknown name, unknown or bad option, or a dim that the function cannot have.
+    """
+    name, factory = _find(SCORE_FUNCTIONS, config.name, "model.name", "score function")
+    options = validate_options(factory.Options, config.options, f"model.options of {name}")
+    return factory(config.dim, options)
+
+
+def build_model(
+    config: ModelConfig,
+    num_entities: int,
+    num_relations: int,
+    dtype: torch.dtype = torch.float32,
+    graph: Optional[Any] = None,
+) -> KGEModel:
+    """Build the model that the configuration describes; ``reset`` then fills its tables.
+
+    Args:
+        config: score function, encoder and sizes.
+        num_entities: entities of the dataset.
+        num_relations: relations of the dataset, reciprocal ones not counted.
+        dtype: float32 or float64.
+        graph: train graph with inverse edges for encoders that pass messages; None for the others
+            and for a trained model that carries its encoded vectors.
+
+    Raises:
+        UserError: unknown name, unknown or bad option, or a dim that the function cannot have.
+    """
+    score_function = build_score_function(config)
+    name, factory = _find(ENCODERS, config.encoder, "model.encoder", "encoder")
+    validate_options(factory.Options, config.encoder_options, f"model.encoder_options of {name}")
+    encoder = factory(num_entities, config.dim, dtype)
+    return KGEModel(
+        encoder,
+        score_function,
+        num_relations,
+        reciprocal=config.reciprocal,
+        entity_bias=config.entity_bias,
+        dtype=dtype,
+    )

@@ -1,0 +1,42 @@
+"""Arithmetic on complex vectors kept as floats: the first half real, the second half imaginary."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dglke_distill.errors import UserError
+
+__all__ = ["conjugate", "multiply", "require_even", "squared_moduli"]
+
+
+def conjugate(vectors: Tensor) -> Tensor:
+    """Return the complex conjugates of vectors (..., d)."""
+    real, imaginary = vectors.chunk(2, dim=-1)
+    return torch.cat([real, -imaginary], dim=-1)
+
+
+def multiply(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply complex vectors coordinate by coordinate: (..., d) and (..., d) to (..., d)."""
+    a, b = left.chunk(2, dim=-1)
+    c, d = right.chunk(2, dim=-1)
+    return torch.cat([a * c - b * d, a * d + b * c], dim=-1)
+
+
+def squared_moduli(vectors: Tensor) -> Tensor:
+    """Return the squared moduli of complex vectors: (..., d) to (..., d/2)."""
+    real, imaginary = vectors.chunk(2, dim=-1)
+    return real.square() + imaginary.square()
+
+
+def require_even(dim: int, name: str, parts: str) -> None:
+    """Check that ``dim`` floats split into two equal parts.
+
+    Raises:
+        UserError: ``dim`` is odd; the message names the setting.
+    """
+    if dim % 2:
+        raise UserError(
+            f"model.dim: {name} keeps {parts}, so it needs an even number of floats per entity; "
+            f"got {dim}, take {dim + 1}"
+        )

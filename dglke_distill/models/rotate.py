@@ -1,0 +1,60 @@
+"""RotatE: a relation is a rotation of each complex coordinate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from dglke_distill.data.triples import Side
+from dglke_distill.models.complex_numbers import multiply, require_even, squared_moduli
+from dglke_distill.models.score_function import ScoreFunction
+
+__all__ = ["RotatE"]
+
+
+class RotatE(ScoreFunction):
+    """score(h, r, t) = -sum_k |h_k exp(i r_k) - t_k|; h, t complex (dim/2,), r phases (dim/2,).
+
+    Sun, Deng, Nie, Tang 2019, "RotatE: knowledge graph embedding by relational rotation in complex
+    space". Phases are in radians and start uniform in (-pi, pi) whatever the scale. Entities start
+    uniform in +-22/dim, so that the first distances are near the customary margin of 9 (its code's
+    (gamma + 2) / number of complex coordinates).
+    """
+
+    kernel = "complex_modulus"
+
+    def __init__(self, dim: int, options: Any) -> None:
+        """Check that the floats make whole complex numbers."""
+        require_even(dim, "RotatE", "complex numbers of two floats each")
+        super().__init__(dim, options)
+
+    @property
+    def relation_floats(self) -> int:
+        """One phase per complex coordinate."""
+        return self.dim // 2
+
+    def init_entity(
+        self, weight: Tensor, scale: Optional[float], generator: torch.Generator
+    ) -> None:
+        """Fill the entity table uniformly."""
+        super().init_entity(weight, 22.0 / self.dim if scale is None else scale, generator)
+
+    def init_relation(
+        self, weight: Tensor, scale: Optional[float], generator: torch.Generator
+    ) -> None:
+        """Fill the phases uniformly in (-pi, pi)."""
+        weight.uniform_(-math.pi, math.pi, generator=generator)
+
+    def query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
+        """Rotate the head forward to meet tails, the tail backward to meet heads: (b, dim)."""
+        phase = relation if side == "tail" else -relation
+        return multiply(entity, torch.cat([phase.cos(), phase.sin()], dim=-1))
+
+    def squared_magnitudes(self, vectors: Tensor) -> Tensor:
+        """Return the squared moduli of entities, (u, dim/2); 1 for phases, the rotation's own."""
+        if vectors.shape[-1] == self.relation_floats:
+            return torch.ones_like(vectors)
+        return squared_moduli(vectors)
