@@ -1,0 +1,52 @@
+"""Pairwise scores in plain torch: the oracle of the tests and the path of every other device.
+
+Simple before fast: with an index the candidates are gathered, so a private index builds the
+(b, n, d) tensor that the numba kernels avoid.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+__all__ = ["pairwise", "similarity"]
+
+
+def similarity(kernel: str, query: Tensor, candidate: Tensor) -> Tensor:
+    """Score broadcastable (..., d) queries and candidates: dot product, or negated distance.
+
+    The subgradient of the distances is 0 where the distance (for l1: the coordinate's
+    difference) is 0.
+    """
+    if kernel == "dot":
+        return (query * candidate).sum(-1)
+    difference = query - candidate
+    if kernel == "l1":
+        return -difference.abs().sum(-1)
+    if kernel == "l2":
+        return -_safe_root(difference.square().sum(-1))
+    if kernel == "complex_modulus":
+        real, imaginary = difference.chunk(2, dim=-1)
+        return -_safe_root(real.square() + imaginary.square()).sum(-1)
+    raise ValueError(f"unknown kernel {kernel!r}")
+
+
+def _safe_root(square: Tensor) -> Tensor:
+    """Square root whose gradient at 0 is 0 instead of infinite."""
+    zero = square == 0
+    root = square.masked_fill(zero, 1.0).sqrt()
+    return root.masked_fill(zero, 0.0)
+
+
+def pairwise(
+    kernel: str, query: Tensor, rows: Tensor, index: Optional[Tensor] = None
+) -> Tensor:
+    """Same contract as `dglke_distill.models.kernels.pairwise`, on any device and float dtype."""
+    if index is None:
+        return similarity(kernel, query[:, None, :], rows[None, :, :])
+    chunks, candidates = index.shape
+    grouped = query.reshape(chunks, -1, 1, query.shape[1])
+    gathered = rows[index][:, None, :, :]
+    return similarity(kernel, grouped, gathered).reshape(query.shape[0], candidates)
