@@ -1,0 +1,270 @@
+"""Models and interrupted runs on disk, without pickle.
+
+A model is a directory: ``model.safetensors``, ``config.json``, ``entities.tsv``,
+``relations.tsv``, ``results.json``. It is built aside and swapped in whole. A run under way is one
+file of tensors with its metadata in the header.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dglke_distill import __version__
+from dglke_distill.config import Config
+from dglke_distill.data.triples import Vocabulary
+from dglke_distill.errors import UserError
+from dglke_distill.files import directory_aside
+from dglke_distill.models import build_model
+from dglke_distill.models.base import KGEModel
+from dglke_distill.runtime import resolve_device
+from dglke_distill.tensor_files import (
+    flatten_state,
+    load_state,
+    portable,
+    read_tensors,
+    restore_state,
+    save_state,
+)
+
+__all__ = [
+    "CONFIG_FILE",
+    "ENTITIES_FILE",
+    "MODEL_FILE",
+    "RELATIONS_FILE",
+    "RESULTS_FILE",
+    "LoadedModel",
+    "load_model",
+    "load_state",
+    "restore_training",
+    "save_model",
+    "save_state",
+    "training_tensors",
+]
+
+MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+ENTITIES_FILE = "entities.tsv"
+RELATIONS_FILE = "relations.tsv"
+RESULTS_FILE = "results.json"
+SCHEMA = 1
+_FILES = {MODEL_FILE, CONFIG_FILE, ENTITIES_FILE, RELATIONS_FILE, RESULTS_FILE, "README.md"}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with its settings, its names and the results it was saved with."""
+
+    model: KGEModel
+    config: Config
+    entities: Vocabulary
+    relations: Vocabulary
+    results: dict[str, Any]
+
+
+def save_model(
+    directory: Path,
+    model: KGEModel,
+    config: Config,
+    entities: Vocabulary,
+    relations: Vocabulary,
+    results: Mapping[str, Any],
+) -> None:
+    """Write a model as a directory that appears, or replaces the earlier one, all at once.
+
+    Args:
+        directory: its place; an earlier checkpoint there is replaced.
+        model: the model, on any device.
+        config: the settings it was built from.
+        entities: names of the entities in id order. relations: the same of the relations.
+        results: a mapping that JSON can hold.
+
+    Raises:
+        UserError: the directory holds something that is no checkpoint, or a weight is not finite.
+    """
+    foreign = sorted({p.name for p in directory.iterdir()} - _FILES) if directory.is_dir() else []
+    if foreign:
+        raise UserError(
+            f"{directory}: holds {foreign[0]!r}, which is no part of a checkpoint and would be "
+            "deleted; choose another directory"
+        )
+    tensors = portable(model.state_dict())
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(
+                f"{directory}: not written, {name!r} has values that are not finite; "
+                "lower optimizer.learning_rate or set optimizer.clip_norm"
+            )
+    about = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "entities": _describe(entities),
+        "relations": _describe(relations),
+        "config": config.model_dump(mode="json"),
+    }
+    with directory_aside(directory) as aside:
+        save_file(tensors, aside / MODEL_FILE)
+        _write_json(aside / CONFIG_FILE, about)
+        _write_names(aside / ENTITIES_FILE, entities)
+        _write_names(aside / RELATIONS_FILE, relations)
+        _write_json(aside / RESULTS_FILE, results)
+
+
+def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> LoadedModel:
+    """Read a directory written by ``save_model``; the model is in evaluation mode.
+
+    Args:
+        directory: the checkpoint.
+        device: where the model shall live: a device, or a name for ``runtime.resolve_device``.
+
+    Raises:
+        UserError: a file is missing, damaged, of another schema, or at odds with the others; a
+            weight is missing, unknown, of the wrong shape or dtype, or not finite.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such checkpoint directory")
+    target = resolve_device(device) if isinstance(device, str) else device
+    path = directory / CONFIG_FILE
+    about = _read_json(path)
+    if about.get("schema") != SCHEMA:
+        raise UserError(
+            f"{path}: schema {about.get('schema')!r} is not the one this version reads "
+            f"({SCHEMA}); load it with dglke_distill {about.get('version', '(unknown)')}"
+        )
+    if not isinstance(about.get("config"), dict):
+        raise UserError(f"{path}: the section 'config' is missing")
+    config = Config.from_mapping(about["config"], str(path))
+    entities = _read_names(directory / ENTITIES_FILE, about, "entities", path)
+    relations = _read_names(directory / RELATIONS_FILE, about, "relations", path)
+    dtype = getattr(torch, config.training.dtype)
+    model = build_model(config.model, len(entities), len(relations), dtype)
+    tensors, _ = read_tensors(directory / MODEL_FILE)
+    _check_weights(directory / MODEL_FILE, tensors, model.state_dict())
+    model.load_state_dict(tensors)
+    model.eval().to(target)
+    return LoadedModel(model, config, entities, relations, _read_json(directory / RESULTS_FILE))
+
+
+def training_tensors(model: KGEModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the weights (``model.*``) and the optimiser's whole state (``optimizer.*``)."""
+    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    return {**weights, **flatten_state(optimizer.state_dict(), "optimizer")}
+
+
+def restore_training(
+    tensors: Mapping[str, Tensor], model: KGEModel, optimizer: torch.optim.Optimizer
+) -> None:
+    """Put what ``training_tensors`` returned back, bit for bit.
+
+    The learning rates stay those the optimiser was built with: the saved ones are where the
+    schedule had brought them.
+
+    Raises:
+        UserError: the weights are not those of this model.
+    """
+    prefix = "model."
+    weights = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+    _check_weights(Path("resume state"), weights, model.state_dict())
+    state = restore_state(tensors, "optimizer")
+    if state is None or len(state["param_groups"]) != len(optimizer.param_groups):
+        raise UserError("resume state: the optimiser's state is missing or of another optimiser")
+    rates = [group["lr"] for group in optimizer.param_groups]
+    model.load_state_dict(weights)
+    optimizer.load_state_dict(state)
+    for group, rate in zip(optimizer.param_groups, rates):
+        group["lr"] = rate
+
+
+def _check_weights(
+    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    for name in sorted(set(tensors) ^ set(expected)):
+        problem = "is missing" if name in expected else "is unknown to this model"
+        raise UserError(f"{path}: weight {name!r} {problem}")
+    for name, want in expected.items():
+        have = tensors[name]
+        if have.shape != want.shape or have.dtype != want.dtype:
+            raise UserError(
+                f"{path}: weight {name!r} is {_kind(have)}, but the settings ask for {_kind(want)}"
+            )
+        if have.is_floating_point() and not torch.isfinite(have).all():
+            raise UserError(f"{path}: weight {name!r} has values that are not finite")
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).replace('torch.', '')} of shape {tuple(tensor.shape)}"
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Return what strict JSON can hold: numpy scalars as Python's, NaN and infinities as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; the checkpoint is incomplete") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must hold a JSON object")
+    return value
+
+
+def _describe(names: Vocabulary) -> dict[str, Any]:
+    return {"count": len(names), "named": names.named, "sha256": names.fingerprint}
+
+
+def _write_names(path: Path, names: Vocabulary) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        for i, name in enumerate(names):
+            if "\n" in name:
+                raise UserError(f"{names.kind} name {name!r} has a line break; rename it")
+            stream.write(f"{i}\t{name}\n")
+
+
+def _read_names(path: Path, about: Mapping[str, Any], key: str, source: Path) -> Vocabulary:
+    kind = {"entities": "entity", "relations": "relation"}[key]
+    names = []
+    try:
+        with open(path, encoding="utf-8", newline="\n") as stream:
+            for i, line in enumerate(stream):
+                number, _, name = line.rstrip("\n").partition("\t")
+                if number != str(i):
+                    raise UserError(f"{path}, line {i + 1}: expected id {i}, found {number!r}")
+                names.append(name)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; the checkpoint is incomplete") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error})") from None
+    stated = about.get(key)
+    if not isinstance(stated, dict):
+        raise UserError(f"{source}: the section {key!r} is missing")
+    plain = not stated.get("named", True) and all(name == str(i) for i, name in enumerate(names))
+    found = Vocabulary(size=len(names), kind=kind) if plain else Vocabulary(names, kind=kind)
+    if len(found) != stated.get("count") or found.fingerprint != stated.get("sha256"):
+        raise UserError(
+            f"{path}: {len(found)} names that are not the {stated.get('count')} the model was "
+            f"trained with; restore the file that belongs to {source}"
+        )
+    return found

@@ -1,0 +1,188 @@
+"""What is set once per process: backend, allocator, seeds, device; and what the process ran on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import random
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from dglke_distill import __version__
+from dglke_distill.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "available_cores",
+    "peak_memory_bytes",
+    "provenance",
+    "resolve_device",
+    "seed_everything",
+    "tune_allocator",
+]
+
+# Without it dgl prints a notice and writes a file into the user's home when it is imported.
+os.environ.setdefault("DGLBACKEND", "pytorch")
+
+# Parameters of glibc's mallopt(3), from malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
+_M_MMAP_MAX = -4
+_TOP_PAD_BYTES = 256 << 20
+_ALLOCATOR_VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+
+
+def tune_allocator() -> bool:
+    """Make glibc keep freed memory instead of handing it back to the kernel.
+
+    By default glibc maps every block above 32 MiB afresh, and writing to fresh pages is several
+    times slower than writing to pages already held; a training step that makes a few large
+    temporaries spends most of its time there. Equals starting the process with
+    ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456``. The
+    process's memory then stays at its peak until it ends.
+
+    Returns:
+        Whether the settings were applied: not under another C library, and not where the
+        environment already says how malloc shall behave.
+    """
+    if any(name in os.environ for name in _ALLOCATOR_VARIABLES):
+        return False
+    try:
+        libc = ctypes.CDLL(None)
+        libc.gnu_get_libc_version  # noqa: B018 (only glibc has it)
+        mallopt = libc.mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_TOP_PAD: _TOP_PAD_BYTES}
+    return all([mallopt(name, value) == 1 for name, value in settings.items()])
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, numpy and torch (all devices)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device; ``auto`` prefers CUDA.
+
+    Raises:
+        UserError: the name is none of these, or the device is absent.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: choose auto, cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise UserError(f"--device {name}: torch sees no CUDA device here; use --device cpu")
+        if (device.index or 0) >= count:
+            raise UserError(f"--device {name}: the last CUDA device here is cuda:{count - 1}")
+    return device
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident set this process has had, in bytes."""
+    try:
+        # ru_maxrss would also count what the parent held before it started this program.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def provenance() -> dict[str, Any]:
+    """Return what a result depends on besides its settings, ready for JSON.
+
+    Keys: ``version`` of this package; ``git`` with ``revision`` and ``dirty``, or None outside a
+    checkout; ``python``, ``torch``, ``dgl``, ``numba`` and ``numpy`` versions; ``hardware`` with
+    ``cpu``, ``cores``, ``memory_bytes`` and ``cuda`` (device names); ``platform``; ``date`` (UTC).
+    """
+    return {
+        "version": __version__,
+        "git": _git_state(Path(__file__).resolve().parent.parent),
+        "python": platform.python_version(),
+        **{name: _installed_version(name) for name in ("torch", "dgl", "numba", "numpy")},
+        "hardware": {
+            "cpu": _cpu_model(),
+            "cores": available_cores(),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "cuda": _cuda_names(),
+        },
+        "platform": platform.platform(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _installed_version(name: str) -> Optional[str]:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state(root: Path) -> Optional[dict[str, Any]]:
+    # An installed package may lie inside somebody else's checkout: only our own root counts.
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        return done.stdout.strip()
+
+    try:
+        revision = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"revision": revision, "dirty": bool(changed)}
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _cuda_names() -> list[str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
