@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Dict, List, Literal, Optional  # noqa: UP035  (pydantic on Python 3.9)
+from typing import Literal, Optional
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -190,17 +190,17 @@ class Manifest(_Strict):
     schema_version: Literal[1] = Field(alias="schema")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     title: str
-    aliases: List[str] = Field(default_factory=list)  # noqa: UP006
+    aliases: list[str] = Field(default_factory=list)
     description: str
     homepage: str
     license: str = Field(min_length=1)
     citation: str
     counts: Counts
     source: Source
-    files: Dict[FileRole, DatasetFile] = Field(default_factory=dict)  # noqa: UP006
+    files: dict[FileRole, DatasetFile] = Field(default_factory=dict)
     ogb: Optional[OgbSource] = None
     dgl: Optional[DglCopy] = None
-    notes: List[str] = Field(default_factory=list)  # noqa: UP006
+    notes: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _complete(self) -> Manifest:
@@ -271,7 +271,7 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def manifest_names(directory: Optional[Path] = None) -> List[str]:  # noqa: UP006
+def manifest_names(directory: Optional[Path] = None) -> list[str]:
     """Return the names of all manifests in a folder (default: the package's own), sorted."""
     return sorted(path.stem for path in (directory or datasets_dir()).glob("*.toml"))
 

@@ -1,0 +1,114 @@
+"""What is legal but noteworthy in a dataset: duplicates, leakage, entities never seen in train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dglke_distill.data.text import plural
+from dglke_distill.data.triples import Triples, Vocabulary
+
+__all__ = ["find_warnings", "triple_keys"]
+
+
+def triple_keys(triples: Triples, num_entities: int, num_relations: int) -> NDArray[np.int64]:
+    """Return one int64 per triple, equal for equal triples and ordered by head, relation, tail.
+
+    Raises:
+        ValueError: there are too many entities and relations for 63 bits.
+    """
+    if num_entities * num_relations * num_entities >= 1 << 63:
+        raise ValueError("too many entities and relations for one 64-bit key per triple")
+    keys = triples.head.astype(np.int64)
+    keys *= num_relations
+    keys += triples.relation
+    keys *= num_entities
+    keys += triples.tail
+    return keys
+
+
+def find_warnings(
+    splits: Mapping[str, Triples], entities: Vocabulary, relations: Vocabulary
+) -> list[str]:
+    """Say what a user should know before trusting figures on these splits.
+
+    Args:
+        splits: ``train``, ``valid``, ``test`` and, where they exist, ``valid_negatives`` and
+            ``test_negatives``.
+        entities: names of entities, for examples.
+        relations: names of relations, for examples.
+
+    Returns:
+        One sentence each, in a fixed order; empty when all is well.
+    """
+
+    def example(split: str, row: int) -> str:
+        triples = splits[split]
+        head, tail = entities[triples.head[row]], entities[triples.tail[row]]
+        return f"({head}, {relations[triples.relation[row]]}, {tail})"
+
+    keys = {
+        name: triple_keys(triples, len(entities), len(relations))
+        for name, triples in splits.items()
+    }
+    warnings: list[str] = []
+    distinct: dict[str, NDArray[np.int64]] = {}
+    for name, column in keys.items():
+        distinct[name], first = np.unique(column, return_index=True)
+        if len(first) < len(column):
+            repeated = np.ones(len(column), dtype=bool)
+            repeated[first] = False
+            warnings.append(
+                f"{name}: {plural(int(repeated.sum()), 'duplicate triple')} kept, e.g. "
+                f"{example(name, int(np.argmax(repeated)))}"
+            )
+    for name, other in (("valid", "train"), ("test", "train"), ("test", "valid")):
+        leaked = np.isin(keys[name], distinct[other])
+        if leaked.any():
+            warnings.append(
+                f"{name}: {plural(int(leaked.sum()), 'triple')} also in {other}, e.g. "
+                f"{example(name, int(np.argmax(leaked)))}"
+            )
+    for name, facts in (("valid_negatives", "valid"), ("test_negatives", "test")):
+        if name in keys:
+            known = np.isin(keys[name], np.concatenate([distinct["train"], distinct[facts]]))
+            if known.any():
+                warnings.append(
+                    f"{name}: {plural(int(known.sum()), 'triple')} given as false but also as a "
+                    f"fact, e.g. {example(name, int(np.argmax(known)))}"
+                )
+    return warnings + _unseen(splits, entities, relations)
+
+
+def _unseen(
+    splits: Mapping[str, Triples], entities: Vocabulary, relations: Vocabulary
+) -> list[str]:
+    train = splits["train"]
+    entity_seen = np.zeros(len(entities), dtype=bool)
+    entity_seen[train.head] = True
+    entity_seen[train.tail] = True
+    relation_seen = np.zeros(len(relations), dtype=bool)
+    relation_seen[train.relation] = True
+    warnings = []
+    for name in ("valid", "test"):
+        split = splits[name]
+        new_head, new_tail = ~entity_seen[split.head], ~entity_seen[split.tail]
+        rows = new_head | new_tail
+        if rows.any():
+            ids = np.union1d(split.head[new_head], split.tail[new_tail])
+            count = len(ids)
+            what = "1 entity" if count == 1 else f"{count} entities"
+            warnings.append(
+                f"{name}: {plural(int(rows.sum()), 'triple')} with {what} never seen in train, "
+                f"e.g. {entities[ids[0]]}"
+            )
+        new = ~relation_seen[split.relation]
+        if new.any():
+            ids = np.unique(split.relation[new])
+            warnings.append(
+                f"{name}: {plural(int(new.sum()), 'triple')} with "
+                f"{plural(len(ids), 'relation')} never seen in train, e.g. {relations[ids[0]]}"
+            )
+    return warnings
