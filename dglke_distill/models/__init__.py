@@ -14,9 +14,14 @@ from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
 from dglke_distill.models.complex import ComplEx
 from dglke_distill.models.distmult import DistMult
 from dglke_distill.models.encoders import LookupEncoder
+from dglke_distill.models.hole import HolE
+from dglke_distill.models.pairre import PairRE
+from dglke_distill.models.rescal import RESCAL
 from dglke_distill.models.rotate import RotatE
 from dglke_distill.models.score_function import ScoreFunction
+from dglke_distill.models.simple import SimplE
 from dglke_distill.models.transe import TransE
+from dglke_distill.models.transr import TransR
 
 __all__ = [
     "ENCODERS",
@@ -34,7 +39,12 @@ SCORE_FUNCTIONS: dict[str, type[ScoreFunction]] = {
     "TransE": TransE,
     "DistMult": DistMult,
     "ComplEx": ComplEx,
+    "SimplE": SimplE,
     "RotatE": RotatE,
+    "RESCAL": RESCAL,
+    "HolE": HolE,
+    "TransR": TransR,
+    "PairRE": PairRE,
 }
 
 ENCODERS: dict[str, type[LookupEncoder]] = {

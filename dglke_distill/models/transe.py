@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal, Optional
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from dglke_distill.data.triples import Side
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["TransE"]
+__all__ = ["TransE", "TransEOptions"]
 
 
 class TransEOptions(BaseModel):
@@ -21,8 +21,9 @@ class TransEOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     norm: Literal["l1", "l2"] = "l1"
-    normalize: bool = False
-    """Scale entity and relation vectors to length 1 inside the score (OpenKE, IterDE)."""
+    normalize: bool = Field(
+        False, description="scale entity and relation vectors to length 1 inside the score"
+    )
 
 
 class TransE(ScoreFunction):
@@ -31,7 +32,7 @@ class TransE(ScoreFunction):
     Bordes, Usunier, Garcia-Duran, Weston, Yakhnenko 2013, "Translating embeddings for modeling
     multi-relational data". Tables start uniform in +-11/dim with L1, so that the first distances
     are near the customary margin of 9 (the rule (gamma + 2)/dim of Sun et al. 2019's code), and
-    in +-sqrt(6/dim) with L2 or normalised vectors, whose length is then about 1.
+    in +-sqrt(6/dim) with L2 or with ``normalize`` (as OpenKE and IterDE score).
     """
 
     Options = TransEOptions
