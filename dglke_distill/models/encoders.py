@@ -52,6 +52,9 @@ class LookupEncoder(nn.Module):
         """Return the message-flow graphs needed to encode ``nodes`` (u,): none."""
         return None
 
+    def store_encoded(self) -> None:
+        """Keep what ``forward(None)`` returns in the module's own state: the table already is."""
+
     def forward(
         self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None
     ) -> Tensor:
