@@ -1,0 +1,218 @@
+"""What every negative sampler does: decide sides, draw candidates, and serve DGL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Optional, Union
+
+import numpy as np
+import torch
+from dgl import DGLGraph
+from dgl.dataloading.negative_sampler import _BaseNegativeSampler
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from dglke_distill.config import validate_options
+from dglke_distill.data.triples import SIDES, Side, Triples
+from dglke_distill.errors import UserError
+from dglke_distill.graph import KnownAnswers, graph_triples
+from dglke_distill.sampling.draw import Pools, draw, everything, redraw_known
+from dglke_distill.sampling.random import stream_key
+
+__all__ = ["NegativeSampler", "Rows", "Sharing", "Sides"]
+
+Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+Rows = Optional[Int64]
+"""Positions within a batch; None stands for all of them, in order."""
+Sharing = Literal["chunk", "private"]
+Sides = Literal["alternate", "both"]
+
+_CANDIDATES, _REDRAW, _PAIRS = range(3)
+
+
+class NegativeSampler(_BaseNegativeSampler):  # type: ignore[misc]
+    """Base of all samplers: one side of each positive is replaced by drawn entities.
+
+    A subclass sets ``name``, may override ``prepare`` (where candidates come from), ``pool_of``
+    and ``split`` (which side is replaced), and lists itself in ``NEGATIVE_SAMPLERS``.
+
+    Args:
+        graph: the train graph, with ``edata["relation"]``.
+        num_relations: number of relations; edges beyond are the inverses that
+            ``build_graph(..., inverse=True)`` appends and are no positives. None: no inverses.
+        count: candidates per positive and side.
+        sharing: ``"private"`` draws them for each positive; ``"chunk"`` lets ``chunk_size``
+            consecutive positives share them.
+        chunk_size: positives per chunk, 0 for all. Chunks are equal, so where it does not divide
+            the positives there are fewer and larger ones, see :meth:`chunks`.
+        filtered: no negative may be a fact of ``graph``. Private candidates are redrawn; shared
+            ones, and private ones where every possible candidate is an answer, are flagged.
+            Unfiltered draws may even be the true answer.
+        sides: ``"alternate"`` replaces one side per batch in turn, tails first; ``"both"`` each
+            side of each positive. A sampler that chooses by itself ignores it.
+        entity_type: int32 array of shape (E,), types of the entities, for ``typed``.
+        seed: used when DGL calls the sampler; ``BatchLoader`` brings its own keys.
+        options: the class's ``Options``, or a mapping of them.
+
+    Raises:
+        UserError: an unknown or wrong option.
+        ValueError: the graph has no edges or no relation ids.
+    """
+
+    class Options(BaseModel):
+        """The options of a sampler that has none."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        graph: DGLGraph,
+        num_relations: Optional[int] = None,
+        *,
+        count: int = 256,
+        sharing: Sharing = "chunk",
+        chunk_size: int = 0,
+        filtered: bool = False,
+        sides: Sides = "alternate",
+        entity_type: Optional[NDArray[np.int32]] = None,
+        seed: int = 0,
+        options: Union[BaseModel, Mapping[str, Any], None] = None,
+    ) -> None:
+        """Check the settings and compute what the draws need."""
+        super().__init__()
+        if count < 1 or chunk_size < 0:
+            raise UserError("negatives.count must be at least 1 and negatives.chunk_size 0 or more")
+        if sharing not in ("chunk", "private"):
+            raise UserError(f"negatives.sharing is {sharing!r}: choose chunk or private")
+        if sides not in ("alternate", "both"):
+            raise UserError(f"negatives.sides is {sides!r}: choose alternate or both")
+        if not isinstance(options, BaseModel):
+            options = validate_options(self.Options, options or {}, "negatives.options")
+        self.options: Any = options
+        self.num_entities = int(graph.num_nodes())
+        self.count, self.chunk_size, self.filtered = count, chunk_size, filtered
+        self.sharing, self.sides, self.seed = sharing, sides, seed
+        self._calls = 0
+        triples = graph_triples(graph, num_relations)
+        if not len(triples):
+            raise ValueError("the graph has no edges to draw negatives for")
+        self.num_relations = num_relations or int(triples.relation.max()) + 1
+        self.known = KnownAnswers.build([triples], self.num_entities) if filtered else None
+        self.pools: dict[Side, Pools] = dict.fromkeys(SIDES, everything(self.num_entities))
+        self.prepare(triples, entity_type)
+
+    def prepare(self, triples: Triples, entity_type: Optional[NDArray[np.int32]]) -> None:
+        """Set ``self.pools`` where candidates are not drawn uniformly from all entities."""
+
+    def pool_of(self, side: Side, relation: Int64, answer: Int64) -> Int64:
+        """Return the pool of each positive, int64 (b,); all zeros where there is but one."""
+        return np.zeros(len(relation), np.int64)
+
+    def split(
+        self, head: Int64, relation: Int64, tail: Int64, turn: int, key: np.uint64
+    ) -> list[tuple[Side, Rows]]:
+        """Decide which side of which positives is replaced.
+
+        Args:
+            head: int64 (b,).
+            relation: int64 (b,).
+            tail: int64 (b,).
+            turn: number of the batch, over all epochs.
+            key: stream key.
+
+        Returns:
+            Groups of positives. Each is asked one side; chunks do not cross groups.
+        """
+        if self.sides == "alternate":
+            return [("tail" if turn % 2 == 0 else "head", None)]
+        return [("tail", None), ("head", None)]
+
+    def chunks(self, size: int) -> int:
+        """Return how many rows of candidates ``size`` positives share; it divides ``size``.
+
+        With chunks it is the largest divisor not above ``size // chunk_size``: where the chunk
+        size does not fit, chunks grow, so the number of candidates never does.
+        """
+        if self.sharing == "private":
+            return size
+        most = max(1, size // self.chunk_size) if self.chunk_size else 1
+        return next(c for c in range(most, 0, -1) if size % c == 0)
+
+    def draw(
+        self, side: Side, entity: Int64, relation: Int64, answer: Int64, key: np.uint64
+    ) -> tuple[Int64, Optional[Bool]]:
+        """Draw candidates for one group of positives.
+
+        Args:
+            side: the side that is replaced.
+            entity: int64 (b,), the entity that stays, b > 0.
+            relation: int64 (b,).
+            answer: int64 (b,), the entity that is replaced.
+            key: stream key.
+
+        Returns:
+            ``candidates`` int64 (c, n), entity ids, c from :meth:`chunks`; and ``known`` bool
+            (b, n), which of them are facts, or None when not filtered or when none is one.
+        """
+        chunks = self.chunks(len(entity))
+        pool = self.pool_of(side, relation[:chunks], answer[:chunks])
+        candidates = draw(stream_key(int(key), _CANDIDATES), self.pools[side], pool, self.count)
+        if self.known is None:
+            return candidates, None
+        if self.sharing == "private":
+            known = self._redraw(side, entity, relation, answer, candidates, key)
+        else:
+            known = self.known.contains(entity, relation, candidates, side)
+        return candidates, known if known.any() else None
+
+    def _redraw(
+        self, side: Side, entity: Int64, relation: Int64, answer: Int64, candidates: Int64,
+        key: np.uint64,
+    ) -> Bool:  # fmt: skip
+        assert self.known is not None
+        return redraw_known(
+            stream_key(int(key), _REDRAW), self.pools[side], self.pool_of(side, relation, answer),
+            self.known, side, entity, relation, candidates,
+        )  # fmt: skip
+
+    def _generate(
+        self, g: DGLGraph, eids: Tensor, canonical_etype: tuple[str, str, str]
+    ) -> tuple[Tensor, Tensor]:
+        """Return negative pairs (src, dst) for DGL, grouped by positive in the order of ``eids``.
+
+        There are ``count`` per positive; with ``sides="both"`` ``count`` with the tail replaced,
+        then ``count`` with the head replaced. With ``filtered``, pairs that cannot be anything
+        but facts are left out (DGL's own ``GlobalUniform`` also may return fewer). The sampler
+        counts its calls: a new instance repeats them.
+        """
+        head, tail = (ends.cpu().numpy().astype(np.int64) for ends in g.find_edges(eids))
+        relation = g.edata["relation"][eids.long()].cpu().numpy().astype(np.int64)
+        if len(relation) and relation.max() >= self.num_relations:
+            raise ValueError("an inverse edge is no positive: pass edges below num_relations")
+        # Worker processes count their calls separately; the edges tell their batches apart.
+        key = stream_key(self.seed, _PAIRS, self._calls, int(eids[0]) if len(eids) else 0)
+        groups = self.split(head, relation, tail, self._calls, key)
+        self._calls += 1
+        width = self.count * (2 if self.sides == "both" else 1)
+        source = np.repeat(head, width).reshape(-1, width)
+        target = np.repeat(tail, width).reshape(-1, width)
+        keep = np.ones(source.shape, np.bool_)
+        for number, (side, rows) in enumerate(groups):
+            where = np.arange(len(head)) if rows is None else rows
+            if not len(where):
+                continue
+            columns = slice(width - self.count, width) if side == "head" else slice(0, self.count)
+            entity, answer = (head, tail) if side == "tail" else (tail, head)
+            entity, given, answer = entity[where], relation[where], answer[where]
+            group_key = stream_key(int(key), number)
+            candidates, known = self.draw(side, entity, given, answer, group_key)
+            candidates = np.repeat(candidates, len(where) // len(candidates), axis=0)
+            if known is not None:  # a pair is private, whoever shared the draw
+                known = self._redraw(side, entity, given, answer, candidates, group_key)
+                keep[where, columns] = ~known
+            (target if side == "tail" else source)[where, columns] = candidates
+        return torch.from_numpy(source[keep]).to(eids), torch.from_numpy(target[keep]).to(eids)

@@ -1,0 +1,347 @@
+"""What a training step receives, and the loader that yields it.
+
+Everything random about batch i of epoch e is a function of (seed, e, i): a run that stops resumes
+with ``epoch(e, start=i)``, and the number of threads does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Optional, Union
+
+import numpy as np
+import torch
+from dgl import DGLGraph
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dglke_distill.data.triples import SIDES, Side, Triples
+from dglke_distill.errors import UserError
+from dglke_distill.graph import graph_triples
+from dglke_distill.known_answers import group_by_query
+from dglke_distill.sampling.base import NegativeSampler
+from dglke_distill.sampling.random import epoch_position, stream_key
+from dglke_distill.sampling.unique import Relabeler
+
+if TYPE_CHECKING:
+    from dgl.heterograph import DGLBlock
+
+    from dglke_distill.sampling.neighbors import NeighborBlocks
+
+__all__ = ["Answers", "Batch", "BatchLoader", "Mode", "Queries"]
+
+Mode = Literal["negatives", "one_vs_all", "k_vs_all"]
+Int64 = NDArray[np.int64]
+
+_ORDER, _NEGATIVES, _NEIGHBORS = range(3)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of each query, end to end.
+
+    Attributes:
+        offsets: int64 (b + 1,); query i has ``entities[offsets[i]:offsets[i + 1]]``.
+        entities: int64 (k,), rows of ``Batch.nodes``, distinct and ascending within a query.
+    """
+
+    offsets: Tensor
+    entities: Tensor
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Questions of one side, all asked against the same kind of candidates.
+
+    Attributes:
+        side: the side that is asked for.
+        entity: int64 (b,), rows of ``Batch.nodes``: the known entity.
+        relation: int64 (b,), relation ids from 0 to R - 1 on both sides.
+        answer: int64 (b,), rows of ``Batch.nodes``: the true answer; None in mode ``k_vs_all``.
+        answers: every train answer of each query; only in mode ``k_vs_all``.
+        candidates: int64 (c, n), rows of ``Batch.nodes``, b a multiple of c: query i meets row
+            ``i // (b // c)``. None: all entities.
+        known: bool (b, n), candidates that are train facts and that losses leave out; None when
+            there are none to leave out, because draws are unfiltered or all were replaced.
+        weight: float32 (b,), subsampling weights, not normalised; None without subsampling.
+    """
+
+    side: Side
+    entity: Tensor
+    relation: Tensor
+    answer: Optional[Tensor]
+    answers: Optional[Answers]
+    candidates: Optional[Tensor]
+    known: Optional[Tensor]
+    weight: Optional[Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's questions. All tensors are fresh: none is reused by a later batch.
+
+    Attributes:
+        nodes: int64 (u,), the distinct entities, in order of first use. None: all entities, and
+            rows are ids.
+        queries: one or more groups, none empty.
+        edges: int64 (B,), the positives' edges in the train graph. In mode ``k_vs_all`` those of
+            all queries; an edge stands there twice if both its sides are asked.
+        head: int64 (B,), entity ids of the positives.
+        relation: int64 (B,), relation ids of the positives.
+        tail: int64 (B,), entity ids of the positives.
+        blocks: message-flow graphs whose destinations are ``nodes``; None with a lookup encoder.
+    """
+
+    nodes: Optional[Tensor]
+    queries: tuple[Queries, ...]
+    edges: Tensor
+    head: Tensor
+    relation: Tensor
+    tail: Tensor
+    blocks: Optional[list[DGLBlock]]
+
+
+class BatchLoader:
+    """Yields the batches of an epoch, in any of the three training modes.
+
+    - ``negatives``: ``batch_size`` triples, each with drawn candidates for one side or both.
+    - ``one_vs_all``: ``batch_size`` triples, both sides, all entities as candidates.
+    - ``k_vs_all``: ``batch_size`` distinct queries of both sides with all their train answers.
+
+    The last batch of an epoch may be smaller. An epoch visits every triple (or query) once, in an
+    order drawn anew. Memory beyond the graph: 12 bytes per triple, 8 per entity, in ``k_vs_all``
+    8 more per triple, with subsampling 4 more.
+
+    Args:
+        graph: the train graph, with or without inverse edges, which are no positives.
+        num_relations: number of relations, without inverses.
+        batch_size: triples, or queries in ``k_vs_all``.
+        mode: as above.
+        sampler: draws the negatives; only in mode ``negatives``.
+        neighbors: draws the message-flow blocks of an encoder that needs them.
+        seed: of everything random.
+        subsampling: give each positive the weight 1 / sqrt(n(h, r) + n(r, t)), see
+            :func:`subsampling_weights`; not in ``k_vs_all``, whose queries are distinct.
+        device: where the tensors of a batch go; blocks follow.
+
+    Raises:
+        UserError: settings that exclude each other.
+    """
+
+    def __init__(
+        self,
+        graph: DGLGraph,
+        num_relations: int,
+        *,
+        batch_size: int,
+        mode: Mode = "negatives",
+        sampler: Optional[NegativeSampler] = None,
+        neighbors: Optional[NeighborBlocks] = None,
+        seed: int = 0,
+        subsampling: bool = False,
+        device: Union[str, torch.device] = "cpu",
+    ) -> None:
+        """Check the settings and prepare what every epoch shares."""
+        if mode not in ("negatives", "one_vs_all", "k_vs_all"):
+            raise UserError(f"training.mode is {mode!r}: choose negatives, one_vs_all or k_vs_all")
+        if mode == "k_vs_all" and subsampling:
+            raise UserError("training.subsampling weighs triples: it does not go with k_vs_all")
+        if (mode == "negatives") != (sampler is not None):
+            raise ValueError("mode 'negatives' needs a sampler and the other modes take none")
+        if batch_size < 1:
+            raise UserError("training.batch_size must be at least 1")
+        self.mode, self.batch_size, self.seed = mode, batch_size, seed
+        self.sampler, self.neighbors = sampler, neighbors
+        self.device = torch.device(device)
+        self.num_entities = int(graph.num_nodes())
+        triples = graph_triples(graph, num_relations)
+        if not len(triples):
+            raise ValueError("the train graph has no edges")
+        self._columns = triples.head, triples.relation, triples.tail
+        self._weights = subsampling_weights(triples) if subsampling else None
+        self._relabel = Relabeler(self.num_entities if mode == "negatives" else 0)
+        self._groups = (
+            [group_by_query(triples, side) for side in SIDES] if mode == "k_vs_all" else []
+        )
+        self._size = len(triples)
+        if mode == "k_vs_all":
+            self._size = sum(len(starts) - 1 for _, starts in self._groups)
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch, a smaller last one included."""
+        return -(-self._size // self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of epoch ``epoch`` from number ``start`` on."""
+        make = {
+            "negatives": self._negatives, "one_vs_all": self._one_vs_all,
+            "k_vs_all": self._k_vs_all,
+        }[self.mode]  # fmt: skip
+        for index in range(start, len(self)):
+            yield make(epoch, index)
+
+    def _positions(self, epoch: int, index: int) -> Int64:
+        """Return what the batch visits: positions below the size of an epoch, int64."""
+        first = index * self.batch_size
+        out = np.empty(min(self.batch_size, self._size - first), np.int64)
+        _visit(stream_key(self.seed, _ORDER, epoch), self._size, first, out)
+        return out
+
+    def _negatives(self, epoch: int, index: int) -> Batch:
+        assert self.sampler is not None
+        edges = self._positions(epoch, index)
+        columns = np.empty((3, len(edges)), np.int64)
+        _gather(edges, *self._columns, columns)
+        head, relation, tail = columns
+        key = stream_key(self.seed, _NEGATIVES, epoch, index)
+        turn = epoch * len(self) + index
+        parts: list[Int64] = []
+        groups = []
+        for number, (side, rows) in enumerate(self.sampler.split(head, relation, tail, turn, key)):
+            if rows is not None and not len(rows):
+                continue
+            chosen = columns if rows is None else columns[:, rows]
+            entity, answer = (chosen[0], chosen[2]) if side == "tail" else (chosen[2], chosen[0])
+            candidates, known = self.sampler.draw(
+                side, entity, chosen[1], answer, stream_key(int(key), number)
+            )
+            parts += [entity, answer, candidates]
+            groups.append((side, chosen[1], known, edges if rows is None else edges[rows]))
+        nodes, labels = self._relabel(parts)
+        queries = tuple(
+            Queries(
+                side,
+                self._tensor(labels[3 * i]),
+                self._tensor(given),
+                self._tensor(labels[3 * i + 1]),
+                None,
+                self._tensor(labels[3 * i + 2]),
+                None if known is None else self._tensor(known),
+                self._weight(asked),
+            )
+            for i, (side, given, known, asked) in enumerate(groups)
+        )
+        return self._batch(torch.from_numpy(nodes), queries, edges, columns, epoch, index)
+
+    def _one_vs_all(self, epoch: int, index: int) -> Batch:
+        edges = self._positions(epoch, index)
+        columns = np.empty((3, len(edges)), np.int64)
+        _gather(edges, *self._columns, columns)
+        head, relation, tail = (self._tensor(column) for column in columns)
+        weight = self._weight(edges)
+        queries = (
+            Queries("tail", head, relation, tail, None, None, None, weight),
+            Queries("head", tail, relation, head, None, None, None, weight),
+        )
+        return self._batch(None, queries, edges, columns, epoch, index)
+
+    def _k_vs_all(self, epoch: int, index: int) -> Batch:
+        positions = np.sort(self._positions(epoch, index))
+        boundary = len(self._groups[0][1]) - 1  # head queries come first
+        queries, edges = [], []
+        for side, (order, starts), asked in zip(
+            SIDES, self._groups, np.split(positions, [np.searchsorted(positions, boundary)])
+        ):
+            if not len(asked):
+                continue
+            asked = asked - boundary if side == "tail" else asked
+            sizes = starts[asked + 1] - starts[asked]
+            rows = np.empty(int(sizes.sum()), np.int64)
+            offsets = np.zeros(len(asked) + 1, np.int64)
+            head, relation, tail = self._columns
+            known, answer = (head, tail) if side == "tail" else (tail, head)
+            answers = np.empty(len(rows), np.int64)
+            _collect(order, starts, asked, answer, rows, offsets, answers)
+            first = order[starts[asked]]
+            queries.append(
+                Queries(
+                    side,
+                    self._tensor(known[first].astype(np.int64)),
+                    self._tensor(relation[first].astype(np.int64)),
+                    None,
+                    Answers(self._tensor(offsets), self._tensor(answers[: offsets[-1]].copy())),
+                    None,
+                    None,
+                    None,
+                )
+            )
+            edges.append(rows)
+        all_edges = np.concatenate(edges)
+        columns = np.empty((3, len(all_edges)), np.int64)
+        _gather(all_edges, *self._columns, columns)
+        return self._batch(None, tuple(queries), all_edges, columns, epoch, index)
+
+    def _batch(
+        self,
+        nodes: Optional[Tensor],
+        queries: tuple[Queries, ...],
+        edges: Int64,
+        columns: Int64,
+        epoch: int,
+        index: int,
+    ) -> Batch:
+        blocks = None
+        positives = torch.from_numpy(edges)
+        if self.neighbors is not None:
+            nodes = torch.arange(self.num_entities) if nodes is None else nodes
+            key = int(stream_key(self.seed, _NEIGHBORS, epoch, index))
+            blocks = self.neighbors.sample(nodes, positives, seed_key=key)
+            if self.device.type != "cpu":
+                blocks = [block.to(self.device) for block in blocks]
+        head, relation, tail = (self._tensor(column) for column in columns)
+        nodes = None if nodes is None else nodes.to(self.device)
+        return Batch(nodes, queries, positives.to(self.device), head, relation, tail, blocks)
+
+    def _weight(self, edges: Int64) -> Optional[Tensor]:
+        return None if self._weights is None else self._tensor(self._weights[edges])
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+def subsampling_weights(triples: Triples, start: int = 4) -> NDArray[np.float32]:
+    """Return how much each triple counts, so that frequent queries do not drown the rare.
+
+    The weight is 1 / sqrt(n(h, r) + n(r, t)), where n counts the triples with the same head and
+    relation, or relation and tail, and the count begins at ``start`` for the first one (Sun et al.
+    2019, "RotatE", and its code; originally word2vec). As there, a loss divides by the sum of the
+    weights of a batch: ``(weight * loss).sum() / weight.sum()``.
+
+    Returns:
+        float32 array of shape (n,), not normalised.
+    """
+    total = np.full(len(triples), 2 * (start - 1), np.int64)
+    for side in SIDES:
+        order, starts = group_by_query(triples, side)
+        sizes = np.diff(starts)
+        total[order] += np.repeat(sizes, sizes)
+    return (1.0 / np.sqrt(total)).astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _visit(key, size, first, out):  # type: ignore[no-untyped-def]
+    for i in range(len(out)):
+        out[i] = epoch_position(key, size, first + i)
+
+
+@njit(cache=True, nogil=True)
+def _gather(edges, head, relation, tail, out):  # type: ignore[no-untyped-def]
+    for i in range(len(edges)):
+        out[0, i], out[1, i], out[2, i] = head[edges[i]], relation[edges[i]], tail[edges[i]]
+
+
+@njit(cache=True, nogil=True)
+def _collect(order, starts, asked, answer, rows, offsets, answers):  # type: ignore[no-untyped-def]
+    """Copy the triples of each query into ``rows`` and their distinct answers into ``answers``."""
+    filled = distinct = 0
+    for i in range(len(asked)):
+        for at in range(starts[asked[i]], starts[asked[i] + 1]):
+            row = order[at]
+            rows[filled] = row
+            filled += 1
+            if distinct == offsets[i] or answers[distinct - 1] != answer[row]:
+                answers[distinct] = answer[row]
+                distinct += 1
+        offsets[i + 1] = distinct
