@@ -1,0 +1,37 @@
+"""What all tests share: polite threads, a published dataset where one lies, tiny data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before torch and numba are imported: tests are small, more threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("DGLBACKEND", "pytorch")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Compiling a kernel or a busy machine makes a first example slow; that is no failure.
+settings.register_profile(
+    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50
+)
+settings.load_profile("default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked ``realdata`` where no published datasets have been placed."""
+    if os.environ.get("DGLKE_DISTILL_DATA"):
+        return
+    for item in items:
+        if item.get_closest_marker("realdata"):
+            item.add_marker(pytest.mark.skip(reason="DGLKE_DISTILL_DATA is not set"))
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """The folder of published datasets; only for tests marked ``realdata``."""
+    return Path(os.environ["DGLKE_DISTILL_DATA"])
