@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dglke_distill.data.text import plural
 from dglke_distill.data.triples import Triples, Vocabulary
+from dglke_distill.errors import UserError
 
 __all__ = ["find_warnings", "triple_keys"]
 
@@ -17,10 +18,13 @@ def triple_keys(triples: Triples, num_entities: int, num_relations: int) -> NDAr
     """Return one int64 per triple, equal for equal triples and ordered by head, relation, tail.
 
     Raises:
-        ValueError: there are too many entities and relations for 63 bits.
+        UserError: there are too many entities and relations for 63 bits.
     """
     if num_entities * num_relations * num_entities >= 1 << 63:
-        raise ValueError("too many entities and relations for one 64-bit key per triple")
+        raise UserError(
+            f"{num_entities} entities and {num_relations} relations are too many: entities squared "
+            f"times relations must stay below 2**63"
+        )
     keys = triples.head.astype(np.int64)
     keys *= num_relations
     keys += triples.relation
@@ -56,8 +60,9 @@ def find_warnings(
     warnings: list[str] = []
     distinct: dict[str, NDArray[np.int64]] = {}
     for name, column in keys.items():
-        distinct[name], first = np.unique(column, return_index=True)
-        if len(first) < len(column):
+        distinct[name] = np.sort(column)
+        if (distinct[name][1:] == distinct[name][:-1]).any():
+            distinct[name], first = np.unique(column, return_index=True)
             repeated = np.ones(len(column), dtype=bool)
             repeated[first] = False
             warnings.append(
@@ -65,7 +70,7 @@ def find_warnings(
                 f"{example(name, int(np.argmax(repeated)))}"
             )
     for name, other in (("valid", "train"), ("test", "train"), ("test", "valid")):
-        leaked = np.isin(keys[name], distinct[other])
+        leaked = _among(keys[name], distinct[other])
         if leaked.any():
             warnings.append(
                 f"{name}: {plural(int(leaked.sum()), 'triple')} also in {other}, e.g. "
@@ -73,13 +78,22 @@ def find_warnings(
             )
     for name, facts in (("valid_negatives", "valid"), ("test_negatives", "test")):
         if name in keys:
-            known = np.isin(keys[name], np.concatenate([distinct["train"], distinct[facts]]))
+            known = _among(keys[name], distinct["train"]) | _among(keys[name], distinct[facts])
             if known.any():
                 warnings.append(
                     f"{name}: {plural(int(known.sum()), 'triple')} given as false but also as a "
                     f"fact, e.g. {example(name, int(np.argmax(known)))}"
                 )
     return warnings + _unseen(splits, entities, relations)
+
+
+def _among(keys: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each key occurs in ``ordered``, which is sorted."""
+    if not len(ordered):
+        return np.zeros(len(keys), dtype=bool)
+    place = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+    found: NDArray[np.bool_] = ordered[place] == keys
+    return found
 
 
 def _unseen(

@@ -15,6 +15,7 @@ __all__ = ["Split", "split_triples"]
 
 _VISIT_STREAM, _DEAL_STREAM = 1, 2
 _STRIDE = 1 << 16
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,9 @@ def _random_keys(count: int, seed: int, stream: int) -> NDArray[np.uint64]:
     This is splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
     OOPSLA 2014) from a start that depends on seed and stream.
     """
-    golden = np.uint64(0x9E3779B97F4A7C15)
     start = _mix(np.array([seed % (1 << 64)], dtype=np.uint64))
-    start = _mix(start + np.uint64(stream) * golden)
-    return _mix(start + np.arange(1, count + 1, dtype=np.uint64) * golden)
+    start = _mix(start + np.array([stream], dtype=np.uint64) * _GOLDEN)
+    return _mix(start + np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN)
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -1,0 +1,253 @@
+"""A user's own triples: which format a folder or file is in, and reading it into a ``Dataset``.
+
+Formats (letters give the columns' order, any permutation of ``hrt``):
+
+- ``names_hrt`` (also ``raw_udd_hrt``, DGL-KE's word): ``train``, ``valid`` and ``test`` files of
+  names, ending in ``.txt``, ``.tsv`` or ``.csv``, each plain or ``.gz``. Commas separate columns in
+  ``.csv`` files, tabs elsewhere. With ``entities.dict`` and ``relations.dict`` beside them, as
+  ``dgl.data`` has them, those give the ids.
+- ``udd_hrt``: the same files hold ids; ``entities.dict`` and ``relations.dict`` name them.
+- ``openke``: ``entity2id.txt``, ``relation2id.txt``, ``train2id.txt``, ``valid2id.txt`` and
+  ``test2id.txt``, each with a count in its first line; columns are head, tail, relation.
+- ``auto``: whichever of these the files show.
+
+Ids: a dictionary file's own ids are kept. Without one, ids follow the names' order by Unicode code
+points over all splits, so that they do not depend on the order of lines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from dglke_distill.data.checks import find_warnings
+from dglke_distill.data.dictionaries import read_dictionary
+from dglke_distill.data.layout import (
+    FORMAT_NAMES,
+    NEGATIVE_SPLITS,
+    SPLITS,
+    Format,
+    detect_file,
+    detect_folder,
+    dictionaries,
+    missing_split,
+    openke_file,
+    parse_format,
+    split_files,
+)
+from dglke_distill.data.split import split_triples
+from dglke_distill.data.text import plural
+from dglke_distill.data.triple_files import NameIndex, read_id_triples, read_name_triples
+from dglke_distill.data.triples import Dataset, Triples, Vocabulary
+from dglke_distill.errors import UserError
+
+__all__ = ["FORMAT_NAMES", "Format", "in_name_order", "parse_format", "read_file", "read_folder"]
+
+
+def read_folder(folder: Path, *, format: str = "auto", name: Optional[str] = None) -> Dataset:
+    """Read a folder with train, valid and test files.
+
+    Args:
+        folder: where the files are.
+        format: one of ``FORMAT_NAMES``, letters in any order.
+        name: the dataset's name; the folder's own by default.
+
+    Raises:
+        UserError: a file is missing or malformed; file, line and mend are named.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: check the name")
+    layout = parse_format(format) or detect_folder(folder)
+    warnings: list[str] = []
+    files = split_files(folder, layout)
+    for split in SPLITS:
+        if split not in files:
+            raise missing_split(folder, split, layout)
+    entities, relations, splits = _read_files(folder, files, layout, warnings)
+    return _finish(name or folder.resolve().name, splits, entities, relations, warnings)
+
+
+def read_file(
+    path: Path,
+    *,
+    format: str = "auto",
+    name: Optional[str] = None,
+    split_seed: int = 0,
+    split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+) -> Dataset:
+    """Read one file of facts and split it; see ``split_triples`` for what is guaranteed.
+
+    Args:
+        path: the file; its dictionaries, if any, lie beside it.
+        format: one of ``FORMAT_NAMES``, letters in any order.
+        name: the dataset's name; the file's own by default.
+        split_seed: seed of the split.
+        split_fractions: shares of train, valid and test.
+
+    Raises:
+        UserError: as for ``read_folder``, or no fact can be held out.
+    """
+    layout = parse_format(format) or detect_file(path)
+    stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    warnings: list[str] = []
+    entities, relations, splits = _read_files(path.parent, {"train": path}, layout, warnings)
+    facts = splits["train"]
+    if not len(facts):
+        raise UserError(f"{path} is empty: give it one fact per line")
+    for other in ("valid", "test"):
+        if (
+            Path(stem).stem == "train"
+            and (path.parent / path.name.replace("train", other)).exists()
+        ):
+            warnings.append(
+                f"{path.name} was split although a {other} file lies beside it; give the folder to "
+                f"use the files as they are"
+            )
+            break
+    split = split_triples(
+        facts, len(entities), len(relations), fractions=split_fractions, seed=split_seed
+    )
+    if split.duplicates:
+        warnings.append(f"{path.name}: {plural(split.duplicates, 'duplicate triple')} removed")
+    held_out = len(split.valid) + len(split.test)
+    stayed = plural(split.kept_back, "chosen triple")
+    warnings.append(
+        f"{path.name}: split with seed {split_seed} into {len(split.train)} train, "
+        f"{len(split.valid)} valid and {len(split.test)} test triples; {stayed} could not be held "
+        f"out without leaving an entity or relation out of train"
+        + (f", so {held_out} of {split.wanted} were" if held_out < split.wanted else "")
+    )
+    splits = {"train": split.train, "valid": split.valid, "test": split.test}
+    return _finish(name or Path(stem).stem, splits, entities, relations, warnings)
+
+
+def in_name_order(dataset: Dataset) -> Dataset:
+    """Return the dataset with ids in the order of names by code points, whatever they were."""
+    entities, new_entity = _sorted(dataset.entities)
+    relations, new_relation = _sorted(dataset.relations)
+
+    def renumber(triples: Optional[Triples]) -> Optional[Triples]:
+        if triples is None:
+            return None
+        return Triples(
+            new_entity[triples.head], new_relation[triples.relation], new_entity[triples.tail]
+        )
+
+    renumbered: dict[str, Any] = {
+        split: renumber(getattr(dataset, split)) for split in SPLITS + NEGATIVE_SPLITS
+    }
+    entity_type = None
+    if dataset.entity_type is not None:
+        entity_type = np.empty_like(dataset.entity_type)
+        entity_type[new_entity] = dataset.entity_type
+    return dataclasses.replace(
+        dataset, entities=entities, relations=relations, entity_type=entity_type, **renumbered
+    )
+
+
+def _sorted(names: Vocabulary) -> tuple[Vocabulary, np.ndarray]:
+    """Return the vocabulary in name order and, by old id, the new id (int32)."""
+    old_ids = sorted(range(len(names)), key=names.__getitem__)
+    new_ids = np.empty(len(names), dtype=np.int32)
+    new_ids[old_ids] = np.arange(len(names), dtype=np.int32)
+    return Vocabulary([names[i] for i in old_ids], kind=names.kind), new_ids
+
+
+def _read_files(
+    folder: Path, files: Mapping[str, Path], layout: Format, warnings: list[str]
+) -> tuple[Vocabulary, Vocabulary, dict[str, Triples]]:
+    """Read files of triples by split name, with the dictionaries that lie in ``folder``."""
+    entity_file, relation_file = dictionaries(folder)
+    openke = layout.family == "openke"
+    if openke:
+        entity_file, relation_file = openke_file(folder, "entity"), openke_file(folder, "relation")
+    if layout.family == "names":
+        return _read_named(files, layout, entity_file, relation_file, warnings)
+    if entity_file is None or relation_file is None:
+        absent = (
+            ("entity2id.txt", "relation2id.txt") if openke else ("entities.dict", "relations.dict")
+        )
+        raise UserError(
+            f"{folder} has no {absent[entity_file is not None]}: it must name the ids in the other "
+            f"files; add it, or choose a format of names (--format names_hrt)"
+        )
+    entities = Vocabulary(read_dictionary(entity_file, openke=openke, warnings=warnings))
+    relations = Vocabulary(
+        read_dictionary(relation_file, openke=openke, warnings=warnings), kind="relation"
+    )
+    splits = {
+        split: read_id_triples(
+            path,
+            len(entities),
+            len(relations),
+            order=layout.order,
+            count_header=openke,
+            warnings=warnings,
+        )
+        for split, path in files.items()
+    }
+    return entities, relations, splits
+
+
+def _read_named(
+    files: Mapping[str, Path],
+    layout: Format,
+    entity_file: Optional[Path],
+    relation_file: Optional[Path],
+    warnings: list[str],
+) -> tuple[Vocabulary, Vocabulary, dict[str, Triples]]:
+    entities, relations = NameIndex("entity"), NameIndex("relation")
+    given = entity_file is not None and relation_file is not None
+    if entity_file is not None and relation_file is not None:
+        names = read_dictionary(entity_file, warnings=warnings)
+        entities = NameIndex("entity", names, entity_file)
+        names = read_dictionary(relation_file, warnings=warnings)
+        relations = NameIndex("relation", names, relation_file)
+    splits: dict[str, Triples] = {}
+    for split, path in files.items():
+        if split in NEGATIVE_SPLITS and not given:
+            # A false triple names nothing that no fact names.
+            entities.freeze(files["train"].parent)
+            relations.freeze(files["train"].parent)
+        splits[split] = read_name_triples(
+            path, entities, relations, order=layout.order, warnings=warnings
+        )
+    shared = sum(name in entities.ids for name in relations.ids)
+    if 2 * shared > len(relations):
+        warnings.append(
+            f"{shared} of {len(relations)} relation names are also names of entities; if the "
+            f"columns are not in the order {layout.order}, give it with --format"
+        )
+    parts = Vocabulary(entities.names), Vocabulary(relations.names, kind="relation")
+    if given:
+        return parts[0], parts[1], splits
+    (sorted_entities, new_entity), (sorted_relations, new_relation) = map(_sorted, parts)
+    splits = {
+        split: Triples(new_entity[t.head], new_relation[t.relation], new_entity[t.tail])
+        for split, t in splits.items()
+    }
+    return sorted_entities, sorted_relations, splits
+
+
+def _finish(
+    name: str,
+    splits: dict[str, Triples],
+    entities: Vocabulary,
+    relations: Vocabulary,
+    warnings: list[str],
+) -> Dataset:
+    if not len(splits["train"]):
+        raise UserError(f"{name}: the train split is empty; give it one fact per line")
+    for split, consequence in (
+        ("valid", "the last model is kept instead of the best"),
+        ("test", "no test figures can be given"),
+    ):
+        if not len(splits[split]):
+            warnings.append(f"{split} is empty: {consequence}")
+    warnings += find_warnings(splits, entities, relations)
+    fields: dict[str, Any] = dict(splits)
+    return Dataset(name, entities, relations, warnings=tuple(warnings), **fields)
