@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dglke_distill.config import LossConfig, validate_options
 from dglke_distill.errors import UserError
-from dglke_distill.models.kernels import binary_cross_entropy, softmax_cross_entropy
+from dglke_distill.models.kernels import softmax_cross_entropy
 
 __all__ = [
     "LOSSES",
@@ -275,8 +275,13 @@ class BinaryCrossEntropyLoss(Loss):
         """See ``Loss.over_all``."""
         if self.options.margin != 0:
             scores = scores + self.options.margin
-        total = binary_cross_entropy(scores, offsets, answers, weight)
-        return total / total_weight(offsets, weight)
+        counts = offsets.diff()
+        query = torch.repeat_interleave(torch.arange(len(counts), device=scores.device), counts)
+        # softplus(s) - s = softplus(-s): what an answer costs in place of a false candidate
+        value = F.softplus(scores).sum(dim=-1)
+        value = value - value.new_zeros(len(counts)).index_add(0, query, scores[query, answers])
+        value = value if weight is None else value * weight
+        return value.sum() / total_weight(offsets, weight)
 
 
 def total_weight(offsets: Tensor, weight: Optional[Tensor]) -> Tensor:
