@@ -1,0 +1,114 @@
+"""Datasets written in the formats that ``dglke_distill.data.formats`` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS, parse_format
+from dglke_distill.data.triples import Dataset, Triples, Vocabulary
+from dglke_distill.errors import UserError
+from dglke_distill.files import directory_aside
+
+__all__ = ["write_dataset"]
+
+_ROWS = 1 << 17
+_FORBIDDEN = {"\t": "a tab", "\n": "a line end", "\r": "a carriage return", "\0": "a zero byte"}
+
+
+def write_dataset(dataset: Dataset, folder: Path, *, format: str = "names_hrt") -> list[Path]:
+    """Write a dataset's triples and, for formats of ids, its dictionaries.
+
+    The folder appears complete or not at all. ``names_*`` does not say which id a name has: read
+    again, ids follow the names' order. ``udd_*`` and ``openke`` keep ids. Given false triples are
+    written except in ``openke``, which has no place for them.
+
+    Args:
+        dataset: what to write.
+        folder: its new place; it must not exist, or be empty.
+        format: ``names_hrt``, ``udd_hrt`` (letters in any order) or ``openke``.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: the folder holds something, the format is unknown, or a name cannot stand in
+            such a file.
+    """
+    layout = parse_format(format)
+    if layout is None:
+        raise UserError("format 'auto' is for reading: say which format to write, e.g. names_hrt")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} holds something already: give a new folder")
+    for vocabulary in (dataset.entities, dataset.relations):
+        _check_names(vocabulary)
+    splits = {split: dataset.split(split) for split in SPLITS}
+    openke = layout.family == "openke"
+    if not openke:
+        splits.update(
+            (split, triples)
+            for split in NEGATIVE_SPLITS
+            if (triples := getattr(dataset, split)) is not None
+        )
+    cell = (str, str) if layout.family != "names" else _names(dataset)
+    with directory_aside(folder) as aside:
+        for split, triples in splits.items():
+            name = f"{split}2id.txt" if openke else f"{split}.txt"
+            separator = " " if openke else "\t"
+            header = [str(len(triples))] if openke else []
+            _write(aside / name, header, _rows(triples, layout.order, separator, *cell))
+        if layout.family != "names":
+            for stem, vocabulary in (
+                ("entity", dataset.entities),
+                ("relation", dataset.relations),
+            ):
+                if openke:
+                    rows = (f"{name}\t{i}\n" for i, name in enumerate(vocabulary))
+                    _write(aside / f"{stem}2id.txt", [str(len(vocabulary))], rows)
+                else:
+                    plural = "entities" if stem == "entity" else "relations"
+                    rows = (f"{i}\t{name}\n" for i, name in enumerate(vocabulary))
+                    _write(aside / f"{plural}.dict", [], rows)
+        names = sorted(path.name for path in aside.iterdir())
+    return [folder / name for name in names]
+
+
+def _names(dataset: Dataset) -> tuple[Callable[[int], str], Callable[[int], str]]:
+    return dataset.entities.__getitem__, dataset.relations.__getitem__
+
+
+def _check_names(vocabulary: Vocabulary) -> None:
+    if not vocabulary.named:
+        return
+    for name in vocabulary:
+        found = next((what for sign, what in _FORBIDDEN.items() if sign in name), None)
+        found = found or ("nothing at all" if not name else None)
+        found = found or ("a byte-order mark" if name.startswith("\ufeff") else None)
+        if found is not None:
+            raise UserError(
+                f"{vocabulary.kind} name {name!r} contains {found}, which cannot be written in a "
+                f"text file of triples: rename it"
+            )
+
+
+def _rows(
+    triples: Triples,
+    order: str,
+    separator: str,
+    entity: Callable[[int], str],
+    relation: Callable[[int], str],
+) -> Iterator[str]:
+    columns = {"h": triples.head, "r": triples.relation, "t": triples.tail}
+    text = {"h": entity, "r": relation, "t": entity}
+    for start in range(0, len(triples), _ROWS):
+        part = np.s_[start : start + _ROWS]
+        cells = (map(text[role], columns[role][part].tolist()) for role in order)
+        yield "\n".join(map(separator.join, zip(*cells))) + "\n"
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterator[str]) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(f"{line}\n" for line in header)
+        stream.writelines(rows)
