@@ -15,6 +15,7 @@ from dglke_distill.models.complex import ComplEx
 from dglke_distill.models.distmult import DistMult
 from dglke_distill.models.encoders import LookupEncoder
 from dglke_distill.models.hole import HolE
+from dglke_distill.models.neighbor_encoder import NeighborEncoder
 from dglke_distill.models.pairre import PairRE
 from dglke_distill.models.rescal import RESCAL
 from dglke_distill.models.rotate import RotatE
@@ -49,6 +50,7 @@ SCORE_FUNCTIONS: dict[str, type[ScoreFunction]] = {
 
 ENCODERS: dict[str, type[LookupEncoder]] = {
     "lookup": LookupEncoder,
+    "neighbor": NeighborEncoder,
 }
 
 Registered = TypeVar("Registered")
@@ -108,8 +110,10 @@ def build_model(
     """
     score_function = build_score_function(config)
     name, factory = _find(ENCODERS, config.encoder, "model.encoder", "encoder")
-    validate_options(factory.Options, config.encoder_options, f"model.encoder_options of {name}")
-    encoder = factory(num_entities, config.dim, dtype)
+    where = f"model.encoder_options of {name}"
+    options = validate_options(factory.Options, config.encoder_options, where)
+    encoder = factory.build(num_entities, num_relations, config.dim, options, dtype)
+    encoder.attach(graph)
     return KGEModel(
         encoder,
         score_function,

@@ -37,6 +37,13 @@ class LookupEncoder(nn.Module):
         self.num_entities = num_entities
         self.weight = nn.Parameter(torch.zeros(num_entities, dim, dtype=dtype))
 
+    @classmethod
+    def build(
+        cls, num_entities: int, num_relations: int, dim: int, options: Any, dtype: torch.dtype
+    ) -> LookupEncoder:
+        """Build from the sizes of a dataset and validated options."""
+        return cls(num_entities, dim, dtype)
+
     def reset(
         self, score_function: ScoreFunction, scale: Optional[float], generator: torch.Generator
     ) -> None:
@@ -47,6 +54,9 @@ class LookupEncoder(nn.Module):
     def set_row_sparse(self, flag: bool) -> None:
         """Choose whether the table's gradient is kept for touched rows only (see ``optim``)."""
         self.weight.row_sparse = flag  # type: ignore[attr-defined]
+
+    def attach(self, graph: Optional[Any]) -> None:
+        """Take the train graph, which a table has no use for."""
 
     def blocks_for(self, nodes: Tensor) -> Optional[Sequence[Any]]:
         """Return the message-flow graphs needed to encode ``nodes`` (u,): none."""
