@@ -122,20 +122,21 @@ class KGEModel(nn.Module):
         if nodes is None and self._frozen is not None:
             return self._frozen
         vectors = self.score_function.entity_view(self.encoder(nodes, blocks))
-        bias = self.bias_weight
-        if bias is not None and nodes is not None:
-            bias = table_rows(bias, nodes)
+        bias: Optional[Tensor] = self.bias_weight
+        if self.bias_weight is not None and nodes is not None:
+            bias = table_rows(self.bias_weight, nodes)
         return EntityRows(vectors, bias)
 
     @contextmanager
     def frozen(self) -> Iterator[EntityRows]:
         """Encode all entities once, without gradients, and reuse them inside the context."""
+        before = self._frozen
         with torch.no_grad():
             self._frozen = self.encode(None)
             try:
                 yield self._frozen
             finally:
-                self._frozen = None
+                self._frozen = before
 
     def relation_ids(self, relation: Tensor, side: Side) -> Tensor:
         """Map dataset relation ids (b,) to rows of the relation table for queries of a side."""
@@ -256,6 +257,8 @@ class KGEModel(nn.Module):
 
     def score_triples(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
         """Score triples given as (b,) int64 ids; returns (b,), differentiable."""
+        if not len(head):
+            return self.relation_weight.new_zeros(0)
         nodes, rows = torch.unique(torch.cat([head, tail]), return_inverse=True)
         entities = self.encode(nodes, self.encoder.blocks_for(nodes))
         query = self.query(entities, rows[: len(head)], relation, "tail")
@@ -273,6 +276,8 @@ class KGEModel(nn.Module):
 
         Raises:
             KeyError: the edges carry no relation ids.
+            ValueError: node ids restart with each node type (``dgl.to_homogeneous`` of a graph
+                with several), so that they are no entity ids.
         """
         import dgl
 
@@ -281,6 +286,9 @@ class KGEModel(nn.Module):
         if relation is None:
             raise KeyError('the graph needs relation ids in edata["relation"]')
         ids = next((graph.ndata[k] for k in ("entity", dgl.NID) if k in graph.ndata), None)
+        if "entity" not in graph.ndata and dgl.NID in graph.ndata and dgl.NTYPE in graph.ndata:
+            if len(torch.unique(graph.ndata[dgl.NTYPE])) > 1:
+                raise ValueError('nodes of several types: put entity ids in ndata["entity"]')
         if ids is not None:
             head, tail = ids.long()[head], ids.long()[tail]
         return self.score_triples(head, relation.long(), tail)
