@@ -1,0 +1,99 @@
+"""The command line. Each command's own work is elsewhere; here they are put together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Optional
+
+import typer
+
+from dglke_distill import __version__, config
+from dglke_distill import cli_settings as settings
+from dglke_distill.cli_data import data_app
+from dglke_distill.cli_evaluate import evaluate
+from dglke_distill.cli_train import train
+from dglke_distill.errors import UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="dglke-distill",
+    help="Small knowledge-graph embeddings over DGL graphs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="The settings of a run.", no_args_is_help=True)
+recipes_app = typer.Typer(help="The recipes that ship with the package.", no_args_is_help=True)
+
+app.command()(train)
+app.command()(evaluate)
+app.add_typer(data_app, name="data")
+app.add_typer(config_app, name="config")
+app.add_typer(recipes_app, name="recipes")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dglke-distill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Small knowledge-graph embeddings over DGL graphs."""
+
+
+@config_app.command("show")
+def config_show(
+    dataset: settings.DatasetArgument = None,
+    model: settings.ModelFlag = None,
+    dim: settings.DimFlag = None,
+    recipe: settings.RecipeFlag = "auto",
+    file: settings.ConfigFlag = None,
+    assignments: settings.SetFlag = None,
+    epochs: settings.EpochsFlag = None,
+    batch_size: settings.BatchSizeFlag = None,
+    learning_rate: settings.LearningRateFlag = None,
+    negatives: settings.NegativesFlag = None,
+    loss: settings.LossFlag = None,
+    seed: settings.SeedFlag = None,
+    device: settings.DeviceFlag = None,
+    threads: settings.ThreadsFlag = None,
+    dtype: settings.DtypeFlag = None,
+) -> None:
+    """Print the settings that `train` with the same flags would use, as TOML."""
+    flags = settings.given(locals())
+    resolved = settings.resolve(flags, assignments, file=file, recipe=recipe)
+    typer.echo(resolved.to_toml(), nl=False)
+
+
+@recipes_app.command("list")
+def recipes_list() -> None:
+    """Print the names of the recipes."""
+    for name in config.recipe_names():
+        typer.echo(name)
+
+
+@recipes_app.command("show")
+def recipes_show(name: Annotated[str, typer.Argument(help="A name from `recipes list`.")]) -> None:
+    """Print a recipe as it ships."""
+    config.read_recipe(name)
+    typer.echo((config.RECIPES / f"{name}.toml").read_text(encoding="utf-8"), nl=False)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit code 2.
+
+    Args:
+        arguments: instead of those of the process.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,115 @@
+"""The flags that make up a configuration, shared by ``train`` and ``config show``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from dglke_distill.config import Config, compose, parse_assignment
+
+DatasetArgument = Annotated[
+    Optional[str],
+    typer.Argument(
+        help="Catalog name, or your own folder or file of triples.", show_default="cldr"
+    ),
+]
+ModelFlag = Annotated[
+    Optional[str], typer.Option("--model", help="Score function, in any letter case.")
+]
+DimFlag = Annotated[
+    Optional[int], typer.Option("--dim", help="Floats per entity; complex parts counted.")
+]
+RecipeFlag = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        help="Shipped recipe to start from (see `recipes list`); auto: the best fit; none.",
+    ),
+]
+ConfigFlag = Annotated[
+    Optional[Path], typer.Option("--config", help="TOML file of settings, laid over the recipe.")
+]
+SetFlag = Annotated[
+    Optional[list[str]],
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting; may be repeated."),
+]
+EpochsFlag = Annotated[Optional[int], typer.Option("--epochs", help="training.epochs")]
+BatchSizeFlag = Annotated[Optional[int], typer.Option("--batch-size", help="training.batch_size")]
+LearningRateFlag = Annotated[Optional[float], typer.Option("--lr", help="optimizer.learning_rate")]
+NegativesFlag = Annotated[
+    Optional[int], typer.Option("--negatives", help="negatives.count, per positive")
+]
+LossFlag = Annotated[Optional[str], typer.Option("--loss", help="loss.name")]
+SeedFlag = Annotated[Optional[int], typer.Option("--seed", help="training.seed")]
+DeviceFlag = Annotated[
+    Optional[str], typer.Option("--device", help="training.device: auto, cpu, cuda or cuda:N")
+]
+ThreadsFlag = Annotated[
+    Optional[int], typer.Option("--threads", help="training.threads; all cores if not given")
+]
+DtypeFlag = Annotated[
+    Optional[str], typer.Option("--dtype", help="training.dtype: float32 or float64")
+]
+DataRootFlag = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--data-root",
+        help="Folder that holds datasets already, one folder each; else DGLKE_DISTILL_DATA.",
+    ),
+]
+
+Tree = Mapping[str, Any]
+"""Settings by section, not all of them."""
+
+FLAGS = {
+    "dataset": "data.dataset",
+    "model": "model.name",
+    "dim": "model.dim",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "learning_rate": "optimizer.learning_rate",
+    "negatives": "negatives.count",
+    "loss": "loss.name",
+    "seed": "training.seed",
+    "device": "training.device",
+    "threads": "training.threads",
+    "dtype": "training.dtype",
+}
+"""Which setting each flag names."""
+
+
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags among a command's arguments: the names in ``FLAGS`` that are not None."""
+    return {n: value for n, value in arguments.items() if n in FLAGS and value is not None}
+
+
+def overrides(flags: Mapping[str, Any], assignments: Optional[Sequence[str]]) -> list[Tree]:
+    """Return the partial trees that ``given`` flags and ``--set`` stand for; ``--set`` wins.
+
+    Raises:
+        UserError: an assignment is malformed.
+    """
+    trees: list[Tree] = []
+    for flag, value in flags.items():
+        section, key = FLAGS[flag].split(".")
+        trees.append({section: {key: value}})
+    return trees + [parse_assignment(text) for text in assignments or ()]
+
+
+def resolve(
+    flags: Mapping[str, Any],
+    assignments: Optional[Sequence[str]],
+    *,
+    file: Optional[Path],
+    recipe: str,
+) -> Config:
+    """Compose the configuration: defaults, recipe, file, flags, ``--set``.
+
+    Raises:
+        UserError: unknown recipe, unreadable file, unknown setting or bad value.
+    """
+    chosen = None if recipe == "none" else recipe
+    return compose(overrides(flags, assignments), file=file, recipe=chosen)

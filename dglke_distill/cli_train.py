@@ -1,0 +1,116 @@
+"""``dglke-distill train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from dglke_distill import cli_settings as settings
+from dglke_distill.cli_output import TrainingDisplay, metrics_table
+from dglke_distill.config import Config, merge, read_toml
+from dglke_distill.errors import UserError
+
+__all__ = ["train"]
+
+
+def train(
+    dataset: settings.DatasetArgument = None,
+    model: settings.ModelFlag = None,
+    dim: settings.DimFlag = None,
+    recipe: settings.RecipeFlag = "auto",
+    config: settings.ConfigFlag = None,
+    assignments: settings.SetFlag = None,
+    epochs: settings.EpochsFlag = None,
+    batch_size: settings.BatchSizeFlag = None,
+    learning_rate: settings.LearningRateFlag = None,
+    negatives: settings.NegativesFlag = None,
+    loss: settings.LossFlag = None,
+    seed: settings.SeedFlag = None,
+    device: settings.DeviceFlag = None,
+    threads: settings.ThreadsFlag = None,
+    dtype: settings.DtypeFlag = None,
+    data_root: settings.DataRootFlag = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option("--out", help="Run directory; if not given, a new one below runs/."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")
+    ] = False,
+) -> None:
+    """Train a model, rank its test split and leave a checkpoint.
+
+    Settings are composed of the defaults, a recipe, the --config file, the flags and --set, the
+    later ones winning; `dglke-distill config show` prints the outcome for the same flags.
+    """
+    flags = settings.given(locals())
+    if resume:
+        if out is None:
+            raise UserError("--resume: say which run by --out RUN_DIR")
+        resolved = saved_settings(out, settings.overrides(flags, assignments))
+    else:
+        resolved = settings.resolve(flags, assignments, file=config, recipe=recipe)
+    run(resolved, out or new_run_directory(resolved), resume=resume, data_root=data_root)
+
+
+def saved_settings(run_directory: Path, changes: list[settings.Tree]) -> Config:
+    """Return the settings a run was started with, with changes laid over them.
+
+    Raises:
+        UserError: there is no run.
+    """
+    path = run_directory / "config.toml"
+    if not path.is_file():
+        raise UserError(f"{run_directory}: there is no run to resume (config.toml is missing)")
+    tree = read_toml(path)
+    for change in changes:
+        tree = merge(tree, change)
+    return Config.from_mapping(tree, str(path))
+
+
+def new_run_directory(config: Config, parent: Path = Path("runs")) -> Path:
+    """Return a directory below ``parent``, named after the settings, that does not exist yet."""
+    dataset = Path(config.data.dataset).name or "data"
+    stem = f"{config.model.name}-{dataset}-dim{config.model.dim}".lower()
+    path, number = parent / stem, 1
+    while path.exists():
+        number += 1
+        path = parent / f"{stem}-{number}"
+    return path
+
+
+def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optional[Path]) -> None:
+    """Train and show the figures; Ctrl-C ends with exit code 130 and says how to go on."""
+    from dglke_distill import pipeline
+    from dglke_distill.train import Interrupted
+
+    console = Console()
+    console.print(
+        f"{config.model.name}, {config.model.dim} floats per entity, on {config.data.dataset}"
+        + (f", recipe {config.recipe}" if config.recipe else ""),
+        highlight=False,
+    )
+    try:
+        with TrainingDisplay(console) as display:
+            results = pipeline.train_run(
+                config,
+                run_directory,
+                resume=resume,
+                data_root=data_root,
+                report=display.report,
+                announce=display.announce,
+            )
+    except (Interrupted, KeyboardInterrupt):
+        typer.echo("\ninterrupted", err=True)
+        if (run_directory / pipeline.RESUME_FILE).exists():
+            command = f"dglke-distill train --resume --out {run_directory}"
+            typer.echo(f"go on with: {command}", err=True)
+        raise typer.Exit(130) from None
+    if results["metrics"]:
+        console.print(metrics_table(results["metrics"]))
+    checkpoint = run_directory / pipeline.CHECKPOINT_DIRECTORY
+    seconds = results["training"]["seconds"]
+    typer.echo(f"trained in {seconds:.1f} s; checkpoint: {checkpoint}")
