@@ -1,0 +1,18 @@
+"""Measuring models: filtered ranking, relation categories and triple classification."""
+
+from __future__ import annotations
+
+from dglke_distill.evaluate.categories import CATEGORIES, relation_categories
+from dglke_distill.evaluate.metrics import Metrics, RankingResult
+from dglke_distill.evaluate.ranking import NonFiniteScores, ScoresAll, evaluate, evaluate_subset
+
+__all__ = [
+    "CATEGORIES",
+    "Metrics",
+    "NonFiniteScores",
+    "RankingResult",
+    "ScoresAll",
+    "evaluate",
+    "evaluate_subset",
+    "relation_categories",
+]

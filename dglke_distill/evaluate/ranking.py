@@ -1,0 +1,224 @@
+"""Filtered ranking: where do the true answers stand among all entities?
+
+For each triple both (?, relation, tail) and (head, relation, ?) are asked, every entity is a
+candidate, and all other known answers are left out (Bordes, Usunier, Garcia-Duran, Weston,
+Yakhnenko 2013, "Translating embeddings for modeling multi-relational data"). Ties share the mean of
+the ranks that they span: ``(optimistic + pessimistic) / 2`` with ``optimistic = 1 + #greater`` and
+``pessimistic = #greater or equal``, called "realistic" by Berrendorf, Faerman, Vermue, Tresp 2020,
+"On the ambiguity of rank-based evaluation of entity alignment or link prediction methods". Without
+that, a model that scores everything alike would be perfect.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any, NamedTuple, Optional, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dglke_distill.data.triples import SIDES, Side, Triples
+from dglke_distill.evaluate.counting import count
+from dglke_distill.evaluate.metrics import RankingResult, summarise
+from dglke_distill.graph import KnownAnswers
+
+__all__ = ["QUERY_BLOCK_BYTES", "NonFiniteScores", "ScoresAll", "evaluate", "evaluate_subset"]
+
+QUERY_BLOCK_BYTES = 256 * 2**20
+"""Default size of the largest score matrix."""
+
+Progress = Callable[[int, int], None]
+"""Called with the number of ranks found so far and the number of all."""
+
+
+class ScoresAll(Protocol):
+    """Anything that can be ranked; ``models.base.KGEModel`` is one."""
+
+    def score_all(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
+        """Score every entity: ids (b,) int64 to floats (b, num_entities), higher is better."""
+        ...
+
+
+class NonFiniteScores(FloatingPointError):
+    """A model produced NaN or infinite scores, which have no rank.
+
+    Attributes:
+        entity: the known entity of the first such query.
+        relation: its relation.
+        side: the side that was asked for.
+    """
+
+    def __init__(self, entity: int, relation: int, side: Side, value: float, candidate: int):
+        query = f"(?, {relation}, {entity})" if side == "head" else f"({entity}, {relation}, ?)"
+        super().__init__(
+            f"the score of candidate {candidate} for the query {query} is {value}: "
+            "the model has diverged and cannot be ranked"
+        )
+        self.entity, self.relation, self.side = entity, relation, side
+
+
+class _QueryGroups(NamedTuple):
+    """A split by distinct query: row ``rows[offsets[i]:offsets[i + 1]]`` ask query i."""
+
+    entity: NDArray[np.int64]
+    relation: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    answer: NDArray[np.int64]
+
+
+def _group_queries(split: Triples, side: Side) -> _QueryGroups:
+    """Group the triples by query, ordered by relation and then by entity."""
+    known, answer = (split.head, split.tail) if side == "tail" else (split.tail, split.head)
+    rows = np.lexsort((known, split.relation))
+    entity, relation = known[rows].astype(np.int64), split.relation[rows].astype(np.int64)
+    starts = np.ones(len(rows), np.bool_)
+    starts[1:] = (entity[1:] != entity[:-1]) | (relation[1:] != relation[:-1])
+    offsets = np.append(np.flatnonzero(starts), len(rows)).astype(np.int64)
+    return _QueryGroups(
+        entity[starts], relation[starts], offsets, rows, answer[rows].astype(np.int64)
+    )
+
+
+def evaluate(
+    model: ScoresAll,
+    split: Triples,
+    known: KnownAnswers,
+    *,
+    categories: Optional[NDArray[np.int8]] = None,
+    query_block_bytes: int = QUERY_BLOCK_BYTES,
+    progress: Optional[Progress] = None,
+) -> RankingResult:
+    """Rank the true head and the true tail of every triple among all entities, filtered.
+
+    Each distinct query is scored once, whatever the number of its answers. Queries are ordered by
+    relation, which suits models whose candidates depend on it. A module is put into evaluation
+    mode for the duration.
+
+    Args:
+        model: scores all entities; its true answers are read out of the same scores.
+        split: the triples to rank, at least one.
+        known: the answers to leave out: of train, valid and test, for figures that compare with
+            published ones.
+        categories: codes of ``categories.relation_categories``, to report by category.
+        query_block_bytes: size that a block of scores must not exceed (a block has at least one
+            query); this bounds memory. A model on a GPU takes three times as much there.
+        progress: called after each block.
+
+    Raises:
+        NonFiniteScores: a score is NaN or infinite.
+        ValueError: the split is empty, or the model scores another number of entities.
+    """
+    if len(split) == 0:
+        raise ValueError("there are no triples to rank")
+    started = time.perf_counter()
+    device, score_bytes = _device_and_score_bytes(model)
+    block = max(1, query_block_bytes // (score_bytes * known.num_entities))
+    ranks = {side: np.empty(len(split), np.float64) for side in SIDES}
+    num_queries = 0
+    with torch.no_grad(), _ready(model):
+        for position, side in enumerate(SIDES):
+            groups = _group_queries(split, side)
+            num_queries += len(groups.entity)
+            for first in range(0, len(groups.entity), block):
+                last = min(first + block, len(groups.entity))
+                start, stop = groups.offsets[first], groups.offsets[last]
+                found = _rank_block(model, groups, first, last, known, side, device)
+                ranks[side][groups.rows[start:stop]] = found
+                if progress is not None:
+                    progress(position * len(split) + int(stop), 2 * len(split))
+    return summarise(
+        split,
+        ranks["head"],
+        ranks["tail"],
+        num_entities=known.num_entities,
+        num_queries=num_queries,
+        seconds=time.perf_counter() - started,
+        categories=categories,
+    )
+
+
+def evaluate_subset(
+    model: ScoresAll,
+    split: Triples,
+    known: KnownAnswers,
+    *,
+    limit: Optional[int],
+    seed: int = 0,
+    **options: Any,
+) -> RankingResult:
+    """Rank a fixed random sample of a split: a quick estimate to steer training by.
+
+    The sample depends on the seed, the limit and the split's size alone, so that successive
+    validations compare. Its figures are estimates, marked as such, and never the ones to report.
+
+    Args:
+        limit: number of triples; None, or a number beyond the split's size, ranks the whole split.
+        seed: of the sample.
+        options: as for ``evaluate``, which see for the other arguments and errors too.
+    """
+    if limit is None or limit >= len(split):
+        return evaluate(model, split, known, **options)
+    rows = np.sort(np.random.default_rng(seed).choice(len(split), limit, replace=False))
+    return replace(evaluate(model, split[rows], known, **options), sampled_from=len(split))
+
+
+def _rank_block(
+    model: ScoresAll,
+    groups: _QueryGroups,
+    first: int,
+    last: int,
+    known: KnownAnswers,
+    side: Side,
+    device: torch.device,
+) -> NDArray[np.float64]:
+    """Return the realistic ranks of all answers to the queries ``first`` to ``last``."""
+    entity, relation = groups.entity[first:last], groups.relation[first:last]
+    scores = model.score_all(
+        torch.from_numpy(entity).to(device), torch.from_numpy(relation).to(device), side
+    )
+    if scores.shape != (last - first, known.num_entities):
+        raise ValueError(
+            f"the model gave scores of shape {tuple(scores.shape)} for {last - first} queries "
+            f"over {known.num_entities} entities"
+        )
+    offsets = groups.offsets[first : last + 1]
+    greater, equal, bad = count(
+        scores,
+        offsets - offsets[0],
+        groups.answer[offsets[0] : offsets[-1]],
+        *known.gather(entity, relation, side),
+    )
+    if bad >= 0:
+        candidate = int((~torch.isfinite(scores[bad])).int().argmax())
+        value = float(scores[bad, candidate])
+        raise NonFiniteScores(int(entity[bad]), int(relation[bad]), side, value, candidate)
+    # optimistic = 1 + greater, pessimistic = 1 + greater + equal
+    return 1.0 + greater + 0.5 * equal
+
+
+def _device_and_score_bytes(model: ScoresAll) -> tuple[torch.device, int]:
+    """Return where a model lives and the size of one of its scores."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    if parameter is None:
+        return torch.device("cpu"), 4
+    return parameter.device, max(4, parameter.element_size())
+
+
+@contextmanager
+def _ready(model: ScoresAll) -> Iterator[None]:
+    """Put a module into evaluation mode and encode all entities once, while inside."""
+    training = isinstance(model, nn.Module) and model.training
+    if isinstance(model, nn.Module):
+        model.eval()
+    try:
+        with getattr(model, "frozen", nullcontext)():
+            yield
+    finally:
+        if isinstance(model, nn.Module):
+            model.train(training)
