@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dglke_distill.evaluate.categories import CATEGORIES, relation_categories
+from dglke_distill.evaluate.classification import ClassificationResult, classify
 from dglke_distill.evaluate.metrics import Metrics, RankingResult
 from dglke_distill.evaluate.ranking import NonFiniteScores, ScoresAll, evaluate, evaluate_subset
 
 __all__ = [
     "CATEGORIES",
+    "ClassificationResult",
     "Metrics",
     "NonFiniteScores",
     "RankingResult",
     "ScoresAll",
+    "classify",
     "evaluate",
     "evaluate_subset",
     "relation_categories",

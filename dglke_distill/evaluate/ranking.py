@@ -27,7 +27,15 @@ from dglke_distill.evaluate.counting import count
 from dglke_distill.evaluate.metrics import RankingResult, summarise
 from dglke_distill.graph import KnownAnswers
 
-__all__ = ["QUERY_BLOCK_BYTES", "NonFiniteScores", "ScoresAll", "evaluate", "evaluate_subset"]
+__all__ = [
+    "QUERY_BLOCK_BYTES",
+    "NonFiniteScores",
+    "ScoresAll",
+    "device_of",
+    "evaluate",
+    "evaluate_subset",
+    "evaluation_mode",
+]
 
 QUERY_BLOCK_BYTES = 256 * 2**20
 """Default size of the largest score matrix."""
@@ -117,11 +125,11 @@ def evaluate(
     if len(split) == 0:
         raise ValueError("there are no triples to rank")
     started = time.perf_counter()
-    device, score_bytes = _device_and_score_bytes(model)
-    block = max(1, query_block_bytes // (score_bytes * known.num_entities))
+    device = device_of(model)
+    block = max(1, query_block_bytes // (_score_bytes(model) * known.num_entities))
     ranks = {side: np.empty(len(split), np.float64) for side in SIDES}
     num_queries = 0
-    with torch.no_grad(), _ready(model):
+    with torch.no_grad(), evaluation_mode(model):
         for position, side in enumerate(SIDES):
             groups = _group_queries(split, side)
             num_queries += len(groups.entity)
@@ -202,17 +210,20 @@ def _rank_block(
     return 1.0 + greater + 0.5 * equal
 
 
-def _device_and_score_bytes(model: ScoresAll) -> tuple[torch.device, int]:
-    """Return where a model lives and the size of one of its scores."""
+def device_of(model: object) -> torch.device:
+    """Return where a model's parameters live; the CPU for one without parameters."""
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    if parameter is None:
-        return torch.device("cpu"), 4
-    return parameter.device, max(4, parameter.element_size())
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _score_bytes(model: object) -> int:
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return 4 if parameter is None else max(4, parameter.element_size())
 
 
 @contextmanager
-def _ready(model: ScoresAll) -> Iterator[None]:
-    """Put a module into evaluation mode and encode all entities once, while inside."""
+def evaluation_mode(model: object) -> Iterator[None]:
+    """Put a module into evaluation mode and encode all its entities once, while inside."""
     training = isinstance(model, nn.Module) and model.training
     if isinstance(model, nn.Module):
         model.eval()
