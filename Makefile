@@ -34,7 +34,6 @@ $(STAMP): pyproject.toml constraints.txt
 	if ! $(VENV)/bin/python -c "$$supported" >/dev/null 2>&1; then \
 	    "$$python" -m venv --clear $(VENV); \
 	fi
-	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt torch
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[test]"
 	@touch $@

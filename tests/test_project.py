@@ -158,7 +158,7 @@ def test_annotations_are_not_evaluated() -> None:
     """So that annotations may use what Python 3.9 does not know."""
     for path in sources(".py"):
         text = path.read_text(encoding="utf-8")
-        if text.strip():
+        if len(ast.parse(text).body) > 1:
             assert "from __future__ import annotations" in text, path
 
 
@@ -172,7 +172,6 @@ def test_nothing_is_unpickled() -> None:
 def test_no_machine_of_ours_is_named() -> None:
     """Paths of one computer, and where packages come from, are the user's own affair."""
     paths = re.compile(r"(?<![\w.])/(?:work|tmp|root|home)/|--(?:extra-)?index-url|--find-links")
-    me = Path(__file__).resolve()
     texts = sources(".py", ".toml", ".md", ".yaml", ".sh", ".csv")
     for path in [*texts, *(ROOT / name for name in ("Makefile", ".ci/run", "constraints.txt"))]:
         if path != Path(__file__).resolve():
