@@ -1,0 +1,196 @@
+"""Write a synthetic graph of the size of ogbl-wikikg2, in its official file layout.
+
+The real dataset cannot be shipped, and a benchmark of scale must not depend on a download. This
+graph has the same numbers of entities, relations and triples, degrees with a power-law tail, and
+something to learn: entities fall into communities that lie on a ring, and most relations lead from
+a community to the one a fixed number of steps further on; the others gather at one community.
+
+    python benchmarks/synthetic_wikikg2.py /tmp/synthetic              # full size, a few minutes
+    python benchmarks/synthetic_wikikg2.py /tmp/small --scale 0.01     # a hundredth, seconds
+
+The ogb package and ``dglke_distill.data.ogb.load_ogb`` then read it as ``ogbl-wikikg2``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+
+HEAD_SKEW = 1.5
+"""Heads are drawn by popularity as u**a, u uniform: their degrees fall off as a power."""
+TAIL_SKEW = 3.0
+"""The same for tails: a few objects, such as countries and types, are the answer to very much."""
+NOISE = 0.1
+"""Share of triples whose tail lies in a random community."""
+GATHERING = 5
+"""Every so many relations, one leads from everywhere to one community, as "instance of" does."""
+ROWS_AT_A_TIME = 1 << 20
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the graph is.
+
+    Attributes:
+        entities: number of entities; each occurs in train.
+        relations: number of relations; each occurs in train.
+        train: number of train triples.
+        valid: number of validation triples.
+        test: number of test triples.
+        negatives: number of given negatives a side for each valid and test triple.
+    """
+
+    entities: int = 2_500_604
+    relations: int = 535
+    train: int = 16_109_182
+    valid: int = 429_456
+    test: int = 598_543
+    negatives: int = 500
+
+    def scaled(self, factor: float) -> Size:
+        """Return a smaller graph with as many relations and negatives."""
+        counts = (self.entities, self.train, self.valid, self.test)
+        entities, train, valid, test = (max(1, round(count * factor)) for count in counts)
+        return Size(entities, self.relations, train, valid, test, self.negatives)
+
+    @property
+    def communities(self) -> int:
+        """Number of communities: about a thousand entities each, at least sixteen communities."""
+        return min(self.entities, max(16, self.entities // 1000))
+
+
+@dataclass(frozen=True)
+class World:
+    """What the facts are drawn from.
+
+    Attributes:
+        size: how large the graph is.
+        step: int64 array of shape (relations,): how far along the ring each relation leads, or
+            where to, for every ``GATHERING``-th relation.
+        entity_of: int64 array of shape (entities,): popularity rank -> entity id. The community of
+            the entity with rank p is ``p % communities``.
+    """
+
+    size: Size
+    step: Ids
+    entity_of: Ids
+
+    @classmethod
+    def draw(cls, size: Size, rng: np.random.Generator) -> World:
+        """Draw the steps of the relations and the ids of the entities."""
+        step = rng.integers(0, size.communities, size.relations)
+        return cls(size, step, rng.permutation(size.entities))
+
+    def facts(self, count: int, rng: np.random.Generator) -> Ids:
+        """Draw facts, packed into one int64 each; the first ones give each entity a fact."""
+        size, ring = self.size, self.size.communities
+        head = (size.entities * rng.random(count) ** HEAD_SKEW).astype(np.int64)
+        every = min(count, size.entities)
+        head[:every] = rng.permutation(size.entities)[:every]
+        weight = 1.0 / np.arange(1, size.relations + 1)
+        relation = rng.choice(size.relations, count, p=weight / weight.sum())
+        relation[: size.relations] = np.arange(size.relations)[:count]
+        start = np.where(relation % GATHERING == 0, 0, head)
+        community = (start + self.step[relation]) % ring
+        noisy = rng.random(count) < NOISE
+        community[noisy] = rng.integers(0, ring, int(noisy.sum()))
+        members = (size.entities - community + ring - 1) // ring
+        tail = (members * rng.random(count) ** TAIL_SKEW).astype(np.int64) * ring + community
+        query = self.entity_of[head] * size.relations + relation
+        return query * size.entities + self.entity_of[tail]
+
+    def unpack(self, packed: Ids) -> dict[str, Ids]:
+        """Return the columns of packed facts."""
+        rest, tail = np.divmod(packed, self.size.entities)
+        head, relation = np.divmod(rest, self.size.relations)
+        return {"head": head, "relation": relation, "tail": tail}
+
+
+def draw_splits(world: World, seed: int) -> dict[str, dict[str, Ids]]:
+    """Draw distinct facts and part them, the facts that cover entities and relations in train."""
+    size = world.size
+    rng = np.random.default_rng([seed, 1])
+    wanted = size.train + size.valid + size.test
+    packed = np.empty(0, np.int64)
+    while len(packed) < wanted:
+        more = world.facts(int((wanted - len(packed)) * 1.1) + size.entities, rng)
+        # First come, first kept: the covering facts are the first ones.
+        packed = np.concatenate([packed, more])
+        first = np.sort(np.unique(packed, return_index=True)[1])
+        packed = packed[first]
+    packed = packed[:wanted]
+    covering = min(size.train, max(size.entities, size.relations))
+    rng.shuffle(packed[covering:])
+    rng.shuffle(packed[: size.train])
+    parts = np.split(packed, [size.train, size.train + size.valid])
+    return {name: world.unpack(part) for name, part in zip(("train", "valid", "test"), parts)}
+
+
+def write(root: Path, size: Size, seed: int) -> Path:
+    """Write ``root/ogbl_wikikg2`` and return it.
+
+    Raises:
+        FileExistsError: the folder is already there.
+    """
+    import torch
+
+    folder = root / "ogbl_wikikg2"
+    for part in ("raw", "processed", "split/time"):
+        (folder / part).mkdir(parents=True)
+    splits = draw_splits(World.draw(size, np.random.default_rng([seed, 0])), seed)
+    train = splits["train"]
+    _write_table(folder / "raw" / "edge.csv.gz", train["head"], train["tail"])
+    _write_table(folder / "raw" / "edge_reltype.csv.gz", train["relation"])
+    _write_table(folder / "raw" / "num-node-list.csv.gz", np.array([size.entities]))
+    _write_table(folder / "raw" / "num-edge-list.csv.gz", np.array([size.train]))
+    del train
+    rng = np.random.default_rng([seed, 2])
+    for name in ("train", "valid", "test"):
+        columns: dict[str, Any] = splits.pop(name)
+        if name != "train":
+            shape = (len(columns["head"]), size.negatives)
+            for side in ("head", "tail"):
+                columns[f"{side}_neg"] = rng.integers(0, size.entities, shape)
+        torch.save(columns, folder / "split" / "time" / f"{name}.pt", pickle_protocol=4)
+    (folder / "RELEASE_v1.txt").touch()
+    return folder
+
+
+def _write_table(path: Path, *columns: Ids) -> None:
+    """Write columns as gzipped comma-separated text without a header, some rows at a time."""
+    import pandas as pd
+
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        for start in range(0, len(columns[0]), ROWS_AT_A_TIME):
+            rows = [column[start : start + ROWS_AT_A_TIME] for column in columns]
+            text = io.StringIO()
+            pd.DataFrame(np.stack(rows, axis=1)).to_csv(text, index=False, header=False)
+            stream.write(text.getvalue().encode())
+
+
+def main() -> None:
+    """Read the command line and write the graph."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("root", type=Path, help="folder that will hold ogbl_wikikg2/")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of entities and triples")
+    parser.add_argument("--negatives", type=int, default=500, help="given negatives a side")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    started = time.perf_counter()
+    size = Size(negatives=options.negatives).scaled(options.scale)
+    folder = write(options.root, size, options.seed)
+    print(f"{folder}: {size} in {time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
