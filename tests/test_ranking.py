@@ -232,7 +232,9 @@ def test_figures_by_hand():
         ScoreTable(scores),
         split,
         KnownAnswers.build([split], 4),
-        categories=np.array([0, 3], np.int8),
+        train=Triples.from_array(
+            np.array([[0, 0, 1], *[[h, 1, t] for h in (0, 1) for t in (2, 3)]])
+        ),
     )
     assert result.head_ranks.tolist() == [1.0, 3.0]
     assert result.tail_ranks.tolist() == [1.0, 2.5]
@@ -338,8 +340,8 @@ def test_categories_by_hand():
 def test_a_relation_without_train_triples_is_reported_as_unseen():
     split = Triples.from_array(np.array([[0, 1, 1]]))
     table = ScoreTable(np.zeros((3, 2, 3), np.float32))
-    categories = relation_categories(Triples.from_array(np.array([[0, 0, 1]])), 2)
-    result = evaluate(table, split, KnownAnswers.build([split], 3), categories=categories)
+    train = Triples.from_array(np.array([[0, 0, 1]]))
+    result = evaluate(table, split, KnownAnswers.build([split], 3), train=train)
     assert set(result.by_category) == {"unseen"}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.data.triples import Triples
+from dglke_distill.data.triples import SIDES, Triples
+from dglke_distill.graph import unique_queries
 
 __all__ = ["CATEGORIES", "UNSEEN", "category_name", "relation_categories"]
 
@@ -33,15 +34,15 @@ def relation_categories(
     Returns:
         int8 array of shape (R,), positions in ``CATEGORIES``, or ``UNSEEN``.
     """
-    relation = train.relation.astype(np.int64)
-    facts = np.unique(np.stack([relation, train.head, train.tail]), axis=1)[0]
-    heads = np.unique(np.stack([relation, train.head]), axis=1)[0]
-    tails = np.unique(np.stack([relation, train.tail]), axis=1)[0]
-    count = np.bincount(facts, minlength=num_relations)
-    many_tails = count >= threshold * np.bincount(heads, minlength=num_relations)
-    many_heads = count >= threshold * np.bincount(tails, minlength=num_relations)
-    codes = many_tails.astype(np.int8) + np.int8(2) * many_heads.astype(np.int8)
-    return np.where(count > 0, codes, UNSEEN).astype(np.int8)
+    many = {}
+    for side in SIDES:
+        _, relation, offsets, _ = unique_queries(train, side)
+        queries = np.bincount(relation, minlength=num_relations)
+        facts = np.bincount(np.repeat(relation, np.diff(offsets)), minlength=num_relations)
+        many[side] = facts >= threshold * queries
+    seen = np.bincount(train.relation, minlength=num_relations) > 0
+    codes = many["tail"].astype(np.int8) + np.int8(2) * many["head"].astype(np.int8)
+    return np.where(seen, codes, UNSEEN).astype(np.int8)
 
 
 def category_name(code: int) -> str:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dglke_distill.data.triples import SIDES, Side, Triples
+from dglke_distill.evaluate.categories import relation_categories
 from dglke_distill.evaluate.counting import count
 from dglke_distill.evaluate.metrics import RankingResult, summarise
 from dglke_distill.graph import KnownAnswers
@@ -98,7 +99,7 @@ def evaluate(
     split: Triples,
     known: KnownAnswers,
     *,
-    categories: Optional[NDArray[np.int8]] = None,
+    train: Optional[Triples] = None,
     query_block_bytes: int = QUERY_BLOCK_BYTES,
     progress: Optional[Progress] = None,
 ) -> RankingResult:
@@ -113,7 +114,7 @@ def evaluate(
         split: the triples to rank, at least one.
         known: the answers to leave out: of train, valid and test, for figures that compare with
             published ones.
-        categories: codes of ``categories.relation_categories``, to report by category.
+        train: the train split, to report by relation category too (see ``categories``).
         query_block_bytes: size that a block of scores must not exceed (a block has at least one
             query); this bounds memory. A model on a GPU takes three times as much there.
         progress: called after each block.
@@ -147,7 +148,7 @@ def evaluate(
         num_entities=known.num_entities,
         num_queries=num_queries,
         seconds=time.perf_counter() - started,
-        categories=categories,
+        categories=None if train is None else relation_categories(train, _relations(train, split)),
     )
 
 
@@ -208,6 +209,11 @@ def _rank_block(
         raise NonFiniteScores(int(entity[bad]), int(relation[bad]), side, value, candidate)
     # optimistic = 1 + greater, pessimistic = 1 + greater + equal
     return 1.0 + greater + 0.5 * equal
+
+
+def _relations(*parts: Triples) -> int:
+    """Return one more than the highest relation id."""
+    return 1 + max(int(part.relation.max(initial=-1)) for part in parts)
 
 
 def device_of(model: object) -> torch.device:
