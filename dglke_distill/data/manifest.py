@@ -24,6 +24,7 @@ __all__ = [
     "Counts",
     "DatasetFile",
     "DglCopy",
+    "FileRole",
     "Manifest",
     "OgbSource",
     "Source",

@@ -53,25 +53,28 @@ def write_dataset(dataset: Dataset, folder: Path, *, format: str = "names_hrt") 
             if (triples := getattr(dataset, split)) is not None
         )
     cell = (str, str) if layout.family != "names" else _names(dataset)
-    with directory_aside(folder) as aside:
-        for split, triples in splits.items():
-            name = f"{split}2id.txt" if openke else f"{split}.txt"
-            separator = " " if openke else "\t"
-            header = [str(len(triples))] if openke else []
-            _write(aside / name, header, _rows(triples, layout.order, separator, *cell))
-        if layout.family != "names":
-            for stem, vocabulary in (
-                ("entity", dataset.entities),
-                ("relation", dataset.relations),
-            ):
-                if openke:
-                    rows = (f"{name}\t{i}\n" for i, name in enumerate(vocabulary))
-                    _write(aside / f"{stem}2id.txt", [str(len(vocabulary))], rows)
-                else:
-                    plural = "entities" if stem == "entity" else "relations"
-                    rows = (f"{i}\t{name}\n" for i, name in enumerate(vocabulary))
-                    _write(aside / f"{plural}.dict", [], rows)
-        names = sorted(path.name for path in aside.iterdir())
+    try:
+        with directory_aside(folder) as aside:
+            for split, triples in splits.items():
+                name = f"{split}2id.txt" if openke else f"{split}.txt"
+                separator = " " if openke else "\t"
+                header = [str(len(triples))] if openke else []
+                _write(aside / name, header, _rows(triples, layout.order, separator, *cell))
+            if layout.family != "names":
+                for stem, vocabulary in (
+                    ("entity", dataset.entities),
+                    ("relation", dataset.relations),
+                ):
+                    if openke:
+                        rows = (f"{name}\t{i}\n" for i, name in enumerate(vocabulary))
+                        _write(aside / f"{stem}2id.txt", [str(len(vocabulary))], rows)
+                    else:
+                        plural = "entities" if stem == "entity" else "relations"
+                        rows = (f"{i}\t{name}\n" for i, name in enumerate(vocabulary))
+                        _write(aside / f"{plural}.dict", [], rows)
+            names = sorted(path.name for path in aside.iterdir())
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
     return [folder / name for name in names]
 
 

@@ -1,0 +1,172 @@
+"""``dglke-distill data``: what datasets there are, what is known of them, and getting one ready."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dglke_distill.data import catalog
+from dglke_distill.data.layout import FORMAT_NAMES
+from dglke_distill.data.manifest import Manifest, load_manifest
+from dglke_distill.data.triples import Dataset
+from dglke_distill.data.writers import write_dataset
+from dglke_distill.errors import UserError
+
+__all__ = ["data_app"]
+
+data_app = typer.Typer(
+    help="The datasets: list them, look at one, get one ready.", no_args_is_help=True
+)
+
+DataRootFlag = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--data-root",
+        help="Folder of pre-placed datasets, one folder each; default: DGLKE_DISTILL_DATA.",
+        show_default=False,
+    ),
+]
+OfflineFlag = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
+
+_CHECKS = {
+    "sha256": "sha256",
+    "git_blob": "git blob id (no sha256 known)",
+    "counts": "counts only (no digest known)",
+}
+
+
+@data_app.command("list")
+def data_list(data_root: DataRootFlag = None) -> None:
+    """List the datasets of the catalog, and where each is now."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    for heading in ("entities", "relations", "triples"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("now", no_wrap=True)
+    table.add_column("licence", no_wrap=True)
+    for manifest in catalog.manifests():
+        counts = manifest.counts
+        location = catalog.locate(manifest, data_root=data_root)
+        table.add_row(
+            manifest.name,
+            f"{counts.entities:,}",
+            f"{counts.relations:,}",
+            f"{counts.triples:,}",
+            location.place,
+            # The first word is the licence, or "unspecified"; `data info` has the rest.
+            escape(manifest.license.partition(" ")[0]),
+        )
+    Console().print(table)
+
+
+@data_app.command("info")
+def data_info(
+    name: Annotated[str, typer.Argument(help="A name from `data list`.")],
+    data_root: DataRootFlag = None,
+) -> None:
+    """Print what is known of a dataset: counts, licence, citation, files and their digests."""
+    manifest = load_manifest(name)
+    if manifest is None:
+        raise catalog.unknown_name(name)
+    console = Console(soft_wrap=True, highlight=False)
+    location = catalog.locate(manifest, data_root=data_root)
+    counts = manifest.counts
+    types = f", {counts.entity_types} entity types" if counts.entity_types is not None else ""
+    console.print(f"[bold]{escape(manifest.title)}[/bold] ({manifest.name})")
+    console.print(escape(manifest.description))
+    console.print(
+        f"{counts.entities:,} entities{types}, {counts.relations:,} relations; "
+        f"{counts.train:,} train, {counts.valid:,} valid, {counts.test:,} test triples"
+    )
+    for note in manifest.notes:
+        console.print(f"note: {escape(note)}")
+    console.print(f"licence: {escape(manifest.license)}")
+    console.print(f"homepage: {manifest.homepage}")
+    console.print(f"now: {location.place}, {escape(str(location.folder))}")
+    _print_files(console, manifest)
+    console.print("citation:")
+    console.print(escape(manifest.citation.strip()))
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name_or_path: Annotated[
+        str, typer.Argument(help="A name from `data list`, a folder, or one file of facts.")
+    ],
+    data_root: DataRootFlag = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option("--out", help="Write the splits into this new folder.", show_default=False),
+    ] = None,
+    write_format: Annotated[
+        str, typer.Option("--out-format", help="Format to write with --out.")
+    ] = "names_hrt",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help=f"Format of your files: {', '.join(FORMAT_NAMES)}; letters in any order.",
+        ),
+    ] = "auto",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for splitting one file.")] = 0,
+    fractions: Annotated[
+        str, typer.Option("--fractions", help="Shares of train,valid,test for one file.")
+    ] = "0.8,0.1,0.1",
+    offline: OfflineFlag = False,
+) -> None:
+    """Download a dataset if need be, verify it, and say what it holds."""
+    dataset = catalog.load(
+        name_or_path,
+        data_root=data_root,
+        format=format,
+        split_seed=seed,
+        split_fractions=_fractions(fractions),
+        offline=offline,
+    )
+    console = Console(soft_wrap=True, highlight=False)
+    _print_dataset(console, dataset)
+    if out is not None:
+        for path in write_dataset(dataset, out, format=write_format):
+            console.print(f"wrote {escape(str(path))}")
+
+
+def _fractions(text: str) -> tuple[float, float, float]:
+    try:
+        train, valid, test = (float(share) for share in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"--fractions {text}: give three numbers with commas between, such as 0.8,0.1,0.1"
+        ) from None
+    return train, valid, test
+
+
+def _print_files(console: Console, manifest: Manifest) -> None:
+    source = manifest.source
+    if source.kind == "ogb":
+        console.print("files: downloaded and checked by the ogb package; we verify by counts")
+        return
+    origin = f" of {source.repository} at {source.commit}" if source.repository else ""
+    console.print(f"files{origin}:")
+    for role, file in manifest.files.items():
+        size = f", {file.bytes:,} bytes" if file.bytes is not None else ""
+        console.print(f"  {role}: {escape(file.path)}{size}")
+        console.print(f"    verified by {_CHECKS[file.verified_by]}")
+        for kind, digest in (("sha256", file.sha256), ("git blob", file.git_blob)):
+            if digest is not None:
+                console.print(f"    {kind} {digest}")
+
+
+def _print_dataset(console: Console, dataset: Dataset) -> None:
+    console.print(
+        f"[bold]{escape(dataset.name)}[/bold]: {dataset.num_entities:,} entities, "
+        f"{dataset.num_relations:,} relations; {len(dataset.train):,} train, "
+        f"{len(dataset.valid):,} valid, {len(dataset.test):,} test triples"
+    )
+    console.print(f"fingerprint {dataset.fingerprint}")
+    for warning in dataset.warnings:
+        console.print(f"warning: {escape(warning)}")

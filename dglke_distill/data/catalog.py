@@ -1,0 +1,290 @@
+"""From a name or a path to a dataset that is known to be whole.
+
+A path that exists is the user's own data. A name of the catalog is looked for, in this order, in
+the package itself, in the data root, in the cache, among the copies of ``dgl.data``; then it is
+downloaded into the cache. Wherever it comes from, it is verified, and its ids are in the order of
+names by code points, so that the same name means the same ids on every machine. (The graphs of the
+Open Graph Benchmark keep their official ids.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Optional
+
+from dglke_distill.data.dgl_copies import find_dgl_copy, load_dgl_copy
+from dglke_distill.data.download import Progress, console_progress, fetch, identify
+from dglke_distill.data.formats import in_name_order, read_file, read_folder
+from dglke_distill.data.layout import SPLITS, Format, split_files
+from dglke_distill.data.manifest import (
+    SPLIT_FILES,
+    FileRole,
+    Manifest,
+    datasets_dir,
+    load_manifest,
+    manifest_names,
+    read_manifest,
+)
+from dglke_distill.data.ogb import load_ogb
+from dglke_distill.data.triples import Dataset
+from dglke_distill.errors import UserError
+
+__all__ = [
+    "Location",
+    "default_cache_dir",
+    "load",
+    "locate",
+    "manifests",
+    "resolve_data_root",
+    "unknown_name",
+]
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a dataset of the catalog is now.
+
+    Attributes:
+        place: ``to download`` when it is on none of the places looked at.
+        folder: its folder there, or where a download will put it.
+    """
+
+    place: Literal["embedded", "data root", "cached", "dgl.data", "to download"]
+    folder: Path
+
+
+def load(
+    name_or_path: str,
+    *,
+    data_root: Optional[Path] = None,
+    cache_dir: Optional[Path] = None,
+    format: str = "auto",
+    split_seed: int = 0,
+    split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    offline: bool = False,
+    progress: Optional[Progress] = None,
+) -> Dataset:
+    """Load a dataset.
+
+    Args:
+        name_or_path: a folder of train, valid and test files; one file of facts, to be split; or
+            a name of the catalog, in any letter case.
+        data_root: folder of pre-placed datasets, ``<data_root>/<name>/``; by default the
+            environment variable ``DGLKE_DISTILL_DATA``.
+        cache_dir: folder for downloads; by default ``DGLKE_DISTILL_CACHE``, else the user's cache.
+        format: format of a user's own files, see ``dglke_distill.data.formats``.
+        split_seed: seed when one file is split.
+        split_fractions: shares of train, valid and test when one file is split.
+        offline: whether to refuse to download.
+        progress: told of bytes as they are downloaded; by default bars on a terminal.
+
+    Raises:
+        UserError: there is no such dataset, it cannot be downloaded, a copy is not what the
+            catalog says it is, or a file is malformed.
+    """
+    path = Path(name_or_path).expanduser()
+    manifest = load_manifest(name_or_path)
+    if path.exists():
+        if path.is_dir():
+            dataset = read_folder(path, format=format)
+        else:
+            dataset = read_file(
+                path, format=format, split_seed=split_seed, split_fractions=split_fractions
+            )
+        if manifest is not None:
+            note = f"read from {path.resolve()}, not from the catalog, which also has that name"
+            dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, note))
+        return dataset
+    if manifest is None:
+        raise unknown_name(name_or_path)
+    cache = cache_dir or default_cache_dir()
+    location = locate(manifest, data_root=data_root, cache_dir=cache)
+    if manifest.source.kind == "ogb":
+        return _load_ogb(manifest, location, cache, offline)
+    if location.place in ("cached", "to download"):
+        _download(manifest, location.folder, offline, progress)
+    if location.place == "dgl.data":
+        dataset = load_dgl_copy(location.folder, manifest.name)
+    else:
+        format = format if location.place == "data root" else manifest.source.format
+        dataset = read_folder(location.folder, format=format, name=manifest.name)
+    _check_counts(manifest, dataset, location)
+    doubts = _doubts(manifest, location)
+    dataset = dataclasses.replace(dataset, warnings=(*doubts, *dataset.warnings))
+    return dataset if _in_name_order(dataset) else in_name_order(dataset)
+
+
+def locate(
+    manifest: Manifest, *, data_root: Optional[Path] = None, cache_dir: Optional[Path] = None
+) -> Location:
+    """Say where a dataset of the catalog would be loaded from, without reading it.
+
+    Raises:
+        UserError: the data root does not exist.
+    """
+    cache = cache_dir or default_cache_dir()
+    if manifest.source.kind == "embedded":
+        return Location("embedded", datasets_dir() / manifest.name)
+    root = resolve_data_root(data_root)
+    if root is not None:
+        for spelling in _spellings(manifest):
+            if (root / spelling).is_dir():
+                return Location("data root", root / spelling)
+    if manifest.source.kind == "ogb":
+        folder = cache / _ogb_folder(manifest)
+        complete = any(folder.glob("split/*/*.pt"))
+        return Location("cached" if complete else "to download", folder)
+    folder = cache / manifest.name
+    if all((folder / name).is_file() for name in _cached_names(manifest).values()):
+        return Location("cached", folder)
+    copy = find_dgl_copy(manifest)
+    return Location("dgl.data", copy) if copy is not None else Location("to download", folder)
+
+
+def manifests() -> list[Manifest]:
+    """Return every manifest of the catalog, by name."""
+    return [read_manifest(datasets_dir() / f"{name}.toml") for name in manifest_names()]
+
+
+def resolve_data_root(data_root: Optional[Path] = None) -> Optional[Path]:
+    """Return the data root: the one given, else ``DGLKE_DISTILL_DATA``, else None.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    given = os.environ.get("DGLKE_DISTILL_DATA")
+    root = data_root or (Path(given) if given else None)
+    if root is None:
+        return None
+    root = root.expanduser()
+    if not root.is_dir():
+        origin = "--data-root" if data_root is not None else "DGLKE_DISTILL_DATA"
+        raise UserError(f"{origin}: there is no folder {root}; make it or name another")
+    return root
+
+
+def default_cache_dir() -> Path:
+    """Return the folder for downloads: ``DGLKE_DISTILL_CACHE``, else in the user's cache."""
+    given = os.environ.get("DGLKE_DISTILL_CACHE")
+    if given:
+        return Path(given).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("dglke_distill")) / "datasets"
+
+
+def unknown_name(name: str) -> UserError:
+    """Return the error that says a dataset is unknown and names near ones."""
+    names = manifest_names()
+    near = difflib.get_close_matches(name.lower(), names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"the catalog has {', '.join(names)}"
+    return UserError(
+        f"there is neither a file or folder {name!r} nor a dataset of that name; {hint}"
+    )
+
+
+def _spellings(manifest: Manifest) -> list[str]:
+    return [manifest.name, manifest.title, _ogb_folder(manifest), *manifest.aliases]
+
+
+def _ogb_folder(manifest: Manifest) -> str:
+    """Return the folder that the ogb package uses for a dataset of this name."""
+    return manifest.name.replace("-", "_")
+
+
+def _cached_names(manifest: Manifest) -> dict[FileRole, str]:
+    """Return the name in the cache of each file of triples, by role."""
+    return {
+        role: role + ("." + file.file_name.partition(".")[2] if "." in file.file_name else ".txt")
+        for role, file in manifest.files.items()
+        if role in SPLIT_FILES
+    }
+
+
+def _download(
+    manifest: Manifest, folder: Path, offline: bool, progress: Optional[Progress]
+) -> None:
+    """Download what is missing or damaged."""
+    wanted = {
+        role: folder / name
+        for role, name in _cached_names(manifest).items()
+        if not (folder / name).is_file()
+        or identify(folder / name, manifest.files[role]) == "differs"
+    }
+    if not wanted:
+        return
+    if offline:
+        names = ", ".join(path.name for path in wanted.values())
+        raise UserError(
+            f"{manifest.name}: {names} missing or damaged in {folder}, and downloads are switched "
+            f"off; allow them, or place the files in <data root>/{manifest.name}/"
+        )
+    with contextlib.ExitStack() as stack:
+        if progress is None and sys.stderr.isatty():
+            progress = stack.enter_context(console_progress())
+        for role, path in wanted.items():
+            fetch(manifest.url(role), path, manifest.files[role], progress=progress)
+
+
+def _check_counts(manifest: Manifest, dataset: Dataset, location: Location) -> None:
+    expected = manifest.counts
+    found = {
+        "entities": (dataset.num_entities, expected.entities),
+        "relations": (dataset.num_relations, expected.relations),
+        **{
+            f"{split} triples": (len(dataset.split(split)), getattr(expected, split))
+            for split in SPLITS
+        },
+    }
+    for what, (count, published) in found.items():
+        if count != published:
+            raise UserError(
+                f"{location.folder} holds {count} {what} where {manifest.title} has {published}: "
+                f"replace that copy, or give the folder's path to use it as your own data"
+            )
+
+
+def _doubts(manifest: Manifest, location: Location) -> list[str]:
+    """Say which files are not byte for byte the published ones, though all counts agree."""
+    doubts = []
+    files = split_files(location.folder, Format("names"))
+    for role, path in files.items():
+        file = {str(known): file for known, file in manifest.files.items()}.get(role)
+        if file is not None and identify(path, file) == "differs":
+            doubts.append(
+                f"{path} differs from the published file ({file.verified_by}), though all counts "
+                f"agree: the order of lines, or names, may be others"
+            )
+    return doubts
+
+
+def _in_name_order(dataset: Dataset) -> bool:
+    return all(
+        all(first < second for first, second in zip(names, names[1:]))
+        for names in (tuple(dataset.entities), tuple(dataset.relations))
+    )
+
+
+def _load_ogb(manifest: Manifest, location: Location, cache: Path, offline: bool) -> Dataset:
+    assert manifest.ogb is not None
+    folder = location.folder
+    if folder.name != _ogb_folder(manifest):
+        raise UserError(
+            f"{folder} must be named {_ogb_folder(manifest)} for the ogb package to find it: "
+            f"rename it"
+        )
+    writable = location.place != "data root" or os.access(folder, os.W_OK)
+    dataset = load_ogb(
+        manifest.ogb.dataset,
+        folder.parent,
+        download=not offline and location.place != "data root",
+        cache=None if writable else cache / f"{manifest.name}_converted",
+    )
+    _check_counts(manifest, dataset, location)
+    return dataset
