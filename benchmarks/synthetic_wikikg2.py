@@ -5,8 +5,8 @@ graph has the same numbers of entities, relations and triples, degrees with a po
 something to learn: entities fall into communities that lie on a ring, and most relations lead from
 a community to the one a fixed number of steps further on; the others gather at one community.
 
-    python benchmarks/synthetic_wikikg2.py /tmp/synthetic              # full size, a few minutes
-    python benchmarks/synthetic_wikikg2.py /tmp/small --scale 0.01     # a hundredth, seconds
+    python benchmarks/synthetic_wikikg2.py synthetic               # full size, a few minutes
+    python benchmarks/synthetic_wikikg2.py small --scale 0.01      # a hundredth, seconds
 
 The ogb package and ``dglke_distill.data.ogb.load_ogb`` then read it as ``ogbl-wikikg2``.
 """

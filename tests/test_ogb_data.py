@@ -16,6 +16,7 @@ import torch
 from ogb_fixtures import BIOKG_TYPES, write_biokg, write_wikikg2
 
 import dglke_distill.data.ogb as ogb_data
+import dglke_distill.data.ogb_package as ogb_package
 from dglke_distill.data.ogb import Candidates, load_ogb
 from dglke_distill.errors import UserError
 
@@ -166,6 +167,25 @@ def test_cache_folder_can_be_elsewhere(tmp_path, monkeypatch):
     _forbid_official(monkeypatch)
     again = load_ogb("ogbl-wikikg2", tmp_path, cache=cache)
     assert again.fingerprint == first.fingerprint
+
+
+def test_official_folder_need_not_be_writable(tmp_path, monkeypatch):
+    """Nothing is written beside the official files when that is not allowed."""
+    written = write_wikikg2(tmp_path)
+    processed = tmp_path / "ogbl_wikikg2" / "processed"
+    allowed = ogb_package.os.access
+    monkeypatch.setattr(
+        ogb_package.os, "access", lambda path, mode: path != processed and allowed(path, mode)
+    )
+    dataset = load_ogb("ogbl-wikikg2", tmp_path, cache=tmp_path / "cache")
+    np.testing.assert_array_equal(dataset.train.tail, written["train"]["tail"])
+    assert list(processed.iterdir()) == []
+
+
+def test_copies_without_the_empty_folder_are_complete(tmp_path):
+    write_wikikg2(tmp_path)
+    (tmp_path / "ogbl_wikikg2" / "processed").rmdir()
+    assert load_ogb("ogbl-wikikg2", tmp_path).num_entities == 30
 
 
 def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch):

@@ -1,11 +1,12 @@
 """The ogb package's own loader, called so that it works today and asks nobody anything.
 
-The loader itself stays untouched: what it reads is what everybody on the leaderboard reads. Four
+The loader itself stays untouched: what it reads is what everybody on the leaderboard reads. Five
 things around it need care, each for the time of the call only:
 
 - importing ogb starts a thread that asks the network for newer versions;
 - since torch 2.6 ``torch.load`` refuses the numpy arrays in the official split files;
 - it may ask on the terminal whether to download or to update;
+- it writes beside the files it reads, where perhaps nobody may write;
 - it reports to standard output, which belongs to our own results.
 """
 
@@ -14,8 +15,10 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
+import os
 import pickle
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,8 +69,13 @@ def read_official(name: str, root: Path, download: bool) -> OfficialData:
         )
     dataset_class = _import_loader()
     try:
-        with _torch_load_accepts_pickles(), _answer_prompts(), _report_to_stderr():
-            dataset = dataset_class(name=name, root=str(root))
+        with (
+            _torch_load_accepts_pickles(),
+            _answer_prompts(),
+            _report_to_stderr(),
+            _writable_root(folder, present) as place,
+        ):
+            dataset = dataset_class(name=name, root=str(place))
             return dataset[0], dataset.get_edge_split()
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, SystemExit) as error:
         raise _explain(name, folder, present, error) from error
@@ -78,7 +86,7 @@ def read_official(name: str, root: Path, download: bool) -> OfficialData:
 def _explain(name: str, folder: Path, present: bool, error: BaseException) -> UserError:
     reason = f"{type(error).__name__}: {error}"
     if isinstance(error, PermissionError):
-        return UserError(f"the ogb package cannot write to {folder}: {error}; copy it elsewhere")
+        return UserError(f"the ogb package cannot read or write {folder}: {error}")
     if present:
         return UserError(
             f"{folder} is not a complete copy of {name} ({reason}); "
@@ -99,10 +107,30 @@ def _check_folder(name: str, folder: Path) -> bool:
             f"{folder} has no RELEASE_v1.txt, so it is not a current copy of {name}: "
             "complete it, or delete the folder to download it again"
         )
-    # The official archive has this folder, empty; copies made file by file lose it.
-    with contextlib.suppress(OSError):
-        (folder / "processed").mkdir(exist_ok=True)
     return True
+
+
+@contextlib.contextmanager
+def _writable_root(folder: Path, present: bool) -> Iterator[Path]:
+    """Yield a root in which the loader may write into the dataset's folder ``processed``.
+
+    The official archive has that folder, empty; copies made file by file lose it, and a shared
+    copy may not be written to. The latter is stood in for by a folder of links.
+    """
+    processed = folder / "processed"
+    if present:
+        with contextlib.suppress(OSError):
+            processed.mkdir(exist_ok=True)
+    if not present or os.access(processed, os.W_OK) or (processed / "data_processed").exists():
+        yield folder.parent
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        stand_in = Path(temporary, folder.name)
+        (stand_in / "processed").mkdir(parents=True)
+        for part in folder.iterdir():
+            if part.name != "processed":
+                (stand_in / part.name).symlink_to(part.resolve())
+        yield Path(temporary)
 
 
 def _import_loader() -> Any:
