@@ -87,13 +87,20 @@ def recipes_show(name: Annotated[str, typer.Argument(help="A name from `recipes 
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
-    """Run the command line; a user's mistake is one line on stderr and exit code 2.
+    """Run the command line; what the user can mend is one line on stderr and exit code 2.
 
     Args:
         arguments: instead of those of the process.
     """
     try:
         app(args=None if arguments is None else list(arguments))
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+    except (UserError, FloatingPointError) as error:  # the latter: scores that cannot be ranked
+        message = str(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        message = f"{error.filename}: {error.strerror}"
+    else:
+        return
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(2)
