@@ -159,6 +159,8 @@ class CompositionLayer(RelationalLayer):
             }
 
         own = self.compose(vectors[: graph.num_dst_nodes()], self.self_relation) @ self.self_loop
+        if not graph.num_edges():  # isolated entities; a Fourier transform of nothing is an error
+            return own
         weight = _mean_weight(graph, vectors.dtype)
         inverse = (graph.edata["relation"] >= self.num_forward).to(vectors.dtype)[:, None]
         with graph.local_scope():
