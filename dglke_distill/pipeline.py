@@ -1,0 +1,331 @@
+"""From a configuration to a ranked model on disk: the wiring of a training run."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import torch
+
+from dglke_distill import checkpoint, runtime
+from dglke_distill.config import Config, OptimizerConfig
+from dglke_distill.data import catalog
+from dglke_distill.data.triples import Dataset
+from dglke_distill.errors import UserError
+from dglke_distill.evaluate import RankingResult, evaluate, evaluate_subset
+from dglke_distill.files import atomic_write_text
+from dglke_distill.graph import KnownAnswers, build_graph
+from dglke_distill.losses import build_loss
+from dglke_distill.models import build_model
+from dglke_distill.models.base import KGEModel
+from dglke_distill.models.kernels import set_num_threads
+from dglke_distill.objective import HardObjective, Objective
+from dglke_distill.optim import OPTIMIZERS
+from dglke_distill.regularizers import build_regularizer
+from dglke_distill.sampling.batch import BatchLoader
+from dglke_distill.sampling.negatives import build_sampler
+from dglke_distill.tensor_files import load_state, save_state
+from dglke_distill.train import Progress, TrainState, train
+
+__all__ = ["Workspace", "evaluate_model", "prepare", "train_run"]
+
+RESUME_FILE = "resume.safetensors"
+BEST_FILE = "best.safetensors"
+CONFIG_FILE = "config.toml"
+CHECKPOINT_DIRECTORY = "checkpoint"
+REPORTED_SPLITS = {"none": (), "valid": ("valid",), "test": ("valid", "test")}
+
+
+@dataclass
+class Workspace:
+    """What a run works on: the data, its graph and its filter, and the device."""
+
+    dataset: Dataset
+    graph: Any
+    known: KnownAnswers
+    device: torch.device
+
+
+def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
+    """Load the dataset, build the train graph and the known-answer index, set the threads.
+
+    Raises:
+        UserError: the data cannot be found or read, or the device is absent.
+    """
+    runtime.tune_allocator()
+    set_num_threads(config.training.threads or runtime.available_cores())
+    device = runtime.resolve_device(config.training.device)
+    dataset = catalog.load(
+        config.data.dataset,
+        data_root=data_root,
+        format=config.data.format,
+        split_seed=config.data.split_seed,
+    )
+    graph = build_graph(
+        dataset.train,
+        dataset.num_entities,
+        inverse=config.model.encoder != "lookup",
+        num_relations=dataset.num_relations,
+    )
+    known = KnownAnswers.build([dataset.train, dataset.valid, dataset.test], dataset.num_entities)
+    return Workspace(dataset, graph, known, device)
+
+
+def build_loader(config: Config, workspace: Workspace, model: KGEModel) -> BatchLoader:
+    """Build the loader that the configuration describes, with its sampler and neighbour blocks."""
+    training, negatives = config.training, config.negatives
+    sampler = neighbors = None
+    if model.encoder.needs_blocks:
+        from dglke_distill.sampling.neighbors import NeighborBlocks
+
+        neighbors = NeighborBlocks(workspace.graph, model.encoder.fanouts, training.seed)
+    if training.mode == "negatives":
+        sampler = build_sampler(
+            negatives.sampler,
+            workspace.graph,
+            workspace.dataset.num_relations,
+            count=negatives.count,
+            sharing=negatives.sharing,
+            chunk_size=negatives.chunk_size,
+            filtered=negatives.filtered,
+            sides=negatives.sides,
+            entity_type=workspace.dataset.entity_type,
+            seed=training.seed,
+            options=negatives.options,
+        )
+    return BatchLoader(
+        workspace.graph,
+        workspace.dataset.num_relations,
+        batch_size=training.batch_size,
+        mode=training.mode,
+        sampler=sampler,
+        neighbors=neighbors,
+        seed=training.seed,
+        subsampling=training.subsampling,
+        device=workspace.device,
+    )
+
+
+def build_optimizer(config: OptimizerConfig, model: KGEModel) -> torch.optim.Optimizer:
+    """Build the optimiser that the configuration names, over all parameters of the model.
+
+    Raises:
+        UserError: unknown name or option.
+    """
+    if config.name not in OPTIMIZERS:
+        near = difflib.get_close_matches(config.name, OPTIMIZERS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(OPTIMIZERS)}"
+        raise UserError(f"optimizer.name: unknown optimiser {config.name!r}; {hint}")
+    try:
+        return OPTIMIZERS[config.name](
+            model.parameters(), lr=config.learning_rate, **config.options
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer.options of {config.name}: {error}") from None
+
+
+def evaluate_model(
+    model: KGEModel,
+    workspace: Workspace,
+    split: str,
+    config: Config,
+    report: Optional[Callable[[int, int], None]] = None,
+) -> RankingResult:
+    """Rank a split with every known answer of train, valid and test filtered.
+
+    Args:
+        model: the model. workspace: its data. split: ``valid`` or ``test``.
+        config: memory of a score block. report: called with (queries done, queries in all).
+    """
+    return evaluate(
+        model,
+        workspace.dataset.split(split),
+        workspace.known,
+        train=workspace.dataset.train,
+        query_block_bytes=config.evaluation.query_block_megabytes << 20,
+        progress=report,
+    )
+
+
+def train_run(
+    config: Config,
+    run_directory: Path,
+    *,
+    resume: bool = False,
+    data_root: Optional[Path] = None,
+    workspace: Optional[Workspace] = None,
+    objective: Optional[Objective] = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+    announce: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Train a model, rank it, and leave a checkpoint in the run directory.
+
+    Args:
+        config: the resolved settings.
+        run_directory: receives ``config.toml``, ``resume.safetensors``, ``best.safetensors``,
+            ``history.csv`` and ``checkpoint/``.
+        resume: go on from ``resume.safetensors``; the result is that of an undisturbed run.
+        data_root: folder of pre-placed datasets.
+        workspace: the prepared data, when the caller has it already.
+        objective: what to minimise; None for the configuration's hard loss.
+        report: progress of the training. announce: lines for the user.
+
+    Returns:
+        What ``results.json`` holds.
+
+    Raises:
+        UserError: bad settings or data, a run directory in use, nothing to resume.
+        Interrupted: asked to stop; the run can be resumed.
+    """
+    resume_path = run_directory / RESUME_FILE
+    resolved = config.to_toml()
+    _check_run_directory(run_directory, resolved, resume)
+    workspace = workspace or prepare(config, data_root=data_root)
+    dataset = workspace.dataset
+    for warning in dataset.warnings:
+        announce(f"warning: {warning}")
+    dtype = getattr(torch, config.training.dtype)
+    model = build_model(
+        config.model, dataset.num_entities, dataset.num_relations, dtype, graph=workspace.graph
+    )
+    sparse = config.training.mode == "negatives"
+    model.set_row_sparse(entities=sparse, relations=True)
+    model.reset(config.training.seed, config.model.init_scale)
+    model.to(workspace.device)
+    loader = build_loader(config, workspace, model)
+    optimizer = build_optimizer(config.optimizer, model)
+    if objective is None:
+        objective = HardObjective(build_loss(config.loss), build_regularizer(config.regularizer))
+
+    state: Optional[TrainState] = None
+    identity = {"config": resolved, "dataset": dataset.fingerprint}
+    if resume:
+        tensors, metadata = load_state(resume_path)
+        if metadata["dataset"] != dataset.fingerprint:
+            raise UserError(f"{resume_path}: written for other triples than {dataset.name} now has")
+        checkpoint.restore_training(tensors, model, optimizer)
+        state = TrainState(**metadata["state"])
+        announce(f"resuming after epoch {state.epoch}, batch {state.batch}")
+    else:
+        run_directory.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(run_directory / CONFIG_FILE, resolved)
+
+    def save(now: TrainState) -> None:
+        tensors = checkpoint.training_tensors(model, optimizer)
+        save_state(resume_path, tensors, {**identity, "state": now.to_dict()})
+
+    def keep_best() -> None:
+        model.encoder.store_encoded()
+        save_state(run_directory / BEST_FILE, dict(model.state_dict()), identity)
+
+    def validate() -> float:
+        return evaluate_subset(
+            model,
+            dataset.valid,
+            workspace.known,
+            train=dataset.train,
+            limit=config.training.validation_limit,
+            seed=config.training.seed,
+            query_block_bytes=config.evaluation.query_block_megabytes << 20,
+        ).mrr
+
+    state = train(
+        model,
+        loader,
+        objective,
+        optimizer,
+        config.optimizer,
+        config.training,
+        state=state,
+        validate=validate if len(dataset.valid) else None,
+        keep_best=keep_best,
+        save=save,
+        report=report,
+    )
+    best, _ = load_state(run_directory / BEST_FILE)
+    model.load_state_dict(best)
+    results = _results(config, workspace, model, state)
+    for split in REPORTED_SPLITS[config.evaluation.split]:
+        if len(dataset.split(split)):
+            ranking = evaluate_model(model, workspace, split, config)
+            results["metrics"][split] = ranking.to_dict()
+    checkpoint.save_model(
+        run_directory / CHECKPOINT_DIRECTORY,
+        model,
+        config,
+        dataset.entities,
+        dataset.relations,
+        results,
+    )
+    atomic_write_text(run_directory / "history.csv", _history_csv(state.history))
+    return results
+
+
+def _check_run_directory(run_directory: Path, resolved: str, resume: bool) -> None:
+    resume_path = run_directory / RESUME_FILE
+    if not resume:
+        if resume_path.exists() or (run_directory / CHECKPOINT_DIRECTORY).exists():
+            raise UserError(
+                f"{run_directory}: holds a run already; add --resume to go on with it, "
+                "or choose another --out"
+            )
+        return
+    if not resume_path.exists():
+        raise UserError(f"{run_directory}: nothing to resume ({RESUME_FILE} is missing)")
+    if (run_directory / CONFIG_FILE).read_text(encoding="utf-8") != resolved:
+        raise UserError(
+            f"{run_directory / CONFIG_FILE}: the run has other settings; "
+            "--resume alone goes on with its own"
+        )
+
+
+def _results(
+    config: Config, workspace: Workspace, model: KGEModel, state: TrainState
+) -> dict[str, Any]:
+    dataset = workspace.dataset
+    return {
+        "schema": 1,
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "entities": dataset.num_entities,
+            "relations": dataset.num_relations,
+            "triples": {s: len(dataset.split(s)) for s in ("train", "valid", "test")},
+        },
+        "model": {
+            "name": config.model.name,
+            "dim": config.model.dim,
+            "floats_per_entity": model.floats_per_entity,
+            "bytes_per_entity": model.bytes_per_entity,
+            "parameters": sum(p.numel() for p in model.parameters()),
+        },
+        "metrics": {},
+        "training": {
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch,
+            "best_validation_mrr": state.best,
+            "seconds": state.seconds,
+            "validation_seconds": state.validation_seconds,
+            "threads": torch.get_num_threads(),
+            "device": str(workspace.device),
+            "seed": config.training.seed,
+            "peak_memory_bytes": runtime.peak_memory_bytes(),
+        },
+        "config": json.loads(config.model_dump_json()),
+        "provenance": runtime.provenance(),
+    }
+
+
+def _history_csv(history: Sequence[dict[str, float]]) -> str:
+    columns = list(dict.fromkeys(key for record in history for key in record))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return out.getvalue()
