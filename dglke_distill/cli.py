@@ -1,6 +1,6 @@
 """The command line. Each command's own work is elsewhere; here they are put together."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
 import sys
 from collections.abc import Sequence

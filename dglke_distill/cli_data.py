@@ -1,6 +1,6 @@
 """``dglke-distill data``: what datasets there are, what is known of them, and getting one ready."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
 from pathlib import Path
 from typing import Annotated, Optional

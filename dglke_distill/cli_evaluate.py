@@ -1,6 +1,6 @@
 """``dglke-distill evaluate``."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
 import json
 from collections.abc import Mapping

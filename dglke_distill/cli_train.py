@@ -1,6 +1,6 @@
 """``dglke-distill train``."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
 from pathlib import Path
 from typing import Annotated, Optional
