@@ -149,9 +149,12 @@ def test_files_stay_short() -> None:
         str(path.relative_to(ROOT)): lines
         for path in sources(".py")
         if (lines := len(path.read_text(encoding="utf-8").splitlines()))
-        > (450 if "tests" in path.parts else 320)
+        > (500 if "tests" in path.parts else 350)
     }
     assert long == {}
+
+
+ANNOTATED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.AnnAssign)
 
 
 def test_annotations_are_not_evaluated() -> None:
@@ -161,7 +164,7 @@ def test_annotations_are_not_evaluated() -> None:
         text = path.read_text(encoding="utf-8")
         if PACKAGE in path.parents and "import typer" in text:
             assert line not in text.splitlines(), path
-        elif len(ast.parse(text).body) > 1:
+        elif any(isinstance(node, ANNOTATED) for node in ast.walk(ast.parse(text))):
             assert line in text.splitlines(), path
 
 
