@@ -184,7 +184,7 @@ def _name_columns(
             lineterminator="\n",
             low_memory=False,
         )
-    except (pandas.errors.ParserError, UnicodeDecodeError) as error:
+    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
         _blame(path, first_line, block, separator, str(error))
     if frame.shape[1] != 3 or len(frame) != block.count(b"\n"):
         _blame(path, first_line, block, separator, "a quoted name spans several lines")

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dglke_distill.data.checks import find_warnings, triple_keys
+from dglke_distill.data.split import Split, _mix, _random_keys, split_triples
+from dglke_distill.data.triples import Triples, Vocabulary
+from dglke_distill.errors import UserError
+
+ENTITIES, RELATIONS = 9, 4
+Row = tuple[int, int, int]
+
+
+def rows(triples: Triples) -> list[Row]:
+    return [(h, r, t) for h, r, t in triples.to_array().tolist()]
+
+
+def make(facts: list[Row]) -> Triples:
+    return Triples.from_array(np.array(facts, dtype=np.int64).reshape(-1, 3))
+
+
+def mentioned(facts: list[Row]) -> tuple[set[int], set[int]]:
+    return {e for h, _, t in facts for e in (h, t)}, {r for _, r, _ in facts}
+
+
+facts_lists = st.lists(
+    st.tuples(
+        st.integers(0, ENTITIES - 1), st.integers(0, RELATIONS - 1), st.integers(0, ENTITIES - 1)
+    ),
+    min_size=1,
+    max_size=60,
+)
+shares = st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.5, 0.0), (0.4, 0.0, 0.6), (0.1, 0.45, 0.45)])
+
+
+def attempt(facts: list[Row], fractions: tuple[float, float, float], seed: int) -> Split | None:
+    """Split, or None when the refusal was right: no triple of the facts can be spared."""
+    try:
+        return split_triples(make(facts), ENTITIES, RELATIONS, fractions=fractions, seed=seed)
+    except UserError:
+        distinct = sorted(set(facts))
+        for fact in distinct:
+            rest = [other for other in distinct if other != fact]
+            assert mentioned(rest) != mentioned(distinct)
+        return None
+
+
+@given(facts=facts_lists, fractions=shares, seed=st.integers(0, 2**70))
+def test_nothing_in_valid_or_test_alone(
+    facts: list[Row], fractions: tuple[float, float, float], seed: int
+) -> None:
+    split = attempt(facts, fractions, seed)
+    if split is None:
+        return
+    train, valid, test = rows(split.train), rows(split.valid), rows(split.test)
+    assert sorted(train + valid + test) == sorted(set(facts))
+    assert split.duplicates == len(facts) - len(set(facts))
+    assert mentioned(train) == mentioned(facts)
+    held_out = len(valid) + len(test)
+    assert held_out <= split.wanted
+    if held_out < split.wanted:
+        # Fewer than asked only when train has nothing left to spare.
+        for fact in train:
+            assert mentioned([other for other in train if other != fact]) != mentioned(facts)
+        assert split.kept_back == len(train)
+    else:
+        assert len(valid) == round(fractions[1] * len(set(facts)))
+    if fractions[1] == 0:
+        assert not valid
+    if fractions[2] == 0:
+        assert not test
+
+
+@given(facts=facts_lists, seed=st.integers(0, 5), order=st.randoms())
+def test_the_order_of_lines_does_not_matter(facts: list[Row], seed: int, order) -> None:
+    first = attempt(facts, (0.8, 0.1, 0.1), seed)
+    shuffled = facts + facts[:3]
+    order.shuffle(shuffled)
+    second = attempt(shuffled, (0.8, 0.1, 0.1), seed)
+    if first is None or second is None:
+        assert first is second
+        return
+    for name in ("train", "valid", "test"):
+        assert rows(getattr(first, name)) == rows(getattr(second, name))
+
+
+def grid(size: int) -> list[Row]:
+    return [(h, r, t) for h in range(size) for r in range(3) for t in range(size)]
+
+
+def test_seeds_give_other_splits_and_the_same_seed_the_same() -> None:
+    facts = make(grid(9))
+    first, again, other = (split_triples(facts, 9, 3, seed=seed) for seed in (1, 1, 2))
+    assert rows(first.test) == rows(again.test)
+    assert set(rows(first.test)) != set(rows(other.test))
+    # Written down once: a run must find the same split in later versions of everything.
+    assert rows(first.test)[:4] == [(0, 0, 7), (0, 1, 3), (0, 2, 8), (1, 1, 5)]
+
+
+def test_every_triple_is_equally_likely() -> None:
+    counts = np.zeros(len(grid(5)))
+    facts = make(grid(5))
+    for seed in range(400):
+        held = split_triples(facts, 5, 3, seed=seed)
+        keys = triple_keys(held.test, 5, 3)
+        counts[np.searchsorted(np.sort(triple_keys(facts, 5, 3)), keys)] += 1
+    # Binomial(400, 8/75): mean 42.7, standard deviation 6.2.
+    assert len(held.test) == 8
+    assert counts.min() > 42.7 - 5 * 6.2
+    assert counts.max() < 42.7 + 5 * 6.2
+
+
+def test_a_star_has_nothing_to_spare() -> None:
+    with pytest.raises(UserError, match="none of the 8 triples can be held out"):
+        split_triples(make([(0, 0, i) for i in range(1, 9)]), 9, 1)
+
+
+def test_a_triangle_with_tails_gives_what_it_can() -> None:
+    # The tails hang by one edge each and keep the triangle's corners in train.
+    facts = [(0, 0, 1), (1, 0, 2), (2, 0, 0), (0, 0, 3), (1, 0, 4), (2, 0, 5)]
+    split = split_triples(make(facts), 6, 1, fractions=(0.2, 0.4, 0.4))
+    assert rows(split.train) == [(0, 0, 3), (1, 0, 4), (2, 0, 5)]
+    assert (len(split.valid), len(split.test)) == (2, 1)
+    assert split.wanted == 4
+    assert split.kept_back == 3
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        ((0.8, 0.1, 0.2), "sum to 1.1"),
+        ((0.0, 0.5, 0.5), "the first above 0"),
+        ((1.2, -0.1, -0.1), "the first above 0"),
+    ],
+)
+def test_unusable_fractions(fractions: tuple[float, float, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        split_triples(make(grid(4)), 4, 3, fractions=fractions)
+
+
+def test_random_numbers_are_splitmix64() -> None:
+    # First outputs of the reference implementation (Vigna, splitmix64.c) from state 0.
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    states = np.arange(1, 4, dtype=np.uint64) * golden
+    expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert _mix(states).tolist() == expected
+    keys = _random_keys(1000, 7, 1)
+    assert len(set(keys.tolist())) == 1000
+    assert set(keys.tolist()).isdisjoint(_random_keys(1000, 7, 2).tolist())
+
+
+@given(facts=facts_lists)
+def test_keys_tell_triples_apart_and_order_them(facts: list[Row]) -> None:
+    keys = triple_keys(make(facts), ENTITIES, RELATIONS).tolist()
+    assert len(set(keys)) == len(set(facts))
+    assert [fact for _, fact in sorted(zip(keys, facts))] == sorted(facts)
+
+
+def test_keys_refuse_to_overflow() -> None:
+    with pytest.raises(UserError, match="too many"):
+        triple_keys(make([(0, 0, 0)]), 2**31, 3)
+
+
+@given(train=facts_lists, valid=facts_lists, test=facts_lists)
+def test_warnings_count_what_sets_count(
+    train: list[Row], valid: list[Row], test: list[Row]
+) -> None:
+    splits = {"train": train, "valid": valid, "test": test}
+    warnings = find_warnings(
+        {name: make(facts) for name, facts in splits.items()},
+        Vocabulary(size=ENTITIES),
+        Vocabulary(size=RELATIONS, kind="relation"),
+    )
+    entities, relations = mentioned(train)
+
+    def count(pattern: str) -> int:
+        found = [
+            w
+            for w in warnings
+            if w.startswith(pattern.split("*")[0]) and pattern.split("*")[1] in w
+        ]
+        assert len(found) <= 1
+        return int(found[0].split()[1]) if found else 0
+
+    for name, facts in splits.items():
+        assert count(f"{name}: *duplicate") == len(facts) - len(set(facts))
+    for name, other in (("valid", "train"), ("test", "train"), ("test", "valid")):
+        leaked = sum(fact in set(splits[other]) for fact in splits[name])
+        assert count(f"{name}: *also in {other}") == leaked
+    for name in ("valid", "test"):
+        new = sum(h not in entities or t not in entities for h, _, t in splits[name])
+        seen = [w for w in warnings if w.startswith(f"{name}: ") and "entit" in w]
+        assert (int(seen[0].split()[1]) if seen else 0) == new
+        assert count(f"{name}: *relation") == sum(r not in relations for _, r, _ in splits[name])
