@@ -1,0 +1,336 @@
+"""Positives per second of whole training steps on FB15k-237, against PyKEEN in the same run.
+
+    python benchmarks/train_throughput.py --data-root DIR            # shared, private and PyKEEN
+    python benchmarks/train_throughput.py --only shared --seconds 10
+
+A step is everything: sampling, relabelling, gathers, scores, loss, backward and the optimiser, at
+batch 1,024 and 256 negatives for one side of each positive. ``shared`` draws negatives per chunk
+of 256 positives (as DGL-KE does) and once per batch; ``private`` draws them for each positive, the
+same work as PyKEEN's, which runs both as it comes and with the C allocator tuned in its favour.
+Runs are interleaved and medians quoted. PyKEEN's fixed cost per epoch is taken off by timing two
+numbers of steps. Also printed: the share of a step outside the kernels and the optimiser, and the
+machine's ceilings measured in the same run. Without ``--data-root`` a synthetic graph of the same
+size stands in, and says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from ceilings import measure
+
+from dglke_distill import runtime
+from dglke_distill.config import Config
+from dglke_distill.data import catalog
+from dglke_distill.data.triples import Dataset, Triples, Vocabulary
+from dglke_distill.graph import KnownAnswers, build_graph
+from dglke_distill.losses import build_loss
+from dglke_distill.models import build_model
+from dglke_distill.models.kernels import set_num_threads
+from dglke_distill.objective import HardObjective
+from dglke_distill.pipeline import Workspace, build_loader, build_optimizer
+from dglke_distill.sampling.batch import Batch
+from dglke_distill.train import step
+
+BATCH, NEGATIVES = 1024, 256
+TUNED = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model and size; ``shared_target`` and ``private_ratio`` are the goals set for them."""
+
+    model: str
+    floats: int
+    shared_target: float
+    private_ratio: float
+
+
+WORKLOADS = (
+    Workload("TransE", 512, 32_000, 5),
+    Workload("ComplEx", 1024, 36_000, 5),
+    Workload("RotatE", 512, 9_000, 5),
+    Workload("TransE", 32, 200_000, 15),
+)
+
+
+class Ours:
+    """One of our training loops, timed a while at a time; its epochs go on between timings."""
+
+    def __init__(self, workspace: Workspace, workload: Workload, sharing: str, chunk: int) -> None:
+        """Build the model, its loader and its optimiser."""
+        config = Config.from_mapping(
+            {
+                "model": {"name": workload.model, "dim": workload.floats},
+                "negatives": {"count": NEGATIVES, "sharing": sharing, "chunk_size": chunk},
+                "training": {"batch_size": BATCH},
+            },
+            "benchmark",
+        )
+        dataset = workspace.dataset
+        self.model = build_model(config.model, dataset.num_entities, dataset.num_relations)
+        self.model.set_row_sparse(entities=True, relations=True)
+        self.model.reset(0)
+        self.loader = build_loader(config, workspace, self.model)
+        self.optimizer = build_optimizer(config.optimizer, self.model)
+        self.objective = HardObjective(build_loss(config.loss))
+        self.batches = self._batches()
+        for _ in range(4):  # compile, fill caches
+            step(self.model, next(self.batches), self.objective, self.optimizer)
+
+    def _batches(self) -> Iterator[Batch]:
+        epoch = 0
+        while True:
+            yield from self.loader.epoch(epoch)
+            epoch += 1
+
+    def run(self, seconds: float) -> float:
+        """Train for a while; return positives per second."""
+        begun, positives = time.perf_counter(), 0
+        while time.perf_counter() - begun < seconds:
+            batch = next(self.batches)
+            step(self.model, batch, self.objective, self.optimizer)
+            positives += len(batch.edges)
+        return positives / (time.perf_counter() - begun)
+
+    def overhead(self, steps: int = 20) -> float:
+        """Return the share of a step that is neither score kernels nor optimiser."""
+        from dglke_distill.models.kernels import pairwise
+
+        kernel = self.model.score_function.kernel
+        whole, kernels, optimiser = [], [], []
+        for _ in range(steps):
+            begun = time.perf_counter()
+            batch = next(self.batches)
+            self.optimizer.zero_grad()
+            losses = self.objective(self.model, batch)
+            losses.total.backward()
+            middle = time.perf_counter()
+            self.optimizer.step()
+            end = time.perf_counter()
+            whole.append(end - begun)
+            optimiser.append(end - middle)
+            kernels.append(self._kernel_seconds(pairwise, kernel, batch))
+        return 1 - (statistics.median(kernels) + statistics.median(optimiser)) / (
+            statistics.median(whole)
+        )
+
+    def _kernel_seconds(self, pairwise: Any, kernel: Any, batch: Batch) -> float:
+        """Time the same score kernels alone, forward and backward, on tensors made beforehand."""
+        seconds = 0.0
+        with torch.no_grad():
+            entities = self.model.encode(batch.nodes)
+        for queries in batch.queries:
+            with torch.no_grad():
+                query = self.model.query(
+                    entities, queries.entity, queries.relation, queries.side
+                ).vectors
+            assert queries.answer is not None
+            for index in (queries.answer[:, None], queries.candidates):
+                left = query.clone().requires_grad_()
+                right = entities.vectors.clone().requires_grad_()
+                begun = time.perf_counter()
+                scores = pairwise(kernel, left, right, index)
+                middle = time.perf_counter()
+                gradient = torch.ones_like(scores)
+                resumed = time.perf_counter()
+                scores.backward(gradient)
+                seconds += time.perf_counter() - resumed + middle - begun
+        return seconds
+
+
+class Peer:
+    """A PyKEEN process that trains on demand."""
+
+    def __init__(
+        self, workload: Workload, triples: Path, dataset: Dataset, threads: int, tuned: bool
+    ) -> None:
+        """Start the process and let it warm up."""
+        command = [
+            sys.executable, str(Path(__file__).with_name("peer_pykeen_training.py")),
+            "--model", workload.model, "--floats", str(workload.floats),
+            "--triples", str(triples), "--entities", str(dataset.num_entities),
+            "--relations", str(dataset.num_relations), "--batch-size", str(BATCH),
+            "--negatives", str(NEGATIVES), "--threads", str(threads),
+        ]  # fmt: skip
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **(TUNED if tuned else {})},
+        )
+        self.few, self.many = (1, 5) if workload.floats >= 256 else (2, 18)
+        self._seconds(self.few)
+        self._seconds(self.many)
+
+    def _seconds(self, steps: int) -> float:
+        assert self.process.stdin and self.process.stdout
+        print(steps, file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError("the PyKEEN process ended: run it alone to see why")
+        return float(json.loads(line)["seconds"])
+
+    def run(self) -> float:
+        """Return positives per second, the fixed cost of an epoch taken off."""
+        few, many = self._seconds(self.few), self._seconds(self.many)
+        steps = self.many - self.few
+        return BATCH * steps / max(many - few, 1e-3)
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.process.stdin:
+            print("stop", file=self.process.stdin, flush=True)
+        self.process.wait(timeout=60)
+
+
+def load(data_root: Optional[Path]) -> Dataset:
+    """Return FB15k-237, or random triples of its size."""
+    if data_root is not None or "DGLKE_DISTILL_DATA" in os.environ:
+        return catalog.load("fb15k237", data_root=data_root)
+    print("no data root: random triples of FB15k-237's size stand in for it")
+    rng = np.random.default_rng(0)
+    columns = (rng.integers(0, high, 272_115).astype(np.int32) for high in (14_541, 237, 14_541))
+    train = Triples(*columns)
+    few = train[:10]
+    return Dataset("synthetic", Vocabulary(size=14_541), Vocabulary(size=237), train, few, few)
+
+
+def main() -> None:
+    """Run the workloads and print a table; ``--csv`` also writes it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--threads", type=int, default=runtime.available_cores())
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each timed stretch")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["shared", "private"])
+    parser.add_argument("--models", help="comma separated, e.g. TransE-512,RotatE-512")
+    parser.add_argument("--no-peer", action="store_true", help="leave PyKEEN out")
+    parser.add_argument("--csv", type=Path)
+    arguments = parser.parse_args()
+    runtime.tune_allocator()
+    set_num_threads(arguments.threads)
+    dataset = load(arguments.data_root)
+    graph = build_graph(dataset.train, dataset.num_entities)
+    known = KnownAnswers.build([dataset.train], dataset.num_entities)
+    workspace = Workspace(dataset, graph, known, torch.device("cpu"))
+    ceilings = measure(arguments.threads)
+    print(ceilings)
+    rows: list[dict[str, Any]] = []
+    chosen = arguments.models.split(",") if arguments.models else None
+    with tempfile.TemporaryDirectory() as scratch:
+        triples = Path(scratch) / "triples.npy"
+        order = np.random.default_rng(0).permutation(len(dataset.train))
+        np.save(triples, dataset.train.to_array()[order].astype(np.int64))
+        for workload in WORKLOADS:
+            if chosen and f"{workload.model}-{workload.floats}" not in chosen:
+                continue
+            rows += measure_workload(workload, workspace, triples, arguments)
+    for row in rows:
+        elements = row["positives_per_second"] * NEGATIVES * row["floats"] * 1e-9
+        if row["model"] == "ComplEx":
+            fraction = elements * 6 / ceilings.matmul_gflops  # 3 products of 2 flops each
+        else:
+            fraction = elements / ceilings.l1_gelements
+        row["fraction_of_ceiling"] = fraction if row["who"] == "ours" else ""
+    print_table(rows)
+    if arguments.csv:
+        about = runtime.provenance()
+        with arguments.csv.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            file.write(f"# {ceilings}; {json.dumps(about)}\n")
+
+
+def measure_workload(
+    workload: Workload, workspace: Workspace, triples: Path, arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Interleave all contestants of one workload; return a row for each."""
+    modes = {}
+    if arguments.only != "private":
+        modes["shared, chunks of 256"] = Ours(workspace, workload, "chunk", 256)
+        modes["shared, whole batch"] = Ours(workspace, workload, "chunk", 0)
+    if arguments.only != "shared":
+        modes["private"] = Ours(workspace, workload, "private", 0)
+    peers = {}
+    if "private" in modes and not arguments.no_peer:
+        for tuned in (False, True):
+            name = "PyKEEN, malloc tuned" if tuned else "PyKEEN, as it comes"
+            peers[name] = Peer(workload, triples, workspace.dataset, arguments.threads, tuned)
+    figures: dict[str, list[float]] = {name: [] for name in (*modes, *peers)}
+    for _ in range(arguments.rounds):
+        for name, ours in modes.items():
+            figures[name].append(ours.run(arguments.seconds))
+        for name, peer in peers.items():
+            figures[name].append(peer.run())
+    for peer in peers.values():
+        peer.stop()
+    medians = {name: statistics.median(values) for name, values in figures.items()}
+    tuned_peer = medians.get("PyKEEN, malloc tuned")
+    rows = []
+    for name, value in medians.items():
+        private = name == "private"
+        goal = ""
+        if name.startswith("shared"):
+            goal = f">= {workload.shared_target:,.0f}"
+        elif private and tuned_peer:
+            goal = f">= {workload.private_ratio:g}x tuned"
+        rows.append(
+            {
+                "model": workload.model,
+                "floats": workload.floats,
+                "who": "ours" if name in modes else "PyKEEN",
+                "mode": name,
+                "positives_per_second": value,
+                "lowest": min(figures[name]),
+                "highest": max(figures[name]),
+                "ratio_to_tuned_peer": value / tuned_peer if private and tuned_peer else "",
+                "outside_kernels_and_optimiser": modes[name].overhead() if name in modes else "",
+                "goal": goal,
+            }
+        )
+    return rows
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print the rows for people."""
+    print(
+        f"{'model':<13}{'mode':<24}{'positives/s':>12}  {'lowest-highest':<19}"
+        f"{'x tuned':>8}{'outside':>9}{'ceiling':>9}  goal"
+    )
+    for row in rows:
+        ratio, outside = row["ratio_to_tuned_peer"], row["outside_kernels_and_optimiser"]
+        ceiling = row["fraction_of_ceiling"]
+        print(
+            f"{row['model'] + ' ' + str(row['floats']):<13}{row['mode']:<24}"
+            f"{row['positives_per_second']:>12,.0f}  "
+            f"{row['lowest']:>8,.0f}-{row['highest']:<10,.0f}"
+            f"{f'{ratio:.1f}' if ratio != '' else '':>8}"
+            f"{f'{outside:.0%}' if outside != '' else '':>9}"
+            f"{f'{ceiling:.0%}' if ceiling != '' else '':>9}  {row['goal']}"
+        )
+
+
+if __name__ == "__main__":
+    main()
