@@ -206,6 +206,9 @@ def _receive(url: str, part: Path, progress: Optional[Progress]) -> None:
         length = response.headers.get("Content-Length")
         encoded = response.headers.get("Content-Encoding", "identity") != "identity"
         total = done + int(length) if length is not None and not encoded else None
+        # Otherwise urllib3 throws away the bytes of a block that the connection cuts short. We
+        # compare lengths ourselves.
+        response.raw.enforce_content_length = False
         with open(part, "ab" if done else "wb") as stream:
             for block in response.iter_content(_BLOCK_BYTES):
                 stream.write(block)
