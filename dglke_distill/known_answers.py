@@ -3,7 +3,7 @@
 A query asks for one side of a triple: ``(head, relation, ?)`` has side ``"tail"`` and
 ``(?, relation, tail)`` has side ``"head"``. For each side the index keeps one 64-bit word per
 distinct fact, ``relation << 32 | answer``, sorted within the segment of the known entity; a query
-is two binary searches. Seventeen million triples take 16 bytes each and 8 bytes per entity and side.
+is two binary searches. A triple takes 16 bytes, an entity as many.
 """
 
 from __future__ import annotations
@@ -13,147 +13,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
 from dglke_distill.data.triples import SIDES, Side, Triples
+from dglke_distill.known_answer_kernels import (
+    LOW_BITS,
+    contains_private,
+    contains_shared,
+    copy_answers,
+    counting_pass,
+    pack_facts,
+    query_range,
+    query_ranges,
+)
 
-__all__ = [
-    "KnownAnswers",
-    "group_by_query",
-    "is_answer",
-    "order_by_query",
-    "query_range",
-    "unique_queries",
-]
+__all__ = ["KnownAnswers", "group_by_query", "order_by_query", "unique_queries"]
 
 Ids = NDArray[np.integer[Any]]
 Int64 = NDArray[np.int64]
-
-_LOW = np.int64(0xFFFFFFFF)
-# Below this many pairs, starting the second thread costs more than it saves.
-_PARALLEL_PAIRS = 1 << 16
-
-
-@njit(cache=True, nogil=True)
-def _counting_pass(keys, num_keys, before, after):  # type: ignore[no-untyped-def]
-    """Stable counting sort: reorder ``before`` (row numbers) by ``keys`` into ``after``."""
-    start = np.zeros(num_keys + 1, np.int64)
-    for key in keys:
-        start[key + 1] += 1
-    for key in range(num_keys):
-        start[key + 1] += start[key]
-    for row in before:
-        key = keys[row]
-        after[start[key]] = row
-        start[key] += 1
-
-
-@njit(cache=True, nogil=True)
-def _pack(entity, relation, answer, order, num_entities, offsets, packed):  # type: ignore[no-untyped-def]
-    """Write the distinct facts in order; return how many there are."""
-    filled = 0
-    previous = -1
-    for row in order:
-        word = (np.int64(relation[row]) << 32) | np.int64(answer[row])
-        known = np.int64(entity[row])
-        if known != previous or packed[filled - 1] != word:
-            packed[filled] = word
-            offsets[known + 1] += 1
-            filled += 1
-        previous = known
-    for known in range(num_entities):
-        offsets[known + 1] += offsets[known]
-    return filled
-
-
-@njit(cache=True, nogil=True)
-def _lower_bound(packed, low, high, word):  # type: ignore[no-untyped-def]
-    """Return the first position in ``packed[low:high]`` whose word is not below ``word``."""
-    while low < high:
-        middle = (low + high) >> 1
-        if packed[middle] < word:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@njit(cache=True, nogil=True)
-def query_range(offsets, packed, entity, relation):  # type: ignore[no-untyped-def]
-    """Return the half-open range of ``packed`` that holds the answers of one query (numba)."""
-    low, high = offsets[entity], offsets[entity + 1]
-    word = np.int64(relation) << 32
-    low = _lower_bound(packed, low, high, word)
-    # Most queries have few answers, so look nearby before searching the whole segment.
-    step = 1
-    while low + step < high and packed[low + step] >> 32 == relation:
-        step <<= 1
-    return low, _lower_bound(packed, low, min(high, low + step), word + (np.int64(1) << 32))
-
-
-@njit(cache=True, nogil=True)
-def is_answer(packed, low, high, relation, entity):  # type: ignore[no-untyped-def]
-    """Return whether ``entity`` is among the answers ``packed[low:high]`` of one query (numba)."""
-    word = (np.int64(relation) << 32) | np.int64(entity)
-    at = _lower_bound(packed, low, high, word)
-    return at < high and packed[at] == word
-
-
-@njit(cache=True, nogil=True)
-def _ranges(offsets, packed, entity, relation, first, counts):  # type: ignore[no-untyped-def]
-    for i in range(len(entity)):
-        low, high = query_range(offsets, packed, entity[i], relation[i])
-        first[i] = low
-        counts[i + 1] = counts[i] + high - low
-
-
-@njit(cache=True, nogil=True)
-def _copy_answers(packed, first, offsets, answers):  # type: ignore[no-untyped-def]
-    for i in range(len(first)):
-        for j in range(offsets[i + 1] - offsets[i]):
-            answers[offsets[i] + j] = packed[first[i] + j] & _LOW
-
-
-@njit(cache=True, nogil=True)
-def _hash_chunk(candidates, table, following):  # type: ignore[no-untyped-def]
-    """Fill an open-addressing table: candidate -> its last position; equal ones are chained."""
-    mask = len(table) - 1
-    table[:] = -1
-    for j in range(len(candidates)):
-        slot = (candidates[j] * 0x9E3779B1 >> 7) & mask
-        while table[slot] >= 0 and candidates[table[slot]] != candidates[j]:
-            slot = (slot + 1) & mask
-        following[j] = table[slot]
-        table[slot] = j
-
-
-def _contains(offsets, packed, entity, relation, candidates, tables, following, out):  # type: ignore[no-untyped-def]
-    """Mark known answers. ``tables`` has one hash table per chunk, or none for private rows."""
-    rows_per_chunk = len(entity) // len(candidates)
-    width = candidates.shape[1]
-    for i in prange(len(entity)):
-        low, high = query_range(offsets, packed, entity[i], relation[i])
-        chunk = i // rows_per_chunk
-        shared = len(tables) > 0
-        if shared and high - low < 4 * width:  # few answers: look each up among the candidates
-            mask = tables.shape[1] - 1
-            for at in range(low, high):
-                answer = packed[at] & _LOW
-                slot = (answer * 0x9E3779B1 >> 7) & mask
-                while tables[chunk, slot] >= 0 and candidates[chunk, tables[chunk, slot]] != answer:
-                    slot = (slot + 1) & mask
-                j = np.int64(tables[chunk, slot])
-                while j >= 0:
-                    out[i, j] = True
-                    j = np.int64(following[chunk, j])
-        elif high > low:
-            for j in range(width):
-                out[i, j] = is_answer(packed, low, high, relation[i], candidates[chunk, j])
-
-
-_contains_serial = njit(cache=True, nogil=True)(_contains)
-_contains_parallel = njit(cache=True, parallel=True)(_contains)
 
 
 def order_by_query(triples: Triples, side: Side) -> Ids:
@@ -169,7 +46,7 @@ def order_by_query(triples: Triples, side: Side) -> Ids:
     dtype = np.int32 if len(triples) < 2**31 else np.int64
     order, spare = np.arange(len(triples), dtype=dtype), np.empty(len(triples), dtype)
     for keys in (answer, triples.relation, entity):
-        _counting_pass(np.ascontiguousarray(keys), _size(keys), order, spare)
+        counting_pass(np.ascontiguousarray(keys), _size(keys), order, spare)
         order, spare = spare, order
     return order
 
@@ -226,7 +103,7 @@ class KnownAnswers:
             offsets = np.zeros(num_entities + 1, np.int64)
             packed = np.empty(len(union), np.int64)
             order = order_by_query(union, side)
-            filled = _pack(entity, relation, answer, order, num_entities, offsets, packed)
+            filled = pack_facts(entity, relation, answer, order, num_entities, offsets, packed)
             return offsets, packed if filled == len(packed) else packed[:filled].copy()
 
         with ThreadPoolExecutor(2) as pool:
@@ -242,7 +119,7 @@ class KnownAnswers:
     def answers(self, entity: int, relation: int, side: Side) -> Int64:
         """Return the known answers of one query: distinct entity ids, ascending."""
         low, high = query_range(self.offsets[side], self.packed[side], entity, relation)
-        return self.packed[side][low:high] & _LOW
+        return self.packed[side][low:high] & LOW_BITS
 
     def gather(self, entity: Ids, relation: Ids, side: Side) -> tuple[Int64, Int64]:
         """Return the known answers of many queries.
@@ -259,9 +136,9 @@ class KnownAnswers:
         entity, relation = _query_ids(entity, relation)
         first = np.empty(len(entity), np.int64)
         offsets = np.zeros(len(entity) + 1, np.int64)
-        _ranges(self.offsets[side], self.packed[side], entity, relation, first, offsets)
+        query_ranges(self.offsets[side], self.packed[side], entity, relation, first, offsets)
         answers = np.empty(offsets[-1], np.int64)
-        _copy_answers(self.packed[side], first, offsets, answers)
+        copy_answers(self.packed[side], first, offsets, answers)
         return offsets, answers
 
     def contains(
@@ -290,15 +167,8 @@ class KnownAnswers:
             return out
         if chunks == 0 or len(entity) % chunks:
             raise ValueError(f"{len(entity)} queries do not divide into {chunks} chunks")
-        shared = chunks if chunks * 2 <= len(entity) else 0
-        size = 1 << (4 * width - 1).bit_length()
-        tables = np.empty((shared, size), np.int32)
-        following = np.empty((shared, width), np.int32)
-        for chunk in range(shared):
-            _hash_chunk(candidates[chunk], tables[chunk], following[chunk])
-        kernel = _contains_parallel if out.size >= _PARALLEL_PAIRS else _contains_serial
-        kernel(self.offsets[side], self.packed[side], entity, relation, candidates, tables,
-               following, out)  # fmt: skip
+        kernel = contains_shared if 4 * chunks <= len(entity) else contains_private
+        kernel(self.offsets[side], self.packed[side], entity, relation, candidates, out)
         return out
 
 

@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING, Literal, Optional, Union
 import numpy as np
 import torch
 from dgl import DGLGraph
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dglke_distill.data.triples import SIDES, Side, Triples
+from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.errors import UserError
 from dglke_distill.graph import graph_triples
 from dglke_distill.known_answers import group_by_query
 from dglke_distill.sampling.base import NegativeSampler
-from dglke_distill.sampling.random import epoch_position, stream_key
+from dglke_distill.sampling.order import (
+    collect_queries,
+    gather_columns,
+    subsampling_weights,
+    visit,
+)
+from dglke_distill.sampling.random import stream_key
 from dglke_distill.sampling.unique import Relabeler
 
 if TYPE_CHECKING:
@@ -186,14 +191,14 @@ class BatchLoader:
         """Return what the batch visits: positions below the size of an epoch, int64."""
         first = index * self.batch_size
         out = np.empty(min(self.batch_size, self._size - first), np.int64)
-        _visit(stream_key(self.seed, _ORDER, epoch), self._size, first, out)
+        visit(stream_key(self.seed, _ORDER, epoch), self._size, first, out)
         return out
 
     def _negatives(self, epoch: int, index: int) -> Batch:
         assert self.sampler is not None
         edges = self._positions(epoch, index)
         columns = np.empty((3, len(edges)), np.int64)
-        _gather(edges, *self._columns, columns)
+        gather_columns(edges, *self._columns, columns)
         head, relation, tail = columns
         key = stream_key(self.seed, _NEGATIVES, epoch, index)
         turn = epoch * len(self) + index
@@ -228,7 +233,7 @@ class BatchLoader:
     def _one_vs_all(self, epoch: int, index: int) -> Batch:
         edges = self._positions(epoch, index)
         columns = np.empty((3, len(edges)), np.int64)
-        _gather(edges, *self._columns, columns)
+        gather_columns(edges, *self._columns, columns)
         head, relation, tail = (self._tensor(column) for column in columns)
         weight = self._weight(edges)
         queries = (
@@ -253,7 +258,7 @@ class BatchLoader:
             head, relation, tail = self._columns
             known, answer = (head, tail) if side == "tail" else (tail, head)
             answers = np.empty(len(rows), np.int64)
-            _collect(order, starts, asked, answer, rows, offsets, answers)
+            collect_queries(order, starts, asked, answer, rows, offsets, answers)
             first = order[starts[asked]]
             queries.append(
                 Queries(
@@ -270,7 +275,7 @@ class BatchLoader:
             edges.append(rows)
         all_edges = np.concatenate(edges)
         columns = np.empty((3, len(all_edges)), np.int64)
-        _gather(all_edges, *self._columns, columns)
+        gather_columns(all_edges, *self._columns, columns)
         return self._batch(None, tuple(queries), all_edges, columns, epoch, index)
 
     def _batch(
@@ -299,49 +304,3 @@ class BatchLoader:
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
-
-
-def subsampling_weights(triples: Triples, start: int = 4) -> NDArray[np.float32]:
-    """Return how much each triple counts, so that frequent queries do not drown the rare.
-
-    The weight is 1 / sqrt(n(h, r) + n(r, t)), where n counts the triples with the same head and
-    relation, or relation and tail, and the count begins at ``start`` for the first one (Sun et al.
-    2019, "RotatE", and its code; originally word2vec). As there, a loss divides by the sum of the
-    weights of a batch: ``(weight * loss).sum() / weight.sum()``.
-
-    Returns:
-        float32 array of shape (n,), not normalised.
-    """
-    total = np.full(len(triples), 2 * (start - 1), np.int64)
-    for side in SIDES:
-        order, starts = group_by_query(triples, side)
-        sizes = np.diff(starts)
-        total[order] += np.repeat(sizes, sizes)
-    return (1.0 / np.sqrt(total)).astype(np.float32)
-
-
-@njit(cache=True, nogil=True)
-def _visit(key, size, first, out):  # type: ignore[no-untyped-def]
-    for i in range(len(out)):
-        out[i] = epoch_position(key, size, first + i)
-
-
-@njit(cache=True, nogil=True)
-def _gather(edges, head, relation, tail, out):  # type: ignore[no-untyped-def]
-    for i in range(len(edges)):
-        out[0, i], out[1, i], out[2, i] = head[edges[i]], relation[edges[i]], tail[edges[i]]
-
-
-@njit(cache=True, nogil=True)
-def _collect(order, starts, asked, answer, rows, offsets, answers):  # type: ignore[no-untyped-def]
-    """Copy the triples of each query into ``rows`` and their distinct answers into ``answers``."""
-    filled = distinct = 0
-    for i in range(len(asked)):
-        for at in range(starts[asked[i]], starts[asked[i] + 1]):
-            row = order[at]
-            rows[filled] = row
-            filled += 1
-            if distinct == offsets[i] or answers[distinct - 1] != answer[row]:
-                answers[distinct] = answer[row]
-                distinct += 1
-        offsets[i + 1] = distinct

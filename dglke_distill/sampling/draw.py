@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from dglke_distill.data.triples import Side
-from dglke_distill.known_answers import KnownAnswers, is_answer, query_range
+from dglke_distill.known_answer_kernels import (
+    MARK_LIMIT,
+    is_answer,
+    mark_answers,
+    may_be_answer,
+    query_range,
+)
+from dglke_distill.known_answers import KnownAnswers
 from dglke_distill.sampling.random import bits_at, uniform_at
 
 __all__ = ["Pools", "alias_table", "coins", "draw", "everything", "redraw_known"]
@@ -17,8 +24,7 @@ __all__ = ["Pools", "alias_table", "coins", "draw", "everything", "redraw_known"
 Int64 = NDArray[np.int64]
 
 _TRIES = 16
-# Below this many draws, starting the second thread costs more than it saves.
-_PARALLEL_DRAWS = 1 << 15
+_UNIT = 2.0**-53
 
 
 class Pools(NamedTuple):
@@ -26,7 +32,8 @@ class Pools(NamedTuple):
 
     Attributes:
         offsets: int64 (p + 1,): pool i has the positions ``offsets[i]`` to ``offsets[i + 1]``.
-        entities: int32, the entity at each position; empty when a position is an entity.
+        entities: int32, the entity at each position, ascending within a pool; empty when a
+            position is an entity.
         probability: float32, alias table: chance to keep the position drawn; empty when uniform.
         alias: int32, alias table: the position, counted within the pool, taken otherwise.
     """
@@ -101,30 +108,39 @@ def coins(key, chance):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, nogil=True)
-def _draw_one(bits, start, size, entities, probability, alias):  # type: ignore[no-untyped-def]
-    # One draw serves twice: its whole part is the position, its fraction the alias coin.
-    place = np.float64(np.int64(bits >> np.uint64(11))) * 2.0**-53 * size
+# The two helpers below are inlined: counting references to their arrays at each call would cost
+# ten times the draw.
+@njit(inline="always")
+def _position(bits, size):  # type: ignore[no-untyped-def]
+    """Return a real number in [0, size): its whole part is the position, the rest a coin."""
+    return np.float64(np.int64(bits >> np.uint64(11))) * _UNIT * size
+
+
+@njit(inline="always")
+def _weighted(place, start, probability, alias):  # type: ignore[no-untyped-def]
+    """Return a position drawn through the alias table, without a branch to mispredict."""
     position = np.int64(place)
-    if len(probability) > 0 and place - position >= probability[start + position]:
-        position = np.int64(alias[start + position])
-    if len(entities) > 0:
-        return np.int64(entities[start + position])
-    return start + position
+    other = np.int64(alias[start + position])
+    keep = np.int64(np.floor(place - position - probability[start + position]))  # -1 or 0
+    return other ^ ((other ^ position) & keep)
 
 
+@njit(cache=True, nogil=True)
 def _draw(key, pool, offsets, entities, probability, alias, out):  # type: ignore[no-untyped-def]
     width = out.shape[1]
-    for i in prange(len(pool)):
+    for i in range(len(pool)):
         start = offsets[pool[i]]
         size = offsets[pool[i] + 1] - start
-        for j in range(width):
-            bits = bits_at(key, i * width + j)
-            out[i, j] = _draw_one(bits, start, size, entities, probability, alias)
-
-
-_draw_serial = njit(cache=True, nogil=True)(_draw)
-_draw_parallel = njit(cache=True, parallel=True)(_draw)
+        if len(probability) > 0:
+            for j in range(width):
+                place = _position(bits_at(key, i * width + j), size)
+                out[i, j] = start + _weighted(place, start, probability, alias)
+        else:
+            for j in range(width):
+                out[i, j] = start + np.int64(_position(bits_at(key, i * width + j), size))
+        if len(entities) > 0:
+            for j in range(width):
+                out[i, j] = entities[out[i, j]]
 
 
 def draw(key: np.uint64, pools: Pools, pool: Int64, count: int) -> Int64:
@@ -140,8 +156,7 @@ def draw(key: np.uint64, pools: Pools, pool: Int64, count: int) -> Int64:
         int64 entity ids of shape (rows, count).
     """
     out = np.empty((len(pool), count), np.int64)
-    kernel = _draw_parallel if out.size >= _PARALLEL_DRAWS else _draw_serial
-    kernel(key, pool, *pools, out)
+    _draw(key, pool, *pools, out)
     return out
 
 
@@ -158,61 +173,78 @@ def _free_entity(packed, low, high, rank):  # type: ignore[no-untyped-def]
     return rank + (first - low)
 
 
-def _redraw(
-    key,
-    tries,
-    pool,
-    offsets,
-    entities,
-    probability,
-    alias,
-    known_offsets,
-    packed,
-    entity,
-    relation,
-    out,
-    known,
-):  # type: ignore[no-untyped-def]  # noqa: E501
-    width = out.shape[1]
-    for i in prange(len(pool)):
+@njit(cache=True, nogil=True)
+def _free_members(entities, start, size, packed, low, high, free):  # type: ignore[no-untyped-def]
+    """Write the pool members that are no answers to ``free``; return how many. Both ascend."""
+    count, i, end = np.int64(0), start, start + size
+    while i < end and low < high:  # a merge without branches to mispredict
+        member, answer = np.int64(entities[i]), packed[low] & 0xFFFFFFFF
+        free[count] = member
+        count += np.int64(member < answer)
+        i += np.int64(member <= answer)
+        low += np.int64(answer <= member)
+    for rest in range(i, end):
+        free[count] = entities[rest]
+        count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _redraw(key, pool, pools, known_offsets, packed, entity, relation, out, known):  # type: ignore[no-untyped-def]
+    offsets, entities, probability, alias = pools
+    width, stride = out.shape[1], _TRIES + 1
+    answer_bits = np.zeros(1024, np.uint64)
+    everything, weighted = len(entities) == 0, len(probability) > 0
+    free = np.empty(0 if everything else np.max(offsets[1:] - offsets[:-1]), np.int32)
+    for i in range(len(pool)):
         low, high = query_range(known_offsets, packed, entity[i], relation[i])
+        if high == low:
+            continue
         start = offsets[pool[i]]
         size = offsets[pool[i] + 1] - start
-        exhausted = False
-        for j in range(width):
-            if high == low or not is_answer(packed, low, high, relation[i], out[i, j]):
+        answers = high - low
+        num_free = size - answers if everything else -1  # -1: not listed yet
+        # Listing the free members costs a step each; finding and replacing an answer some 64.
+        if not everything and not weighted:
+            if (size + answers) * (size - answers) <= 64 * width * answers:
+                num_free = _free_members(entities, start, size, packed, low, high, free)
+                if num_free > 0:
+                    for j in range(width):
+                        bits = bits_at(key, (i * width + j) * stride)
+                        out[i, j] = free[np.int64(_position(bits, num_free))]
+                else:
+                    known[i] = True
                 continue
-            counter = (i * width + j) * (tries + 1)
+        marked = answers <= MARK_LIMIT * width
+        if marked:
+            mark_answers(packed, low, high, answer_bits)
+        for j in range(width):
+            if marked and not may_be_answer(answer_bits, out[i, j]):
+                continue
+            if not is_answer(packed, low, high, out[i, j]):
+                continue
+            counter = (i * width + j) * stride
             found = False
-            for attempt in range(tries):
-                if exhausted or found:
-                    break
-                bits = bits_at(key, counter + attempt)
-                chosen = _draw_one(bits, start, size, entities, probability, alias)
-                if not is_answer(packed, low, high, relation[i], chosen):
+            for attempt in range(_TRIES if num_free < 0 or weighted else 0):
+                place = _position(bits_at(key, counter + attempt), size)
+                chosen = start + np.int64(place)
+                if weighted:
+                    chosen = start + _weighted(place, start, probability, alias)
+                if not everything:
+                    chosen = np.int64(entities[chosen])
+                if not is_answer(packed, low, high, chosen):
                     out[i, j] = chosen
                     found = True
-            share = uniform_at(key, counter + tries)
-            if not found and not exhausted and len(entities) == 0:
-                free = size - (high - low)
-                if free > 0:
-                    out[i, j] = _free_entity(packed, low, high, np.int64(share * free))
-                    found = True
-            elif not found and not exhausted:
-                first = np.int64(share * size)
-                for step in range(size):
-                    chosen = np.int64(entities[start + (first + step) % size])
-                    if not is_answer(packed, low, high, relation[i], chosen):
-                        out[i, j] = chosen
-                        found = True
-                        break
-            if not found:
-                exhausted = True
+                    break
+            if found:
+                continue
+            if num_free < 0:
+                num_free = _free_members(entities, start, size, packed, low, high, free)
+            if num_free == 0:
                 known[i, j] = True
-
-
-_redraw_serial = njit(cache=True, nogil=True)(_redraw)
-_redraw_parallel = njit(cache=True, parallel=True)(_redraw)
+                continue
+            rank = np.int64(_position(bits_at(key, counter + _TRIES), num_free))
+            out[i, j] = _free_entity(packed, low, high, rank) if everything else free[rank]
 
 
 def redraw_known(
@@ -227,9 +259,9 @@ def redraw_known(
 ) -> NDArray[np.bool_]:
     """Replace known answers among private candidates, in place.
 
-    Uniform draws from everything are replaced by an exact uniform draw from the entities that are
-    not answers. Other pools are drawn from again, up to 16 times, and after that the first
-    pool member that is not an answer is taken from a random place on.
+    The replacement follows the pool's own distribution, given that it is no answer: drawn at once
+    from the members that are none, or, from weighted and from large pools, drawn again up to 16
+    times and only then taken uniformly from those members.
 
     Args:
         key: stream key, not the one that drew ``candidates``.
@@ -243,8 +275,6 @@ def redraw_known(
         bool (b, n): candidates that are still known because their pool has no other member.
     """
     known = np.zeros(candidates.shape, np.bool_)
-    exact = not len(pools.entities) and not len(pools.probability)
-    kernel = _redraw_parallel if candidates.size >= _PARALLEL_DRAWS else _redraw_serial
-    kernel(key, 0 if exact else _TRIES, pool, *pools, index.offsets[side], index.packed[side],
-           entity, relation, candidates, known)  # fmt: skip
+    _redraw(key, pool, tuple(pools), index.offsets[side], index.packed[side], entity,
+            relation, candidates, known)  # fmt: skip
     return known

@@ -16,6 +16,7 @@ __all__ = ["bits_at", "epoch_position", "stream_key", "uniform_at"]
 _MASK = (1 << 64) - 1
 _STEP = 0x9E3779B97F4A7C15
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_UNIT = 2.0**-53
 _ROUNDS = 8
 
 
@@ -42,7 +43,7 @@ def bits_at(key, counter):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def uniform_at(key, counter):  # type: ignore[no-untyped-def]
     """Return a float64 in [0, 1) with 53 random bits (numba)."""
-    return np.float64(np.int64(bits_at(key, counter) >> np.uint64(11))) * 2.0**-53
+    return np.float64(np.int64(bits_at(key, counter) >> np.uint64(11))) * _UNIT
 
 
 @njit(cache=True, nogil=True)

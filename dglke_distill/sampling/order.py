@@ -1,0 +1,61 @@
+"""In which order an epoch visits the triples, how they are gathered, and how much each counts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from dglke_distill.data.triples import SIDES, Triples
+from dglke_distill.known_answers import group_by_query
+from dglke_distill.sampling.random import epoch_position
+
+__all__ = ["collect_queries", "gather_columns", "subsampling_weights", "visit"]
+
+
+def subsampling_weights(triples: Triples, start: int = 4) -> NDArray[np.float32]:
+    """Return how much each triple counts, so that frequent queries do not drown the rare.
+
+    The weight is 1 / sqrt(n(h, r) + n(r, t)), where n counts the triples with the same head and
+    relation, or relation and tail, and the count begins at ``start`` for the first one (Sun et al.
+    2019, "RotatE", and its code; originally word2vec). As there, a loss divides by the sum of the
+    weights of a batch: ``(weight * loss).sum() / weight.sum()``.
+
+    Returns:
+        float32 array of shape (n,), not normalised.
+    """
+    total = np.full(len(triples), 2 * (start - 1), np.int64)
+    for side in SIDES:
+        order, starts = group_by_query(triples, side)
+        sizes = np.diff(starts)
+        total[order] += np.repeat(sizes, sizes)
+    return (1.0 / np.sqrt(total)).astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def visit(key, size, first, out):  # type: ignore[no-untyped-def]
+    """Write what an epoch visits from its ``first`` step on: a stretch of a permutation."""
+    for i in range(len(out)):
+        out[i] = epoch_position(key, size, first + i)
+
+
+@njit(cache=True, nogil=True)
+def gather_columns(edges, head, relation, tail, out):  # type: ignore[no-untyped-def]
+    """Copy the rows ``edges`` (b,) of three columns into ``out`` (3, b)."""
+    for i in range(len(edges)):
+        out[0, i], out[1, i], out[2, i] = head[edges[i]], relation[edges[i]], tail[edges[i]]
+
+
+@njit(cache=True, nogil=True)
+def collect_queries(order, starts, asked, answer, rows, offsets, answers):  # type: ignore[no-untyped-def]
+    """Copy the triples of each query into ``rows`` and their distinct answers into ``answers``."""
+    filled = distinct = 0
+    for i in range(len(asked)):
+        for at in range(starts[asked[i]], starts[asked[i] + 1]):
+            row = order[at]
+            rows[filled] = row
+            filled += 1
+            if distinct == offsets[i] or answers[distinct - 1] != answer[row]:
+                answers[distinct] = answer[row]
+                distinct += 1
+        offsets[i + 1] = distinct
