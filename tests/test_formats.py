@@ -261,6 +261,17 @@ def test_layout_is_told_from_the_files(tmp_path: Path) -> None:
     assert facts(read_folder(unclear, format="names_hrt"), "train") == [("1", "0", "0")]
 
 
+def test_tsv_dictionaries_are_told_from_labels(tmp_path: Path) -> None:
+    line = "b\tr\ta\n"
+    folder = write(
+        tmp_path, train=line, valid=line, test=line,
+        entities__tsv="1\ta\n0\tb\n", relations__tsv="0\tr\n",
+    )  # fmt: skip
+    assert list(read_folder(folder).entities) == ["b", "a"]
+    write(tmp_path, entities__tsv="a\tthe first\nb\tthe second\n")
+    assert list(read_folder(folder).entities) == ["a", "b"]
+
+
 def test_false_triples_are_read(tmp_path: Path) -> None:
     folder = write(tmp_path, train=TRAIN, valid=VALID, test=TEST, valid_negatives="a\tr\tb\n")
     dataset = read_folder(folder)

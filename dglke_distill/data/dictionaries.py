@@ -8,7 +8,7 @@ from typing import Optional
 from dglke_distill.data.text import lines
 from dglke_distill.errors import UserError
 
-__all__ = ["find_one", "read_dictionary"]
+__all__ = ["find_one", "is_dictionary", "read_dictionary"]
 
 
 def find_one(folder: Path, stems: tuple[str, ...], endings: tuple[str, ...]) -> Optional[Path]:
@@ -29,6 +29,20 @@ def find_one(folder: Path, stems: tuple[str, ...], endings: tuple[str, ...]) -> 
             f"{folder} holds both {found[0].name} and {found[1].name}: remove one of them"
         )
     return found[0] if found else None
+
+
+def is_dictionary(path: Path) -> bool:
+    """Whether a file's lines are pairs of which one column holds the ids 0 to n - 1.
+
+    A ``.tsv`` may as well be a list of labels; this tells.
+
+    Raises:
+        UserError: the file is damaged or not UTF-8.
+    """
+    rows = [line.split("\t") for _, line in lines(path)]
+    if not rows or any(len(row) != 2 for row in rows):
+        return False
+    return any(_is_numbering(list(column)) for column in zip(*rows))
 
 
 def read_dictionary(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
 
-from dglke_distill.data.dictionaries import find_one, read_dictionary
+from dglke_distill.data.dictionaries import find_one, is_dictionary, read_dictionary
 from dglke_distill.data.text import first_rows
 from dglke_distill.errors import UserError
 
@@ -31,7 +31,6 @@ FORMAT_NAMES = ("auto", "names_hrt", "raw_udd_hrt", "udd_hrt", "openke")
 SPLITS = ("train", "valid", "test")
 NEGATIVE_SPLITS = ("valid_negatives", "test_negatives")
 _TRIPLE_ENDINGS = (".txt", ".tsv", ".csv")
-_DICTIONARY_ENDINGS = (".dict", ".tsv")
 _ORDERS = frozenset(map("".join, itertools.permutations("hrt")))
 _PEEK = 1000
 
@@ -126,13 +125,18 @@ def split_files(folder: Path, layout: Format) -> dict[str, Path]:
 def dictionaries(folder: Path) -> tuple[Optional[Path], Optional[Path]]:
     """Return the files that number entities and relations, each None where there is none.
 
+    These are ``entities.dict`` and ``relations.dict``, or the ``.tsv`` files that DGL-KE makes of
+    raw data; other ``.tsv`` files of these names are left alone.
+
     Raises:
         UserError: there are several.
     """
-    return (
-        find_one(folder, ("entities",), _DICTIONARY_ENDINGS),
-        find_one(folder, ("relations",), _DICTIONARY_ENDINGS),
-    )
+    found = [find_one(folder, (stem,), (".dict",)) for stem in ("entities", "relations")]
+    if found == [None, None]:
+        found = [find_one(folder, (stem,), (".tsv",)) for stem in ("entities", "relations")]
+        if not all(path is not None and is_dictionary(path) for path in found):
+            return None, None
+    return found[0], found[1]
 
 
 def openke_file(folder: Path, stem: str) -> Optional[Path]:
