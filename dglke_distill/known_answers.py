@@ -116,8 +116,16 @@ class KnownAnswers:
         """Memory held by the index, in bytes."""
         return sum(a.nbytes for part in (self.offsets, self.packed) for a in part.values())
 
+    def _query_ids(self, entity: Ids, relation: Ids) -> tuple[Int64, Int64]:
+        entity = np.ascontiguousarray(entity, np.int64)
+        if len(entity) and (entity.min() < 0 or entity.max() >= self.num_entities):
+            raise ValueError(f"an entity id is not below num_entities={self.num_entities}")
+        return entity, np.ascontiguousarray(relation, np.int64)
+
     def answers(self, entity: int, relation: int, side: Side) -> Int64:
         """Return the known answers of one query: distinct entity ids, ascending."""
+        if not 0 <= entity < self.num_entities:
+            raise ValueError(f"entity id {entity} is not below num_entities={self.num_entities}")
         low, high = query_range(self.offsets[side], self.packed[side], entity, relation)
         return self.packed[side][low:high] & LOW_BITS
 
@@ -133,7 +141,7 @@ class KnownAnswers:
             ``offsets`` int64 (b + 1,) and ``answers`` int64 (k,): query i has the ascending
             answers ``answers[offsets[i]:offsets[i + 1]]``.
         """
-        entity, relation = _query_ids(entity, relation)
+        entity, relation = self._query_ids(entity, relation)
         first = np.empty(len(entity), np.int64)
         offsets = np.zeros(len(entity) + 1, np.int64)
         query_ranges(self.offsets[side], self.packed[side], entity, relation, first, offsets)
@@ -159,7 +167,7 @@ class KnownAnswers:
         Raises:
             ValueError: b is not a multiple of c.
         """
-        entity, relation = _query_ids(entity, relation)
+        entity, relation = self._query_ids(entity, relation)
         candidates = np.ascontiguousarray(candidates, np.int64)
         chunks, width = candidates.shape
         out = np.zeros((len(entity), width), np.bool_)
@@ -170,10 +178,6 @@ class KnownAnswers:
         kernel = contains_shared if 4 * chunks <= len(entity) else contains_private
         kernel(self.offsets[side], self.packed[side], entity, relation, candidates, out)
         return out
-
-
-def _query_ids(entity: Ids, relation: Ids) -> tuple[Int64, Int64]:
-    return np.ascontiguousarray(entity, np.int64), np.ascontiguousarray(relation, np.int64)
 
 
 def _concatenate(parts: Sequence[Triples]) -> Triples:

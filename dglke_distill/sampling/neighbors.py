@@ -83,7 +83,8 @@ class NeighborBlocks:
         banned = np.empty(0, np.int64)
         if exclude_edges is not None:
             banned = np.ascontiguousarray(exclude_edges.numpy(), np.int64)
-        table = np.full(2 << (2 * len(banned)).bit_length(), -1, np.int64)
+        # Mostly empty, so that most facts are cleared by one look.
+        table = np.full(8 << (2 * len(banned)).bit_length(), -1, np.int64)
         _fill(self._head, self._tail, self._relation, self._half, banned, table)
         blocks: list[DGLBlock] = []
         for layer in reversed(range(len(self.fanouts))):
@@ -138,17 +139,15 @@ def _fill(head, tail, relation, half, banned, table):  # type: ignore[no-untyped
         table[slot] = edge
 
 
-# Inlined, because counting references to the arrays at every call would cost more than the search.
-@njit(inline="always")
-def _is_banned(head, tail, relation, table, source, target, kind):  # type: ignore[no-untyped-def]
-    mask = len(table) - 1
-    slot = _slot(source, target, kind, mask)
-    found = False
-    while table[slot] >= 0 and not found:
+@njit(cache=True, nogil=True)
+def _is_banned(head, tail, relation, table, slot, source, target, kind):  # type: ignore[no-untyped-def]
+    """Search the table from ``slot`` on for a fact."""
+    while table[slot] >= 0:
         edge = table[slot]
-        found = head[edge] == source and tail[edge] == target and relation[edge] == kind
-        slot = (slot + 1) & mask
-    return found
+        if head[edge] == source and tail[edge] == target and relation[edge] == kind:
+            return True
+        slot = (slot + 1) & (len(table) - 1)
+    return False
 
 
 @njit(cache=True, nogil=True)
@@ -156,7 +155,7 @@ def _choose(key, fanout, indptr, sources, ids, head, tail, relation, table, seed
     """Draw up to ``fanout`` edges into each seed, without replacement, none of them banned."""
     total = 0
     picked = np.full(1 << np.int64(np.ceil(np.log2(4 * max(fanout, 1)))), -1, np.int64)
-    last = len(picked) - 1
+    last, mask = len(picked) - 1, len(table) - 1
     places = np.empty(max(fanout, 1), np.int64)
     for i in range(len(seeds)):
         seed = seeds[i]
@@ -174,8 +173,12 @@ def _choose(key, fanout, indptr, sources, ids, head, tail, relation, table, seed
                 if picked[slot] == place:
                     continue
                 edge = ids[begin + place]
-                source = sources[begin + place]
-                if _is_banned(head, tail, relation, table, source, seed, relation[edge]):
+                source, kind = sources[begin + place], relation[edge]
+                # The second look costs more to call than the first one to take.
+                look = _slot(source, seed, kind, mask)
+                if table[look] >= 0 and _is_banned(
+                    head, tail, relation, table, look, source, seed, kind
+                ):
                     continue
                 picked[slot] = place
                 places[count] = slot
@@ -187,7 +190,11 @@ def _choose(key, fanout, indptr, sources, ids, head, tail, relation, table, seed
             count, seen = 0, 0
             for at in range(begin, begin + degree):
                 edge = ids[at]
-                if _is_banned(head, tail, relation, table, sources[at], seed, relation[edge]):
+                source, kind = sources[at], relation[edge]
+                look = _slot(source, seed, kind, mask)
+                if table[look] >= 0 and _is_banned(
+                    head, tail, relation, table, look, source, seed, kind
+                ):
                     continue
                 seen += 1
                 if fanout < 0 or count < fanout:
