@@ -54,6 +54,7 @@ class TrainingDisplay:
             TextColumn("{task.fields[figures]}"),
             console=console,
             transient=True,
+            refresh_per_second=4,  # drawing takes time from training
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("preparing", total=None, figures="")
