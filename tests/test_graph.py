@@ -107,7 +107,9 @@ def test_known_answers_equal_a_dictionary(
 
 
 @given(triple_lists, st.data())
-def test_contains_equals_a_dictionary(rows: list[tuple[int, int, int]], data: st.DataObject) -> None:
+def test_contains_equals_a_dictionary(
+    rows: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
     index = KnownAnswers.build([make(rows)], ENTITIES)
     chunks = data.draw(st.integers(1, 5))
     size = chunks * data.draw(st.integers(1, 6))
@@ -139,7 +141,9 @@ def test_contains_with_many_answers_and_large_ids(chunks: int) -> None:
     candidates = rng.choice(pool, (chunks, width))
     found = index.contains(entity, relation, candidates, "tail")
     per_row = np.repeat(candidates, 40 // chunks, axis=0)
-    expected = np.where((entity == 0)[:, None], np.isin(per_row, hub_answers), np.isin(per_row, few))
+    expected = np.where(
+        (entity == 0)[:, None], np.isin(per_row, hub_answers), np.isin(per_row, few)
+    )
     assert expected.any() and not expected.all()
     assert np.array_equal(found, expected)
 
