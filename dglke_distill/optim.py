@@ -8,7 +8,8 @@ and update only those rows; parameters with an ordinary dense `.grad` are update
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from collections.abc import Iterable
+from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 __all__ = ["OPTIMIZERS", "SGD", "Adagrad", "Adam", "clip_gradients"]
 
 
-def _summed_rows(stash: List[Tuple[Tensor, Tensor]]) -> Tuple[Tensor, Tensor]:
+def _summed_rows(stash: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Concatenate stashed row gradients and sum the rows of equal ids: ids (u,), rows (u, d)."""
     ids = torch.cat([ids for ids, _ in stash])
     rows = torch.cat([rows for _, rows in stash])
@@ -57,7 +58,7 @@ class _RowOptimizer(torch.optim.Optimizer):
                     parameter.row_gradients = []
 
     def _update(
-        self, parameter: Tensor, group: Dict[str, Any], ids: Optional[Tensor], gradient: Tensor
+        self, parameter: Tensor, group: dict[str, Any], ids: Optional[Tensor], gradient: Tensor
     ) -> None:
         raise NotImplementedError
 
@@ -69,7 +70,7 @@ class SGD(_RowOptimizer):
         super().__init__(params, {"lr": lr})
 
     def _update(
-        self, parameter: Tensor, group: Dict[str, Any], ids: Optional[Tensor], gradient: Tensor
+        self, parameter: Tensor, group: dict[str, Any], ids: Optional[Tensor], gradient: Tensor
     ) -> None:
         if ids is None:
             parameter.sub_(gradient, alpha=group["lr"])
@@ -99,7 +100,7 @@ class Adagrad(_RowOptimizer):
         )
 
     def _update(
-        self, parameter: Tensor, group: Dict[str, Any], ids: Optional[Tensor], gradient: Tensor
+        self, parameter: Tensor, group: dict[str, Any], ids: Optional[Tensor], gradient: Tensor
     ) -> None:
         state = self.state[parameter]
         row_wise = group["row_wise"] and parameter.dim() > 1
@@ -127,13 +128,13 @@ class Adam(_RowOptimizer):
         self,
         params: Any,
         lr: float,
-        betas: Tuple[float, float] = (0.9, 0.999),
+        betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
     def _update(
-        self, parameter: Tensor, group: Dict[str, Any], ids: Optional[Tensor], gradient: Tensor
+        self, parameter: Tensor, group: dict[str, Any], ids: Optional[Tensor], gradient: Tensor
     ) -> None:
         state = self.state[parameter]
         if "mean" not in state:
@@ -173,7 +174,7 @@ def clip_gradients(params: Iterable[Tensor], max_norm: float) -> Tensor:
     return norm
 
 
-OPTIMIZERS: Dict[str, Callable[..., torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adagrad": Adagrad,
     "rowwise_adagrad": lambda params, **options: Adagrad(params, row_wise=True, **options),
     "adam": Adam,

@@ -1,11 +1,12 @@
-"""Pairwise scores and row gathers, forward and backward, at the machine's speed.
+"""Pairwise scores, row gathers and softmax losses, forward and backward.
 
-On the CPU numba kernels do the work; other devices and dtypes take the torch reference path.
+On the CPU native kernels (numba, compiled on first use and cached on disk) do the work; other
+devices and dtypes take the torch path of `reference`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Optional
+from typing import Literal, Optional
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +24,21 @@ __all__ = [
 ]
 
 KernelName = Literal["dot", "l1", "l2", "complex_modulus"]
-_KINDS = {"dot": 0, "l1": 1, "l2": 2, "complex_modulus": 3}
 
 
 def set_num_threads(threads: int) -> None:
-    """Let torch and the numba kernels each use `threads` threads."""
-    import numba
+    """Use `threads` threads for torch, for the kernels here and for other numba code."""
+    from dglke_distill.models.kernels.threads import set_num_threads as set_both
 
-    torch.set_num_threads(threads)
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    set_both(threads)
+
+
+def _native(*tensors: Tensor) -> bool:
+    """Whether the native kernels can take these float tensors."""
+    dtype = tensors[0].dtype
+    return dtype in (torch.float32, torch.float64) and all(
+        t.dtype == dtype and t.device.type == "cpu" for t in tensors
+    )
 
 
 def pairwise(
@@ -42,80 +49,72 @@ def pairwise(
     *,
     exact: bool = False,
 ) -> Tensor:
-    """Score every query against its candidates: dot product, or negated distance; (b, n).
+    """Score every query against its candidates; higher is better; differentiable in both.
 
-    query (b, d) and rows (u, d) float; index None makes every row a candidate (n = u); an index
-    (c, n) int64 into rows with b % c == 0 gives query i the candidates rows[index[i // (b // c)]].
-    `exact` forbids the matrix-product expansion of l2.
+    The score is the dot product, or the negated distance: l1 sum_k |q_k - c_k|, l2 (Euclidean,
+    not squared), complex_modulus sum_k |q_k - c_k| over complex coordinates, real parts in the
+    first half of a row, imaginary parts in the second. The subgradient is 0 where a coordinate's
+    difference (for l2: the distance) is 0. NaN propagates.
+
+    Args:
+        kernel: "dot", "l1", "l2" or "complex_modulus".
+        query: (b, d) float.
+        rows: (u, d) of the same dtype.
+        index: (c, n) int64 numbers of rows, b a multiple of c: query i meets
+            rows[index[i // (b // c)]]. None lets every query meet every row.
+        exact: forbid matrix-product expansions of a distance. The native kernels never use one;
+            the torch path of other devices then computes l2 from differences.
+
+    Returns:
+        (b, n) scores. For the distances the bits of a score depend on its two vectors alone, not
+        on the other candidates, the chunks or the number of threads.
+
+    Raises:
+        ValueError: unknown kernel, or shapes that do not fit.
+        IndexError: an index lies outside the rows.
     """
-    if kernel not in _KINDS:
-        raise ValueError(f"unknown kernel {kernel!r}; known: {', '.join(_KINDS)}")
-    if index is not None and (index.shape[0] == 0 or query.shape[0] % index.shape[0]):
-        raise ValueError(f"{query.shape[0]} queries do not divide into {index.shape[0]} chunks")
-    if kernel == "complex_modulus" and query.shape[1] % 2:
-        raise ValueError(f"complex_modulus needs an even dimension, got {query.shape[1]}")
-    native = query.dtype == rows.dtype and query.dtype in (torch.float32, torch.float64)
-    if query.device.type != "cpu" or not native:
-        return reference.pairwise(kernel, query, rows, index)
+    _check(kernel, query, rows, index)
+    if not _native(query, rows):
+        return reference.pairwise(kernel, query, rows, index, exact=exact)
     if kernel == "dot" and index is None:
         return query @ rows.T
     if kernel == "dot" and index is not None and index.shape[0] < query.shape[0]:
-        c, n = index.shape
-        candidates = take_rows(rows, index.reshape(-1)).view(c, n, -1)
-        return torch.bmm(query.view(c, -1, query.shape[1]), candidates.mT).view(-1, n)
-    if index is None:
-        index = torch.arange(rows.shape[0]).unsqueeze(0)
-    result: Tensor = _Pairwise.apply(_KINDS[kernel], query, rows, index)
+        chunks, n = index.shape
+        candidates = take_rows(rows, index.reshape(-1)).view(chunks, n, -1)
+        if chunks == 1:
+            return query @ candidates[0].T
+        return torch.bmm(query.view(chunks, -1, query.shape[1]), candidates.mT).view(-1, n)
+    from dglke_distill.models.kernels.autograd import PairwiseScores
+
+    result: Tensor = PairwiseScores.apply(kernel, query, rows, index)
     return result
 
 
-class _Pairwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, kind: int, query: Tensor, rows: Tensor, index: Tensor) -> Tensor:
-        from dglke_distill.models.kernels import distances
-
-        query, rows, index = query.contiguous(), rows.contiguous(), index.contiguous()
-        out = query.new_empty(query.shape[0], index.shape[1])
-        distances.forward(
-            kind, query.detach().numpy(), rows.detach().numpy(), index.numpy(), out.numpy()
+def _check(kernel: str, query: Tensor, rows: Tensor, index: Optional[Tensor]) -> None:
+    if kernel not in ("dot", "l1", "l2", "complex_modulus"):
+        raise ValueError(f"unknown kernel {kernel!r}: use dot, l1, l2 or complex_modulus")
+    if query.dim() != 2 or rows.dim() != 2 or query.shape[1] != rows.shape[1]:
+        shapes = f"{tuple(query.shape)} and {tuple(rows.shape)}"
+        raise ValueError(f"queries and rows must be (b, d) and (u, d), got {shapes}")
+    if kernel == "complex_modulus" and query.shape[1] % 2:
+        raise ValueError(f"complex_modulus needs an even dimension, got {query.shape[1]}")
+    if index is not None and (
+        index.dim() != 2 or index.shape[0] == 0 or query.shape[0] % index.shape[0]
+    ):
+        raise ValueError(
+            f"the index must be (c, n) with c dividing the {query.shape[0]} queries, "
+            f"got {tuple(index.shape)}"
         )
-        ctx.kind = kind
-        ctx.save_for_backward(query, rows, index, out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        from dglke_distill.models.kernels import distances
-
-        query, rows, index, out = ctx.saved_tensors
-        grad_query, grad_rows = torch.zeros_like(query), torch.zeros_like(rows)
-        distances.backward(
-            ctx.kind,
-            *(t.detach().numpy() for t in (query, rows, index, out)),
-            grad.contiguous().numpy(),
-            grad_query.numpy(),
-            grad_rows.numpy(),
-        )
-        return None, grad_query, grad_rows, None
 
 
 def take_rows(rows: Tensor, index: Tensor) -> Tensor:
-    """Gather rows (u, d) by index (k,) int64 to (k, d); the gradient of repeated rows is summed."""
-    return rows.index_select(0, index)
+    """Gather rows (u, d) by index (k,) int64 to (k, d); gradients of repeated rows are summed."""
+    if not (_native(rows) and rows.requires_grad and torch.is_grad_enabled() and rows.dim() == 2):
+        return rows.index_select(0, index)
+    from dglke_distill.models.kernels.autograd import TakenRows
 
-
-class _StashRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight: nn.Parameter, ids: Tensor) -> Tensor:
-        ctx.weight, ctx.ids = weight, ids
-        return weight.detach().index_select(0, ids)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        if getattr(ctx.weight, "row_gradients", None) is None:
-            ctx.weight.row_gradients = []
-        ctx.weight.row_gradients.append((ctx.ids, grad))
-        return None, None
+    result: Tensor = TakenRows.apply(rows, index)
+    return result
 
 
 def table_rows(weight: nn.Parameter, ids: Tensor) -> Tensor:
@@ -125,7 +124,9 @@ def table_rows(weight: nn.Parameter, ids: Tensor) -> Tensor:
     of the table's size: it appends (ids, gradient rows) to the list `weight.row_gradients`,
     which `dglke_distill.optim` consumes. Otherwise an ordinary gather with a dense gradient.
     """
-    if getattr(weight, "row_sparse", False) and torch.is_grad_enabled():
-        result: Tensor = _StashRows.apply(weight, ids)
+    if getattr(weight, "row_sparse", False) and weight.requires_grad and torch.is_grad_enabled():
+        from dglke_distill.models.kernels.autograd import StashedRows
+
+        result: Tensor = StashedRows.apply(weight, ids)
         return result
     return take_rows(weight, ids)

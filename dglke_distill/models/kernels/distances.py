@@ -1,85 +1,136 @@
+"""Scores of queries against candidates on the CPU: splits the work into tasks of tiles."""
+
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 import numba
 import numpy as np
+from torch import Tensor
 
-FAST = {"reassoc", "contract", "nsz", "arcp"}
+from dglke_distill.models.kernels.threads import (
+    NativeKernel,
+    argument,
+    integers_at,
+    next_task,
+    set_argument,
+)
+from dglke_distill.models.kernels.tiles import KERNELS, score_tile
 
+__all__ = ["scores"]
 
-@numba.njit(parallel=True, fastmath=FAST, cache=True)
-def forward(kind, query, rows, index, out):
-    b, d = query.shape
-    c, n = index.shape
-    per = b // c
-    half = d // 2
-    for i in numba.prange(b):
-        q = query[i]
-        for j in range(n):
-            r = rows[index[i // per, j]]
-            s = query.dtype.type(0)
-            if kind == 0:
-                for k in range(d):
-                    s += q[k] * r[k]
-            elif kind == 1:
-                for k in range(d):
-                    s -= abs(q[k] - r[k])
-            elif kind == 2:
-                for k in range(d):
-                    t = q[k] - r[k]
-                    s += t * t
-                s = -np.sqrt(s)
-            else:
-                for k in range(half):
-                    t = q[k] - r[k]
-                    u = q[k + half] - r[k + half]
-                    s -= np.sqrt(t * t + u * u)
-            out[i, j] = s
+# Queries and candidates per task: a few hundred KiB of rows, for the second-level cache.
+_QUERIES, _CANDIDATES = 128, 64
+# Candidates that meet all queries of a task before the next come: a cache line of results.
+_GROUP = 16
+# Fewer queries than this per chunk go one by one.
+_SHARED = 3
+
+_shared = [score_tile(kernel, 4) for kernel in KERNELS]
+_dot4, _l1_4, _l2_4, _modulus4 = _shared
+_dot1, _l1_1, _l2_1, _modulus1 = [score_tile(kernel, 1) for kernel in KERNELS]
 
 
-@numba.njit(parallel=True, fastmath=FAST, cache=True)
-def backward(kind, query, rows, index, out, grad, grad_query, grad_rows):
-    b, d = query.shape
-    c, n = index.shape
-    per = b // c
-    half = d // 2
-    zero = query.dtype.type(0)
-    slabs = 2
-    width = half if kind == 3 else d
-    for slab in numba.prange(slabs):
-        lo = slab * width // slabs
-        hi = (slab + 1) * width // slabs
-        for i in range(b):
-            q = query[i]
-            gq = grad_query[i]
-            for j in range(n):
-                x = index[i // per, j]
-                r = rows[x]
-                gr = grad_rows[x]
-                g = grad[i, j]
-                if kind == 0:
-                    for k in range(lo, hi):
-                        gq[k] += g * r[k]
-                        gr[k] += g * q[k]
-                elif kind == 1:
-                    for k in range(lo, hi):
-                        t = q[k] - r[k]
-                        s = g if t > 0 else (-g if t < 0 else zero)
-                        gq[k] -= s
-                        gr[k] += s
-                elif kind == 2:
-                    o = out[i, j]
-                    w = g / o if o != 0 else zero
-                    for k in range(lo, hi):
-                        t = (q[k] - r[k]) * w
-                        gq[k] += t
-                        gr[k] -= t
+@numba.njit
+def _tile4(data, kind, query, first, last, rows, index, start, n, out, d):
+    if kind == 0:
+        _dot4(data, query, first, last, rows, index, start, n, out, d)
+    elif kind == 1:
+        _l1_4(data, query, first, last, rows, index, start, n, out, d)
+    elif kind == 2:
+        _l2_4(data, query, first, last, rows, index, start, n, out, d)
+    else:
+        _modulus4(data, query, first, last, rows, index, start, n, out, d)
+
+
+@numba.njit
+def _tile1(data, kind, query, first, last, rows, index, start, n, out, d):
+    if kind == 0:
+        _dot1(data, query, first, last, rows, index, start, n, out, d)
+    elif kind == 1:
+        _l1_1(data, query, first, last, rows, index, start, n, out, d)
+    elif kind == 2:
+        _l2_1(data, query, first, last, rows, index, start, n, out, d)
+    else:
+        _modulus1(data, query, first, last, rows, index, start, n, out, d)
+
+
+@numba.njit
+def _within(index, limit):
+    """Whether all row numbers are valid."""
+    low, high = np.int64(0), np.int64(-1)
+    for number in index:
+        low = min(low, number)
+        high = max(high, number)
+    return low >= 0 and high < limit
+
+
+def _scores_kernel(data):
+    kind, query, rows, index, out = (
+        argument(data, 0),
+        argument(data, 1),
+        argument(data, 2),
+        argument(data, 3),
+        argument(data, 4),
+    )
+    group, chunks, n, d = argument(data, 5), argument(data, 6), argument(data, 7), argument(data, 8)
+    lanes, step, limit = argument(data, 9), argument(data, 10), argument(data, 11)
+    numbers = integers_at(index, (chunks, n))
+    query_blocks = (group + _QUERIES - 1) // _QUERIES
+    candidate_blocks = (n + _CANDIDATES - 1) // _CANDIDATES
+    tasks = chunks * query_blocks * candidate_blocks
+    task = next_task(data)
+    while task < tasks:
+        chunk = task // (query_blocks * candidate_blocks)
+        block = task // candidate_blocks % query_blocks
+        low = chunk * group + block * _QUERIES
+        high = min(low + _QUERIES, (chunk + 1) * group)
+        line = index + chunk * n * 8
+        begin = task % candidate_blocks * _CANDIDATES
+        end = min(begin + _CANDIDATES, n)
+        if not _within(numbers[chunk, begin:end], limit):
+            set_argument(data, 12, 1)
+            end = begin
+        for strip in range(begin, end, _GROUP):
+            stop = min(strip + _GROUP, end)
+            for i in range(low, high, step):
+                if step == 1:
+                    for j in range(strip, stop, lanes):
+                        _tile1(data, kind, query, i, high - 1, rows, line, j, n, out, d)
                 else:
-                    for k in range(lo, hi):
-                        t = q[k] - r[k]
-                        u = q[k + half] - r[k + half]
-                        m = t * t + u * u
-                        w = g / np.sqrt(m) if m != 0 else zero
-                        gq[k] -= t * w
-                        gr[k] += t * w
-                        gq[k + half] -= u * w
-                        gr[k + half] += u * w
+                    for j in range(strip, stop, lanes // 4):
+                        _tile4(data, kind, query, i, high - 1, rows, line, j, n, out, d)
+        task = next_task(data)
+
+
+_scores = NativeKernel(_scores_kernel)
+
+
+def scores(kind: int, query: Tensor, rows: Tensor, index: Tensor, out: Tensor) -> None:
+    """Fill out (b, n) with the scores of query (b, d) against rows[index], index (c, n).
+
+    All contiguous, d (for the modulus: d / 2) a multiple of the vector length. Raises IndexError.
+    """
+    chunks, n = index.shape
+    b, d = query.shape
+    group = b // chunks
+    tasks = chunks * -(-group // _QUERIES) * -(-n // _CANDIDATES)
+    left = _scores(
+        query.dtype,
+        tasks,
+        kind,
+        query.data_ptr(),
+        rows.data_ptr(),
+        index.data_ptr(),
+        out.data_ptr(),
+        group,
+        chunks,
+        n,
+        d,
+        64 // query.element_size(),
+        1 if group < _SHARED else 4,
+        rows.shape[0],
+        0,
+    )
+    if left[-1]:
+        raise IndexError(f"a candidate index lies outside the {rows.shape[0]} rows")

@@ -41,12 +41,30 @@ def _safe_root(square: Tensor) -> Tensor:
 
 
 def pairwise(
-    kernel: str, query: Tensor, rows: Tensor, index: Optional[Tensor] = None
+    kernel: str,
+    query: Tensor,
+    rows: Tensor,
+    index: Optional[Tensor] = None,
+    *,
+    exact: bool = True,
 ) -> Tensor:
-    """Same contract as `dglke_distill.models.kernels.pairwise`, on any device and float dtype."""
+    """Same contract as `dglke_distill.models.kernels.pairwise`, on any device and float dtype.
+
+    Without `exact` distances may come from `torch.cdist`, which needs far less memory.
+    """
     if index is None:
+        if kernel == "dot":
+            return query @ rows.T
+        if not exact and kernel in ("l1", "l2"):
+            return -torch.cdist(query, rows, p=1.0 if kernel == "l1" else 2.0)
         return similarity(kernel, query[:, None, :], rows[None, :, :])
     chunks, candidates = index.shape
-    grouped = query.reshape(chunks, -1, 1, query.shape[1])
-    gathered = rows[index][:, None, :, :]
-    return similarity(kernel, grouped, gathered).reshape(query.shape[0], candidates)
+    grouped = query.reshape(chunks, -1, query.shape[1])
+    gathered = rows[index]
+    if kernel == "dot":
+        scores = torch.bmm(grouped, gathered.mT)
+    elif not exact and kernel in ("l1", "l2"):
+        scores = -torch.cdist(grouped, gathered, p=1.0 if kernel == "l1" else 2.0)
+    else:
+        scores = similarity(kernel, grouped[:, :, None, :], gathered[:, None, :, :])
+    return scores.reshape(query.shape[0], candidates)
