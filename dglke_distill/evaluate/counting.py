@@ -7,11 +7,12 @@ so that a model's own memory is never written to.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -91,11 +92,11 @@ def _count_values(values, targets, largest, sign, greater, equal):  # type: igno
     return finite
 
 
-@njit(cache=True, parallel=True)
-def _count_block(  # type: ignore[no-untyped-def]
-    scores, target_offsets, targets, known_offsets, known, largest, greater, equal, bad
+@njit(cache=True, nogil=True)
+def _count_queries(  # type: ignore[no-untyped-def]
+    scores, target_offsets, targets, known_offsets, known, largest, greater, equal, bad, begin, end
 ):
-    for query in prange(len(scores)):
+    for query in range(begin, end):
         row = scores[query]
         first, last = target_offsets[query], target_offsets[query + 1]
         chosen = targets[first:last]
@@ -124,7 +125,7 @@ def count_numba(
     known_offsets: Int64,
     known: Int64,
 ) -> RankCounts:
-    """Count for a block of queries on the CPU, queries in parallel.
+    """Count for a block of queries on the CPU, with as many threads as torch uses.
 
     Args:
         scores: float32 or float64 array of shape (b, E), C-contiguous; only read.
@@ -138,9 +139,18 @@ def count_numba(
     greater, equal = np.zeros(len(targets), np.int64), np.zeros(len(targets), np.int64)
     bad = np.zeros(len(scores), np.bool_)
     largest = np.finfo(scores.dtype).max
-    _count_block(
-        scores, target_offsets, targets, known_offsets, known, largest, greater, equal, bad
-    )
+    threads = torch.get_num_threads()
+    # Threads without a pool of numba's own: its idle ones would spin where torch's want to work.
+    borders = np.linspace(0, len(scores), 1 + min(len(scores), 4 * threads)).astype(int).tolist()
+
+    def part(begin: int, end: int) -> None:
+        _count_queries(
+            scores, target_offsets, targets, known_offsets, known,
+            largest, greater, equal, bad, begin, end,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(part, borders[:-1], borders[1:]))
     return greater, equal, int(bad.argmax()) if bad.any() else -1
 
 
