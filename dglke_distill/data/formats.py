@@ -18,11 +18,12 @@ points over all splits, so that they do not depend on the order of lines.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dglke_distill.data.checks import find_warnings
 from dglke_distill.data.dictionaries import read_dictionary
@@ -127,8 +128,8 @@ def read_file(
 
 def in_name_order(dataset: Dataset) -> Dataset:
     """Return the dataset with ids in the order of names by code points, whatever they were."""
-    entities, new_entity = _sorted(dataset.entities)
-    relations, new_relation = _sorted(dataset.relations)
+    entities, new_entity = _sorted(dataset.entities, "entity")
+    relations, new_relation = _sorted(dataset.relations, "relation")
 
     def renumber(triples: Optional[Triples]) -> Optional[Triples]:
         if triples is None:
@@ -149,12 +150,13 @@ def in_name_order(dataset: Dataset) -> Dataset:
     )
 
 
-def _sorted(names: Vocabulary) -> tuple[Vocabulary, np.ndarray]:
-    """Return the vocabulary in name order and, by old id, the new id (int32)."""
+def _sorted(names: Sequence[str], kind: str) -> tuple[Vocabulary, NDArray[np.int32]]:
+    """Return the vocabulary in name order and, by old id, the new id."""
+    names = tuple(names)
     old_ids = sorted(range(len(names)), key=names.__getitem__)
     new_ids = np.empty(len(names), dtype=np.int32)
     new_ids[old_ids] = np.arange(len(names), dtype=np.int32)
-    return Vocabulary([names[i] for i in old_ids], kind=names.kind), new_ids
+    return Vocabulary([names[i] for i in old_ids], kind=kind), new_ids
 
 
 def _read_files(
@@ -222,10 +224,11 @@ def _read_named(
             f"{shared} of {len(relations)} relation names are also names of entities; if the "
             f"columns are not in the order {layout.order}, give it with --format"
         )
-    parts = Vocabulary(entities.names), Vocabulary(relations.names, kind="relation")
     if given:
-        return parts[0], parts[1], splits
-    (sorted_entities, new_entity), (sorted_relations, new_relation) = map(_sorted, parts)
+        kept = Vocabulary(entities.names), Vocabulary(relations.names, kind="relation")
+        return kept[0], kept[1], splits
+    sorted_entities, new_entity = _sorted(entities.names, "entity")
+    sorted_relations, new_relation = _sorted(relations.names, "relation")
     splits = {
         split: Triples(new_entity[t.head], new_relation[t.relation], new_entity[t.tail])
         for split, t in splits.items()

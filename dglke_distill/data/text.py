@@ -12,7 +12,7 @@ from dglke_distill.errors import UserError
 
 __all__ = ["blocks", "decode", "first_rows", "lines", "plural"]
 
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 26
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 

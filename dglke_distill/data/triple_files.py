@@ -57,11 +57,10 @@ class NameIndex:
 
     def look_up(self, names: list[str]) -> NDArray[np.int32]:
         """Return an id for each name, -1 for an unknown one when the names are fixed."""
-        if self.fixed:
-            found = (self.ids.get(name, -1) for name in names)
-        else:
-            found = (self.ids.setdefault(name, len(self.ids)) for name in names)
-        return np.fromiter(found, dtype=np.int32, count=len(names))
+        found = list(map(self.ids.get, names))
+        for place in (place for place, known in enumerate(found) if known is None):
+            found[place] = -1 if self.fixed else self.ids.setdefault(names[place], len(self.ids))
+        return np.array(found, dtype=np.int32)
 
 
 def read_name_triples(
@@ -91,16 +90,13 @@ def read_name_triples(
     separator = "," if path.name.lower().removesuffix(".gz").endswith(".csv") else "\t"
     parts: list[list[NDArray[np.int32]]] = []
     for first_line, block in blocks(path, warnings):
-        columns = _name_columns(path, first_line, block, separator)
-        by_role = {role: columns[order.index(role)] for role in "hrt"}
+        cells = _name_cells(path, first_line, block, separator)
         if first_line == 1 and warnings is not None:
-            _suspect_header(path, [column[1][column[0][0]] for column in columns], warnings)
-        parts.append(
-            [
-                _encode(path, first_line, by_role[role], relations if role == "r" else entities)
-                for role in "hrt"
-            ]
-        )
+            _suspect_header(path, cells[:, 0].tolist(), warnings)
+        # Heads and tails in one go: most names occur on both sides.
+        ends = _encode(path, first_line, cells[[order.index("h"), order.index("t")]], entities)
+        relation = _encode(path, first_line, cells[[order.index("r")]], relations)
+        parts.append([ends[0], relation[0], ends[1]])
     return _join(parts)
 
 
@@ -165,10 +161,8 @@ def read_id_triples(
     return triples
 
 
-def _name_columns(
-    path: Path, first_line: int, block: bytes, separator: str
-) -> list[tuple[NDArray[np.intp], list[str]]]:
-    """Return for each of three columns the codes of its cells and the names of the codes."""
+def _name_cells(path: Path, first_line: int, block: bytes, separator: str) -> NDArray[np.object_]:
+    """Return the cells of a block of lines, strings in an array of shape (3, lines)."""
     import pandas
 
     try:
@@ -188,30 +182,29 @@ def _name_columns(
         _blame(path, first_line, block, separator, str(error))
     if frame.shape[1] != 3 or len(frame) != block.count(b"\n"):
         _blame(path, first_line, block, separator, "a quoted name spans several lines")
-    columns = []
-    for column in frame.columns:
-        codes, names = pandas.factorize(frame[column].to_numpy(dtype=object))
-        names = list(names)
-        if "" in names or not all(type(name) is str for name in names):
-            _blame(path, first_line, block, separator, "a name is empty")
-        columns.append((codes, names))
-    return columns
+    cells: NDArray[np.object_] = frame.to_numpy(dtype=object).T
+    if (cells == "").any():
+        _blame(path, first_line, block, separator, "a name is empty")
+    return cells
 
 
 def _encode(
-    path: Path, first_line: int, column: tuple[NDArray[np.intp], list[str]], index: NameIndex
+    path: Path, first_line: int, cells: NDArray[np.object_], index: NameIndex
 ) -> NDArray[np.int32]:
-    codes, names = column
-    ids = index.look_up(names)
-    if index.fixed:
-        unknown = np.flatnonzero(ids < 0)
-        if len(unknown):
-            row = int(np.flatnonzero(np.isin(codes, unknown))[0])
-            raise UserError(
-                f"{path}, line {first_line + row}: {index.kind} {names[codes[row]]!r} is not in "
-                f"{index.source}; add it there, or give the columns' order (--format)"
-            )
-    return ids[codes]
+    """Return the ids of an array of names of shape (columns, lines)."""
+    import pandas
+
+    codes, names = pandas.factorize(cells.reshape(-1))
+    ids = index.look_up(names.tolist())[codes].reshape(cells.shape)
+    rows = np.flatnonzero((ids < 0).any(axis=0))
+    if len(rows):
+        row = int(rows[0])
+        name = cells[int(np.argmax(ids[:, row] < 0)), row]
+        raise UserError(
+            f"{path}, line {first_line + row}: {index.kind} {name!r} is not in {index.source}; add "
+            f"it there, or give the columns' order (--format)"
+        )
+    return ids
 
 
 def _blame(path: Path, first_line: int, block: bytes, separator: str, otherwise: str) -> NoReturn:
