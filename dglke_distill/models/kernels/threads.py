@@ -29,6 +29,7 @@ __all__ = [
     "NativeKernel",
     "argument",
     "array_at",
+    "float_argument",
     "integers_at",
     "next_task",
     "set_argument",
@@ -91,6 +92,18 @@ def argument(typing_context: Any, data: Any, position: Any) -> Any:
         return builder.load(builder.gep(words, [slot]))
 
     return types.int64(data, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def float_argument(typing_context: Any, data: Any, position: Any) -> Any:
+    """Read one argument as the float64 whose bits it holds."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        words = builder.bitcast(arguments[0], ir.DoubleType().as_pointer())
+        slot = builder.add(arguments[1], ir.Constant(ir.IntType(64), _COUNTER_SLOTS))
+        return builder.load(builder.gep(words, [slot]))
+
+    return types.float64(data, types.int64), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
