@@ -169,9 +169,9 @@ class KGEModel(nn.Module):
         order = torch.argsort(inverse, stable=True)
         counts = torch.bincount(inverse, minlength=len(rows)).tolist()
         groups = take_rows(known, order).split(counts)
+        # One split, not a slice per relation: each slice's gradient is as large as the whole table.
         made = [
-            self.score_function.query(group, rows[i : i + 1], side)
-            for i, group in enumerate(groups)
+            self.score_function.query(group, row, side) for group, row in zip(groups, rows.split(1))
         ]
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order), device=order.device)
@@ -219,11 +219,9 @@ class KGEModel(nn.Module):
         if candidates is None:
             scores = query.vectors.new_empty(b, len(entities.vectors))
             pieces, where = [], []
-            for i in range(len(query.relation_rows)):
+            for i, row in enumerate(query.relation_rows.split(1)):
                 chosen = torch.nonzero(query.relation == i).squeeze(1)
-                moved = function.candidate(
-                    entities.vectors[None], query.relation_rows[i : i + 1], query.side
-                )[0]
+                moved = function.candidate(entities.vectors[None], row, query.side)[0]
                 pieces.append(pairwise(function.kernel, query.vectors[chosen], moved, exact=exact))
                 where.append(chosen)
             if len(pieces) == 1:
@@ -233,13 +231,20 @@ class KGEModel(nn.Module):
         chunk = torch.arange(b, device=candidates.device) // (b // chunks)
         pairs, inverse = torch.unique(query.relation * chunks + chunk, return_inverse=True)
         vectors = take_rows(entities.vectors, candidates[pairs % chunks].reshape(-1))
-        relation = take_rows(query.relation_rows, pairs // chunks)
-        moved = function.candidate(vectors.view(len(pairs), n, -1), relation, query.side)
-        offset = torch.arange(n, device=candidates.device)
-        index = inverse[:, None] * n + offset
-        return pairwise(
-            function.kernel, query.vectors, moved.reshape(len(pairs) * n, -1), index, exact=exact
-        )
+        relation = pairs // chunks
+        if function.by_relation:  # pairs are sorted by relation: no matrix is copied
+            counts = torch.bincount(relation, minlength=len(query.relation_rows)) * n
+            groups = vectors[None].split(counts.tolist(), dim=1)
+            rows = query.relation_rows.split(1)
+            moved = torch.cat(
+                [function.candidate(group, row, query.side)[0] for group, row in zip(groups, rows)]
+            )
+        else:
+            vectors = vectors.view(len(pairs), n, -1)
+            relation_rows = take_rows(query.relation_rows, relation)
+            moved = function.candidate(vectors, relation_rows, query.side).flatten(0, 1)
+        index = inverse[:, None] * n + torch.arange(n, device=candidates.device)
+        return pairwise(function.kernel, query.vectors, moved, index, exact=exact)
 
     def score_all(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
         """Score every entity as the answer of each query, without gradients, as ranking needs it.

@@ -35,8 +35,8 @@ class ScoreFunction(nn.Module):
     kernel: KernelName
     """dot, l1, l2 or complex_modulus; may be set per instance from the options."""
     by_relation: ClassVar[bool] = False
-    """Whether ``query`` is called once per distinct relation, with a relation row of shape (1, d_r)
-    (for score functions whose relation is a whole matrix)."""
+    """Whether ``query`` and ``candidate`` are called once per distinct relation, with a relation
+    row of shape (1, d_r) (for score functions whose relation is a whole matrix)."""
     transforms_candidates: ClassVar[bool] = False
     """Whether the candidate vector depends on the relation; then ``candidate`` is called."""
 
@@ -86,7 +86,7 @@ class ScoreFunction(nn.Module):
         """Transform candidates by their relation; only with ``transforms_candidates``.
 
         Args:
-            vectors: (p, n, dim).
+            vectors: (p, n, dim); p is 1 with ``by_relation``.
             relation: (p, relation_floats).
             side: the side to be predicted.
 

@@ -50,10 +50,10 @@ class TransR(TransE):
         weight[:, self.relation_dim :] = torch.eye(self.dim, self.relation_dim).flatten()
 
     def candidate(self, vectors: Tensor, relation: Tensor, side: Side) -> Tensor:
-        """Return the candidates (p, n, dim) in their relations' spaces: (p, n, k)."""
-        return vectors @ relation[:, self.relation_dim :].view(-1, self.dim, self.relation_dim)
+        """Return candidates (p, n, dim) of one relation, (1, relation_floats), in its space."""
+        return vectors @ relation[0, self.relation_dim :].view(self.dim, self.relation_dim)
 
     def query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
         """Return h M_r + r to meet tails, t M_r - r to meet heads: (b, k), one relation for all."""
-        projected = self.candidate(entity[None], relation, side)[0]
+        projected = self.candidate(entity, relation, side)
         return super().query(projected, relation[:, : self.relation_dim], side)
