@@ -5,3 +5,5 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 __all__ = ["__version__"]
+
+from dglke_distill import runtime as _runtime  # noqa: F401 (environment that torch and dgl read)

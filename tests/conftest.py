@@ -7,11 +7,12 @@ from pathlib import Path
 
 # Before torch and numba are imported: tests are small, more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-os.environ.setdefault("DGLBACKEND", "pytorch")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+import dglke_distill.runtime  # noqa: F401 (the environment that torch reads when it is loaded)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -18,7 +18,8 @@ LINUX_GLIBC = sys.platform == "linux" and os.confstr("CS_GNU_LIBC_VERSION") is n
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if k not in ("DGLBACKEND",)}
+    ours = ("DGLBACKEND", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    clean = {name: value for name, value in os.environ.items() if name not in ours}
     return subprocess.run(
         [sys.executable, "-c", code],
         env={**clean, **environment},
@@ -60,6 +61,17 @@ def test_tuned_allocator_takes_no_fresh_pages() -> None:
 def test_dgl_is_imported_in_silence() -> None:
     done = run_python("import dglke_distill.runtime, dgl")
     assert "backend" not in done.stdout + done.stderr
+
+
+def test_waiting_threads_do_not_spin_for_long() -> None:
+    """The environment is set before torch can have read it, unless the user has set it."""
+    code = (
+        "import dglke_distill, os, sys; assert 'torch' not in sys.modules\n"
+        "print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    assert run_python(code).stdout.strip() == "1000"
+    assert run_python(code, GOMP_SPINCOUNT="7").stdout.strip() == "7"
+    assert run_python(code, OMP_WAIT_POLICY="active").stdout.strip() == "None"
 
 
 def test_package_import_is_light() -> None:
