@@ -34,6 +34,19 @@ def _by_rows(tensor: Tensor) -> Tensor:
     return tensor.view(tensor.shape[0] if tensor.dim() else 1, -1)
 
 
+def _stash_of(parameter: Any) -> Stash:
+    """Return the stashed rows; beside a dense gradient they are added to it, and none are left.
+
+    Both occur where a table meets all its rows as candidates and gives some as queries.
+    """
+    stash: Stash = getattr(parameter, "row_gradients", None) or []
+    if stash and parameter.grad is not None:
+        for ids, rows in stash:
+            parameter.grad.index_add_(0, ids, rows)
+        parameter.row_gradients = stash = []
+    return stash
+
+
 def _merged(parameter: Tensor, stash: Stash) -> tuple[Tensor, Tensor]:
     """Concatenate stashed row gradients and sum the rows of equal ids: ids (u,), rows (u, ...)."""
     if _native(parameter):
@@ -77,12 +90,7 @@ class _RowOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             group["steps"] += 1
             for parameter in group["params"]:
-                stash = getattr(parameter, "row_gradients", None)
-                if stash and parameter.grad is not None:
-                    raise RuntimeError(
-                        "a parameter has both row gradients and a dense gradient; "
-                        "use it through table_rows alone or unset its row_sparse"
-                    )
+                stash = _stash_of(parameter)
                 if stash:
                     self._move(parameter, group, None, stash)
                     parameter.row_gradients = []
@@ -280,7 +288,7 @@ def clip_gradients(params: Iterable[Tensor], max_norm: float) -> Tensor:
     """
     gradients: list[Tensor] = []
     for parameter in params:
-        stash = getattr(parameter, "row_gradients", None)
+        stash = _stash_of(parameter)
         if stash:
             ids, rows = _merged(parameter, stash)
             # The stash may hold views that autograd shares with others.

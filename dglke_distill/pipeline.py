@@ -194,8 +194,7 @@ def train_run(
     model = build_model(
         config.model, dataset.num_entities, dataset.num_relations, dtype, graph=workspace.graph
     )
-    sparse = config.training.mode == "negatives"
-    model.set_row_sparse(entities=sparse, relations=True)
+    model.set_row_sparse(entities=True, relations=True)
     model.reset(config.training.seed, config.model.init_scale)
     model.to(workspace.device)
     loader = build_loader(config, workspace, model)

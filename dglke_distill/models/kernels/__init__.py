@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dglke_distill.models.kernels import reference
-from dglke_distill.models.kernels.softmax import softmax_cross_entropy
+from dglke_distill.models.kernels.softmax import binary_cross_entropy, softmax_cross_entropy
 
 __all__ = [
     "KernelName",
+    "binary_cross_entropy",
     "pairwise",
     "set_num_threads",
     "softmax_cross_entropy",
@@ -108,7 +109,16 @@ def _check(kernel: str, query: Tensor, rows: Tensor, index: Optional[Tensor]) ->
 
 
 def take_rows(rows: Tensor, index: Tensor) -> Tensor:
-    """Gather rows (u, d) by index (k,) int64 to (k, d); gradients of repeated rows are summed."""
+    """Gather rows (u, d) by index (k,) int64 to (k, d); gradients of repeated rows are summed.
+
+    Rows of a whole table are gathered as `table_rows` does.
+    """
+    if getattr(rows, "row_sparse", False):
+        return table_rows(rows, index)  # type: ignore[arg-type]
+    return _gathered(rows, index)
+
+
+def _gathered(rows: Tensor, index: Tensor) -> Tensor:
     if not (_native(rows) and rows.requires_grad and torch.is_grad_enabled() and rows.dim() == 2):
         return rows.index_select(0, index)
     from dglke_distill.models.kernels.autograd import TakenRows
@@ -129,4 +139,4 @@ def table_rows(weight: nn.Parameter, ids: Tensor) -> Tensor:
 
         result: Tensor = StashedRows.apply(weight, ids)
         return result
-    return take_rows(weight, ids)
+    return _gathered(weight, ids)
