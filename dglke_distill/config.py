@@ -229,8 +229,19 @@ def parse_assignment(text: str) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``over`` laid on top, section by section."""
+    """Return ``base`` with ``over`` laid on top, section by section.
+
+    Options belong to what they configure: where ``over`` names another component, the options
+    of the former one are dropped.
+    """
     result = dict(base)
+    for key, options in (
+        ("name", "options"),
+        ("sampler", "options"),
+        ("encoder", "encoder_options"),
+    ):
+        if key in over and str(over[key]).lower() != str(base.get(key, over[key])).lower():
+            result.pop(options, None)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = merge(result[key], value) if both else value

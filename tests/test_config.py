@@ -1,0 +1,115 @@
+"""Composing, validating and printing the configuration."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from dglke_distill import config
+from dglke_distill.config import Config, compose, parse_assignment, recipe_names, validate_options
+from dglke_distill.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[model]\nname = "RotatE"\ndim = 32\n[training]\nepochs = 7\n')
+    resolved = compose(
+        [{"training": {"epochs": 9}}, parse_assignment("training.batch_size=64")],
+        file=file,
+        recipe=None,
+    )
+    assert (resolved.model.name, resolved.model.dim) == ("RotatE", 32)
+    assert (resolved.training.epochs, resolved.training.batch_size) == (9, 64)
+    assert resolved.training.seed == Config().training.seed
+
+
+def test_a_recipe_lies_below_the_users_settings(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "transe-toy-dim8.toml").write_text("[training]\nepochs = 3\nbatch_size = 5\n")
+    (tmp_path / "transe-toy.toml").write_text("[training]\nepochs = 4\n")
+    monkeypatch.setattr(config, "RECIPES", tmp_path)
+    asked = {"data": {"dataset": "toy"}, "model": {"name": "TransE", "dim": 8}}
+    resolved = compose([asked, {"training": {"batch_size": 6}}])
+    assert resolved.recipe == "transe-toy-dim8"
+    assert (resolved.training.epochs, resolved.training.batch_size) == (3, 6)
+    asked["model"] = {"name": "TransE", "dim": 16}
+    assert compose([asked]).recipe == "transe-toy"
+    assert compose([asked], recipe=None).training.epochs == Config().training.epochs
+
+
+def test_options_of_another_component_are_dropped() -> None:
+    base = {"loss": {"name": "margin", "options": {"margin": 5.0}}}
+    assert compose([base, {"loss": {"name": "softmax"}}], recipe=None).loss.options == {}
+    kept = compose(
+        [base, {"loss": {"name": "Margin", "options": {"temperature": 1.0}}}], recipe=None
+    )
+    assert kept.loss.options == {"margin": 5.0, "temperature": 1.0}
+
+
+def test_toml_out_and_in_is_the_same_tree() -> None:
+    resolved = compose([{"model": {"options": {"norm": "l2"}}, "training": {"patience": 4}}])
+    assert Config.from_mapping(tomllib.loads(resolved.to_toml()), "round trip") == resolved
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_is_valid_and_builds(name: str) -> None:
+    from dglke_distill.losses import build_loss
+    from dglke_distill.models import build_score_function
+    from dglke_distill.regularizers import build_regularizer
+
+    resolved = compose(recipe=name)
+    assert resolved.recipe == name
+    assert name.startswith(resolved.model.name.lower())
+    build_score_function(resolved.model)
+    build_loss(resolved.loss)
+    build_regularizer(resolved.regularizer)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[training]\nepoch = 3\n", "unknown setting 'training.epoch'; did you mean 'epochs'"),
+        ("[training]\nepochs = 0\n", "setting 'training.epochs' is 0"),
+        ("[training]\nmode = 'all'\n", "setting 'training.mode' is 'all'"),
+        ("[trainin]\nepochs = 1\n", "unknown setting 'trainin'; did you mean 'training'"),
+        ("[training\n", "not valid TOML: .*line 1"),
+    ],
+)
+def test_bad_files_are_named_and_explained(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        compose(file=file)
+    assert str(file) in str(caught.value)
+
+
+def test_missing_file_bad_assignment_and_unknown_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        compose(file=tmp_path / "none.toml")
+    with pytest.raises(UserError, match=r"write section\.key=value"):
+        parse_assignment("training.epochs")
+    with pytest.raises(UserError, match="no recipe 'transee'; did you mean"):
+        compose(recipe="transee")
+
+
+def test_assignments_are_toml_or_bare_words() -> None:
+    assert parse_assignment("model.name=ComplEx") == {"model": {"name": "ComplEx"}}
+    assert parse_assignment("a.b = 3") == {"a": {"b": 3}}
+    assert parse_assignment("a={b=true}") == {"a": {"b": True}}
+
+
+def test_component_options_are_validated_with_their_source() -> None:
+    class Schema(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        margin: float = 1.0
+
+    assert validate_options(Schema, {"margin": 2}, "loss.options").margin == 2.0
+    with pytest.raises(UserError, match="loss.options: unknown setting 'magin'; did you mean 'mar"):
+        validate_options(Schema, {"magin": 2}, "loss.options")
