@@ -22,7 +22,7 @@ from dglke_distill.evaluate import RankingResult, evaluate, evaluate_subset
 from dglke_distill.files import atomic_write_text
 from dglke_distill.graph import KnownAnswers, build_graph
 from dglke_distill.losses import build_loss
-from dglke_distill.models import build_model
+from dglke_distill.models import build_model, canonical_name
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.kernels import set_num_threads
 from dglke_distill.objective import HardObjective, Objective
@@ -298,7 +298,7 @@ def _results(
             "triples": {s: len(dataset.split(s)) for s in ("train", "valid", "test")},
         },
         "model": {
-            "name": config.model.name,
+            "name": canonical_name(config.model.name),
             "dim": config.model.dim,
             "floats_per_entity": model.floats_per_entity,
             "bytes_per_entity": model.bytes_per_entity,
