@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal, Optional, Union
 
 import numpy as np
 import torch
-from dgl import DGLGraph
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +19,6 @@ from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.errors import UserError
 from dglke_distill.graph import graph_triples
 from dglke_distill.known_answers import group_by_query
-from dglke_distill.sampling.base import NegativeSampler
 from dglke_distill.sampling.order import (
     collect_queries,
     gather_columns,
@@ -31,8 +29,10 @@ from dglke_distill.sampling.random import stream_key
 from dglke_distill.sampling.unique import Relabeler
 
 if TYPE_CHECKING:
+    from dgl import DGLGraph
     from dgl.heterograph import DGLBlock
 
+    from dglke_distill.sampling.base import NegativeSampler
     from dglke_distill.sampling.neighbors import NeighborBlocks
 
 __all__ = ["Answers", "Batch", "BatchLoader", "Mode", "Queries"]
