@@ -138,7 +138,7 @@ def _native_update(
     )
 
 
-class SGD(_RowOptimizer):
+class RowSGD(_RowOptimizer):
     """Stochastic gradient descent: w -= lr g.
 
     Args:
@@ -161,7 +161,7 @@ class SGD(_RowOptimizer):
             parameter.index_add_(0, ids, rows, alpha=-group["lr"])
 
 
-class Adagrad(_RowOptimizer):
+class RowAdagrad(_RowOptimizer):
     """Adagrad (Duchi, Hazan, Singer 2011): s += g^2, w -= lr g / (sqrt(s) + eps).
 
     Args:
@@ -220,7 +220,7 @@ class Adagrad(_RowOptimizer):
         parameter[where] -= group["lr"] * gradient / (total.sqrt() + group["eps"])
 
 
-class Adam(_RowOptimizer):
+class RowAdam(_RowOptimizer):
     """Adam (Kingma and Ba 2015), lazy where gradients come by rows.
 
     Rows without a gradient keep their moments and stay where they are, as in torch's SparseAdam;
@@ -307,14 +307,19 @@ def clip_gradients(params: Iterable[Tensor], max_norm: float) -> Tensor:
     return norm
 
 
-def _rowwise_adagrad(params: Any, **options: Any) -> Adagrad:
-    return Adagrad(params, row_wise=True, **options)
+# The classes' own names differ from torch's: PyKEEN registers every optimiser class in the process
+# by its name, and two of one name stop it from being imported.
+SGD, Adagrad, Adam = RowSGD, RowAdagrad, RowAdam
+
+
+def _rowwise_adagrad(params: Any, **options: Any) -> RowAdagrad:
+    return RowAdagrad(params, row_wise=True, **options)
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adagrad": Adagrad,
+    "adagrad": RowAdagrad,
     "rowwise_adagrad": _rowwise_adagrad,
-    "adam": Adam,
-    "sgd": SGD,
+    "adam": RowAdam,
+    "sgd": RowSGD,
 }
 """Factories by name: `OPTIMIZERS[name](params, lr=...)`."""
