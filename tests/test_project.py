@@ -28,7 +28,7 @@ ROOMS = [
     ("files", "tensor_files"),
     ("config",),
     ("data",),
-    ("known_answers",),
+    ("known_answer_kernels", "known_answers"),
     ("graph",),
     ("sampling",),
     ("models",),
