@@ -15,6 +15,7 @@ from dglke_distill.errors import UserError
 from dglke_distill.graph import build_graph
 from dglke_distill.models import ENCODERS, SCORE_FUNCTIONS, build_model, neighbor_encoder
 from dglke_distill.models.base import KGEModel
+from dglke_distill.sampling.neighbors import NeighborBlocks
 
 ENTITIES, RELATIONS, DIM = 13, 3, 6
 ISOLATED = 12
@@ -157,6 +158,20 @@ def test_sampled_blocks_are_a_smaller_neighbourhood(options, graph):
     assert not torch.allclose(got, model.encode(nodes).vectors)
     got.sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.encoder.parameters())
+
+
+@every_variant
+def test_a_batch_without_its_own_edges_is_a_graph_without_them(options, graph, triples):
+    """The blocks of training: message passing must not see the answer."""
+    hidden = torch.tensor([0, 5, 9])
+    facts = triples.to_array()
+    kept = ~(facts[:, None] == facts[hidden.numpy()]).all(-1).any(-1)
+    rest = build_graph(triples[kept], ENTITIES, inverse=True, num_relations=RELATIONS)
+    model = make({**options, "layers": 2, "fanouts": [-1, -1]}, graph=rest)
+    expected = model.encode().vectors
+    nodes = torch.randperm(ENTITIES, generator=torch.Generator().manual_seed(0))
+    blocks = NeighborBlocks(graph, model.encoder.fanouts).sample(nodes, hidden)
+    torch.testing.assert_close(model.encode(nodes, blocks).vectors, expected[nodes])
 
 
 @both_depths
