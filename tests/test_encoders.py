@@ -32,6 +32,15 @@ every_variant = pytest.mark.parametrize("options", VARIANTS, ids=IDS)
 both_depths = pytest.mark.parametrize("layers", [1, 2])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tensors of a dozen rows: a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def triples() -> Triples:
     random = np.random.default_rng(0)

@@ -27,6 +27,15 @@ from dglke_distill.models.base import KGEModel
 ENTITIES, RELATIONS, DIM = 11, 3, 6
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tensors of a dozen rows: a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 # --- written-out formulas: vectors are lists of floats, loops are loops -------------------------
 
 
