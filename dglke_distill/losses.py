@@ -210,10 +210,14 @@ class SoftmaxLoss(Loss):
     name = "softmax"
 
     class Options(_Options):
-        """``scale`` of the scores and label ``smoothing`` (over all entities only)."""
+        """``scale`` of the scores; over all entities also label ``smoothing`` and ``balance``.
+
+        A query with k answers weighs k^(1 - balance): 0 counts triples, 1 counts queries.
+        """
 
         scale: float = Field(1.0, gt=0)
         smoothing: float = Field(0.0, ge=0, lt=1)
+        balance: float = Field(0.0, ge=0, le=1)
 
     def sampled(
         self,
@@ -236,6 +240,9 @@ class SoftmaxLoss(Loss):
         """See ``Loss.over_all``."""
         if self.options.scale != 1:
             scores = scores * self.options.scale
+        if self.options.balance != 0:
+            share = offsets.diff().to(scores.dtype).pow(-self.options.balance)
+            weight = share if weight is None else share * weight
         total = softmax_cross_entropy(
             scores, offsets, answers, weight, smoothing=self.options.smoothing, inplace=True
         )

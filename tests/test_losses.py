@@ -133,6 +133,21 @@ def test_over_all_is_the_sum_over_true_triples(name, options) -> None:
     assert value.item() == pytest.approx(total / triples, rel=1e-9)
 
 
+@pytest.mark.parametrize("balance", [0.5, 1.0])
+def test_balance_weighs_a_query_by_a_power_of_its_answers(balance) -> None:
+    scores = torch.randn(2, 6, dtype=torch.float64)
+    answers = [[1, 4, 5], [0]]
+    loss = build_loss(LossConfig(name="softmax", options={"balance": balance}))
+    value = loss.over_all(scores.clone(), torch.tensor([0, 3, 4]), torch.tensor([1, 4, 5, 0]))
+    total, weights = 0.0, 0.0
+    for row, true in zip(scores.tolist(), answers):
+        probability = softmax(row)
+        weight = len(true) ** -balance
+        total -= weight * sum(math.log(probability[a]) for a in true)
+        weights += weight * len(true)
+    assert value.item() == pytest.approx(total / weights, rel=1e-9)
+
+
 def test_sampled_softmax_over_every_other_entity_equals_over_all() -> None:
     scores = torch.randn(4, 9, dtype=torch.float64)
     answer = torch.tensor([2, 0, 8, 5])
