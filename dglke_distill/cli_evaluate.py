@@ -38,12 +38,20 @@ def evaluate(
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
         Console().print(metrics_table({split: result}))
+        if "classification" in result:
+            names = {"roc_auc": "ROC-AUC", "average_precision": "average precision"}
+            names.update(accuracy="accuracy", f1="F1")
+            figures = [f"{name} {result['classification'][key]:.4f}" for key, name in names.items()]
+            typer.echo(f"True and false test triples told apart: {', '.join(figures)}")
 
 
 def rank_checkpoint(
     checkpoint: Path, flags: Mapping[str, Any], split: str, data_root: Optional[Path]
 ) -> dict[str, Any]:
-    """Rank a split of the checkpoint's dataset; returns what ``RankingResult.to_dict`` does.
+    """Rank a split of the checkpoint's dataset.
+
+    Returns what ``RankingResult.to_dict`` does and, for the test split of a dataset that ships
+    false triples, what ``ClassificationResult.to_dict`` does under ``classification``.
 
     Args:
         checkpoint: the checkpoint directory.
@@ -56,6 +64,7 @@ def rank_checkpoint(
     """
     from dglke_distill import pipeline
     from dglke_distill.checkpoint import load_model
+    from dglke_distill.evaluate import classify
 
     loaded = load_model(checkpoint)
     tree = loaded.config.model_dump(exclude_none=True)
@@ -74,5 +83,11 @@ def rank_checkpoint(
     if not len(dataset.split(split)):
         raise UserError(f"--split {split}: {dataset.name} has no triples there")
     model = loaded.model.to(workspace.device)
-    result = pipeline.evaluate_model(model, workspace, split, config)
-    return result.to_dict(dataset.relations)
+    figures = pipeline.evaluate_model(model, workspace, split, config).to_dict(dataset.relations)
+    if (
+        split == "test"
+        and dataset.valid_negatives is not None
+        and dataset.test_negatives is not None
+    ):
+        figures["classification"] = classify(model, dataset).to_dict()
+    return figures

@@ -202,6 +202,25 @@ def test_train_then_evaluate(run: Any, clock: Path) -> None:
     assert "--resume" in taken.err
 
 
+def test_false_triples_are_told_apart_where_they_ship(run: Any, clock: Path) -> None:
+    false = [("hour 0", "plus 12", "hour 1"), ("hour 7", "plus 2", "hour 2")]
+    for split in ("valid", "test"):
+        text = "".join("\t".join(fact) + "\n" for fact in false)
+        (clock / f"{split}_negatives.txt").write_text(text)
+    out = clock.parent / "run"
+    assert run("train", clock, *SMALL, "--epochs", "2", "--out", out).code == 0
+    shown = run("evaluate", out / "checkpoint", "--json")
+    figures = json.loads(shown.out)["classification"]
+    assert (figures["true_triples"], figures["false_triples"]) == (6, 2)
+    assert 0 <= figures["roc_auc"] <= 1
+    shown = run("evaluate", out / "checkpoint")
+    assert f"ROC-AUC {figures['roc_auc']:.4f}" in shown.out
+    assert (
+        "classification"
+        not in run("evaluate", out / "checkpoint", "--split", "valid", "--json").out
+    )
+
+
 def test_evaluate_refuses_other_data(run: Any, clock: Path) -> None:
     out = clock.parent / "run"
     assert run("train", clock, *SMALL, "--epochs", "1", "--out", out).code == 0
