@@ -11,7 +11,7 @@ import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Literal, Optional, Union  # noqa: UP035 (pydantic on 3.9)
+from typing import Any, Literal, Optional, Union
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,14 +36,14 @@ __all__ = [
     "compose",
     "find_recipe",
     "parse_assignment",
-    "recipe_names",
     "read_recipe",
     "read_toml",
+    "recipe_names",
     "validate_options",
 ]
 
-Scalar = Union[bool, int, float, str, List[float], List[int]]
-Options = Dict[str, Scalar]
+Scalar = Union[bool, int, float, str, list[float], list[int]]
+Options = dict[str, Scalar]
 RECIPES = Path(__file__).with_name("recipes")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Optional
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own idiom)
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -292,7 +292,7 @@ class BinaryCrossEntropyLoss(Loss):
 
 
 def total_weight(offsets: Tensor, weight: Optional[Tensor]) -> Tensor:
-    """Return the number of true triples behind (b + 1,) offsets, weighted by their query's weight."""
+    """Return the number of true triples behind (b + 1,) offsets, each with its query's weight."""
     counts = offsets[1:] - offsets[:-1]
     return counts.sum() if weight is None else (counts * weight).sum()
 

@@ -111,5 +111,5 @@ def test_component_options_are_validated_with_their_source() -> None:
         margin: float = 1.0
 
     assert validate_options(Schema, {"margin": 2}, "loss.options").margin == 2.0
-    with pytest.raises(UserError, match="loss.options: unknown setting 'magin'; did you mean 'mar"):
+    with pytest.raises(UserError, match=r"loss\.options: unknown setting 'magin'; did you mean"):
         validate_options(Schema, {"magin": 2}, "loss.options")
