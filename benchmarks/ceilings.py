@@ -49,6 +49,15 @@ class Ceilings:
     copy_gb: float
     l1_gelements: float
 
+    def or_better(self, other: Ceilings) -> Ceilings:
+        """Return the higher of each figure: a ceiling is not lowered by a disturbance."""
+        return Ceilings(
+            self.threads,
+            max(self.matmul_gflops, other.matmul_gflops),
+            max(self.copy_gb, other.copy_gb),
+            max(self.l1_gelements, other.l1_gelements),
+        )
+
     def __str__(self) -> str:
         """Return one line for people."""
         return (

@@ -277,6 +277,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for workload in WORKLOADS:
             if arguments.only in (None, f"{workload.model}-{workload.floats}"):
+                limits = limits.or_better(ceilings.measure(arguments.threads))
                 rows.append(run(workload, dataset, known, limits, arguments, Path(folder)))
                 show(rows[-1])
     if arguments.csv and rows:
