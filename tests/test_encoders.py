@@ -169,14 +169,15 @@ def test_sampled_blocks_are_a_smaller_neighbourhood(options, graph):
     assert all(torch.isfinite(p.grad).all() for p in model.encoder.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @every_variant
-def test_a_batch_without_its_own_edges_is_a_graph_without_them(options, graph, triples):
+def test_a_batch_without_its_own_edges_is_a_graph_without_them(options, dtype, graph, triples):
     """The blocks of training: message passing must not see the answer."""
     hidden = torch.tensor([0, 5, 9])
     facts = triples.to_array()
     kept = ~(facts[:, None] == facts[hidden.numpy()]).all(-1).any(-1)
     rest = build_graph(triples[kept], ENTITIES, inverse=True, num_relations=RELATIONS)
-    model = make({**options, "layers": 2, "fanouts": [-1, -1]}, graph=rest)
+    model = make({**options, "layers": 2, "fanouts": [-1, -1]}, graph=rest, dtype=dtype)
     expected = model.encode().vectors
     nodes = torch.randperm(ENTITIES, generator=torch.Generator().manual_seed(0))
     blocks = NeighborBlocks(graph, model.encoder.fanouts).sample(nodes, hidden)
