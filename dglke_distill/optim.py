@@ -31,7 +31,7 @@ def _native(parameter: Tensor) -> bool:
 
 def _by_rows(tensor: Tensor) -> Tensor:
     """View a tensor as (rows, floats per row)."""
-    return tensor.view(tensor.shape[0] if tensor.dim() else 1, -1)
+    return tensor.view(tensor.shape[0] if tensor.dim() else 1, math.prod(tensor.shape[1:]))
 
 
 def _stash_of(parameter: Any) -> Stash:

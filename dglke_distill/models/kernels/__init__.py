@@ -75,7 +75,8 @@ def pairwise(
         IndexError: an index lies outside the rows.
     """
     _check(kernel, query, rows, index)
-    if not _native(query, rows):
+    count = rows.shape[0] if index is None else index.shape[1]
+    if not _native(query, rows) or count * query.numel() == 0:
         return reference.pairwise(kernel, query, rows, index, exact=exact)
     if kernel == "dot" and index is None:
         return query @ rows.T

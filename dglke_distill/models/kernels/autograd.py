@@ -62,7 +62,8 @@ class PairwiseScores(torch.autograd.Function):
         query, rows, index = _padded(query, parts), _padded(rows, parts), index.contiguous()
         out = query.new_empty(query.shape[0], index.shape[1])
         distances.scores(ctx.kind, query, rows, index, out)
-        ctx.save_for_backward(query, rows, index, out if kernel == "l2" else None)
+        # A copy: losses may overwrite the scores with their gradient.
+        ctx.save_for_backward(query, rows, index, out.clone() if kernel == "l2" else None)
         return out
 
     @staticmethod

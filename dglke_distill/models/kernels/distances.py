@@ -114,10 +114,9 @@ def scores(kind: int, query: Tensor, rows: Tensor, index: Tensor, out: Tensor) -
     chunks, n = index.shape
     b, d = query.shape
     group = b // chunks
-    tasks = chunks * -(-group // _QUERIES) * -(-n // _CANDIDATES)
     left = _scores(
         query.dtype,
-        tasks,
+        b * n * d,
         kind,
         query.data_ptr(),
         rows.data_ptr(),

@@ -250,7 +250,7 @@ def gradients(
         partial = query.new_empty(chunks * splits, n, d)
         _strips(
             query.dtype,
-            chunks * splits * steps,
+            b * n * d,
             kind,
             group,
             chunks,
@@ -274,7 +274,7 @@ def gradients(
     starts = torch.arange(0, b * n + 1, n)
     _gathers(
         query.dtype,
-        -(-b // _ROWS),
+        b * n * d,
         kind,
         b,
         d,
@@ -291,7 +291,7 @@ def gradients(
     offsets, queries, values = invert(index, weight, rows.shape[0])
     _gathers(
         query.dtype,
-        -(-rows.shape[0] // _ROWS),
+        b * n * d,
         kind,
         rows.shape[0],
         d,

@@ -52,6 +52,8 @@ def pairwise(
 
     Without `exact` distances may come from `torch.cdist`, which needs far less memory.
     """
+    # torch.cdist knows no half precision.
+    exact = exact or query.dtype not in (torch.float32, torch.float64)
     if index is None:
         if kernel == "dot":
             return query @ rows.T
@@ -59,7 +61,7 @@ def pairwise(
             return -torch.cdist(query, rows, p=1.0 if kernel == "l1" else 2.0)
         return similarity(kernel, query[:, None, :], rows[None, :, :])
     chunks, candidates = index.shape
-    grouped = query.reshape(chunks, -1, query.shape[1])
+    grouped = query.reshape(chunks, query.shape[0] // chunks, query.shape[1])
     gathered = rows[index]
     if kernel == "dot":
         scores = torch.bmm(grouped, gathered.mT)

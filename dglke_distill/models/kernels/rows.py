@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import torch
 from torch import Tensor
 
@@ -65,7 +67,7 @@ def scatter_rows(source: Tensor, index: Tensor, u: int) -> Tensor:
     width = min(_COLUMNS, max(16, -(-d // 32) * 16))
     _scatter(
         source.dtype,
-        -(-d // width),
+        source.numel() + target.numel(),
         parts,
         parts // index.shape[0],
         index.shape[0],
@@ -135,13 +137,17 @@ _count = NativeKernel(_count_kernel)
 _place = NativeKernel(_place_kernel)
 
 
-def invert(index: Tensor, weight: Tensor, u: int) -> tuple[Tensor, Tensor, Tensor]:
+def invert(
+    index: Tensor, weight: Tensor, u: int, parts: Optional[int] = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """List the queries that meet each row.
 
     Args:
         index: (c, n) int64, the rows that each chunk of queries meets.
         weight: (b, n) float, one weight per meeting; b a multiple of c.
         u: number of rows.
+        parts: pieces that the queries are cut into to be shared among threads; None leaves it to
+            the amount of work. The result does not depend on it.
 
     Returns:
         offsets (u + 1,) int64; and for each row's meetings, in order of query and position, the
@@ -149,10 +155,11 @@ def invert(index: Tensor, weight: Tensor, u: int) -> tuple[Tensor, Tensor, Tenso
     """
     chunks, n = index.shape
     b = weight.shape[0]
-    parts = max(1, min(torch.get_num_threads(), b * n // _PAIRS, b))
+    if parts is None:
+        parts = max(1, min(torch.get_num_threads(), b * n // _PAIRS, b))
     counts = torch.empty(parts, u, dtype=torch.int64)
     sizes = (parts, -(-b // parts), b, b // chunks, n, u)
-    _count(weight.dtype, parts, *sizes, index.data_ptr(), counts.data_ptr())
+    _count(weight.dtype, b * n, *sizes, index.data_ptr(), counts.data_ptr())
     offsets = torch.zeros(u + 1, dtype=torch.int64)
     # Places run row by row and within a row part by part.
     ends = counts.T.reshape(-1).cumsum(0).view(u, parts)
@@ -162,7 +169,7 @@ def invert(index: Tensor, weight: Tensor, u: int) -> tuple[Tensor, Tensor, Tenso
     value = torch.empty(b * n, dtype=weight.dtype)
     _place(
         weight.dtype,
-        parts,
+        b * n,
         *sizes,
         index.data_ptr(),
         places.data_ptr(),

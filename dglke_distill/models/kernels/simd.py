@@ -8,6 +8,7 @@ numba. On narrower machines LLVM splits the vectors; the bits stay the same.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from functools import reduce
@@ -15,7 +16,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 
 __all__ = ["VECTOR_BYTES", "Simd"]
@@ -25,11 +26,16 @@ _INT = ir.IntType(64)
 
 
 def _has_avx512() -> bool:
+    """Whether numba compiles for a machine with 64-byte vectors."""
+    wanted = ("avx512f", "avx512dq", "avx512vl")
+    if config.CPU_NAME or config.CPU_FEATURES:
+        # The user has numba compile for another machine than this one.
+        return all(f"+{name}" in (config.CPU_FEATURES or "") for name in wanted)
     try:
         features = llvm.get_host_cpu_features()
     except RuntimeError:
         return False
-    return all(features.get(name, False) for name in ("avx512f", "avx512dq", "avx512vl"))
+    return all(features.get(name, False) for name in wanted)
 
 
 class Simd:
@@ -152,6 +158,35 @@ class Simd:
         every = ir.Constant(ir.IntType(16), -1)
         return self.call("llvm.x86.avx512.rsqrt14.ps.512", value, self.zero, every)
 
+    def exponential(self, value: Any) -> Any:
+        """e^value for values <= 0, to within about two units in the last place; NaN stays NaN.
+
+        e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2 (W. J. Cody, W. Waite 1980,
+        "Software Manual for the Elementary Functions"); e^r by its Taylor series. Results below
+        the smallest normal number are 0.
+        """
+        build, single = self.builder, self.bits == 32
+        mantissa, bias, terms = (23, 127, 7) if single else (52, 1023, 13)
+        lane = ir.VectorType(ir.IntType(self.bits), self.lanes)
+        # Adding 1.5 * 2^mantissa rounds to an integer, which is then in the lowest bits.
+        magic = self.constant(1.5 * 2.0**mantissa)
+        shifted = self.multiply_add(value, self.constant(1 / math.log(2)), magic)
+        steps = build.fneg(build.fsub(shifted, magic))
+        # ln 2 in two pieces, the first short enough for its product with n to be exact.
+        high = 0.693359375 if single else 0.693147180369123816490
+        low = -2.12194440054690583e-4 if single else 1.90821492927058770002e-10
+        rest = self.multiply_add(steps, self.constant(high), value)
+        rest = self.multiply_add(steps, self.constant(low), rest)
+        total = self.constant(1 / math.factorial(terms))
+        for term in range(terms - 1, -1, -1):
+            total = self.multiply_add(total, rest, self.constant(1 / math.factorial(term)))
+        power = build.bitcast(shifted, lane)
+        power = build.add(power, ir.Constant(lane, [bias] * self.lanes))
+        power = build.shl(power, ir.Constant(lane, [mantissa] * self.lanes))
+        result = build.fmul(total, build.bitcast(power, self.vector))
+        tiny = build.fcmp_ordered("<", value, self.constant((2 - bias) * math.log(2)))
+        return build.select(tiny, self.zero, result)
+
     def sign(self, value: Any) -> Any:
         """-1, 0 or 1; NaN stays NaN."""
         if self.avx512:
@@ -187,6 +222,15 @@ class Simd:
         """Pick lanes out of two vectors laid end to end."""
         mask = ir.Constant(ir.VectorType(ir.IntType(32), len(order)), list(order))
         return self.builder.shuffle_vector(first, second, mask)
+
+    def elements(self, value: Any) -> list[Any]:
+        """Return the lanes of a vector as scalars."""
+        lanes = [ir.Constant(ir.IntType(32), lane) for lane in range(self.lanes)]
+        return [self.builder.extract_element(value, lane) for lane in lanes]
+
+    def sum(self, value: Any) -> Any:
+        """Sum the lanes in order."""
+        return reduce(self.builder.fadd, self.elements(value))
 
     def sum_each(self, vectors: list[Any]) -> Any:
         """Sum the lanes of each of `lanes` vectors: one vector holding the sums in order.

@@ -38,6 +38,8 @@ __all__ = [
 
 # The first slots of a kernel's data: the shared task counter, then the arguments.
 _COUNTER_SLOTS = 1
+# Elements that one thread processes in about the time it takes to wake another.
+_WORTH_SHARING = 1 << 16
 
 
 def set_num_threads(threads: int) -> None:
@@ -181,8 +183,8 @@ def _python_threads() -> ThreadPoolExecutor:
 class NativeKernel:
     """A function `kernel(data)` compiled per element type on first use, cached on disk.
 
-    The function reads its int64 arguments (sizes and addresses) with `argument`, and runs tasks
-    `next_task(data)` as long as their number is below the number of tasks it was given.
+    The function reads its int64 arguments (sizes and addresses) with `argument`, and takes tasks
+    off the shared counter with `next_task` until it gets one that does not exist.
     """
 
     def __init__(self, function: Callable[[Any], None]) -> None:
@@ -200,15 +202,18 @@ class NativeKernel:
                 self.compiled[dtype] = (_CALLBACK(callback.address), callback)
         return self.compiled[dtype]
 
-    def __call__(self, dtype: torch.dtype, tasks: int, *arguments: int) -> Any:
-        """Run the kernel on torch's threads until all `tasks` tasks are done.
+    def __call__(self, dtype: torch.dtype, work: int, *arguments: int) -> Any:
+        """Run the kernel on torch's threads and return its arguments as it left them.
 
-        Returns the arguments as the kernel left them.
+        Args:
+            dtype: the element type, torch.float32 or torch.float64.
+            work: about how many elements are processed; too little is not worth sharing.
+            arguments: sizes and addresses, as the kernel reads them.
         """
         callback, compiled = self.compiled.get(dtype) or self.compile(dtype)
         data = (ctypes.c_int64 * (_COUNTER_SLOTS + len(arguments)))(0, *arguments)
         threads = torch.get_num_threads()
-        if threads == 1 or tasks == 1:
+        if threads == 1 or work < _WORTH_SHARING:
             callback(ctypes.addressof(data))
             return data[_COUNTER_SLOTS:]
         parallel = _openmp_parallel()
@@ -217,9 +222,7 @@ class NativeKernel:
             parallel(compiled.address, ctypes.addressof(data), threads, 0)
             return data[_COUNTER_SLOTS:]
         address = ctypes.addressof(data)
-        others = [
-            _python_threads().submit(callback, address) for _ in range(min(threads, tasks) - 1)
-        ]
+        others = [_python_threads().submit(callback, address) for _ in range(threads - 1)]
         callback(address)
         for other in others:
             other.result()
