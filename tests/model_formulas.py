@@ -1,0 +1,179 @@
+"""The score functions written out, and models with order-one weights to compare them with.
+
+A new model is tested by adding it to the registry and one written-out formula to ``REFERENCES``.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from typing import Any
+
+import dgl
+import pytest
+import torch
+from hypothesis import strategies as st
+
+from dglke_distill.config import ModelConfig
+from dglke_distill.models import SCORE_FUNCTIONS, build_model, build_score_function
+from dglke_distill.models.base import KGEModel
+
+ENTITIES, RELATIONS, DIM = 11, 3, 6
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tensors of a dozen rows: a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# --- written-out formulas: vectors are lists of floats, loops are loops -------------------------
+
+
+def norm(vector: list[float], name: str) -> float:
+    if name == "l1":
+        return sum(abs(x) for x in vector)
+    return math.sqrt(sum(x * x for x in vector))
+
+
+def unit(vector: list[float]) -> list[float]:
+    return [x / norm(vector, "l2") for x in vector]
+
+
+def complex_parts(vector: list[float]) -> list[complex]:
+    half = len(vector) // 2
+    return [complex(vector[k], vector[half + k]) for k in range(half)]
+
+
+def trans_e(h, r, t, norm_name="l1", normalize=False):
+    if normalize:
+        h, r, t = unit(h), unit(r), unit(t)
+    return -norm([a + b - c for a, b, c in zip(h, r, t)], norm_name)
+
+
+def dist_mult(h, r, t):
+    return sum(a * b * c for a, b, c in zip(h, r, t))
+
+
+def compl_ex(h, r, t):
+    products = zip(complex_parts(h), complex_parts(r), complex_parts(t))
+    return sum(a * b * c.conjugate() for a, b, c in products).real
+
+
+def simpl_e(h, r, t):
+    half = len(h) // 2
+    forward = sum(h[k] * r[k] * t[half + k] for k in range(half))
+    backward = sum(t[k] * r[half + k] * h[half + k] for k in range(half))
+    return (forward + backward) / 2
+
+
+def rotat_e(h, r, t):
+    rotated = [a * cmath.exp(1j * phase) for a, phase in zip(complex_parts(h), r)]
+    return -sum(abs(a - b) for a, b in zip(rotated, complex_parts(t)))
+
+
+def rescal(h, r, t):
+    d = len(h)
+    return sum(h[i] * r[i * d + j] * t[j] for i in range(d) for j in range(d))
+
+
+def hol_e(h, r, t):
+    d = len(h)
+    return sum(r[k] * h[i] * t[(k + i) % d] for k in range(d) for i in range(d))
+
+
+def trans_r(h, r, t, norm_name="l1", normalize=False, relation_dim=None):
+    d, k = len(h), relation_dim or len(h)
+    if normalize:
+        h, t = unit(h), unit(t)
+    translation = unit(r[:k]) if normalize else r[:k]
+    matrix = [r[k + i * k : k + (i + 1) * k] for i in range(d)]
+    difference = [
+        sum(h[i] * matrix[i][j] for i in range(d))
+        + translation[j]
+        - sum(t[i] * matrix[i][j] for i in range(d))
+        for j in range(k)
+    ]
+    return -norm(difference, norm_name)
+
+
+def pair_re(h, r, t, normalize=True):
+    if normalize:
+        h, t = unit(h), unit(t)
+    d = len(h)
+    return -sum(abs(h[k] * r[k] - t[k] * r[d + k]) for k in range(d))
+
+
+REFERENCES: dict[str, Any] = {
+    "TransE": trans_e,
+    "DistMult": dist_mult,
+    "ComplEx": compl_ex,
+    "SimplE": simpl_e,
+    "RotatE": rotat_e,
+    "RESCAL": rescal,
+    "HolE": hol_e,
+    "TransR": trans_r,
+    "PairRE": pair_re,
+}
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in SCORE_FUNCTIONS),
+    ("TransE", {"norm": "l2"}),
+    ("TransE", {"normalize": True}),
+    ("TransR", {"norm": "l2", "relation_dim": 4, "normalize": True}),
+    ("TransR", {"relation_dim": 9}),
+    ("PairRE", {"normalize": False}),
+]
+IDS = ["-".join([name, *(f"{k}={v}" for k, v in options.items())]) for name, options in VARIANTS]
+every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
+every_model = pytest.mark.parametrize("name", SCORE_FUNCTIONS)
+
+
+def reference(name: str, options: dict[str, Any], h, r, t) -> float:
+    renamed = {"norm_name" if key == "norm" else key: value for key, value in options.items()}
+    return float(
+        REFERENCES[name](list(map(float, h)), list(map(float, r)), list(map(float, t)), **renamed)
+    )
+
+
+def make(name: str, options=None, *, dim=DIM, seed=0, dtype=torch.float64, **settings) -> KGEModel:
+    config = ModelConfig(name=name, dim=dim, options=options or {}, **settings)
+    model = build_model(config, ENTITIES, RELATIONS, dtype)
+    model.reset(seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for weight in model.parameters():  # order-one numbers everywhere, biases too
+            weight.normal_(generator=generator)
+    return model
+
+
+def some_triples(count: int = 12, seed: int = 5):
+    generator = torch.Generator().manual_seed(seed)
+    head, tail = torch.randint(0, ENTITIES, (2, count), generator=generator)
+    return head, torch.randint(0, RELATIONS, (count,), generator=generator), tail
+
+
+def graph_of(head, relation, tail) -> dgl.DGLGraph:
+    graph = dgl.graph((head, tail), num_nodes=ENTITIES)
+    graph.edata["relation"] = relation
+    return graph
+
+
+def one_score(name, h, r, t, options=None, side="tail") -> float:
+    """Score one triple of given vectors through query and kernel, from the side asked for."""
+    from dglke_distill.models.kernels import pairwise
+
+    h, r, t = (torch.as_tensor(v, dtype=torch.float64).reshape(1, -1) for v in (h, r, t))
+    function = build_score_function(ModelConfig(name=name, dim=h.shape[1], options=options or {}))
+    known, answer = (h, t) if side == "tail" else (t, h)
+    return pairwise(function.kernel, function.query(known, r, side), answer, exact=True).item()
+
+
+def vectors(size: int, count: int = 1):
+    number = st.floats(-4, 4, allow_nan=False, width=32)
+    return st.lists(
+        st.lists(number, min_size=size, max_size=size), min_size=count, max_size=count
+    ).map(lambda rows: torch.tensor(rows, dtype=torch.float64))
