@@ -91,6 +91,7 @@ class LossConfig(Section):
 
     name: str = Field("self_adversarial", description="see losses.LOSSES")
     options: Options = Field(default_factory=dict)
+    relation_weight: float = Field(0.0, ge=0, description="weight of predicting the relation too")
 
 
 class RegularizerConfig(Section):

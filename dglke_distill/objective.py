@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from dglke_distill.losses import Loss
-from dglke_distill.models.base import KGEModel, QueryVectors
+from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
+from dglke_distill.models.kernels import pairwise, softmax_cross_entropy, take_rows
 from dglke_distill.regularizers import Regularizer
 from dglke_distill.sampling.batch import Batch, Queries
 
-__all__ = ["HardObjective", "Objective", "Objectives"]
+__all__ = ["HardObjective", "Objective", "Objectives", "relation_loss"]
 
 
 class Objectives(NamedTuple):
@@ -31,11 +32,18 @@ class HardObjective:
     Args:
         loss: hard-label loss.
         regularizer: penalty, or None.
+        relation_weight: weight of ``relation_loss``; 0 leaves it out.
     """
 
-    def __init__(self, loss: Loss, regularizer: Optional[Regularizer] = None) -> None:
-        """Keep both."""
+    def __init__(
+        self,
+        loss: Loss,
+        regularizer: Optional[Regularizer] = None,
+        relation_weight: float = 0.0,
+    ) -> None:
+        """Keep them."""
         self.loss, self.regularizer = loss, regularizer
+        self.relation_weight = relation_weight
 
     def __call__(self, model: KGEModel, batch: Batch) -> Objectives:
         """Return the loss of a batch; its groups of queries count by their share of triples."""
@@ -43,6 +51,7 @@ class HardObjective:
         triples = sum(_triples(queries) for queries in batch.queries)
         hard = entities.vectors.new_zeros(())
         penalty = entities.vectors.new_zeros(())
+        relation = entities.vectors.new_zeros(())
         whole: list[tuple[Queries, QueryVectors]] = []
         for queries in batch.queries:
             share = _triples(queries) / triples
@@ -57,6 +66,8 @@ class HardObjective:
                 hard = hard + share * value
             if self.regularizer is not None:
                 penalty = penalty + share * self.regularizer(model, entities, query, queries)
+            if self.relation_weight:
+                relation = relation + share * relation_loss(model, entities, queries)
         for asked in _joined(model, whole):
             share = len(asked.answers) / triples
             scores = model.score(asked.query, entities)
@@ -65,7 +76,34 @@ class HardObjective:
         parts = {"hard": hard.detach()}
         if self.regularizer is not None:
             parts["penalty"] = penalty.detach()
-        return Objectives(hard + penalty, parts)
+        if self.relation_weight:
+            parts["relation"] = relation.detach()
+        return Objectives(hard + penalty + self.relation_weight * relation, parts)
+
+
+def relation_loss(model: KGEModel, entities: EntityRows, queries: Queries) -> Tensor:
+    """Return the mean cross-entropy of the true relation among all, given head and tail.
+
+    Chen, Minervini, Riedel, Stenetorp 2021, "Relation prediction as an auxiliary training objective
+    for improving multi-relational graph representations", equation 2.
+    """
+    asked = _answers_of(queries)
+    counts = asked.offsets.diff()
+    known, relation = (
+        torch.repeat_interleave(ids, counts)
+        for ids in (queries.entity, model.relation_ids(queries.relation, queries.side))
+    )
+    head, tail = known, asked.answers
+    if queries.side == "head" and not model.reciprocal:
+        head, tail = tail, head
+    vectors = model.score_function.relation_query(
+        take_rows(entities.vectors, head), take_rows(entities.vectors, tail)
+    )
+    offsets = torch.arange(len(relation) + 1, device=relation.device)
+    total = softmax_cross_entropy(
+        pairwise("dot", vectors, model.relation_weight), offsets, relation, None, inplace=True
+    )
+    return total / len(relation)
 
 
 class _Asked(NamedTuple):
@@ -77,21 +115,28 @@ class _Asked(NamedTuple):
     weight: Optional[Tensor]
 
 
+class _AnswersOf(NamedTuple):
+    """The answers of queries end to end: offsets (b + 1,) and rows of entities (k,)."""
+
+    offsets: Tensor
+    answers: Tensor
+
+
 def _triples(queries: Queries) -> int:
     return len(queries.answers.entities if queries.answers else queries.entity)
 
 
-def _asked(queries: Queries, query: QueryVectors) -> _Asked:
+def _answers_of(queries: Queries) -> _AnswersOf:
     if queries.answers is not None:
-        return _Asked(query, queries.answers.offsets, queries.answers.entities, queries.weight)
+        return _AnswersOf(queries.answers.offsets, queries.answers.entities)
     assert queries.answer is not None
     offsets = torch.arange(len(queries.answer) + 1, device=queries.answer.device)
-    return _Asked(query, offsets, queries.answer, queries.weight)
+    return _AnswersOf(offsets, queries.answer)
 
 
 def _joined(model: KGEModel, whole: list[tuple[Queries, QueryVectors]]) -> list[_Asked]:
     """Join groups that meet the same candidates, so that these are scored in one product."""
-    groups = [_asked(queries, query) for queries, query in whole]
+    groups = [_Asked(query, *_answers_of(queries), queries.weight) for queries, query in whole]
     if len(groups) < 2 or model.score_function.transforms_candidates:
         return groups
     offsets = [groups[0].offsets]

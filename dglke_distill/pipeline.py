@@ -25,6 +25,7 @@ from dglke_distill.losses import build_loss
 from dglke_distill.models import build_model, canonical_name
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.kernels import set_num_threads
+from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.objective import HardObjective, Objective
 from dglke_distill.optim import OPTIMIZERS
 from dglke_distill.regularizers import build_regularizer
@@ -110,6 +111,23 @@ def build_loader(config: Config, workspace: Workspace, model: KGEModel) -> Batch
         subsampling=training.subsampling,
         device=workspace.device,
     )
+
+
+def build_objective(config: Config, model: KGEModel) -> HardObjective:
+    """Build the hard objective that the configuration describes.
+
+    Raises:
+        UserError: the relation is to be predicted by a model that cannot.
+    """
+    loss, regularizer = build_loss(config.loss), build_regularizer(config.regularizer)
+    if config.loss.relation_weight:
+        function = type(model.score_function)
+        if function.relation_query is ScoreFunction.relation_query:
+            raise UserError(
+                f"loss.relation_weight: {canonical_name(config.model.name)} cannot predict "
+                "relations; set it to 0, or choose ComplEx or DistMult"
+            )
+    return HardObjective(loss, regularizer, config.loss.relation_weight)
 
 
 def build_optimizer(config: OptimizerConfig, model: KGEModel) -> torch.optim.Optimizer:
@@ -200,7 +218,7 @@ def train_run(
     loader = build_loader(config, workspace, model)
     optimizer = build_optimizer(config.optimizer, model)
     if objective is None:
-        objective = HardObjective(build_loss(config.loss), build_regularizer(config.regularizer))
+        objective = build_objective(config, model)
 
     state: Optional[TrainState] = None
     identity = {"config": resolved, "dataset": dataset.fingerprint}

@@ -43,6 +43,10 @@ class ComplEx(ScoreFunction):
         """Return h r to meet tails, conj(r) t to meet heads: (b, dim)."""
         return multiply(entity, relation if side == "tail" else conjugate(relation))
 
+    def relation_query(self, head: Tensor, tail: Tensor) -> Tensor:
+        """Return conj(h) t: Re(h r conj(t)) is its dot product with r; (b, dim)."""
+        return multiply(conjugate(head), tail)
+
     def squared_magnitudes(self, vectors: Tensor) -> Tensor:
         """Return the squared moduli, (u, dim/2)."""
         return squared_moduli(vectors)

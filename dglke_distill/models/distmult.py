@@ -30,3 +30,7 @@ class DistMult(ScoreFunction):
     def query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
         """Return h * r, or t * r: (b, dim)."""
         return entity * relation
+
+    def relation_query(self, head: Tensor, tail: Tensor) -> Tensor:
+        """Return h t, (b, dim)."""
+        return head * tail

@@ -95,6 +95,20 @@ class ScoreFunction(nn.Module):
         """
         raise NotImplementedError
 
+    def relation_query(self, head: Tensor, tail: Tensor) -> Tensor:
+        """Return what a relation meets by dot product to give the score, if the score allows it.
+
+        Only for scores that are linear in the relation; the default says that this one is not.
+
+        Args:
+            head: (b, dim).
+            tail: (b, dim).
+
+        Returns:
+            (b, relation_floats), whose dot product with a relation row is the triple's score.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot predict relations")
+
     def squared_magnitudes(self, vectors: Tensor) -> Tensor:
         """Return squared magnitudes of coordinates, shape (u, coordinates), for regularisers.
 
