@@ -1,8 +1,8 @@
 """One PyKEEN training process that times epochs on demand; driven by ``train_throughput.py``.
 
 It speaks a line protocol on standard input and output: each line read is a number of steps to run,
-each line written tells the seconds they took. Run as a separate process so that the allocator's settings can
-be chosen by environment variables, in PyKEEN's favour or not.
+each line written tells the seconds they took. Run as a separate process so that the allocator's
+settings can be chosen by environment variables, in PyKEEN's favour or not.
 """
 
 from __future__ import annotations

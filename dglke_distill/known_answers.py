@@ -44,7 +44,8 @@ def order_by_query(triples: Triples, side: Side) -> Ids:
     """
     entity, answer = _known_and_answer(triples, side)
     dtype = np.int32 if len(triples) < 2**31 else np.int64
-    order, spare = np.arange(len(triples), dtype=dtype), np.empty(len(triples), dtype)
+    order: Ids = np.arange(len(triples), dtype=dtype)
+    spare: Ids = np.empty(len(triples), dtype)
     for keys in (answer, triples.relation, entity):
         counting_pass(np.ascontiguousarray(keys), _size(keys), order, spare)
         order, spare = spare, order
@@ -117,10 +118,10 @@ class KnownAnswers:
         return sum(a.nbytes for part in (self.offsets, self.packed) for a in part.values())
 
     def _query_ids(self, entity: Ids, relation: Ids) -> tuple[Int64, Int64]:
-        entity = np.ascontiguousarray(entity, np.int64)
-        if len(entity) and (entity.min() < 0 or entity.max() >= self.num_entities):
+        entities = np.ascontiguousarray(entity, np.int64)
+        if len(entities) and (entities.min() < 0 or entities.max() >= self.num_entities):
             raise ValueError(f"an entity id is not below num_entities={self.num_entities}")
-        return entity, np.ascontiguousarray(relation, np.int64)
+        return entities, np.ascontiguousarray(relation, np.int64)
 
     def answers(self, entity: int, relation: int, side: Side) -> Int64:
         """Return the known answers of one query: distinct entity ids, ascending."""
