@@ -16,7 +16,10 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
+import pickle
+import tempfile
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,8 +145,6 @@ def write(root: Path, size: Size, seed: int) -> Path:
     Raises:
         FileExistsError: the folder is already there.
     """
-    import torch
-
     folder = root / "ogbl_wikikg2"
     for part in ("raw", "processed", "split/time"):
         (folder / part).mkdir(parents=True)
@@ -157,13 +158,37 @@ def write(root: Path, size: Size, seed: int) -> Path:
     rng = np.random.default_rng([seed, 2])
     for name in ("train", "valid", "test"):
         columns: dict[str, Any] = splits.pop(name)
-        if name != "train":
-            shape = (len(columns["head"]), size.negatives)
-            for side in ("head", "tail"):
-                columns[f"{side}_neg"] = rng.integers(0, size.entities, shape)
-        torch.save(columns, folder / "split" / "time" / f"{name}.pt", pickle_protocol=4)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            if name != "train":
+                shape = (len(columns["head"]), size.negatives)
+                for side in ("head", "tail"):
+                    on_disk = Path(temporary, f"{side}_neg.npy")
+                    columns[f"{side}_neg"] = _draw_negatives(on_disk, shape, size.entities, rng)
+            _save_as_torch_does(columns, folder / "split" / "time" / f"{name}.pt")
+            del columns
     (folder / "RELEASE_v1.txt").touch()
     return folder
+
+
+def _draw_negatives(
+    path: Path, shape: tuple[int, int], entities: int, rng: np.random.Generator
+) -> Ids:
+    """Draw uniform entities into a file that the returned array maps: gigabytes, not of memory."""
+    negatives = np.lib.format.open_memmap(path, "w+", np.int64, shape)
+    for start in range(0, shape[0], ROWS_AT_A_TIME // 64):
+        rows = negatives[start : start + ROWS_AT_A_TIME // 64]
+        rows[:] = rng.integers(0, entities, rows.shape)
+    return np.asarray(negatives)
+
+
+def _save_as_torch_does(columns: dict[str, Ids], path: Path) -> None:
+    """Write what ``torch.save`` would write for numpy arrays, which it gathers in memory first."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        # Protocol 5 hands an array's memory to the file as it is; older ones copy it.
+        with archive.open(f"{path.stem}/data.pkl", "w", force_zip64=True) as stream:
+            pickle.dump(columns, stream, protocol=5)
+        archive.writestr(f"{path.stem}/byteorder", "little")
+        archive.writestr(f"{path.stem}/version", "3\n")
 
 
 def _write_table(path: Path, *columns: Ids) -> None:

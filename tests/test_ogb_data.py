@@ -289,6 +289,26 @@ def test_ids_out_of_range_are_refused(tmp_path):
         load_ogb("ogbl-wikikg2", tmp_path)
 
 
+def test_splits_without_negatives_are_refused(tmp_path):
+    write_wikikg2(tmp_path)
+    path = tmp_path / "ogbl_wikikg2" / "split" / "time" / "valid.pt"
+    columns = torch.load(path, weights_only=False)
+    del columns["tail_neg"]
+    torch.save(columns, path)
+    with pytest.raises(UserError, match="lack 'tail_neg'"):
+        load_ogb("ogbl-wikikg2", tmp_path)
+
+
+def test_ids_of_more_than_31_bits_are_refused(tmp_path):
+    write_wikikg2(tmp_path)
+    path = tmp_path / "ogbl_wikikg2" / "split" / "time" / "test.pt"
+    columns = torch.load(path, weights_only=False)
+    columns["head"][0] += 1 << 32
+    torch.save(columns, path)
+    with pytest.raises(UserError, match="more than 31 bits"):
+        load_ogb("ogbl-wikikg2", tmp_path)
+
+
 def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
     write_wikikg2(tmp_path)
 
@@ -321,4 +341,4 @@ checks = [target for target in started if target is ogb.version.check]
 assert not checks and ogb.version.check_outdated is None
 assert sys.modules.get("outdated", "absent") is not None, "others may still import outdated"
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=600)

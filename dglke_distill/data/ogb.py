@@ -116,6 +116,10 @@ def load_ogb(
                 _convert(name, graph, splits, folder / "mapping", _stamp(folder), aside)
         except PermissionError as error:
             raise UserError(f"cannot write the converted {name} to {cache}: {error}") from None
+        except KeyError as error:
+            raise UserError(
+                f"the official files in {folder} lack {error}: delete them to download them again"
+            ) from None
         described = _read_description(cache)
         assert described is not None
     return _open(cache, described)
@@ -185,14 +189,14 @@ def _convert(
     num_relations = 0
     typed = "num_nodes_dict" in graph
 
-    def write(file: str, array: NDArray[np.integer[Any]], limit: int) -> None:
+    def write(file: str, array: IdArray, limit: int) -> None:
         if array.size and (array.min() < 0 or array.max() >= limit):
             raise UserError(f"{name}: an id of {file} is outside 0..{limit - 1}")
-        np.save(out / f"{file}.npy", array.astype(np.int32, copy=False))
+        np.save(out / f"{file}.npy", array)
 
     for split in _SPLITS:
         columns = splits[split]
-        relation = _ids(columns.pop("relation"))
+        relation = columns.pop("relation")
         num_relations = max(num_relations, int(relation.max()) + 1 if len(relation) else 0)
         write(f"{split}_relation", relation, np.iinfo(np.int32).max)
         for side in ("head", "tail"):
@@ -200,10 +204,9 @@ def _convert(
             if typed:
                 kind, kinds = pandas.factorize(np.asarray(columns.pop(f"{side}_type"), object))
                 shift = np.array([offsets[name] for name in kinds], np.int32)[kind]
-            write(f"{split}_{side}", _ids(columns.pop(side)) + shift, num_entities)
+            write(f"{split}_{side}", columns.pop(side) + shift, num_entities)
             if split in _RANKED_SPLITS:
-                # As int32 straight away: the int64 of a split's negatives are gigabytes.
-                negatives = _ids(columns.pop(f"{side}_neg"))
+                negatives = columns.pop(f"{side}_neg")
                 negatives += shift[:, None]
                 write(f"{split}_{side}_negatives", negatives, num_entities)
     if typed:
@@ -232,14 +235,6 @@ def _convert(
         "source": source,
     }
     (out / "description.json").write_text(json.dumps(description, indent=1) + "\n")
-
-
-def _ids(values: Any) -> IdArray:
-    """Return a fresh int32 copy of numpy or torch ids."""
-    array = np.asarray(values)
-    if array.size and int(array.max()) > np.iinfo(np.int32).max:
-        raise UserError("the official files hold an id of more than 31 bits")
-    return np.array(array, dtype=np.int32)
 
 
 def _entity_names(

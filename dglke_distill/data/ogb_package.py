@@ -24,6 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dglke_distill.errors import UserError
 
 __all__ = ["OGB_DATASETS", "OfficialData", "dataset_folder", "read_official"]
@@ -55,7 +58,8 @@ def read_official(name: str, root: Path, download: bool) -> OfficialData:
         download: whether it may be downloaded.
 
     Returns:
-        The graph and the splits ``train``, ``valid`` and ``test``, as the ogb package gives them.
+        The graph as the ogb package gives it, and the splits ``train``, ``valid`` and ``test``
+        likewise but with ids as int32.
 
     Raises:
         UserError: the dataset is absent and cannot be had, or is not complete.
@@ -153,7 +157,11 @@ def _import_loader() -> Any:
 
 @contextlib.contextmanager
 def _torch_load_accepts_pickles() -> Iterator[None]:
-    """Let the official split files, which are pickled numpy arrays, be read as before torch 2.6."""
+    """Let the official split files, which are pickled numpy arrays, be read as before torch 2.6.
+
+    The ids are narrowed to int32 as each file is read: the loader holds all three splits at once,
+    and those of ogbl-wikikg2 are 8 GB in int64.
+    """
     import torch
 
     original = torch.load
@@ -161,13 +169,30 @@ def _torch_load_accepts_pickles() -> Iterator[None]:
     @functools.wraps(original)
     def load(*arguments: Any, **options: Any) -> Any:
         options.setdefault("weights_only", False)
-        return original(*arguments, **options)
+        loaded = original(*arguments, **options)
+        if isinstance(loaded, dict):
+            for key in ("head", "relation", "tail", "head_neg", "tail_neg"):
+                if key in loaded:
+                    loaded[key] = _narrowed(loaded[key])
+        return loaded
 
     torch.load = load
     try:
         yield
     finally:
         torch.load = original
+
+
+def _narrowed(ids: Any) -> NDArray[np.int32]:
+    """Return numpy or torch ids as int32.
+
+    Raises:
+        ValueError: an id has more than 31 bits.
+    """
+    array = np.asarray(ids)
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= np.iinfo(np.int32).max:
+        raise ValueError("an id is negative or has more than 31 bits")
+    return array.astype(np.int32)
 
 
 @contextlib.contextmanager
