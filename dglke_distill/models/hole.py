@@ -17,6 +17,7 @@ class HolE(ScoreFunction):
     Nickel, Rosasco, Poggio 2016, "Holographic embeddings of knowledge graphs". Summed over t first
     or h first, it is a dot product with the circular convolution of h and r, or with the circular
     correlation of r and t, both computed by fast Fourier transform in dim log dim steps.
+    Tables start uniform in +-sqrt(6/dim).
     """
 
     kernel = "dot"

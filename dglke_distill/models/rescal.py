@@ -14,7 +14,7 @@ class RESCAL(ScoreFunction):
     """score(h, r, t) = h^T M_r t, with h, t of shape (dim,) and M_r of shape (dim, dim).
 
     Nickel, Tresp, Kriegel 2011, "A three-way model for collective learning on multi-relational
-    data". A relation has dim * dim floats, row by row.
+    data". A relation has dim * dim floats, row by row. Tables start uniform in +-sqrt(6/dim).
     """
 
     kernel = "dot"
