@@ -27,6 +27,7 @@ ROWS = (
     ("fb15k237", "ComplEx", 32),
     ("wn18rr", "ComplEx", 512),
     ("wn18rr", "RotatE", 512),
+    ("cldr", "TransE", 32),
     ("cldr", "ComplEx", 32),
 )
 RESULTS = Path(__file__).with_name("results") / "quality.csv"
