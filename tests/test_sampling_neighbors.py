@@ -164,3 +164,15 @@ def test_wrong_settings_are_refused(graph: dgl.DGLGraph, triples: Triples) -> No
     odd = build_graph(triples[:3], ENTITIES)
     with pytest.raises(ValueError, match="inverse=True"):
         NeighborBlocks(odd, [3])
+
+
+def test_dgls_own_message_functions_run_on_the_blocks() -> None:
+    """A user's layer copies edge features and sums them, in float32 (DGL's libxsmm path)."""
+    import dgl.function as fn
+
+    triples = Triples.from_array(np.array([[0, 0, 1], [2, 1, 1], [1, 0, 0], [2, 0, 0]]))
+    graph = build_graph(triples, 3, inverse=True, num_relations=2)
+    (block,) = NeighborBlocks(graph, [-1], seed=0).sample(torch.tensor([1, 0]))
+    block.edata["x"] = torch.ones(block.num_edges(), 4)
+    block.update_all(fn.copy_e("x", "m"), fn.sum("m", "y"))
+    assert block.dstdata["y"][:, 0].tolist() == block.in_degrees().tolist()

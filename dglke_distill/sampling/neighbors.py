@@ -97,7 +97,10 @@ class NeighborBlocks:
             edges = edges[: offsets[-1]].copy()
             sources, (_, rows) = self._relabel([seeds, self._head[edges]])
             block = dgl.create_block(
-                ("csc", (torch.from_numpy(offsets), torch.from_numpy(rows), torch.empty(0).long())),
+                (
+                    "csc",
+                    (torch.from_numpy(offsets), torch.from_numpy(rows), torch.arange(len(rows))),
+                ),
                 num_src_nodes=len(sources),
                 num_dst_nodes=len(seeds),
             )
