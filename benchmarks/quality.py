@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dglke_distill.config import compose
+from dglke_distill.models import canonical_name
 from dglke_distill.pipeline import CHECKPOINT_DIRECTORY, RESUME_FILE, train_run
 
 ROWS = (
@@ -40,7 +41,7 @@ def row_of(results: dict[str, Any]) -> dict[str, Any]:
     git = provenance["git"] or {"revision": "", "dirty": ""}
     return {
         "dataset": results["dataset"]["name"],
-        "model": results["model"]["name"],
+        "model": canonical_name(results["model"]["name"]),
         "floats_per_entity": results["model"]["floats_per_entity"],
         "bytes_per_entity": results["model"]["bytes_per_entity"],
         "parameters": results["model"]["parameters"],
