@@ -14,6 +14,8 @@ from dglke_distill.models.kernels.tiles import KERNELS
 
 __all__ = ["PairwiseScores", "StashedRows", "TakenRows"]
 
+# Distances below it are no distances: their squares underflow.
+_SMALLEST = {torch.float32: 1e-20, torch.float64: 1e-150}
 _order = torch.arange(0)
 
 
@@ -62,17 +64,18 @@ class PairwiseScores(torch.autograd.Function):
         query, rows, index = _padded(query, parts), _padded(rows, parts), index.contiguous()
         out = query.new_empty(query.shape[0], index.shape[1])
         distances.scores(ctx.kind, query, rows, index, out)
-        # A copy: losses may overwrite the scores with their gradient.
-        ctx.save_for_backward(query, rows, index, out.clone() if kernel == "l2" else None)
+        # A copy, since losses may overwrite the scores with their gradient; and away from 0, so
+        # that a slope of 0 there stays 0.
+        kept = out.clamp(max=-_SMALLEST[out.dtype]) if kernel == "l2" else None
+        ctx.save_for_backward(query, rows, index, kept)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
         """Return the gradients of query and rows."""
-        query, rows, index, out = ctx.saved_tensors
-        # The slope of the norm at 0 is taken to be 0.
-        weight = grad if out is None else (grad / out).masked_fill_(out == 0, 0.0)
+        query, rows, index, kept = ctx.saved_tensors
+        weight = grad if kept is None else grad / kept
         query_gradient, rows_gradient = gradients.gradients(
             ctx.kind, query, rows, index, weight.contiguous(), ctx.in_order
         )

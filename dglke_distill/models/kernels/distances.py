@@ -15,7 +15,7 @@ from dglke_distill.models.kernels.threads import (
     next_task,
     set_argument,
 )
-from dglke_distill.models.kernels.tiles import KERNELS, score_tile
+from dglke_distill.models.kernels.tiles import by_kernel, score_tile
 
 __all__ = ["scores"]
 
@@ -26,33 +26,8 @@ _GROUP = 16
 # Fewer queries than this per chunk go one by one.
 _SHARED = 3
 
-_shared = [score_tile(kernel, 4) for kernel in KERNELS]
-_dot4, _l1_4, _l2_4, _modulus4 = _shared
-_dot1, _l1_1, _l2_1, _modulus1 = [score_tile(kernel, 1) for kernel in KERNELS]
-
-
-@numba.njit
-def _tile4(data, kind, query, first, last, rows, index, start, n, out, d):
-    if kind == 0:
-        _dot4(data, query, first, last, rows, index, start, n, out, d)
-    elif kind == 1:
-        _l1_4(data, query, first, last, rows, index, start, n, out, d)
-    elif kind == 2:
-        _l2_4(data, query, first, last, rows, index, start, n, out, d)
-    else:
-        _modulus4(data, query, first, last, rows, index, start, n, out, d)
-
-
-@numba.njit
-def _tile1(data, kind, query, first, last, rows, index, start, n, out, d):
-    if kind == 0:
-        _dot1(data, query, first, last, rows, index, start, n, out, d)
-    elif kind == 1:
-        _l1_1(data, query, first, last, rows, index, start, n, out, d)
-    elif kind == 2:
-        _l2_1(data, query, first, last, rows, index, start, n, out, d)
-    else:
-        _modulus1(data, query, first, last, rows, index, start, n, out, d)
+_tile4 = by_kernel(lambda kernel: score_tile(kernel, 4))
+_tile1 = by_kernel(lambda kernel: score_tile(kernel, 1))
 
 
 @numba.njit
@@ -96,10 +71,10 @@ def _scores_kernel(data):
             for i in range(low, high, step):
                 if step == 1:
                     for j in range(strip, stop, lanes):
-                        _tile1(data, kind, query, i, high - 1, rows, line, j, n, out, d)
+                        _tile1(kind, data, query, i, high - 1, rows, line, j, n, out, d)
                 else:
                     for j in range(strip, stop, lanes // 4):
-                        _tile4(data, kind, query, i, high - 1, rows, line, j, n, out, d)
+                        _tile4(kind, data, query, i, high - 1, rows, line, j, n, out, d)
         task = next_task(data)
 
 

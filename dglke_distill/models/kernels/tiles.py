@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Callable
 
+import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -22,7 +23,7 @@ from numba.extending import intrinsic
 
 from dglke_distill.models.kernels.simd import Simd
 
-__all__ = ["KERNELS", "gather_tile", "score_tile", "strip_tile"]
+__all__ = ["KERNELS", "by_kernel", "gather_tile", "score_tile", "strip_tile"]
 
 KERNELS = ("dot", "l1", "l2", "complex_modulus")
 
@@ -30,6 +31,29 @@ _INT = ir.IntType(64)
 # Below this squared modulus the direction of a difference is scaled towards 0, so that its
 # gradient is finite, and 0 at 0.
 _SMALLEST_SQUARE = {32: 1e-37, 64: 1e-300}
+
+
+def by_kernel(tile: Callable[[str], Any], skip: Sequence[str] = ()) -> Callable[..., None]:
+    """Return a compiled function (kind, data, *arguments) that runs the tile KERNELS[kind].
+
+    Kernels to skip are not compiled; asking for one does nothing.
+    """
+    dot, l1, l2, modulus = (tile("l1" if name in skip else name) for name in KERNELS)
+    skips_dot, skips_modulus = "dot" in skip, "complex_modulus" in skip
+
+    @numba.njit
+    def run(kind, data, *arguments):  # type: ignore[no-untyped-def]
+        if kind == 1:
+            l1(data, *arguments)
+        elif kind == 2:
+            l2(data, *arguments)
+        elif kind == 0:
+            if not skips_dot:
+                dot(data, *arguments)
+        elif not skips_modulus:
+            modulus(data, *arguments)
+
+    return run  # type: ignore[no-any-return]
 
 
 def _parts(kernel: str) -> int:
@@ -216,14 +240,15 @@ def _generate_strip_tile(simd: Simd, kernel: str, rows: int, arguments: Any) -> 
             simd.store(build.load(total), place)
 
 
-def gather_tile(kernel: str, vectors: int) -> Callable[..., None]:
+def gather_tile(kernel: str, vectors: int, scatter: bool = False) -> Callable[..., None]:
     """Gradient of one row from its scores with many others, in `vectors` steps of coordinates.
 
     The weights are the gradient of the scores, for l2 divided by the scores.
 
     Arguments: data; the row's address at the first coordinate; the others' address at that
     coordinate; numbers of the other rows (int64), their weights, their count; target at the
-    coordinate (overwritten); d. The imaginary parts, if any, lie d / 2 further on.
+    coordinate (overwritten); d; with `scatter` the address, at that coordinate, of the others'
+    gradient, which is added to. The imaginary parts, if any, lie d / 2 further on.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -237,20 +262,22 @@ def gather_tile(kernel: str, vectors: int) -> Callable[..., None]:
         count: Any,
         target: Any,
         d: Any,
+        scattered: Any,
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _generate_gather_tile(
-                Simd(builder, signature.args[0].dtype), kernel, vectors, arguments
-            )
+            simd = Simd(builder, signature.args[0].dtype)
+            _generate_gather_tile(simd, kernel, vectors, scatter, arguments)
             return context.get_dummy_value()
 
-        return types.void(data, *[types.int64] * 7), generate
+        return types.void(data, *[types.int64] * 8), generate
 
     return tile  # type: ignore[no-any-return]
 
 
-def _generate_gather_tile(simd: Simd, kernel: str, vectors: int, arguments: Any) -> None:
-    _, anchor, others, numbers, weights, count, target, d = arguments
+def _generate_gather_tile(
+    simd: Simd, kernel: str, vectors: int, scatter: bool, arguments: Any
+) -> None:
+    _, anchor, others, numbers, weights, count, target, d, scattered = arguments
     build, parts = simd.builder, _parts(kernel)
     half = build.sdiv(d, _constant(2))
     words = build.inttoptr(numbers, _INT.as_pointer())
@@ -267,12 +294,18 @@ def _generate_gather_tile(simd: Simd, kernel: str, vectors: int, arguments: Any)
         scale = simd.load_splat(build.gep(scales, [loop.index]))
         if kernel in ("l1", "complex_modulus"):
             scale = build.fneg(scale)
+        opposite = scale if kernel == "dot" else build.fneg(scale)
+        pulls = places(simd.pointer(scattered, number, d))
         for v, pair in enumerate(places(simd.pointer(others, number, d))):
             right = [simd.load(p) for p in pair]
             slopes = right if kernel == "dot" else _slopes(simd, kernel, left[v], right)
             for part in range(parts):
                 total = sums[v][part]
                 build.store(simd.multiply_add(scale, slopes[part], build.load(total)), total)
+                if scatter:
+                    slope = left[v][part] if kernel == "dot" else slopes[part]
+                    pull = simd.multiply_add(opposite, slope, simd.load(pulls[v][part]))
+                    simd.store(pull, pulls[v][part])
     for v, pair in enumerate(places(simd.pointer(target))):
         for part, place in enumerate(pair):
             simd.store(build.load(sums[v][part]), place)
