@@ -19,8 +19,8 @@ from dglke_distill.models.kernels.threads import (
 
 __all__ = ["invert", "scatter_rows"]
 
-# Columns per task of a scatter: a multiple of a cache line of either dtype.
-_COLUMNS = 64
+# Columns that fill a cache line of either dtype.
+_LINE = 16
 # Pairs per part of an inversion, at least.
 _PAIRS = 16384
 
@@ -64,7 +64,8 @@ def scatter_rows(source: Tensor, index: Tensor, u: int) -> Tensor:
     """
     parts, n, d = source.shape
     target = source.new_empty(u, d)
-    width = min(_COLUMNS, max(16, -(-d // 32) * 16))
+    # Few, wide blocks: memory is read faster in long stretches.
+    width = -(-d // (torch.get_num_threads() * _LINE)) * _LINE
     _scatter(
         source.dtype,
         source.numel() + target.numel(),
