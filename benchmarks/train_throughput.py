@@ -31,7 +31,7 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
-from ceilings import measure
+from ceilings import Ceilings, measure
 
 from dglke_distill import runtime
 from dglke_distill.config import Config
@@ -245,15 +245,10 @@ def main() -> None:
         for workload in WORKLOADS:
             if chosen and f"{workload.model}-{workload.floats}" not in chosen:
                 continue
-            rows += measure_workload(workload, workspace, triples, arguments)
-    for row in rows:
-        elements = row["positives_per_second"] * NEGATIVES * row["floats"] * 1e-9
-        if row["model"] == "ComplEx":
-            fraction = elements * 6 / ceilings.matmul_gflops  # 3 products of 2 flops each
-        else:
-            fraction = elements / ceilings.l1_gelements
-        row["fraction_of_ceiling"] = fraction if row["who"] == "ours" else ""
-    print_table(rows)
+            found = measure_workload(workload, workspace, triples, arguments)
+            add_fractions(found, ceilings)
+            print_table(found)
+            rows += found
     if arguments.csv:
         about = runtime.provenance()
         with arguments.csv.open("w", newline="") as file:
@@ -261,6 +256,17 @@ def main() -> None:
             writer.writeheader()
             writer.writerows(rows)
             file.write(f"# {ceilings}; {json.dumps(about)}\n")
+
+
+def add_fractions(rows: list[dict[str, Any]], ceilings: Ceilings) -> None:
+    """Add the share of the machine's ceiling that our scores alone amount to."""
+    for row in rows:
+        elements = row["positives_per_second"] * NEGATIVES * row["floats"] * 1e-9
+        if row["model"] == "ComplEx":
+            fraction = elements * 6 / ceilings.matmul_gflops  # 3 products of 2 flops each
+        else:
+            fraction = elements / ceilings.l1_gelements
+        row["fraction_of_ceiling"] = fraction if row["who"] == "ours" else ""
 
 
 def measure_workload(
@@ -282,11 +288,15 @@ def measure_workload(
     for _ in range(arguments.rounds):
         for name, ours in modes.items():
             figures[name].append(ours.run(arguments.seconds))
-        for name, peer in peers.items():
-            figures[name].append(peer.run())
+        for name, peer in list(peers.items()):
+            try:
+                figures[name].append(peer.run())
+            except (BrokenPipeError, RuntimeError) as error:
+                print(f"{workload.model} {workload.floats}: {name} ended ({error})")
+                del peers[name]
     for peer in peers.values():
         peer.stop()
-    medians = {name: statistics.median(values) for name, values in figures.items()}
+    medians = {name: statistics.median(values) for name, values in figures.items() if values}
     tuned_peer = medians.get("PyKEEN, malloc tuned")
     rows = []
     for name, value in medians.items():
