@@ -101,7 +101,7 @@ class Trainer:
             self.model.set_row_sparse(entities=True, relations=True)
             self.model.reset(seed=0)
             make = OPTIMIZERS["rowwise_adagrad"]
-            self.optimizer = make(self.model.parameters(), lr=0.1)
+            self.optimizer = make(self.model.parameters(), lr=options.learning_rate)
         loss = LossConfig(name="self_adversarial", options={"margin": 9.0, "temperature": 1.0})
         self.objective = HardObjective(build_loss(loss))
         self.batches = self._full_batches()
@@ -189,6 +189,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--negatives", type=int, default=256)
     parser.add_argument("--chunk-size", type=int, default=256, help="0: the batch shares them")
+    parser.add_argument("--learning-rate", type=float, default=0.01)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=runtime.available_cores())
     parser.add_argument("--csv", type=Path, help="file that receives the records")
