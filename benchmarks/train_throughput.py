@@ -42,9 +42,9 @@ from dglke_distill.losses import build_loss
 from dglke_distill.models import build_model
 from dglke_distill.models.kernels import set_num_threads
 from dglke_distill.objective import HardObjective
-from dglke_distill.pipeline import Workspace, build_loader, build_optimizer
 from dglke_distill.sampling.batch import Batch
 from dglke_distill.train import step
+from dglke_distill.workspace import Workspace, build_loader, build_optimizer
 
 BATCH, NEGATIVES = 1024, 256
 TUNED = {

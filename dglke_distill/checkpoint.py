@@ -16,7 +16,7 @@ from typing import Any, Union
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from dglke_distill import __version__
 from dglke_distill.config import Config
@@ -153,14 +153,13 @@ def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> Loa
     return LoadedModel(model, config, entities, relations, _read_json(directory / RESULTS_FILE))
 
 
-def training_tensors(model: KGEModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the weights (``model.*``) and the optimiser's whole state (``optimizer.*``)."""
-    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    return {**weights, **flatten_state(optimizer.state_dict(), "optimizer")}
+def training_tensors(learned: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the weights of all that learns and the optimiser's whole state (``optimizer.*``)."""
+    return {**learned.state_dict(), **flatten_state(optimizer.state_dict(), "optimizer")}
 
 
 def restore_training(
-    tensors: Mapping[str, Tensor], model: KGEModel, optimizer: torch.optim.Optimizer
+    tensors: Mapping[str, Tensor], learned: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     """Put what ``training_tensors`` returned back, bit for bit.
 
@@ -168,16 +167,15 @@ def restore_training(
     schedule had brought them.
 
     Raises:
-        UserError: the weights are not those of this model.
+        UserError: the weights are not those of this module.
     """
-    prefix = "model."
-    weights = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
-    _check_weights(Path("resume state"), weights, model.state_dict())
+    weights = {n: t for n, t in tensors.items() if not n.startswith("optimizer.")}
+    _check_weights(Path("resume state"), weights, learned.state_dict())
     state = restore_state(tensors, "optimizer")
     if state is None or len(state["param_groups"]) != len(optimizer.param_groups):
         raise UserError("resume state: the optimiser's state is missing or of another optimiser")
     rates = [group["lr"] for group in optimizer.param_groups]
-    model.load_state_dict(weights)
+    learned.load_state_dict(weights)
     optimizer.load_state_dict(state)
     for group, rate in zip(optimizer.param_groups, rates):
         group["lr"] = rate

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dglke_distill.losses import Loss
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
@@ -13,7 +13,18 @@ from dglke_distill.models.kernels import pairwise, softmax_cross_entropy, take_r
 from dglke_distill.regularizers import Regularizer
 from dglke_distill.sampling.batch import Batch, Queries
 
-__all__ = ["HardObjective", "Objective", "Objectives", "relation_loss"]
+__all__ = [
+    "START",
+    "Against",
+    "AgainstAll",
+    "Asked",
+    "HardObjective",
+    "Moment",
+    "Objective",
+    "Objectives",
+    "ask",
+    "relation_loss",
+]
 
 
 class Objectives(NamedTuple):
@@ -23,10 +34,80 @@ class Objectives(NamedTuple):
     parts: dict[str, Tensor]
 
 
-Objective = Callable[[KGEModel, Batch], Objectives]
+class Moment(NamedTuple):
+    """Where training stands: ``epoch`` of ``epochs``, from 0, and the share of all steps taken."""
+
+    epoch: int = 0
+    epochs: int = 1
+    progress: float = 0.0
 
 
-class HardObjective:
+START = Moment()
+
+
+class Objective(nn.Module):
+    """What a step minimises. Parameters of its own are trained and saved beside the model's."""
+
+    def forward(self, model: KGEModel, batch: Batch, moment: Moment = START) -> Objectives:
+        """Return the loss of a batch.
+
+        Args:
+            model: the model that learns. batch: what it is asked.
+            moment: where training stands, for losses that change as it goes on.
+        """
+        raise NotImplementedError
+
+
+class Against(NamedTuple):
+    """A group of b queries scored against its answer (b,) and its n sampled candidates (b, n)."""
+
+    queries: Queries
+    query: QueryVectors
+    positive: Tensor
+    negative: Tensor
+
+
+class AgainstAll(NamedTuple):
+    """Queries that meet every entity, not scored yet, with their answers end to end.
+
+    ``groups`` are the batch's own groups in order: those of ``query`` are theirs, one after the
+    other. ``offsets`` (b + 1,), ``answers`` (k,) and ``weight`` as in ``Queries``.
+    """
+
+    query: QueryVectors
+    offsets: Tensor
+    answers: Tensor
+    weight: Optional[Tensor]
+    groups: tuple[Queries, ...]
+
+
+class Asked(NamedTuple):
+    """A batch put to a model: its entities, and its groups by the kind of their candidates."""
+
+    entities: EntityRows
+    sampled: list[Against]
+    whole: list[AgainstAll]
+    queries: list[tuple[Queries, QueryVectors]]
+    triples: int
+
+
+def ask(model: KGEModel, batch: Batch) -> Asked:
+    """Put a batch's queries to a model; those against all entities are not scored yet."""
+    entities = model.encode(batch.nodes, batch.blocks)
+    asked = [(q, model.query(entities, q.entity, q.relation, q.side)) for q in batch.queries]
+    sampled = []
+    for queries, query in asked:
+        if queries.candidates is not None:
+            assert queries.answer is not None
+            positive = model.score(query, entities, queries.answer[:, None]).squeeze(1)
+            negative = model.score(query, entities, queries.candidates)
+            sampled.append(Against(queries, query, positive, negative))
+    whole = _joined(model, [pair for pair in asked if pair[0].candidates is None])
+    triples = sum(_triples(queries) for queries in batch.queries)
+    return Asked(entities, sampled, whole, asked, triples)
+
+
+class HardObjective(Objective):
     """The loss against the facts themselves, plus the regulariser.
 
     Args:
@@ -42,43 +123,51 @@ class HardObjective:
         relation_weight: float = 0.0,
     ) -> None:
         """Keep them."""
+        super().__init__()
         self.loss, self.regularizer = loss, regularizer
         self.relation_weight = relation_weight
 
-    def __call__(self, model: KGEModel, batch: Batch) -> Objectives:
+    def forward(self, model: KGEModel, batch: Batch, moment: Moment = START) -> Objectives:
         """Return the loss of a batch; its groups of queries count by their share of triples."""
-        entities = model.encode(batch.nodes, batch.blocks)
-        triples = sum(_triples(queries) for queries in batch.queries)
-        hard = entities.vectors.new_zeros(())
-        penalty = entities.vectors.new_zeros(())
-        relation = entities.vectors.new_zeros(())
-        whole: list[tuple[Queries, QueryVectors]] = []
-        for queries in batch.queries:
-            share = _triples(queries) / triples
-            query = model.query(entities, queries.entity, queries.relation, queries.side)
-            if queries.candidates is None:
-                whole.append((queries, query))
-            else:
-                assert queries.answer is not None
-                positive = model.score(query, entities, queries.answer[:, None]).squeeze(1)
-                negative = model.score(query, entities, queries.candidates)
-                value = self.loss.sampled(positive, negative, queries.known, queries.weight)
-                hard = hard + share * value
-            if self.regularizer is not None:
-                penalty = penalty + share * self.regularizer(model, entities, query, queries)
-            if self.relation_weight:
-                relation = relation + share * relation_loss(model, entities, queries)
-        for asked in _joined(model, whole):
-            share = len(asked.answers) / triples
-            scores = model.score(asked.query, entities)
-            value = self.loss.over_all(scores, asked.offsets, asked.answers, asked.weight)
-            hard = hard + share * value
-        parts = {"hard": hard.detach()}
+        asked = ask(model, batch)
+        hard = asked.entities.vectors.new_zeros(())
+        for group in asked.sampled:
+            hard = hard + self.sampled(group) * (_triples(group.queries) / asked.triples)
+        for everything in asked.whole:
+            scores = model.score(everything.query, asked.entities)
+            share = len(everything.answers) / asked.triples
+            hard = hard + self.over_all(scores, everything) * share
+        extra, parts = self.extras(model, asked)
+        return Objectives(hard + extra, {"hard": hard.detach(), **parts})
+
+    def sampled(self, group: Against) -> Tensor:
+        """Return the loss of a group with sampled candidates."""
+        queries = group.queries
+        return self.loss.sampled(group.positive, group.negative, queries.known, queries.weight)
+
+    def over_all(self, scores: Tensor, group: AgainstAll) -> Tensor:
+        """Return the loss of queries scored against every entity; ``scores`` may be overwritten."""
+        return self.loss.over_all(scores, group.offsets, group.answers, group.weight)
+
+    def extras(self, model: KGEModel, asked: Asked) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum of penalty and relation prediction, and both as named parts."""
+        total = asked.entities.vectors.new_zeros(())
+        parts: dict[str, Tensor] = {}
         if self.regularizer is not None:
+            penalty = total.new_zeros(())
+            for queries, query in asked.queries:
+                share = _triples(queries) / asked.triples
+                penalty = penalty + share * self.regularizer(model, asked.entities, query, queries)
+            total = total + penalty
             parts["penalty"] = penalty.detach()
         if self.relation_weight:
+            relation = total.new_zeros(())
+            for queries, _ in asked.queries:
+                share = _triples(queries) / asked.triples
+                relation = relation + share * relation_loss(model, asked.entities, queries)
+            total = total + self.relation_weight * relation
             parts["relation"] = relation.detach()
-        return Objectives(hard + penalty + self.relation_weight * relation, parts)
+        return total, parts
 
 
 def relation_loss(model: KGEModel, entities: EntityRows, queries: Queries) -> Tensor:
@@ -106,15 +195,6 @@ def relation_loss(model: KGEModel, entities: EntityRows, queries: Queries) -> Te
     return total / len(relation)
 
 
-class _Asked(NamedTuple):
-    """Queries against all entities, with their answers end to end."""
-
-    query: QueryVectors
-    offsets: Tensor
-    answers: Tensor
-    weight: Optional[Tensor]
-
-
 class _AnswersOf(NamedTuple):
     """The answers of queries end to end: offsets (b + 1,) and rows of entities (k,)."""
 
@@ -134,9 +214,9 @@ def _answers_of(queries: Queries) -> _AnswersOf:
     return _AnswersOf(offsets, queries.answer)
 
 
-def _joined(model: KGEModel, whole: list[tuple[Queries, QueryVectors]]) -> list[_Asked]:
+def _joined(model: KGEModel, asked: list[tuple[Queries, QueryVectors]]) -> list[AgainstAll]:
     """Join groups that meet the same candidates, so that these are scored in one product."""
-    groups = [_Asked(query, *_answers_of(queries), queries.weight) for queries, query in whole]
+    groups = [AgainstAll(query, *_answers_of(q), q.weight, (q,)) for q, query in asked]
     if len(groups) < 2 or model.score_function.transforms_candidates:
         return groups
     offsets = [groups[0].offsets]
@@ -146,10 +226,11 @@ def _joined(model: KGEModel, whole: list[tuple[Queries, QueryVectors]]) -> list[
     query = groups[0].query._replace(vectors=torch.cat([g.query.vectors for g in groups]))
     weights = [group.weight for group in groups if group.weight is not None]
     return [
-        _Asked(
+        AgainstAll(
             query,
             torch.cat(offsets),
             torch.cat([group.answers for group in groups]),
             torch.cat(weights) if weights else None,
+            tuple(queries for queries, _ in asked),
         )
     ]

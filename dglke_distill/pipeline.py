@@ -3,149 +3,41 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import torch
+from torch import nn
 
 from dglke_distill import checkpoint, runtime
-from dglke_distill.config import Config, OptimizerConfig
-from dglke_distill.data import catalog
-from dglke_distill.data.triples import Dataset
+from dglke_distill.config import Config
 from dglke_distill.errors import UserError
 from dglke_distill.evaluate import RankingResult, evaluate, evaluate_subset
 from dglke_distill.files import atomic_write_text
-from dglke_distill.graph import KnownAnswers, build_graph
-from dglke_distill.losses import build_loss
 from dglke_distill.models import build_model, canonical_name
 from dglke_distill.models.base import KGEModel
-from dglke_distill.models.kernels import set_num_threads
-from dglke_distill.models.score_function import ScoreFunction
-from dglke_distill.objective import HardObjective, Objective
-from dglke_distill.optim import OPTIMIZERS
-from dglke_distill.regularizers import build_regularizer
-from dglke_distill.sampling.batch import BatchLoader
-from dglke_distill.sampling.negatives import build_sampler
 from dglke_distill.tensor_files import load_state, save_state
 from dglke_distill.train import Progress, TrainState, train
+from dglke_distill.workspace import (
+    Setup,
+    Workspace,
+    build_loader,
+    build_objective,
+    build_optimizer,
+    prepare,
+)
 
-__all__ = ["Workspace", "evaluate_model", "prepare", "train_run"]
+__all__ = ["evaluate_model", "train_run"]
 
 RESUME_FILE = "resume.safetensors"
 BEST_FILE = "best.safetensors"
 CONFIG_FILE = "config.toml"
 CHECKPOINT_DIRECTORY = "checkpoint"
 REPORTED_SPLITS = {"none": (), "valid": ("valid",), "test": ("valid", "test")}
-
-
-@dataclass
-class Workspace:
-    """What a run works on: the data, its graph and its filter, and the device."""
-
-    dataset: Dataset
-    graph: Any
-    known: KnownAnswers
-    device: torch.device
-
-
-def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
-    """Load the dataset, build the train graph and the known-answer index, set the threads.
-
-    Raises:
-        UserError: the data cannot be found or read, or the device is absent.
-    """
-    runtime.tune_allocator()
-    set_num_threads(config.training.threads or runtime.available_cores())
-    device = runtime.resolve_device(config.training.device)
-    dataset = catalog.load(
-        config.data.dataset,
-        data_root=data_root,
-        format=config.data.format,
-        split_seed=config.data.split_seed,
-    )
-    graph = build_graph(
-        dataset.train,
-        dataset.num_entities,
-        inverse=config.model.encoder != "lookup",
-        num_relations=dataset.num_relations,
-    )
-    known = KnownAnswers.build([dataset.train, dataset.valid, dataset.test], dataset.num_entities)
-    return Workspace(dataset, graph, known, device)
-
-
-def build_loader(config: Config, workspace: Workspace, model: KGEModel) -> BatchLoader:
-    """Build the loader that the configuration describes, with its sampler and neighbour blocks."""
-    training, negatives = config.training, config.negatives
-    sampler = neighbors = None
-    if model.encoder.needs_blocks:
-        from dglke_distill.sampling.neighbors import NeighborBlocks
-
-        neighbors = NeighborBlocks(workspace.graph, model.encoder.fanouts, training.seed)
-    if training.mode == "negatives":
-        sampler = build_sampler(
-            negatives.sampler,
-            workspace.graph,
-            workspace.dataset.num_relations,
-            count=negatives.count,
-            sharing=negatives.sharing,
-            chunk_size=negatives.chunk_size,
-            filtered=negatives.filtered,
-            sides=negatives.sides,
-            entity_type=workspace.dataset.entity_type,
-            seed=training.seed,
-            options=negatives.options,
-        )
-    return BatchLoader(
-        workspace.graph,
-        workspace.dataset.num_relations,
-        batch_size=training.batch_size,
-        mode=training.mode,
-        sampler=sampler,
-        neighbors=neighbors,
-        seed=training.seed,
-        subsampling=training.subsampling,
-        device=workspace.device,
-    )
-
-
-def build_objective(config: Config, model: KGEModel) -> HardObjective:
-    """Build the hard objective that the configuration describes.
-
-    Raises:
-        UserError: the relation is to be predicted by a model that cannot.
-    """
-    loss, regularizer = build_loss(config.loss), build_regularizer(config.regularizer)
-    if config.loss.relation_weight:
-        function = type(model.score_function)
-        if function.relation_query is ScoreFunction.relation_query:
-            raise UserError(
-                f"loss.relation_weight: {canonical_name(config.model.name)} cannot predict "
-                "relations; set it to 0, or choose ComplEx or DistMult"
-            )
-    return HardObjective(loss, regularizer, config.loss.relation_weight)
-
-
-def build_optimizer(config: OptimizerConfig, model: KGEModel) -> torch.optim.Optimizer:
-    """Build the optimiser that the configuration names, over all parameters of the model.
-
-    Raises:
-        UserError: unknown name or option.
-    """
-    if config.name not in OPTIMIZERS:
-        near = difflib.get_close_matches(config.name, OPTIMIZERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(OPTIMIZERS)}"
-        raise UserError(f"optimizer.name: unknown optimiser {config.name!r}; {hint}")
-    try:
-        return OPTIMIZERS[config.name](
-            model.parameters(), lr=config.learning_rate, **config.options
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(f"optimizer.options of {config.name}: {error}") from None
 
 
 def evaluate_model(
@@ -178,7 +70,7 @@ def train_run(
     resume: bool = False,
     data_root: Optional[Path] = None,
     workspace: Optional[Workspace] = None,
-    objective: Optional[Objective] = None,
+    setup: Optional[Setup] = None,
     report: Callable[[Progress], None] = lambda progress: None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -191,7 +83,9 @@ def train_run(
         resume: go on from ``resume.safetensors``; the result is that of an undisturbed run.
         data_root: folder of pre-placed datasets.
         workspace: the prepared data, when the caller has it already.
-        objective: what to minimise; None for the configuration's hard loss.
+        setup: gives the model its start and returns what to minimise, ``build_objective`` if None;
+            called with (settings, initialised model, workspace), also before a resume, which then
+            lays the saved weights over.
         report: progress of the training. announce: lines for the user.
 
     Returns:
@@ -216,9 +110,11 @@ def train_run(
     model.reset(config.training.seed, config.model.init_scale)
     model.to(workspace.device)
     loader = build_loader(config, workspace, model)
-    optimizer = build_optimizer(config.optimizer, model)
-    if objective is None:
-        objective = build_objective(config, model)
+    begun = time.perf_counter()
+    objective = (setup or build_objective)(config, model, workspace).to(workspace.device)
+    setup_seconds = time.perf_counter() - begun
+    learned = nn.ModuleDict({"model": model, "objective": objective})
+    optimizer = build_optimizer(config.optimizer, learned)
 
     state: Optional[TrainState] = None
     identity = {"config": resolved, "dataset": dataset.fingerprint}
@@ -226,7 +122,7 @@ def train_run(
         tensors, metadata = load_state(resume_path)
         if metadata["dataset"] != dataset.fingerprint:
             raise UserError(f"{resume_path}: written for other triples than {dataset.name} now has")
-        checkpoint.restore_training(tensors, model, optimizer)
+        checkpoint.restore_training(tensors, learned, optimizer)
         state = TrainState(**metadata["state"])
         announce(f"resuming after epoch {state.epoch}, batch {state.batch}")
     else:
@@ -234,7 +130,7 @@ def train_run(
         atomic_write_text(run_directory / CONFIG_FILE, resolved)
 
     def save(now: TrainState) -> None:
-        tensors = checkpoint.training_tensors(model, optimizer)
+        tensors = checkpoint.training_tensors(learned, optimizer)
         save_state(resume_path, tensors, {**identity, "state": now.to_dict()})
 
     def keep_best() -> None:
@@ -267,7 +163,7 @@ def train_run(
     )
     best, _ = load_state(run_directory / BEST_FILE)
     model.load_state_dict(best)
-    results = _results(config, workspace, model, state)
+    results = _results(config, workspace, model, state, setup_seconds)
     for split in REPORTED_SPLITS[config.evaluation.split]:
         if len(dataset.split(split)):
             ranking = evaluate_model(model, workspace, split, config)
@@ -303,7 +199,11 @@ def _check_run_directory(run_directory: Path, resolved: str, resume: bool) -> No
 
 
 def _results(
-    config: Config, workspace: Workspace, model: KGEModel, state: TrainState
+    config: Config,
+    workspace: Workspace,
+    model: KGEModel,
+    state: TrainState,
+    setup_seconds: float,
 ) -> dict[str, Any]:
     dataset = workspace.dataset
     return {
@@ -328,6 +228,7 @@ def _results(
             "best_epoch": state.best_epoch,
             "best_validation_mrr": state.best,
             "seconds": state.seconds,
+            "setup_seconds": setup_seconds,
             "validation_seconds": state.validation_seconds,
             "threads": torch.get_num_threads(),
             "device": str(workspace.device),

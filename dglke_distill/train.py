@@ -20,7 +20,7 @@ import torch
 from dglke_distill.config import OptimizerConfig, TrainingConfig
 from dglke_distill.errors import UserError
 from dglke_distill.models.base import KGEModel
-from dglke_distill.objective import Objective, Objectives
+from dglke_distill.objective import START, Moment, Objective, Objectives
 from dglke_distill.optim import clip_gradients
 from dglke_distill.sampling.batch import Batch, BatchLoader
 
@@ -44,13 +44,14 @@ def step(
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     clip_norm: Optional[float] = None,
+    moment: Moment = START,
 ) -> Objectives:
     """Take one optimisation step and return the detached loss before it."""
     optimizer.zero_grad()
-    losses = objective(model, batch)
+    losses: Objectives = objective(model, batch, moment)
     losses.total.backward()  # type: ignore[no-untyped-call]
     if clip_norm is not None:
-        clip_gradients(model.parameters(), clip_norm)
+        clip_gradients([*model.parameters(), *objective.parameters()], clip_norm)
     optimizer.step()
     return Objectives(losses.total.detach(), losses.parts)
 
@@ -191,7 +192,10 @@ def train(
                 for group, rate in zip(optimizer.param_groups, base_rates):
                     group["lr"] = rate * factor
                 torch.manual_seed(config.seed * 1_000_003 + done)  # dropout resumes too
-                losses = step(model, batch, objective, optimizer, optimizer_config.clip_norm)
+                moment = Moment(state.epoch, config.epochs, done / total)
+                losses = step(
+                    model, batch, objective, optimizer, optimizer_config.clip_norm, moment
+                )
                 state.loss_sum += float(losses.total)
                 for name, value in losses.parts.items():
                     state.parts_sum[name] = state.parts_sum.get(name, 0.0) + float(value)

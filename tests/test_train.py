@@ -16,10 +16,11 @@ from dglke_distill.checkpoint import load_model
 from dglke_distill.config import Config, OptimizerConfig, compose
 from dglke_distill.errors import UserError
 from dglke_distill.losses import build_loss
-from dglke_distill.objective import HardObjective
-from dglke_distill.pipeline import evaluate_model, prepare, train_run
+from dglke_distill.objective import START, HardObjective, Moment
+from dglke_distill.pipeline import evaluate_model, train_run
 from dglke_distill.tensor_files import load_state
 from dglke_distill.train import Interrupted, learning_rate_factor
+from dglke_distill.workspace import prepare
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +71,18 @@ def assert_same_bits(first: Path, second: Path) -> None:
     assert best == (second / "checkpoint" / "model.safetensors").read_bytes()
 
 
-class Dies:
+class Dies(HardObjective):
     """An objective that does something drastic at one step."""
 
     def __init__(self, config: Config, at: int, action: Any) -> None:
-        self.inner, self.left, self.action = HardObjective(build_loss(config.loss)), at, action
+        super().__init__(build_loss(config.loss))
+        self.left, self.action = at, action
 
-    def __call__(self, model: Any, batch: Any) -> Any:
+    def forward(self, model: Any, batch: Any, moment: Moment = START) -> Any:
         if self.left == 0:
             self.action()
         self.left -= 1
-        return self.inner(model, batch)
+        return super().forward(model, batch, moment)
 
 
 def crash() -> None:
@@ -98,7 +100,7 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_bits(
     )
     train_run(config, tmp_path / "whole")
     with pytest.raises(RuntimeError, match="power cut"):
-        train_run(config, tmp_path / "cut", objective=Dies(config, at, crash))
+        train_run(config, tmp_path / "cut", setup=lambda *_: Dies(config, at, crash))
     train_run(config, tmp_path / "cut", resume=True)
     assert_same_bits(tmp_path / "whole", tmp_path / "cut")
 
@@ -111,7 +113,7 @@ def test_a_signal_leaves_a_resumable_run(
     train_run(config, tmp_path / "whole")
     ask = Dies(config, 9, lambda: os.kill(os.getpid(), number))
     with pytest.raises(Interrupted):
-        train_run(config, tmp_path / "cut", objective=ask)
+        train_run(config, tmp_path / "cut", setup=lambda *_: ask)
     state = load_state(tmp_path / "cut" / "resume.safetensors")[1]["state"]
     assert (state["epoch"], state["batch"]) == (2, 2)
     train_run(config, tmp_path / "cut", resume=True)

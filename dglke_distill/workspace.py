@@ -1,0 +1,147 @@
+"""What a run works on and with: the data, and what the settings build upon it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import torch
+from torch import nn
+
+from dglke_distill import runtime
+from dglke_distill.config import Config, OptimizerConfig
+from dglke_distill.data import catalog
+from dglke_distill.data.triples import Dataset
+from dglke_distill.errors import UserError
+from dglke_distill.graph import KnownAnswers, build_graph
+from dglke_distill.losses import build_loss
+from dglke_distill.models import canonical_name
+from dglke_distill.models.base import KGEModel
+from dglke_distill.models.kernels import set_num_threads
+from dglke_distill.models.score_function import ScoreFunction
+from dglke_distill.objective import HardObjective, Objective
+from dglke_distill.optim import OPTIMIZERS
+from dglke_distill.regularizers import build_regularizer
+from dglke_distill.sampling.batch import BatchLoader
+from dglke_distill.sampling.negatives import build_sampler
+
+__all__ = [
+    "Setup",
+    "Workspace",
+    "build_loader",
+    "build_objective",
+    "build_optimizer",
+    "prepare",
+]
+
+
+@dataclass
+class Workspace:
+    """What a run works on: the data, its graph and its filter, and the device."""
+
+    dataset: Dataset
+    graph: Any
+    known: KnownAnswers
+    device: torch.device
+
+
+Setup = Callable[[Config, KGEModel, Workspace], Objective]
+
+
+def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
+    """Load the dataset, build the train graph and the known-answer index, set the threads.
+
+    Raises:
+        UserError: the data cannot be found or read, or the device is absent.
+    """
+    runtime.tune_allocator()
+    set_num_threads(config.training.threads or runtime.available_cores())
+    device = runtime.resolve_device(config.training.device)
+    dataset = catalog.load(
+        config.data.dataset,
+        data_root=data_root,
+        format=config.data.format,
+        split_seed=config.data.split_seed,
+    )
+    graph = build_graph(
+        dataset.train,
+        dataset.num_entities,
+        inverse=config.model.encoder != "lookup",
+        num_relations=dataset.num_relations,
+    )
+    known = KnownAnswers.build([dataset.train, dataset.valid, dataset.test], dataset.num_entities)
+    return Workspace(dataset, graph, known, device)
+
+
+def build_loader(config: Config, workspace: Workspace, model: KGEModel) -> BatchLoader:
+    """Build the loader that the configuration describes, with its sampler and neighbour blocks."""
+    training, negatives = config.training, config.negatives
+    sampler = neighbors = None
+    if model.encoder.needs_blocks:
+        from dglke_distill.sampling.neighbors import NeighborBlocks
+
+        neighbors = NeighborBlocks(workspace.graph, model.encoder.fanouts, training.seed)
+    if training.mode == "negatives":
+        sampler = build_sampler(
+            negatives.sampler,
+            workspace.graph,
+            workspace.dataset.num_relations,
+            count=negatives.count,
+            sharing=negatives.sharing,
+            chunk_size=negatives.chunk_size,
+            filtered=negatives.filtered,
+            sides=negatives.sides,
+            entity_type=workspace.dataset.entity_type,
+            seed=training.seed,
+            options=negatives.options,
+        )
+    return BatchLoader(
+        workspace.graph,
+        workspace.dataset.num_relations,
+        batch_size=training.batch_size,
+        mode=training.mode,
+        sampler=sampler,
+        neighbors=neighbors,
+        seed=training.seed,
+        subsampling=training.subsampling,
+        device=workspace.device,
+    )
+
+
+def build_objective(
+    config: Config, model: KGEModel, workspace: Optional[Workspace] = None
+) -> HardObjective:
+    """Build the hard objective that the configuration describes; it needs no workspace.
+
+    Raises:
+        UserError: the relation is to be predicted by a model that cannot.
+    """
+    loss, regularizer = build_loss(config.loss), build_regularizer(config.regularizer)
+    if config.loss.relation_weight:
+        function = type(model.score_function)
+        if function.relation_query is ScoreFunction.relation_query:
+            raise UserError(
+                f"loss.relation_weight: {canonical_name(config.model.name)} cannot predict "
+                "relations; set it to 0, or choose ComplEx or DistMult"
+            )
+    return HardObjective(loss, regularizer, config.loss.relation_weight)
+
+
+def build_optimizer(config: OptimizerConfig, learned: nn.Module) -> torch.optim.Optimizer:
+    """Build the optimiser that the configuration names, over all parameters of a module.
+
+    Raises:
+        UserError: unknown name or option.
+    """
+    if config.name not in OPTIMIZERS:
+        near = difflib.get_close_matches(config.name, OPTIMIZERS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(OPTIMIZERS)}"
+        raise UserError(f"optimizer.name: unknown optimiser {config.name!r}; {hint}")
+    try:
+        return OPTIMIZERS[config.name](
+            learned.parameters(), lr=config.learning_rate, **config.options
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer.options of {config.name}: {error}") from None
