@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable, Optional
 
 import torch
@@ -115,6 +116,34 @@ def pairwise_contenders(kernel: str, shape: Shape, backward: bool) -> dict[str, 
     return found
 
 
+def distillation_contenders(
+    scores: Tensor, offsets: Tensor, answers: Tensor, label: Tensor
+) -> Iterator[tuple[str, dict[str, Run]]]:
+    """Yield the loss against answers and a teacher, gradient included, with torch's own."""
+    b, n = scores.shape
+    teacher, ones = torch.randn(b, n, generator=torch.Generator().manual_seed(1)), torch.ones(b)
+    functional = torch.nn.functional
+
+    def ours(temperature: float) -> None:
+        hard, soft = kernels.distillation_cross_entropy(
+            scores, teacher, offsets, answers, ones, ones, temperature=temperature
+        )
+        torch.autograd.grad(hard + soft, scores)
+
+    def torchs(temperature: float) -> None:
+        logs = scores.log_softmax(1)
+        softened = logs if temperature == 1.0 else (scores / temperature).log_softmax(1)
+        taught = (teacher / temperature).log_softmax(1)
+        soft = functional.kl_div(softened, taught, reduction="sum", log_target=True)
+        torch.autograd.grad(soft * temperature**2 - (logs * label).sum(), scores)
+
+    for temperature in (1.0, 2.0):
+        yield (
+            f"distillation ({b}, {n}), temperature {temperature:g}",
+            {"ours": partial(ours, temperature), "torch": partial(torchs, temperature)},
+        )
+
+
 def other_contenders() -> Iterator[tuple[str, dict[str, Run]]]:
     """Yield the losses over all candidates and the optimisers' steps, each with torch's own."""
     b, n, d, m = 512, 14541, 512, 2304
@@ -144,6 +173,7 @@ def other_contenders() -> Iterator[tuple[str, dict[str, Run]]]:
             ),
         },
     )
+    yield from distillation_contenders(scores, offsets, answers, label)
     for width in (d, 32):
         table = torch.randn(n, width)
         ids, rows = torch.randperm(n, generator=generator)[:m], torch.randn(m, width)

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from dglke_distill.models.kernels import reference
+from dglke_distill.models.kernels.distillation import distillation_cross_entropy
 from dglke_distill.models.kernels.softmax import binary_cross_entropy, softmax_cross_entropy
 
 __all__ = [
     "KernelName",
     "binary_cross_entropy",
+    "distillation_cross_entropy",
     "pairwise",
     "set_num_threads",
     "softmax_cross_entropy",
