@@ -12,6 +12,7 @@ from dglke_distill import __version__, config
 from dglke_distill import cli_settings as settings
 from dglke_distill.cli_data import data_app
 from dglke_distill.cli_evaluate import evaluate
+from dglke_distill.cli_report import report
 from dglke_distill.cli_train import train
 from dglke_distill.errors import UserError
 
@@ -28,6 +29,7 @@ recipes_app = typer.Typer(help="The recipes that ship with the package.", no_arg
 
 app.command()(train)
 app.command()(evaluate)
+app.command()(report)
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
 app.add_typer(recipes_app, name="recipes")

@@ -1,0 +1,104 @@
+"""Reports: a page, figures and a Markdown table of a finished run or comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from dglke_distill.files import directory_aside
+from dglke_distill.report.comparison import comparison_figure, comparison_page
+from dglke_distill.report.comparison_results import read_comparison
+from dglke_distill.report.drawings import FIGURES
+from dglke_distill.report.fields import read_results
+from dglke_distill.report.html import run_page
+from dglke_distill.report.page import Drawing
+from dglke_distill.report.run_results import Stage, read_run
+from dglke_distill.report.tables import Table, comparison_table, run_table
+from dglke_distill.report.theme import LIGHT, dark_svg, png, svg
+
+__all__ = [
+    "PAGE",
+    "REPORT_DIRECTORY",
+    "TABLE",
+    "is_comparison",
+    "table_of",
+    "write_comparison",
+    "write_report",
+]
+
+RESULTS = "results.json"
+REPORT_DIRECTORY = "report"
+PAGE = "report.html"
+TABLE = "table.md"
+
+
+def write_report(run_directory: Path) -> Path:
+    """Write the report of a finished chain to its directory ``report``.
+
+    That directory is replaced as a whole: it holds either the former report or the new one.
+
+    Args:
+        run_directory: with ``results.json``, ``chain.toml`` and the stages.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: a file is missing or malformed; the message names it.
+    """
+    run = read_run(run_directory)
+    with directory_aside(run_directory / REPORT_DIRECTORY) as folder:
+        drawings = []
+        for kind in FIGURES:
+            figure = kind.draw(run, LIGHT)
+            if figure is not None:
+                text = _save(figure, folder, kind.name, run.stages)
+                drawings.append(Drawing(kind.name, kind.title, kind.describe(run), kind.note, text))
+        _write(folder / TABLE, run_table(run).markdown())
+        _write(folder / PAGE, run_page(run, drawings))
+    return run_directory / REPORT_DIRECTORY / PAGE
+
+
+def write_comparison(directory: Path) -> Path:
+    """Write the report of a comparison to its directory ``report``; see ``write_report``.
+
+    Args:
+        directory: with the comparison's ``results.json``.
+    """
+    results = read_comparison(directory)
+    with directory_aside(directory / REPORT_DIRECTORY) as folder:
+        text = _save(comparison_figure(results, LIGHT), folder, "comparison")
+        _write(folder / TABLE, comparison_table(results).markdown())
+        _write(folder / PAGE, comparison_page(results, text))
+    return directory / REPORT_DIRECTORY / PAGE
+
+
+def is_comparison(directory: Path) -> bool:
+    """Return whether a directory holds a comparison; else it holds a chain.
+
+    Raises:
+        UserError: there is no ``results.json``, or it is malformed.
+    """
+    return read_results(directory / RESULTS).text("kind") == "comparison"
+
+
+def table_of(directory: Path) -> Table:
+    """Return the table of a finished chain or comparison."""
+    if is_comparison(directory):
+        return comparison_table(read_comparison(directory))
+    return run_table(read_run(directory))
+
+
+def _save(figure: Figure, folder: Path, name: str, stages: Sequence[Stage] = ()) -> str:
+    """Save a figure as PNG on white and as transparent SVG in light and dark; return the light."""
+    text = svg(figure, LIGHT)
+    _write(folder / f"{name}.svg", text)
+    _write(folder / f"{name}-dark.svg", dark_svg(text, stages))
+    (folder / f"{name}.png").write_bytes(png(figure, LIGHT))
+    return text
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_bytes(text.encode("utf-8"))

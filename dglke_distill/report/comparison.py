@@ -1,0 +1,117 @@
+"""The report of a comparison of methods: one figure, one table, one page."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from dglke_distill.report.comparison_results import ComparisonResults, Spread
+from dglke_distill.report.curves import shortened
+from dglke_distill.report.labels import Label, place_labels
+from dglke_distill.report.markup import table, tag
+from dglke_distill.report.numbers import duration, percent, quality
+from dglke_distill.report.page import (
+    Drawing,
+    KeyFigure,
+    dataset_text,
+    figures,
+    key_figures,
+    page,
+    provenance,
+)
+from dglke_distill.report.tables import comparison_table, spread_text
+from dglke_distill.report.theme import Theme, drawing
+
+__all__ = ["comparison_figure", "comparison_page"]
+
+_TICKS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 36000, 86400)
+
+
+def comparison_figure(results: ComparisonResults, theme: Theme) -> Figure:
+    """Draw MRR against training seconds: a small point per seed, a large one per method's mean."""
+    groups = results.groups()
+    with drawing(theme):
+        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+        axes = figure.add_subplot()
+        labels = []
+        for index, (name, rows) in enumerate(groups.items()):
+            colour = theme.methods[index % len(theme.methods)]
+            times = [max(row.training_seconds, 1e-3) for row in rows]
+            heights = [row.quality.mrr for row in rows]
+            axes.plot(times, heights, "o", color=colour, markersize=4.5, alpha=0.55, zorder=2)
+            place = Spread.of(times).mean, Spread.of(heights).mean
+            axes.plot(
+                *place, "D", color=colour, markeredgecolor=theme.surface, markersize=9, zorder=3
+            )
+            labels.append(Label(*place, f"{shortened(name)}\n{place[1]:.4f}", theme.ink))
+        times = [max(row.training_seconds, 1e-3) for row in results.rows]
+        heights = [row.quality.mrr for row in results.rows]
+        axes.set_xscale("log")
+        low, high = min(times) / 1.7, max(times) * 1.7
+        axes.set_xlim(low, high)
+        ticks = [tick for tick in _TICKS if low <= tick <= high]
+        if len(ticks) > 1:
+            axes.xaxis.set_major_locator(FixedLocator(ticks))
+            axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+        room = max(0.3 * (max(heights) - min(heights)), 0.01)
+        axes.set_ylim(max(0.0, min(heights) - room), max(heights) + room)
+        axes.set_xlabel("training time, without that of the teacher")
+        axes.set_ylabel("test MRR, filtered")
+        place_labels(figure, axes, labels)
+    return figure
+
+
+def _tick(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def comparison_page(results: ComparisonResults, svg: str) -> str:
+    """Return the page.
+
+    Args:
+        results: what to report.
+        svg: the figure, as ``theme.svg`` returned it for the light theme.
+    """
+    groups = results.groups()
+    means = {name: Spread.of([row.quality.mrr for row in rows]) for name, rows in groups.items()}
+    best = max(means, key=lambda name: means[name].mean)
+    seeds = sorted({row.seed for row in results.rows})
+    cards = [KeyFigure("Best test MRR", quality(means[best].mean), best)]
+    if results.teacher is not None:
+        size = f"{results.teacher.model}, {results.teacher.floats_per_entity} floats"
+        cards.append(KeyFigure("Teacher", quality(results.teacher.quality.mrr), size))
+        if results.teacher.quality.mrr:
+            share = means[best].mean / results.teacher.quality.mrr
+            cards.append(KeyFigure("Of the teacher's MRR kept", percent(share), best))
+    cards.append(
+        KeyFigure("Training", duration(sum(row.training_seconds for row in results.rows)), "in all")
+    )
+    picture = Drawing(
+        name="comparison",
+        title="Quality against training time",
+        description="; ".join(
+            f"{name}: test MRR {spread_text(means[name])} in "
+            f"{duration(Spread.of([row.training_seconds for row in rows]).mean)}"
+            for name, rows in groups.items()
+        ),
+        note="A small point per seed, a large one for the method's mean.",
+        svg=svg,
+    )
+    caption = "Filtered ranking of all entities on the test split; means over the seeds."
+    more = {
+        "Dataset": dataset_text(results.dataset),
+        "Seeds": ", ".join(map(str, seeds)),
+    }
+    sections = [
+        key_figures(cards),
+        tag("section", tag("h2", "Methods"), table(comparison_table(results), caption)),
+        *figures([picture], []),
+        provenance(results.provenance, more),
+    ]
+    title = f"Methods compared on {results.dataset.name}"
+    subtitle = f"{len(groups)} methods · {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    return page(title, subtitle, sections, [])

@@ -1,0 +1,118 @@
+"""What a comparison of methods left on disk, as typed values."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from dglke_distill.report.fields import Fields, read_results
+from dglke_distill.report.run_results import (
+    Dataset,
+    Quality,
+    Stage,
+    read_dataset,
+    read_stage,
+)
+
+__all__ = ["ComparisonResults", "ComparisonRow", "Spread", "read_comparison"]
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One method with one seed.
+
+    Attributes:
+        training_seconds: of the model itself.
+        chain_seconds: of the model and every teacher before it.
+        share_of_teacher: its MRR over the teacher's.
+        gain_over_direct: by what share it is better than ``direct``; None for ``direct`` itself.
+    """
+
+    method: str
+    seed: int
+    model: str
+    floats_per_entity: int
+    bytes_per_entity: int
+    parameters: int
+    quality: Quality
+    training_seconds: float
+    chain_seconds: Optional[float]
+    share_of_teacher: Optional[float]
+    gain_over_direct: Optional[float]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over seeds, and unbiased standard deviation where there are several."""
+
+    mean: float
+    deviation: Optional[float]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Compute both; ``values`` holds at least one."""
+        several = len(values) > 1
+        return cls(statistics.fmean(values), statistics.stdev(values) if several else None)
+
+
+@dataclass(frozen=True)
+class ComparisonResults:
+    """A finished comparison."""
+
+    directory: Path
+    dataset: Dataset
+    teacher: Optional[Stage]
+    rows: tuple[ComparisonRow, ...]
+    provenance: dict[str, Any]
+
+    def groups(self) -> dict[str, list[ComparisonRow]]:
+        """Return the rows per method and size, in the order of their first row.
+
+        The keys tell what differs: the method, and model or floats where there are several.
+        """
+        models = len({row.model for row in self.rows}) > 1
+        sizes = len({row.floats_per_entity for row in self.rows}) > 1
+        found: dict[str, list[ComparisonRow]] = {}
+        for row in self.rows:
+            parts = [row.method]
+            parts += [row.model] if models else []
+            parts += [str(row.floats_per_entity)] if sizes else []
+            found.setdefault(" ".join(parts), []).append(row)
+        return found
+
+
+def read_comparison(directory: Path) -> ComparisonResults:
+    """Read the ``results.json`` of a comparison.
+
+    Raises:
+        UserError: the file is missing or malformed; the message names it.
+    """
+    fields = read_results(directory / "results.json", "comparison")
+    teacher = fields.optional_object("teacher")
+    return ComparisonResults(
+        directory=directory,
+        dataset=read_dataset(fields.object("dataset")),
+        teacher=read_stage(teacher, directory, "test", history=False) if teacher.tree else None,
+        rows=tuple(_row(entry) for entry in fields.objects("rows")),
+        provenance=fields.optional_object("provenance").tree,
+    )
+
+
+def _row(entry: Fields) -> ComparisonRow:
+    quality = (entry.number(key) for key in ("mrr", "hits_at_1", "hits_at_3", "hits_at_10"))
+    return ComparisonRow(
+        method=entry.text("method"),
+        seed=entry.integer("seed"),
+        model=entry.text("model"),
+        floats_per_entity=entry.integer("floats_per_entity"),
+        bytes_per_entity=entry.integer("bytes_per_entity"),
+        parameters=entry.integer("parameters"),
+        quality=Quality(*quality),
+        training_seconds=entry.number("training_seconds"),
+        chain_seconds=entry.optional_number("chain_seconds"),
+        share_of_teacher=entry.optional_number("share_of_teacher"),
+        gain_over_direct=entry.optional_number("gain_over_direct"),
+    )

@@ -1,0 +1,107 @@
+"""The page that reports a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+from dglke_distill.report.markup import Markup, table, tag
+from dglke_distill.report.numbers import bytes_text, duration, percent, quality, signed_percent
+from dglke_distill.report.page import (
+    Drawing,
+    KeyFigure,
+    dataset_text,
+    figures,
+    key_figures,
+    page,
+    preformatted,
+    provenance,
+)
+from dglke_distill.report.plots import shown_anchors
+from dglke_distill.report.run_results import RunResults, Stage, stage_labels
+from dglke_distill.report.tables import run_table
+
+__all__ = ["run_page"]
+
+
+def run_page(run: RunResults, drawings: Sequence[Drawing]) -> str:
+    """Return the page.
+
+    Args:
+        run: what to report.
+        drawings: its figures.
+    """
+    models = list(dict.fromkeys(stage.model for stage in run.stages if stage.in_chain))
+    sizes = [str(stage.floats_per_entity) for stage in run.stages if stage.in_chain]
+    title = f"{' and '.join(models)} on {run.dataset.name}, distilled"
+    subtitle = f"{run.method} · {' → '.join(sizes)} floats per entity · seed {run.seed}"
+    caption = f"Filtered ranking of all entities on the {run.split} split, realistic ties."
+    if run.students:
+        caption += " Highlighted: the student with the highest MRR."
+    more = {
+        "Dataset": dataset_text(run.dataset),
+        "Method": run.method,
+        "Seed": str(run.seed),
+    }
+    sections = [
+        key_figures(_key_figures(run)),
+        tag("section", tag("h2", "Stages"), table(run_table(run), caption)),
+        *figures(drawings, run.stages),
+        _references(run),
+        preformatted("Settings", run.settings),
+        provenance(run.provenance, more),
+        preformatted(
+            "Reproduce",
+            _command(run),
+            "With the settings above as chain.toml, the same versions and the same hardware:",
+        ),
+    ]
+    return page(title, subtitle, [s for s in sections if s is not None], run.stages)
+
+
+def _key_figures(run: RunResults) -> list[KeyFigure]:
+    labels = stage_labels(run.stages)
+    teacher = run.teacher
+    last = run.students[-1] if run.students else run.stages[0]
+    found = [
+        KeyFigure(f"{run.split.capitalize()} MRR", quality(last.quality.mrr), labels[last.name])
+    ]
+    share = run.share_of_teacher(last)
+    if teacher is not None and teacher is not last and share is not None:
+        note = f"{quality(teacher.quality.mrr)} at {teacher.floats_per_entity} floats"
+        found.append(KeyFigure("Of the teacher's MRR kept", percent(share), note))
+    for role, name in (("direct", "Gain over direct"), ("direct_budget", "Gain at equal time")):
+        control, gain = run.control(last, role), run.gain_over(last, role)
+        if control is not None and gain is not None:
+            note = f"{quality(control.quality.mrr)}, {_model(control, last)}no teacher"
+            found.append(KeyFigure(name, signed_percent(gain), note))
+    smaller = ""
+    if teacher is not None and teacher is not last:
+        smaller = f"{teacher.bytes_per_entity / last.bytes_per_entity:.3g} times smaller"
+    found.append(KeyFigure("Size per entity", bytes_text(last.bytes_per_entity), smaller))
+    note = "with all teachers" if last.role == "student" else ""
+    found.append(KeyFigure("Time", duration(run.chain_seconds), note))
+    return found
+
+
+def _model(control: Stage, student: Stage) -> str:
+    return "" if control.model == student.model else f"{control.model}, "
+
+
+def _references(run: RunResults) -> Optional[Markup]:
+    shown = shown_anchors(run)
+    if not shown:
+        return None
+    entries = [
+        tag(
+            "li",
+            f"{a.name}, {a.floats_per_entity} floats, MRR {a.mrr:g}: {a.citation} ({a.source})",
+        )
+        for a in shown
+    ]
+    return tag("section", tag("h2", "Published figures"), tag("ul", *entries, class_="references"))
+
+
+def _command(run: RunResults) -> str:
+    command = run.provenance.get("command")
+    return command if isinstance(command, str) else "dglke-distill run --config chain.toml"

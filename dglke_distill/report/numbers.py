@@ -1,0 +1,62 @@
+"""How figures are written, in tables, plots and pages alike."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Optional
+
+__all__ = ["NONE", "bytes_text", "duration", "percent", "printable", "quality", "signed_percent"]
+
+NONE = "–"
+"""What stands where there is no figure."""
+
+_UNITS = ("B", "KiB", "MiB", "GiB")
+_REORDERING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def quality(value: Optional[float]) -> str:
+    """Return an MRR or a share of hits with four decimals."""
+    return NONE if value is None else f"{value:.4f}"
+
+
+def percent(value: Optional[float]) -> str:
+    """Return a share as ``91.3%``."""
+    return NONE if value is None else f"{100 * value:.1f}%"
+
+
+def signed_percent(value: Optional[float]) -> str:
+    """Return a gain as ``+8.1%``."""
+    return NONE if value is None else f"{100 * value:+.1f}%".replace("-", "−")
+
+
+def bytes_text(value: float) -> str:
+    """Return bytes as ``128 B`` or ``2 KiB``."""
+    unit = 0
+    while value >= 1024 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.4g} {_UNITS[unit]}"
+
+
+def duration(seconds: Optional[float]) -> str:
+    """Return seconds as ``8.4 s``, ``2 min 03 s`` or ``1 h 02 min``."""
+    if seconds is None:
+        return NONE
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def printable(text: str) -> str:
+    """Return text without what a file or a page cannot show: control characters and the like.
+
+    Line ends and tabs stay; characters that turn the direction of writing do not.
+    """
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}"
+        if (unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t")
+        or char in _REORDERING
+        else char
+        for char in text
+    )
