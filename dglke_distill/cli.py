@@ -13,6 +13,7 @@ from dglke_distill import cli_settings as settings
 from dglke_distill.cli_data import data_app
 from dglke_distill.cli_evaluate import evaluate
 from dglke_distill.cli_report import report
+from dglke_distill.cli_run import run
 from dglke_distill.cli_train import train
 from dglke_distill.errors import UserError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="The settings of a run.", no_args_is_help=True)
 recipes_app = typer.Typer(help="The recipes that ship with the package.", no_args_is_help=True)
 
+app.command()(run)
 app.command()(train)
 app.command()(evaluate)
 app.command()(report)

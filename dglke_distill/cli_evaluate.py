@@ -62,16 +62,17 @@ def rank_checkpoint(
     Raises:
         UserError: no checkpoint, no dataset, an empty split, or a dataset with other entities.
     """
-    from dglke_distill import pipeline, workspace
+    from dglke_distill import pipeline
     from dglke_distill.checkpoint import load_model
     from dglke_distill.evaluate import classify
+    from dglke_distill.workspace import prepare
 
     loaded = load_model(checkpoint)
     tree = loaded.config.model_dump(exclude_none=True)
     for change in settings.overrides(flags, None):
         tree = merge(tree, change)
     config = Config.from_mapping(tree, str(checkpoint))
-    workspace = workspace.prepare(config, data_root=data_root)
+    workspace = prepare(config, data_root=data_root)
     dataset = workspace.dataset
     for kind in ("entities", "relations"):
         ours, theirs = getattr(loaded, kind), getattr(dataset, kind)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,9 +18,11 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from dglke_distill.distill.estimate import Estimate
+    from dglke_distill.distill.plan import Stage
     from dglke_distill.train import Progress as TrainingProgress
 
-__all__ = ["TrainingDisplay", "metrics_table"]
+__all__ = ["TrainingDisplay", "chain_table", "metrics_table", "plan_table"]
 
 _LOG_SECONDS = 15.0
 
@@ -106,4 +109,61 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
         for label, of in rows.items():
             hits = [f"{of[f'hits@{k}']:.4f}" for k in (1, 3, 10)]
             table.add_row(label, f"{of['mrr']:.4f}", f"{of['mr']:.1f}", *hits, f"{of['count']:,}")
+    return table
+
+
+def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
+    """Return what a chain will train: sizes, and the seconds its steps will take."""
+    total = sum(size.seconds for size in sizes)
+    title = f"{len(stages)} stages, about {duration(total)} of training on this machine"
+    table = Table(title=title, title_justify="left")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("learns from")
+    for name in ("floats/entity", "bytes/entity", "parameters", "epochs", "time"):
+        table.add_column(name, justify="right")
+    for stage, size in zip(stages, sizes):
+        table.add_row(
+            stage.name,
+            ", ".join(Path(teacher).name for teacher in stage.teachers) or "the facts",
+            str(size.floats_per_entity),
+            str(size.bytes_per_entity),
+            f"{size.parameters:,}",
+            str(stage.config.training.epochs),
+            duration(size.seconds),
+        )
+    return table
+
+
+def chain_table(results: Mapping[str, Any]) -> Table:
+    """Return the figures of a finished chain, stage by stage, and what it kept and gained.
+
+    Bytes are those of an entity; kept is the share of the teacher's MRR.
+    """
+    summary = results["summary"]
+    title = "Filtered ranking of the test split, all entities, realistic ties"
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.add_column("stage", no_wrap=True)
+    names = ("bytes", "MRR", "Hits@1", "Hits@3", "Hits@10", "kept", "s")
+    for name in names:
+        table.add_column(name, justify="right")
+    for stage in results["stages"]:
+        of, model = stage["results"], stage["results"]["model"]
+        test = of["metrics"].get("test")
+        cells = ["-"] * 5
+        if test is not None:
+            figures = [test["mrr"], *(test[f"hits@{k}"] for k in (1, 3, 10))]
+            teacher = summary["teacher_mrr"]
+            share = f"{test['mrr'] / teacher:.1%}" if teacher else "-"
+            cells = [*(f"{figure:.4f}" for figure in figures), share]
+        seconds = f"{of['training']['seconds']:.0f}"
+        table.add_row(stage["name"], str(model["bytes_per_entity"]), *cells, seconds)
+    said = []
+    for key, label in (
+        ("gain_over_direct", "over the same size trained directly"),
+        ("gain_over_direct_budget", "over that one given the whole chain's time"),
+    ):
+        if summary[key] is not None:
+            said.append(f"{summary[key]:+.1%} {label}")
+    if said:
+        table.caption = "the last student: " + ", ".join(said)
     return table

@@ -11,7 +11,7 @@ import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional, get_args
+from typing import Any, Optional, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, Field, ValidationError
@@ -38,6 +38,7 @@ else:
     import tomli as tomllib
 
 __all__ = [
+    "RECIPES",
     "Config",
     "DataConfig",
     "DistillationConfig",
@@ -53,11 +54,13 @@ __all__ = [
     "TrainingConfig",
     "compose",
     "find_recipe",
+    "merge",
     "parse_assignment",
     "read_recipe",
     "read_toml",
     "recipe_names",
     "validate_options",
+    "validate_tree",
 ]
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -88,10 +91,22 @@ class Config(Section):
         Raises:
             UserError: an unknown key or a value out of range; ``source`` says where it stands.
         """
-        try:
-            return cls.model_validate(tree)
-        except ValidationError as error:
-            raise UserError(_explain(error, cls, source)) from None
+        return validate_tree(cls, tree, source)
+
+
+Tree = TypeVar("Tree", bound=BaseModel)
+
+
+def validate_tree(kind: type[Tree], tree: Mapping[str, Any], source: str) -> Tree:
+    """Validate a nested mapping against a settings class.
+
+    Raises:
+        UserError: an unknown key or a value out of range; ``source`` says where it stands.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(_explain(error, kind, source)) from None
 
 
 def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
@@ -109,16 +124,13 @@ def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
     return f"{source}: setting {key!r} is {first['input']!r}: {first['msg'].lower()}"
 
 
-def validate_options(schema: type[BaseModel], options: Mapping[str, Any], source: str) -> Any:
+def validate_options(schema: type[Tree], options: Mapping[str, Any], source: str) -> Tree:
     """Validate a component's own options against its pydantic schema.
 
     Raises:
         UserError: an unknown option or a bad value, named with ``source``.
     """
-    try:
-        return schema.model_validate(dict(options))
-    except ValidationError as error:
-        raise UserError(_explain(error, schema, source)) from None
+    return validate_tree(schema, dict(options), source)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -166,6 +178,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         ("name", "options"),
         ("sampler", "options"),
         ("encoder", "encoder_options"),
+        ("method", "options"),
     ):
         if key in over and str(over[key]).lower() != str(base.get(key, over[key])).lower():
             result.pop(options, None)

@@ -22,8 +22,10 @@ __all__ = [
     "Moment",
     "Objective",
     "Objectives",
+    "answers_of",
     "ask",
     "relation_loss",
+    "triples_of",
 ]
 
 
@@ -35,11 +37,17 @@ class Objectives(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """Where training stands: ``epoch`` of ``epochs``, from 0, and the share of all steps taken."""
+    """Where training stands: ``epoch`` of ``epochs`` and ``step`` of ``steps``, from 0."""
 
     epoch: int = 0
     epochs: int = 1
-    progress: float = 0.0
+    step: int = 0
+    steps: int = 1
+
+    @property
+    def progress(self) -> float:
+        """Share of all steps taken, in [0, 1)."""
+        return self.step / self.steps
 
 
 START = Moment()
@@ -59,8 +67,12 @@ class Objective(nn.Module):
 
 
 class Against(NamedTuple):
-    """A group of b queries scored against its answer (b,) and its n sampled candidates (b, n)."""
+    """A group of b queries scored against its answer (b,) and its n sampled candidates (b, n).
 
+    ``number`` is its place in the batch.
+    """
+
+    number: int
     queries: Queries
     query: QueryVectors
     positive: Tensor
@@ -70,15 +82,15 @@ class Against(NamedTuple):
 class AgainstAll(NamedTuple):
     """Queries that meet every entity, not scored yet, with their answers end to end.
 
-    ``groups`` are the batch's own groups in order: those of ``query`` are theirs, one after the
-    other. ``offsets`` (b + 1,), ``answers`` (k,) and ``weight`` as in ``Queries``.
+    ``numbers`` are the places in the batch of the groups they come from, one after the other.
+    ``offsets`` (b + 1,), ``answers`` (k,) and ``weight`` as in ``Queries``.
     """
 
+    numbers: tuple[int, ...]
     query: QueryVectors
     offsets: Tensor
     answers: Tensor
     weight: Optional[Tensor]
-    groups: tuple[Queries, ...]
 
 
 class Asked(NamedTuple):
@@ -96,14 +108,21 @@ def ask(model: KGEModel, batch: Batch) -> Asked:
     entities = model.encode(batch.nodes, batch.blocks)
     asked = [(q, model.query(entities, q.entity, q.relation, q.side)) for q in batch.queries]
     sampled = []
-    for queries, query in asked:
+    for number, (queries, query) in enumerate(asked):
         if queries.candidates is not None:
             assert queries.answer is not None
             positive = model.score(query, entities, queries.answer[:, None]).squeeze(1)
             negative = model.score(query, entities, queries.candidates)
-            sampled.append(Against(queries, query, positive, negative))
-    whole = _joined(model, [pair for pair in asked if pair[0].candidates is None])
-    triples = sum(_triples(queries) for queries in batch.queries)
+            sampled.append(Against(number, queries, query, positive, negative))
+    whole = _joined(
+        model,
+        [
+            AgainstAll((number,), query, *answers_of(queries), queries.weight)
+            for number, (queries, query) in enumerate(asked)
+            if queries.candidates is None
+        ],
+    )
+    triples = sum(triples_of(queries) for queries in batch.queries)
     return Asked(entities, sampled, whole, asked, triples)
 
 
@@ -132,7 +151,7 @@ class HardObjective(Objective):
         asked = ask(model, batch)
         hard = asked.entities.vectors.new_zeros(())
         for group in asked.sampled:
-            hard = hard + self.sampled(group) * (_triples(group.queries) / asked.triples)
+            hard = hard + self.sampled(group) * (triples_of(group.queries) / asked.triples)
         for everything in asked.whole:
             scores = model.score(everything.query, asked.entities)
             share = len(everything.answers) / asked.triples
@@ -156,14 +175,14 @@ class HardObjective(Objective):
         if self.regularizer is not None:
             penalty = total.new_zeros(())
             for queries, query in asked.queries:
-                share = _triples(queries) / asked.triples
+                share = triples_of(queries) / asked.triples
                 penalty = penalty + share * self.regularizer(model, asked.entities, query, queries)
             total = total + penalty
             parts["penalty"] = penalty.detach()
         if self.relation_weight:
             relation = total.new_zeros(())
             for queries, _ in asked.queries:
-                share = _triples(queries) / asked.triples
+                share = triples_of(queries) / asked.triples
                 relation = relation + share * relation_loss(model, asked.entities, queries)
             total = total + self.relation_weight * relation
             parts["relation"] = relation.detach()
@@ -176,7 +195,7 @@ def relation_loss(model: KGEModel, entities: EntityRows, queries: Queries) -> Te
     Chen, Minervini, Riedel, Stenetorp 2021, "Relation prediction as an auxiliary training objective
     for improving multi-relational graph representations", equation 2.
     """
-    asked = _answers_of(queries)
+    asked = answers_of(queries)
     counts = asked.offsets.diff()
     known, relation = (
         torch.repeat_interleave(ids, counts)
@@ -195,28 +214,29 @@ def relation_loss(model: KGEModel, entities: EntityRows, queries: Queries) -> Te
     return total / len(relation)
 
 
-class _AnswersOf(NamedTuple):
+class AnswersOf(NamedTuple):
     """The answers of queries end to end: offsets (b + 1,) and rows of entities (k,)."""
 
     offsets: Tensor
     answers: Tensor
 
 
-def _triples(queries: Queries) -> int:
+def triples_of(queries: Queries) -> int:
+    """Return how many true triples a group of queries stands for."""
     return len(queries.answers.entities if queries.answers else queries.entity)
 
 
-def _answers_of(queries: Queries) -> _AnswersOf:
+def answers_of(queries: Queries) -> AnswersOf:
+    """Return the answers of a group of queries end to end, however many each has."""
     if queries.answers is not None:
-        return _AnswersOf(queries.answers.offsets, queries.answers.entities)
+        return AnswersOf(queries.answers.offsets, queries.answers.entities)
     assert queries.answer is not None
     offsets = torch.arange(len(queries.answer) + 1, device=queries.answer.device)
-    return _AnswersOf(offsets, queries.answer)
+    return AnswersOf(offsets, queries.answer)
 
 
-def _joined(model: KGEModel, asked: list[tuple[Queries, QueryVectors]]) -> list[AgainstAll]:
+def _joined(model: KGEModel, groups: list[AgainstAll]) -> list[AgainstAll]:
     """Join groups that meet the same candidates, so that these are scored in one product."""
-    groups = [AgainstAll(query, *_answers_of(q), q.weight, (q,)) for q, query in asked]
     if len(groups) < 2 or model.score_function.transforms_candidates:
         return groups
     offsets = [groups[0].offsets]
@@ -227,10 +247,10 @@ def _joined(model: KGEModel, asked: list[tuple[Queries, QueryVectors]]) -> list[
     weights = [group.weight for group in groups if group.weight is not None]
     return [
         AgainstAll(
+            tuple(number for group in groups for number in group.numbers),
             query,
             torch.cat(offsets),
             torch.cat([group.answers for group in groups]),
             torch.cat(weights) if weights else None,
-            tuple(queries for queries, _ in asked),
         )
     ]

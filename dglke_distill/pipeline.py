@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -31,7 +31,14 @@ from dglke_distill.workspace import (
     prepare,
 )
 
-__all__ = ["evaluate_model", "train_run"]
+__all__ = [
+    "BEST_FILE",
+    "CHECKPOINT_DIRECTORY",
+    "CONFIG_FILE",
+    "RESUME_FILE",
+    "evaluate_model",
+    "train_run",
+]
 
 RESUME_FILE = "resume.safetensors"
 BEST_FILE = "best.safetensors"
@@ -71,6 +78,7 @@ def train_run(
     data_root: Optional[Path] = None,
     workspace: Optional[Workspace] = None,
     setup: Optional[Setup] = None,
+    about: Optional[Mapping[str, Any]] = None,
     report: Callable[[Progress], None] = lambda progress: None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -86,6 +94,7 @@ def train_run(
         setup: gives the model its start and returns what to minimise, ``build_objective`` if None;
             called with (settings, initialised model, workspace), also before a resume, which then
             lays the saved weights over.
+        about: further sections for the results, e.g. of the teacher.
         report: progress of the training. announce: lines for the user.
 
     Returns:
@@ -163,11 +172,13 @@ def train_run(
     )
     best, _ = load_state(run_directory / BEST_FILE)
     model.load_state_dict(best)
-    results = _results(config, workspace, model, state, setup_seconds)
+    results = {**_results(config, workspace, model, state, setup_seconds), **(about or {})}
     for split in REPORTED_SPLITS[config.evaluation.split]:
         if len(dataset.split(split)):
             ranking = evaluate_model(model, workspace, split, config)
             results["metrics"][split] = ranking.to_dict()
+    atomic_write_text(run_directory / "history.csv", _history_csv(state.history))
+    # Last: a checkpoint says that the run is complete.
     checkpoint.save_model(
         run_directory / CHECKPOINT_DIRECTORY,
         model,
@@ -176,7 +187,6 @@ def train_run(
         dataset.relations,
         results,
     )
-    atomic_write_text(run_directory / "history.csv", _history_csv(state.history))
     return results
 
 

@@ -192,7 +192,7 @@ def train(
                 for group, rate in zip(optimizer.param_groups, base_rates):
                     group["lr"] = rate * factor
                 torch.manual_seed(config.seed * 1_000_003 + done)  # dropout resumes too
-                moment = Moment(state.epoch, config.epochs, done / total)
+                moment = Moment(state.epoch, config.epochs, done, total)
                 losses = step(
                     model, batch, objective, optimizer, optimizer_config.clip_norm, moment
                 )

@@ -46,7 +46,7 @@ ROOMS = [
     ("workspace",),
     ("pipeline",),
     ("distill",),
-    ("cli", "cli_data", "cli_evaluate", "cli_output", "cli_report", "cli_settings", "cli_train"),
+    ("cli", "cli_data", "cli_evaluate", "cli_output", "cli_run", "cli_report", "cli_settings", "cli_train"),
     ("__main__",),
 ]
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}

@@ -28,6 +28,7 @@ class ComplEx(ScoreFunction):
     """
 
     kernel = "dot"
+    parts = 2
 
     def __init__(self, dim: int, options: Any) -> None:
         """Check that the floats make whole complex numbers."""

@@ -25,6 +25,7 @@ class RotatE(ScoreFunction):
     """
 
     kernel = "complex_modulus"
+    parts = 2
 
     def __init__(self, dim: int, options: Any) -> None:
         """Check that the floats make whole complex numbers."""

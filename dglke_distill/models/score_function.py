@@ -37,6 +37,8 @@ class ScoreFunction(nn.Module):
     by_relation: ClassVar[bool] = False
     """Whether ``query`` and ``candidate`` are called once per distinct relation, with a relation
     row of shape (1, d_r) (for score functions whose relation is a whole matrix)."""
+    parts: ClassVar[int] = 1
+    """How many halves of equal length make up an entity: 2 for complex numbers and two roles."""
     transforms_candidates: ClassVar[bool] = False
     """Whether the candidate vector depends on the relation; then ``candidate`` is called."""
 

@@ -24,6 +24,7 @@ class SimplE(ScoreFunction):
     """
 
     kernel = "dot"
+    parts = 2
 
     def __init__(self, dim: int, options: Any) -> None:
         """Check that the floats make two roles."""

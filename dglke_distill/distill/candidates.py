@@ -1,0 +1,123 @@
+"""Which further candidates a student is shown beside those of its batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dglke_distill.data.triples import SIDES, Side
+from dglke_distill.distill.teacher import Teacher
+from dglke_distill.models.base import KGEModel
+from dglke_distill.objective import Moment
+
+__all__ = ["Candidates", "GraphNeighbors", "TopCandidates"]
+
+
+class Candidates:
+    """Base of the sources of further candidates."""
+
+    def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:
+        """Return entity ids (b, k) int64 for queries given by entity and relation ids (b,)."""
+        raise NotImplementedError
+
+
+class TopCandidates(Candidates):
+    """The entities that a teacher thinks the best answers.
+
+    They are found once for every query of the train graph if they fit the memory given, at each
+    step otherwise. Memory: 4 bytes for each of ``count`` candidates of each distinct query, and
+    8 per query.
+
+    Args:
+        teacher: the teacher.
+        graph: the train graph. num_relations: relations, without inverses.
+        count: candidates per query. memory: bytes that may be kept.
+        block: queries scored at once.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        graph: Any,
+        num_relations: int,
+        *,
+        count: int,
+        memory: int,
+        block: int = 256,
+    ) -> None:
+        """Find them, if they are to be kept."""
+        self._model: KGEModel = teacher.model
+        self._count = min(count, self._model.num_entities)
+        self._block = block
+        self._keys: dict[Side, Tensor] = {}
+        self._found: dict[Side, Tensor] = {}
+        head, tail = (column.long() for column in graph.edges())
+        relation = graph.edata["relation"].long()
+        forward = relation < num_relations  # inverse edges ask nothing new
+        head, relation, tail = head[forward], relation[forward], tail[forward]
+        keys = {
+            side: torch.unique(relation * self._model.num_entities + known)
+            for side, known in (("tail", head), ("head", tail))
+        }
+        queries = sum(len(k) for k in keys.values())
+        if queries * (8 + 4 * self._count) > memory:
+            return
+        for side in SIDES:
+            self._keys[side] = keys[side]
+            entity, asked = keys[side] % self._model.num_entities, keys[side]
+            found = self._best(side, entity, asked // self._model.num_entities)
+            self._found[side] = found.to(torch.int32)
+
+    def _best(self, side: Side, entity: Tensor, relation: Tensor) -> Tensor:
+        device = self._model.relation_weight.device
+        with self._model.frozen():
+            return torch.cat(
+                [
+                    self._model.score_all(e.to(device), r.to(device), side)
+                    .topk(self._count, dim=1)
+                    .indices
+                    for e, r in zip(entity.split(self._block), relation.split(self._block))
+                ]
+            )
+
+    def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:
+        """See ``Candidates.of``."""
+        if side not in self._keys:
+            return self._best(side, entity, relation)
+        keys = self._keys[side].to(entity.device)
+        rows = torch.searchsorted(keys, relation * self._model.num_entities + entity)
+        return self._found[side][rows.to(self._found[side].device)].long().to(entity.device)
+
+
+class GraphNeighbors(Candidates):
+    """Entities next to the known one in the train graph, drawn with replacement.
+
+    An entity without neighbours is its own.
+
+    Args:
+        graph: the train graph. count: neighbours per query. seed: of the draws, which depend on
+            it, the step and the side alone.
+    """
+
+    def __init__(self, graph: Any, *, count: int, seed: int) -> None:
+        """Lay out the neighbours of every entity end to end."""
+        head, tail = (column.long() for column in graph.edges())
+        order = torch.argsort(torch.cat([head, tail]), stable=True)
+        self._neighbors = torch.cat([tail, head])[order]
+        degree = torch.bincount(torch.cat([head, tail]), minlength=graph.num_nodes())
+        self._starts = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+        self._count, self._seed = count, seed
+
+    def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:
+        """See ``Candidates.of``."""
+        key = (self._seed * 1_000_003 + moment.step) * 2 + (side == "head")
+        generator = torch.Generator().manual_seed(key)
+        known = entity.cpu()
+        draws = torch.rand(len(known), self._count, generator=generator)
+        start, end = self._starts[known, None], self._starts[known + 1, None]
+        rows = start + (draws * (end - start)).long().clamp(max=(end - start - 1).clamp(min=0))
+        alone = (start == end).expand_as(rows)
+        found = self._neighbors[rows.clamp(max=len(self._neighbors) - 1)]
+        return torch.where(alone, known[:, None], found).to(entity.device)

@@ -1,0 +1,274 @@
+"""The iterative distiller: a teacher, then ever smaller students, each the next one's teacher.
+
+A chain is a directory of ordinary training runs, one per stage. A finished stage is never redone,
+an interrupted one goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional
+
+from dglke_distill import checkpoint, pipeline, runtime
+from dglke_distill.config import Config, read_toml
+from dglke_distill.distill.methods import build_method
+from dglke_distill.distill.plan import ChainConfig, Stage, plan
+from dglke_distill.errors import UserError
+from dglke_distill.files import atomic_write_text, sha256_file
+from dglke_distill.models.base import KGEModel
+from dglke_distill.objective import Objective
+from dglke_distill.train import Progress
+from dglke_distill.workspace import Setup, Workspace, prepare
+
+__all__ = ["CHAIN_FILE", "RESULTS_FILE", "Watcher", "chain_seconds", "run_chain", "saved_chain"]
+
+CHAIN_FILE = "chain.toml"
+RESULTS_FILE = "results.json"
+STAGES = "stages"
+
+
+class Watcher(NamedTuple):
+    """What hears of a chain under way.
+
+    Attributes:
+        stage: called with (stage, number from 0, stages in all) when a stage begins.
+        report: progress of its training. announce: lines for the user.
+    """
+
+    stage: Callable[[Stage, int, int], None] = lambda stage, number, total: None
+    report: Callable[[Progress], None] = lambda progress: None
+    announce: Callable[[str], None] = lambda line: None
+
+
+def saved_chain(directory: Path) -> tuple[ChainConfig, list[str]]:
+    """Return the settings that a chain was started with, and its loaded teachers.
+
+    Raises:
+        UserError: there is no chain, or its settings are damaged.
+    """
+    path = directory / CHAIN_FILE
+    if not path.is_file():
+        raise UserError(f"{directory}: there is no chain to resume ({CHAIN_FILE} is missing)")
+    tree = read_toml(path)
+    loaded = tree.pop("loaded", [])
+    return ChainConfig.from_mapping(tree, str(path)), list(loaded)
+
+
+def run_chain(
+    chain: ChainConfig,
+    directory: Path,
+    *,
+    resume: bool = False,
+    loaded: Sequence[Path] = (),
+    data_root: Optional[Path] = None,
+    watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
+) -> dict[str, Any]:
+    """Train, distil and rank every stage of a chain.
+
+    Args:
+        chain: the settings.
+        directory: receives ``chain.toml``, ``stages/`` and ``results.json``.
+        resume: go on with the chain that is there; stages that are done stay as they are.
+        loaded: checkpoints that take the place of the teachers to be trained.
+        data_root: folder of pre-placed datasets.
+        watcher: hears of progress.
+
+    Returns:
+        What ``results.json`` holds.
+
+    Raises:
+        UserError: bad settings or data, or a directory in use.
+        Interrupted: asked to stop; the chain can be resumed.
+    """
+    stages = plan(chain, [str(path) for path in loaded])
+    _claim(chain, directory, [str(path) for path in loaded], resume)
+    workspaces: dict[bool, Workspace] = {}
+    done: list[dict[str, Any]] = []
+    total = len(stages) + (chain.control == "both")
+    for number, stage in enumerate(stages):
+        watcher.stage(stage, number, total)
+        done.append(_run_stage(stage, directory, workspaces, data_root, watcher))
+    if chain.control == "both":
+        stage = _budget_stage(directory, stages[-1], done)
+        watcher.stage(stage, len(stages), total)
+        done.append(_run_stage(stage, directory, workspaces, data_root, watcher))
+    results = {
+        "schema": 1,
+        "kind": "chain",
+        "method": chain.method,
+        "seed": stages[-1].config.training.seed,
+        "dataset": done[-1]["results"]["dataset"],
+        "chain": chain.model_dump(mode="json"),
+        "stages": done,
+        "summary": _summary(done, loaded),
+        "provenance": runtime.provenance(),
+    }
+    atomic_write_text(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def _claim(chain: ChainConfig, directory: Path, loaded: list[str], resume: bool) -> None:
+    path = directory / CHAIN_FILE
+    if path.exists():
+        if not resume:
+            raise UserError(
+                f"{directory}: holds a chain already; add --resume to go on with it, "
+                "or choose another --out"
+            )
+        if saved_chain(directory) != (chain, loaded):
+            raise UserError(
+                f"{path}: the chain has other settings; --resume alone goes on with its own"
+            )
+        return
+    if resume:
+        raise UserError(f"{directory}: there is no chain to resume ({CHAIN_FILE} is missing)")
+    directory.mkdir(parents=True, exist_ok=True)
+    head = f"loaded = {json.dumps(loaded)}\n" if loaded else ""
+    atomic_write_text(path, head + chain.to_toml())
+
+
+def _run_stage(
+    stage: Stage,
+    directory: Path,
+    workspaces: dict[bool, Workspace],
+    data_root: Optional[Path],
+    watcher: Watcher,
+) -> dict[str, Any]:
+    """Run a stage, go on with it, or read what it left, whichever is due."""
+    place = directory / STAGES / stage.name
+    finished = place / pipeline.CHECKPOINT_DIRECTORY / checkpoint.RESULTS_FILE
+    if finished.is_file():
+        saved = place / pipeline.CONFIG_FILE
+        if saved.read_text(encoding="utf-8") != stage.config.to_toml():
+            raise UserError(f"{saved}: the stage was run with other settings; choose another --out")
+        results = json.loads(finished.read_text(encoding="utf-8"))
+        watcher.announce(f"{stage.name}: done already")
+    else:
+        needs_inverse = stage.config.model.encoder != "lookup"
+        if needs_inverse not in workspaces:
+            workspaces[needs_inverse] = prepare(stage.config, data_root=data_root)
+        about: dict[str, Any] = {}
+        setup: Optional[Setup] = None
+        if stage.teachers:
+            about, setup = _taught(stage, directory)
+        results = pipeline.train_run(
+            stage.config,
+            place,
+            resume=(place / pipeline.RESUME_FILE).exists(),
+            workspace=workspaces[needs_inverse],
+            setup=setup,
+            about=about,
+            report=watcher.report,
+            announce=watcher.announce,
+        )
+    for scratch in (pipeline.RESUME_FILE, pipeline.BEST_FILE):  # as large as the model, or larger
+        (place / scratch).unlink(missing_ok=True)
+    return {
+        "name": stage.name,
+        "role": stage.role,
+        "teacher": stage.teachers[0] if stage.teachers else None,
+        "teachers": list(stage.teachers),
+        "directory": f"{STAGES}/{stage.name}",
+        "results": results,
+    }
+
+
+def _taught(stage: Stage, directory: Path) -> tuple[dict[str, Any], Setup]:
+    """Return what a student's results say of its teachers, and the setup that asks them."""
+    assert stage.config.distillation is not None
+    method = build_method(stage.config.distillation.method, stage.config.distillation.options)
+    places = [_checkpoint_of(teacher, directory) for teacher in stage.teachers]
+
+    def setup(config: Config, student: KGEModel, workspace: Workspace) -> Objective:
+        models = []
+        for place in places:
+            teacher = checkpoint.load_model(place)
+            for kind in ("entities", "relations"):
+                theirs, ours = getattr(teacher, kind), getattr(workspace.dataset, kind)
+                if theirs.fingerprint != ours.fingerprint:
+                    raise UserError(
+                        f"{place}: the teacher's {kind} are not those of "
+                        f"{workspace.dataset.name}, or in another order"
+                    )
+            models.append(teacher.model)
+        return method.objective(config, student, models, workspace)
+
+    described = []
+    for teacher, place in zip(stage.teachers, places):
+        about = json.loads((place / checkpoint.RESULTS_FILE).read_text(encoding="utf-8"))
+        described.append(
+            {
+                "name": teacher,
+                "model": about.get("model"),
+                "weights": sha256_file(place / checkpoint.MODEL_FILE),
+            }
+        )
+    return {"distillation": {"method": method.name, "teachers": described}}, setup
+
+
+def _checkpoint_of(teacher: str, directory: Path) -> Path:
+    stage = directory / STAGES / teacher
+    return stage / pipeline.CHECKPOINT_DIRECTORY if stage.is_dir() else Path(teacher)
+
+
+def chain_seconds(stages: Sequence[dict[str, Any]]) -> float:
+    """Return the seconds that stages took, validation and preparation included."""
+    keys = ("seconds", "validation_seconds", "setup_seconds")
+    return float(sum(stage["results"]["training"][key] for stage in stages for key in keys))
+
+
+def _budget_stage(directory: Path, direct: Stage, done: list[dict[str, Any]]) -> Stage:
+    """Return the control once more, with as many epochs as the chain's seconds allow.
+
+    Once it has begun its number of epochs stays, whatever the clock says after a resume.
+    """
+    name = f"{direct.name}-budget"
+    saved = directory / STAGES / name / pipeline.CONFIG_FILE
+    if saved.is_file():
+        config = Config.from_mapping(read_toml(saved), str(saved))
+        return Stage(name, "direct_budget", config, ())
+    allowed = chain_seconds([s for s in done if s["role"] in ("teacher", "student")])
+    (control,) = (s for s in done if s["role"] == "direct")
+    epochs = control["results"]["training"]["epochs"]
+    affordable = max(1, int(allowed / chain_seconds([control]) * epochs))
+    training = direct.config.training.model_copy(update={"epochs": affordable})
+    config = direct.config.model_copy(update={"training": training})
+    return Stage(name, "direct_budget", config, ())
+
+
+def _summary(done: list[dict[str, Any]], loaded: Sequence[Path]) -> dict[str, Any]:
+    """Return the figures a chain is judged by; None where a stage is missing or not ranked."""
+
+    def mrr(role: str, last: bool = False) -> Optional[float]:
+        found = [s["results"]["metrics"].get("test", {}).get("mrr") for s in of(role)]
+        return found[-1 if last else 0] if found else None
+
+    def of(role: str) -> list[dict[str, Any]]:
+        return [stage for stage in done if stage["role"] == role]
+
+    def over(value: Optional[float], base: Optional[float]) -> Optional[float]:
+        return None if value is None or not base else value / base
+
+    teacher = mrr("teacher")
+    if loaded:
+        path = loaded[0] / checkpoint.RESULTS_FILE
+        metrics = json.loads(path.read_text(encoding="utf-8")).get("metrics", {})
+        teacher = metrics.get("test", {}).get("mrr")
+    student = mrr("student", last=True)
+    gains = {role: over(student, mrr(role)) for role in ("direct", "direct_budget")}
+    return {
+        "teacher_mrr": teacher,
+        "student_mrr": student,
+        "direct_mrr": mrr("direct"),
+        "direct_budget_mrr": mrr("direct_budget"),
+        "share_of_teacher": over(student, teacher),
+        "gain_over_direct": None if gains["direct"] is None else gains["direct"] - 1,
+        "gain_over_direct_budget": (
+            None if gains["direct_budget"] is None else gains["direct_budget"] - 1
+        ),
+        "chain_seconds": chain_seconds(of("teacher") + of("student")),
+        "direct_seconds": chain_seconds(of("direct")),
+        "direct_budget_seconds": chain_seconds(of("direct_budget")),
+    }

@@ -1,0 +1,110 @@
+"""What a chain will cost before it is run: floats, bytes and time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import torch
+
+from dglke_distill import checkpoint
+from dglke_distill.distill.methods import build_method
+from dglke_distill.distill.plan import Stage
+from dglke_distill.models import build_model
+from dglke_distill.models.base import KGEModel
+from dglke_distill.objective import Objective
+from dglke_distill.train import step
+from dglke_distill.workspace import (
+    Workspace,
+    build_loader,
+    build_objective,
+    build_optimizer,
+    prepare,
+)
+
+__all__ = ["Estimate", "estimate"]
+
+_STEPS = 3
+
+
+class Estimate(NamedTuple):
+    """Size of a stage's model, and seconds of its training without validation."""
+
+    floats_per_entity: int
+    bytes_per_entity: int
+    parameters: int
+    seconds: float
+
+
+def estimate(
+    stages: Sequence[Stage], loaded: Sequence[str] = (), *, data_root: Optional[Path] = None
+) -> list[Estimate]:
+    """Return what each stage will cost, by timing a few of its steps.
+
+    Teachers that do not exist yet are stood in for by untrained models of their size, which cost
+    the same.
+
+    Args:
+        stages: the plan. loaded: checkpoints of the first student's teachers.
+        data_root: folder of pre-placed datasets.
+    """
+    workspaces: dict[bool, Workspace] = {}
+    models: dict[str, KGEModel] = {path: checkpoint.load_model(Path(path)).model for path in loaded}
+    found = []
+    for stage in stages:
+        needs_inverse = stage.config.model.encoder != "lookup"
+        if needs_inverse not in workspaces:
+            workspaces[needs_inverse] = prepare(stage.config, data_root=data_root)
+        workspace = workspaces[needs_inverse]
+        models[stage.name] = model = _untrained(stage, workspace)
+        teachers = [models[name] for name in stage.teachers]
+        found.append(
+            Estimate(
+                model.floats_per_entity,
+                model.bytes_per_entity,
+                sum(p.numel() for p in model.parameters()),
+                _seconds(stage, workspace, teachers),
+            )
+        )
+    return found
+
+
+def _untrained(stage: Stage, workspace: Workspace) -> KGEModel:
+    config, dataset = stage.config, workspace.dataset
+    dtype = getattr(torch, config.training.dtype)
+    model = build_model(
+        config.model, dataset.num_entities, dataset.num_relations, dtype, graph=workspace.graph
+    )
+    model.set_row_sparse(entities=True, relations=True)
+    model.reset(config.training.seed, config.model.init_scale)
+    model.encoder.store_encoded()
+    return model.to(workspace.device)
+
+
+def _seconds(stage: Stage, workspace: Workspace, teachers: Sequence[KGEModel]) -> float:
+    config, model = stage.config, _untrained(stage, workspace)
+    objective: Objective
+    if config.distillation is None:
+        objective = build_objective(config, model)
+    else:
+        # Neither the start nor kept candidates change what a step costs.
+        soft = config.distillation.soft.model_copy(update={"cache_megabytes": 0, "scale": "none"})
+        settings = config.distillation.model_copy(update={"initialization": "random", "soft": soft})
+        config = config.model_copy(update={"distillation": settings})
+        method = build_method(settings.method, settings.options)
+        objective = method.objective(config, model, teachers, workspace)
+    loader = build_loader(config, workspace, model)
+    learned = torch.nn.ModuleDict({"model": model, "objective": objective})
+    optimizer = build_optimizer(config.optimizer, learned)
+    batches = loader.epoch(0)
+    step(model, next(batches), objective, optimizer)  # compiles the kernels
+    begun, steps = time.perf_counter(), 0
+    for batch in batches:
+        step(model, batch, objective, optimizer)
+        steps += 1
+        if steps == _STEPS:
+            break
+    each = (time.perf_counter() - begun) / max(1, steps)
+    return each * len(loader) * config.training.epochs

@@ -1,0 +1,108 @@
+"""Where a student starts: at random, or at a projection of its teacher's entities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Callable, NamedTuple, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dglke_distill.distill.registry import nearest
+from dglke_distill.errors import UserError
+from dglke_distill.models.base import KGEModel
+
+__all__ = ["INITIALIZATIONS", "initialize"]
+
+
+class Projection(NamedTuple):
+    """A linear map of coordinates: (D, d), and whether it merely selects some of them."""
+
+    matrix: Tensor
+    selects: bool
+
+
+def truncate(coordinates: Tensor, dim: int) -> Projection:
+    """Keep the teacher's leading coordinates: those in which entities vary the most.
+
+    Args:
+        coordinates: (n, D). dim: how many to keep.
+    """
+    chosen = coordinates.var(dim=0).argsort(descending=True, stable=True)[:dim].sort().values
+    return Projection(torch.eye(coordinates.shape[1], dtype=coordinates.dtype)[:, chosen], True)
+
+
+def pca(coordinates: Tensor, dim: int) -> Projection:
+    """Project on the leading principal axes of the entity matrix (scikit-learn).
+
+    Args:
+        coordinates: (n, D). dim: number of axes.
+    """
+    from sklearn.decomposition import PCA
+
+    axes = PCA(n_components=dim, svd_solver="covariance_eigh").fit(coordinates.numpy()).components_
+    return Projection(torch.from_numpy(np.ascontiguousarray(axes.T)), False)
+
+
+INITIALIZATIONS: Mapping[str, Optional[Callable[[Tensor, int], Projection]]] = {
+    "random": None,
+    "pca": pca,
+    "truncate": truncate,
+}
+"""Projections by name; at random there is none."""
+
+
+def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
+    """Lay a projection of the teacher over a student that was initialised at random.
+
+    Entities are projected part by part (the real and the imaginary parts alike). Relations follow
+    where that keeps the score's meaning: between models of one kind, if coordinates are selected,
+    or if the score is a translation. What cannot follow stays as it is.
+
+    Args:
+        name: a key of ``INITIALIZATIONS``.
+        student: changed in place. teacher: not changed.
+
+    Raises:
+        UserError: unknown name, a student without a table of entities, or one larger than its
+            teacher.
+    """
+    if name not in INITIALIZATIONS:
+        hint = nearest(name, INITIALIZATIONS)
+        raise UserError(f"distillation.initialization: unknown name {name!r}; {hint}")
+    project = INITIALIZATIONS[name]
+    if project is None:
+        return
+    theirs, ours = teacher.score_function, student.score_function
+    table = getattr(student.encoder, "weight", None)
+    if not isinstance(table, Tensor) or table.shape[1] != ours.dim:
+        raise UserError(
+            f"distillation.initialization {name!r} needs a lookup student; set it to random"
+        )
+    if ours.dim > theirs.dim or student.num_entities > len(teacher.entity_embeddings):
+        raise UserError(
+            f"distillation.initialization {name!r}: a student of {ours.dim} floats cannot start "
+            f"from a teacher of {theirs.dim}; set it to random"
+        )
+    vectors = teacher.entity_embeddings.cpu().double()
+    alike = type(ours) is type(theirs) and ours.options == theirs.options
+    parts = ours.parts if theirs.parts == ours.parts else 1
+    projection = project(torch.cat(vectors.chunk(parts, dim=1)), ours.dim // parts)
+    with torch.no_grad():
+        table.copy_(_apply(projection, vectors, parts))
+        relations = teacher.relation_embeddings.cpu().double()
+        target = student.relation_weight
+        follows = projection.selects or ours.kernel in ("l1", "l2")
+        if alike and follows and len(relations) == len(target):
+            if target.shape[1] == ours.dim:
+                target.copy_(_apply(projection, relations, parts))
+            elif target.shape[1] == ours.dim // parts:  # one float per complex coordinate
+                target.copy_(_apply(projection, relations, 1))
+        bias, former = student.bias_weight, teacher.bias_weight
+        if bias is not None and former is not None:
+            bias.copy_(former)
+
+
+def _apply(projection: Projection, vectors: Tensor, parts: int) -> Tensor:
+    return torch.cat([part @ projection.matrix for part in vectors.chunk(parts, dim=1)], dim=1)

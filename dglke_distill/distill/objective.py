@@ -1,0 +1,243 @@
+"""What a student minimises: the facts, and its teacher's opinion of the same questions."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Optional, Protocol
+
+import torch
+from torch import Tensor
+
+from dglke_distill.distill.candidates import Candidates
+from dglke_distill.distill.schedules import Schedule
+from dglke_distill.distill.soft import KullbackLeibler, SoftLoss
+from dglke_distill.distill.structure import Structure
+from dglke_distill.losses import SoftmaxLoss
+from dglke_distill.models.base import KGEModel
+from dglke_distill.models.kernels import distillation_cross_entropy
+from dglke_distill.objective import (
+    START,
+    Against,
+    AgainstAll,
+    Asked,
+    HardObjective,
+    Moment,
+    Objectives,
+    answers_of,
+    ask,
+    triples_of,
+)
+from dglke_distill.sampling.batch import Batch, Queries
+
+__all__ = ["DistillationObjective", "Scale", "SoftLabels"]
+
+Scale = Literal["none", "standardize"]
+"""How a teacher's scores are laid beside a student's; calibration is the teacher's own factor."""
+
+
+class TeacherReply(Protocol):
+    """What ``Teacher.ask`` returns."""
+
+    def sampled(self, number: int) -> Tensor:
+        """Scores (b, 1 + n) of a group's answers and candidates."""
+
+    def against(self, number: int, candidates: Tensor) -> Tensor:
+        """Scores (b, k) of entity ids (b, k)."""
+
+    def over_all(self, number: int) -> Tensor:
+        """Scores (b, E) of all entities."""
+
+
+class AskedTeacher(Protocol):
+    """A teacher, or several with one voice."""
+
+    model: KGEModel
+
+    def ask(self, batch: Batch) -> TeacherReply:
+        """Answer a batch."""
+
+
+class SoftLabels(NamedTuple):
+    """What is copied of a teacher, and how much it weighs.
+
+    Attributes:
+        loss: between scores; None to copy no scores.
+        schedule: weight of all soft terms over time.
+        candidates: further ones beside the sampled, or in place of all entities.
+        scale: how the teacher's scores are laid beside the student's.
+        structure: a term on the entities' vectors, or None. structure_weight: its weight.
+    """
+
+    loss: Optional[SoftLoss]
+    schedule: Schedule
+    candidates: Optional[Candidates] = None
+    scale: Scale = "none"
+    structure: Optional[Structure] = None
+    structure_weight: float = 1.0
+
+
+class DistillationObjective(HardObjective):
+    """hard_weight * hard + weight(moment) * soft, plus the regulariser.
+
+    Liu, Wang, Shang, Wu 2023, "IterDE", equation of the total loss. Teacher and student are asked
+    the same queries with the same candidates, the teacher once per batch and without gradients.
+
+    Args:
+        hard: the hard objective, whose loss, regulariser and relation weight are taken over.
+        hard_weight: weight of the loss against the facts.
+        teacher: answers batches. labels: what is copied of it.
+    """
+
+    def __init__(
+        self,
+        hard: HardObjective,
+        hard_weight: float,
+        teacher: AskedTeacher,
+        labels: SoftLabels,
+    ) -> None:
+        """Keep them; a structure term's parameters are trained with the student."""
+        super().__init__(hard.loss, hard.regularizer, hard.relation_weight)
+        self.hard_weight, self.teacher, self.labels = hard_weight, teacher, labels
+        self.structure = labels.structure
+        options = self.loss.options
+        self._logits = float(getattr(options, "scale", 1.0))
+        self._fused = (
+            isinstance(labels.loss, KullbackLeibler)
+            and isinstance(self.loss, SoftmaxLoss)
+            and labels.scale == "none"
+            and labels.candidates is None
+            and options.smoothing == 0
+            and options.balance == 0
+        )
+
+    def forward(self, model: KGEModel, batch: Batch, moment: Moment = START) -> Objectives:
+        """Return the loss of a batch; the named parts are not weighted, ``soft_weight`` is λ."""
+        asked, reply = ask(model, batch), self.teacher.ask(batch)
+        hard, soft = self.compare(model, batch, asked, reply, moment)
+        parts: dict[str, Tensor] = {"hard": hard.detach(), "soft": soft.detach()}
+        if self.structure is not None:
+            heads, tails = positives(asked)
+            theirs = self.teacher.model.encode(batch.nodes).vectors
+            structure = self.structure(asked.entities.vectors, theirs, heads, tails)
+            parts["structure"] = structure.detach()
+            soft = soft + self.labels.structure_weight * structure
+        weight = self.labels.schedule.weight(moment, float(hard.detach()), float(soft.detach()))
+        parts["soft_weight"] = torch.tensor(weight)
+        extra, more = self.extras(model, asked)
+        return Objectives(self.hard_weight * hard + weight * soft + extra, {**parts, **more})
+
+    def compare(
+        self, model: KGEModel, batch: Batch, asked: Asked, reply: TeacherReply, moment: Moment
+    ) -> tuple[Tensor, Tensor]:
+        """Return the hard and the soft loss; groups count by their share of triples."""
+        hard = soft = asked.entities.vectors.new_zeros(())
+        for number, group in enumerate(asked.sampled):
+            share = triples_of(group.queries) / asked.triples
+            hard = hard + share * self.sampled(group)
+            if self.labels.loss is not None:
+                student, teacher = self._beside(model, batch, number, group, reply, moment)
+                soft = soft + share * self.soft(student, teacher, group.queries.weight)
+        for number, everything in enumerate(asked.whole):
+            share = len(everything.answers) / asked.triples
+            scores = model.score(everything.query, asked.entities)
+            terms = self._over_all(scores, everything, number, batch, asked, reply, moment)
+            hard, soft = hard + share * terms[0], soft + share * terms[1]
+        return hard, soft
+
+    def soft(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
+        """Return the soft loss of (b, n) scores, queries weighted by (b,) or equally."""
+        assert self.labels.loss is not None
+        if isinstance(self.labels.loss, KullbackLeibler) and self._logits != 1:
+            student = student * self._logits
+        if self.labels.scale == "standardize":
+            teacher = standardized(teacher, student.detach())
+        return self.labels.loss(student, teacher, weight)
+
+    def _beside(
+        self,
+        model: KGEModel,
+        batch: Batch,
+        number: int,
+        group: Against,
+        reply: TeacherReply,
+        moment: Moment,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the student's and the teacher's scores of the same candidates, (b, m) each."""
+        student = torch.cat([group.positive[:, None], group.negative], dim=1)
+        teacher = reply.sampled(number)
+        if self.labels.candidates is None:
+            return student, teacher
+        ids = self._further(batch, group.queries, moment)
+        nodes, rows = torch.unique(ids, return_inverse=True)
+        entities = model.encode(nodes, model.encoder.blocks_for(nodes))
+        further = model.score(group.query, entities, rows)
+        return (
+            torch.cat([student, further], dim=1),
+            torch.cat([teacher, reply.against(group.number, ids)], dim=1),
+        )
+
+    def _over_all(
+        self,
+        scores: Tensor,
+        group: AgainstAll,
+        number: int,
+        batch: Batch,
+        asked: Asked,
+        reply: TeacherReply,
+        moment: Moment,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the hard and the soft loss of queries scored against every entity."""
+        if self.labels.loss is None:
+            return self.over_all(scores, group), scores.new_zeros(())
+        counts = group.offsets.diff().to(scores.dtype)
+        if group.weight is not None:
+            counts = counts * group.weight
+        if self._fused:
+            each = torch.ones_like(counts) if group.weight is None else group.weight
+            hard, soft = distillation_cross_entropy(
+                scores if self._logits == 1 else scores * self._logits,
+                reply.over_all(number),
+                group.offsets,
+                group.answers,
+                each,
+                counts,
+                temperature=self.labels.loss.options.temperature,
+                inplace=True,
+            )
+            return hard / counts.sum(), soft / counts.sum()
+        if self.labels.candidates is None:
+            soft = self.soft(scores, reply.over_all(number), counts)
+        else:
+            groups = [asked.queries[place][0] for place in group.numbers]
+            ids = [self._further(batch, queries, moment) for queries in groups]
+            teacher = [reply.against(place, each) for place, each in zip(group.numbers, ids)]
+            soft = self.soft(scores.gather(1, torch.cat(ids)), torch.cat(teacher), counts)
+        # The hard loss may overwrite what it is given, and the soft one still needs it.
+        return self.over_all(scores.clone(), group), soft
+
+    def _further(self, batch: Batch, queries: Queries, moment: Moment) -> Tensor:
+        assert self.labels.candidates is not None
+        entity = queries.entity if batch.nodes is None else batch.nodes[queries.entity]
+        return self.labels.candidates.of(queries.side, entity, queries.relation, moment)
+
+
+def standardized(teacher: Tensor, student: Tensor) -> Tensor:
+    """Return a teacher's scores moved and stretched to the mean and deviation of a student's.
+
+    Both are taken over the whole batch, so that differences between queries stay.
+
+    Args:
+        teacher: (b, n). student: (b, n), detached.
+    """
+    spread = teacher.std().clamp(min=torch.finfo(teacher.dtype).tiny)
+    return (teacher - teacher.mean()) * (student.std() / spread) + student.mean()
+
+
+def positives(asked: Asked) -> tuple[Tensor, Tensor]:
+    """Return the rows of the batch's entities that are heads and tails of its true triples."""
+    heads, tails = [], []
+    for queries, _ in asked.queries:
+        offsets, answers = answers_of(queries)
+        known = torch.repeat_interleave(queries.entity, offsets.diff())
+        heads.append(known if queries.side == "tail" else answers)
+        tails.append(answers if queries.side == "tail" else known)
+    return torch.cat(heads), torch.cat(tails)

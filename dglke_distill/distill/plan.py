@@ -1,0 +1,246 @@
+"""The settings of a chain, and the stages that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Optional
+
+import tomli_w
+from pydantic import Field, field_validator
+
+from dglke_distill.config import (
+    RECIPES,
+    Config,
+    DataConfig,
+    Section,
+    compose,
+    merge,
+    read_toml,
+    validate_tree,
+)
+from dglke_distill.distill.methods import Method, build_method
+from dglke_distill.distill.registry import nearest
+from dglke_distill.errors import UserError
+from dglke_distill.models import canonical_name
+
+__all__ = [
+    "ChainConfig",
+    "Stage",
+    "chain_recipe_names",
+    "compose_chain",
+    "divided",
+    "plan",
+]
+
+Tree = dict[str, Any]
+Role = Literal["teacher", "student", "direct", "direct_budget"]
+CHAINS = RECIPES / "chains"
+
+
+class ChainConfig(Section):
+    """All settings of a chain of distillations.
+
+    The trees are partial ``Config`` trees. Every stage starts from the shipped recipe that fits its
+    model, dataset and size; then come ``shared``, ``teacher`` or ``student``, and ``sizes``.
+    """
+
+    recipe: Optional[str] = Field(None, description="the shipped chain recipe it was built from")
+    data: DataConfig = Field(default_factory=DataConfig)
+    method: str = Field("iterde", description="see distill.methods.METHODS")
+    dims: list[int] = Field(default_factory=lambda: [256, 128, 64, 32], min_length=1)
+    shared: Tree = Field(default_factory=dict, description="settings of every stage")
+    teacher: Tree = Field(default_factory=dict, description="settings of the first stage")
+    more_teachers: list[Tree] = Field(
+        default_factory=list, description="settings of further teachers of the first student"
+    )
+    student: Tree = Field(default_factory=dict, description="settings of the stages after it")
+    sizes: dict[str, Tree] = Field(
+        default_factory=dict, description="settings of the student of a size"
+    )
+    direct: Optional[Tree] = Field(
+        None, description="settings of the control without a teacher; None: the student's own"
+    )
+    control: Literal["none", "recipe", "both"] = Field(
+        "recipe",
+        description="train the last size without a teacher too: by its recipe, and, with both, "
+        "also for as long as the whole chain took",
+    )
+
+    @field_validator("dims")
+    @classmethod
+    def _falling(cls, dims: list[int]) -> list[int]:
+        if any(dim < 1 for dim in dims):
+            raise ValueError("sizes must be at least 1")
+        if any(after >= before for before, after in zip(dims, dims[1:])):
+            raise ValueError("each size must be smaller than the one before it")
+        return dims
+
+    def to_toml(self) -> str:
+        """Return the tree as TOML; keys whose value is None are left out."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+    @classmethod
+    def from_mapping(cls, tree: Mapping[str, Any], source: str) -> ChainConfig:
+        """Validate a nested mapping.
+
+        Raises:
+            UserError: an unknown key or a value out of range; ``source`` says where it stands.
+        """
+        return validate_tree(cls, tree, source)
+
+
+class Stage(NamedTuple):
+    """One training run of a chain.
+
+    Attributes:
+        name: unique in its chain; also that of its directory.
+        role: what it is for.
+        config: its settings.
+        teachers: names of the stages it learns from, or paths of loaded checkpoints.
+    """
+
+    name: str
+    role: Role
+    config: Config
+    teachers: tuple[str, ...]
+
+
+def chain_recipe_names() -> list[str]:
+    """Return the names of the shipped chain recipes, sorted."""
+    return sorted(path.stem for path in CHAINS.glob("*.toml"))
+
+
+def compose_chain(
+    recipe: str, dataset: str, model: Optional[str], overrides: Sequence[Mapping[str, Any]]
+) -> ChainConfig:
+    """Compose a chain's settings: defaults, a shipped chain recipe, then overrides in order.
+
+    Args:
+        recipe: a recipe's whole name; or a family (``best``, ``paper``), which is completed by
+            model and dataset; ``auto`` for ``best`` where there is one; ``none`` for the defaults.
+        dataset: name or path. model: score function; None: the recipe's own, else TransE.
+        overrides: partial ``ChainConfig`` trees, the last one winning.
+
+    Raises:
+        UserError: unknown recipe, unknown key or bad value.
+    """
+    name = _find(recipe, dataset, model)
+    tree: dict[str, Any] = {}
+    if name is not None:
+        tree = {**read_toml(CHAINS / f"{name}.toml"), "recipe": name}
+        ChainConfig.from_mapping(tree, f"recipe {name}")
+    tree = merge(tree, {"data": {"dataset": dataset}})
+    if model is not None:
+        for part in ("teacher", "student"):
+            tree = merge({part: {"model": {"name": model}}}, tree)
+    for override in overrides:
+        tree = merge(tree, override)
+    return ChainConfig.from_mapping(tree, "chain")
+
+
+def _find(recipe: str, dataset: str, model: Optional[str]) -> Optional[str]:
+    if recipe == "none":
+        return None
+    names, stem = chain_recipe_names(), Path(dataset).name.lower()
+    family = "best" if recipe == "auto" else recipe
+    tried = [recipe]
+    if model is not None:
+        tried += [f"{family}-{model}-{stem}".lower(), f"{family}-{model}".lower()]
+    else:
+        tried += [f"{family}-{stem}"]
+    for name in tried:
+        if name in names:
+            return name
+    if recipe == "auto":
+        return None
+    asked = " ".join(filter(None, (recipe, model, stem)))
+    raise UserError(f"--recipe: no chain recipe for {asked!r}; {nearest(tried[-1], names)}")
+
+
+def divided(first: int, last: int, ratio: float) -> list[int]:
+    """Return the sizes from ``first`` down to ``last``, each about ``ratio`` smaller, even.
+
+    Raises:
+        UserError: the sizes do not fall, or the ratio is not above 1.
+    """
+    if ratio <= 1:
+        raise UserError(f"--ratio: must be above 1, is {ratio:g}")
+    if last >= first:
+        raise UserError(f"--to {last}: must be below --from {first}")
+    dims, size = [first], first / ratio
+    while size > last * 1.0001 and 2 * round(size / 2) > last:
+        if 2 * round(size / 2) < dims[-1]:
+            dims.append(2 * round(size / 2))
+        size /= ratio
+    return [*dims, last]
+
+
+def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
+    """Return the stages of a chain in the order in which they are trained.
+
+    Args:
+        chain: the settings.
+        loaded: paths of checkpoints that take the place of the teachers.
+
+    Raises:
+        UserError: settings of a stage that are not valid, or a chain without students.
+    """
+    method = build_method(chain.method, _method_options(chain))
+    dims = method.dims(chain.dims)
+    stages: list[Stage] = []
+    teachers: tuple[str, ...] = tuple(loaded)
+    if method.taught:
+        if len(dims) < 2:
+            raise UserError(f"--dims: a {chain.method} chain needs two sizes or more, got {dims}")
+        if not loaded:
+            trees = [chain.teacher, *(merge(chain.teacher, more) for more in chain.more_teachers)]
+            for tree in trees:
+                config = _stage(chain, tree, dims[0])
+                name = f"{len(stages)}-teacher-{_label(config)}"
+                stages.append(Stage(name, "teacher", config, ()))
+            teachers = tuple(stage.name for stage in stages)
+        for dim in dims[1:]:
+            config = _student(chain, method, dim)
+            stage = Stage(f"{len(stages)}-{_label(config)}", "student", config, teachers)
+            stages.append(stage)
+            teachers = (stage.name,)
+    if not method.taught or chain.control != "none":
+        config = _direct(chain, dims[-1])
+        stages.append(Stage(f"direct-{_label(config)}", "direct", config, ()))
+    return stages
+
+
+def _method_options(chain: ChainConfig) -> Mapping[str, Any]:
+    options: Mapping[str, Any] = chain.student.get("distillation", {}).get("options", {})
+    return options
+
+
+def _label(config: Config) -> str:
+    return f"{canonical_name(config.model.name).lower()}-dim{config.model.dim}"
+
+
+def _stage(chain: ChainConfig, tree: Mapping[str, Any], dim: int) -> Config:
+    data = {"data": chain.data.model_dump()}
+    config = compose([data, chain.shared, tree, {"model": {"dim": dim}}])
+    return config.model_copy(update={"distillation": None})
+
+
+def _student(chain: ChainConfig, method: Method, dim: int) -> Config:
+    overrides: list[Mapping[str, Any]] = [
+        {"data": chain.data.model_dump()},
+        chain.shared,
+        chain.student,
+        chain.sizes.get(str(dim), {}),
+        {"model": {"dim": dim}, "distillation": {"method": chain.method}},
+        method.settings(),
+    ]
+    return compose(overrides)
+
+
+def _direct(chain: ChainConfig, dim: int) -> Config:
+    if chain.direct is not None:
+        return _stage(chain, chain.direct, dim)
+    tree = merge(chain.student, chain.sizes.get(str(dim), {}))
+    tree.pop("distillation", None)
+    return _stage(chain, tree, dim)

@@ -1,0 +1,123 @@
+"""How much the soft label weighs as training goes on (soft-label weighting, SWDA in IterDE).
+
+Liu, Wang, Shang, Wu 2023, "IterDE: an iterative knowledge distillation framework for knowledge
+graph embeddings". A weight is a plain number: no gradient flows through it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from dglke_distill.config import SoftWeightConfig
+from dglke_distill.distill.registry import Component, NoOptions, build
+from dglke_distill.objective import Moment
+
+__all__ = ["SCHEDULES", "Schedule", "build_schedule"]
+
+
+class Schedule(Component):
+    """Base of the schedules; a subclass writes ``weight``.
+
+    Args:
+        options: validated instance of the class's ``Options``.
+        value: the setting ``distillation.weight.value``.
+    """
+
+    value: float
+
+    def weight(self, moment: Moment, hard: float, soft: float) -> float:
+        """Return the weight of the soft loss.
+
+        Args:
+            moment: where training stands.
+            hard: hard loss of the batch. soft: its soft loss, not weighted.
+        """
+        raise NotImplementedError
+
+
+class Constant(Schedule):
+    """The same weight throughout."""
+
+    name = "constant"
+
+    def weight(self, moment: Moment, hard: float, soft: float) -> float:
+        """See ``Schedule.weight``."""
+        return self.value
+
+
+class Linear(Schedule):
+    """From ``start`` times the value at the first step to ``end`` times at the last."""
+
+    name = "linear"
+
+    class Options(NoOptions):
+        """Shares of the value at both ends."""
+
+        start: float = Field(0.0, ge=0)
+        end: float = Field(1.0, ge=0)
+
+    def weight(self, moment: Moment, hard: float, soft: float) -> float:
+        """See ``Schedule.weight``."""
+        start, end = self.options.start, self.options.end
+        return float(self.value * (start + (end - start) * moment.progress))
+
+
+class Power(Schedule):
+    """The paper's schedule: value * (epoch / epochs) ** power, epochs counted from 1."""
+
+    name = "power"
+
+    class Options(NoOptions):
+        """The exponent p."""
+
+        power: float = Field(1.0, ge=0)
+
+    def weight(self, moment: Moment, hard: float, soft: float) -> float:
+        """See ``Schedule.weight``."""
+        return float(self.value * ((moment.epoch + 1) / moment.epochs) ** self.options.power)
+
+
+class TwoPhase(Schedule):
+    """The released code's schedule: value / norm(hard * soft) for half of the epochs, then value.
+
+    norm scales by powers of ten into [1, 10). There the divisor was not detached, which cancelled
+    the teacher's gradient; here it is a number, so the teacher counts from the first step on.
+    """
+
+    name = "two_phase"
+
+    def weight(self, moment: Moment, hard: float, soft: float) -> float:
+        """See ``Schedule.weight``."""
+        if 2 * moment.epoch >= moment.epochs:
+            return self.value
+        return self.value / leading(hard * soft)
+
+
+def leading(number: float) -> float:
+    """Return |number| scaled by a power of ten into [1, 10); 1 for 0 and what is not finite."""
+    size = abs(number)
+    if size == 0 or not math.isfinite(size):
+        return 1.0
+    scaled = size / 10.0 ** math.floor(math.log10(size))
+    return min(max(scaled, 1.0), math.nextafter(10.0, 1.0)) if scaled < 10 else scaled / 10
+
+
+SCHEDULES: Mapping[str, type[Schedule]] = {
+    kind.name: kind for kind in (Constant, Linear, Power, TwoPhase)
+}
+
+
+def build_schedule(config: SoftWeightConfig) -> Schedule:
+    """Build the schedule that the configuration names.
+
+    Raises:
+        UserError: unknown name or option.
+    """
+    options: Mapping[str, Any] = config.options
+    schedule = build(SCHEDULES, config.name, options, "distillation.weight.name")
+    schedule.value = config.value
+    return schedule

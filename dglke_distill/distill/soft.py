@@ -1,0 +1,92 @@
+"""Soft-label losses: how far a student's scores are from its teacher's, candidate by candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Optional
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from dglke_distill.config import SoftLabelConfig
+from dglke_distill.distill.registry import Component, NoOptions, build
+from dglke_distill.losses import weighted_mean
+
+__all__ = ["SOFT_LOSSES", "Huber", "KullbackLeibler", "SoftLoss", "build_soft_loss"]
+
+
+class SoftLoss(Component):
+    """Base of the soft losses; a subclass writes ``rows``."""
+
+    default_scale: str = "none"
+    """How scores of a teacher of another kind are made comparable when the setting is auto."""
+
+    def __call__(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None) -> Tensor:
+        """Return the loss, averaged over queries with their weights.
+
+        Args:
+            student: (b, n) scores, differentiated. teacher: (b, n), of the same candidates.
+            weight: (b,) or None.
+        """
+        return weighted_mean(self.rows(student, teacher), weight)
+
+    def rows(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of each query, (b,)."""
+        raise NotImplementedError
+
+
+class Huber(SoftLoss):
+    """Huber loss between scores, as in IterDE and DualDE.
+
+    0.5 (s - t)^2 where |s - t| <= delta, else delta (|s - t| - delta / 2) (Huber 1964).
+    """
+
+    name = "huber"
+    default_scale = "standardize"
+
+    class Options(NoOptions):
+        """``delta``, and whether candidates are averaged or summed."""
+
+        delta: float = Field(1.0, gt=0)
+        reduction: Literal["mean", "sum"] = "mean"
+
+    def rows(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """See ``SoftLoss.rows``."""
+        each = F.huber_loss(student, teacher, reduction="none", delta=self.options.delta)
+        return each.sum(dim=-1) if self.options.reduction == "sum" else each.mean(dim=-1)
+
+
+class KullbackLeibler(SoftLoss):
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)) over the candidates.
+
+    Hinton, Vinyals, Dean 2015, "Distilling the knowledge in a neural network", section 2.
+    """
+
+    name = "kl"
+    default_scale = "calibrate"
+
+    class Options(NoOptions):
+        """The ``temperature`` T that softens both distributions."""
+
+        temperature: float = Field(1.0, gt=0)
+
+    def rows(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """See ``SoftLoss.rows``."""
+        temperature = self.options.temperature
+        ours = F.log_softmax(student / temperature, dim=-1)
+        theirs = F.log_softmax(teacher / temperature, dim=-1)
+        each = F.kl_div(ours, theirs, reduction="none", log_target=True)
+        return each.sum(dim=-1) * temperature**2
+
+
+SOFT_LOSSES: Mapping[str, type[SoftLoss]] = {kind.name: kind for kind in (Huber, KullbackLeibler)}
+
+
+def build_soft_loss(config: SoftLabelConfig) -> SoftLoss:
+    """Build the soft loss that the configuration names.
+
+    Raises:
+        UserError: unknown name or option.
+    """
+    return build(SOFT_LOSSES, config.name, config.options, "distillation.soft.name")

@@ -1,0 +1,187 @@
+"""The teacher's side of a distillation step: the same questions, answered without gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Optional
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dglke_distill.data.triples import SIDES, Dataset
+from dglke_distill.models.base import KGEModel
+from dglke_distill.models.encoders import LookupEncoder
+from dglke_distill.objective import ask
+from dglke_distill.sampling.batch import Batch
+
+__all__ = ["Ensemble", "EnsembleReply", "Reply", "Teacher", "calibrate", "freeze"]
+
+
+def freeze(model: KGEModel, device: Optional[torch.device] = None) -> KGEModel:
+    """Return a model of fixed vectors that scores as this one does now, whatever its encoder.
+
+    Args:
+        model: not changed; a lookup table is shared, not copied.
+        device: where the result lives; None: where the model is.
+    """
+    vectors = model.entity_embeddings
+    with torch.device("meta"):
+        encoder = LookupEncoder(model.num_entities, model.score_function.dim, vectors.dtype)
+    frozen = KGEModel(
+        encoder,
+        model.score_function,
+        model.num_relations,
+        reciprocal=model.reciprocal,
+        entity_bias=model.bias_weight is not None,
+        dtype=vectors.dtype,
+    )
+    encoder.weight = torch.nn.Parameter(vectors, requires_grad=False)
+    frozen.relation_weight.data = model.relation_embeddings
+    if frozen.bias_weight is not None and model.bias_weight is not None:
+        frozen.bias_weight.data = model.bias_weight.detach()
+    frozen.requires_grad_(False).eval()
+    return frozen if device is None else frozen.to(device)
+
+
+def calibrate(model: KGEModel, dataset: Dataset, memory: int = 1 << 28) -> float:
+    """Return the factor that makes softmax(factor * scores) fit the validation answers best.
+
+    Temperature scaling: Guo, Pleiss, Sun, Weinberger 2017, "On calibration of modern neural
+    networks". The mean negative log-likelihood is minimised by golden-section search over the
+    factor's logarithm.
+
+    Args:
+        model: the teacher.
+        dataset: its triples; without validation triples those of train are used.
+        memory: bytes of scores that may be held, which limits how many triples are looked at.
+    """
+    triples = dataset.valid if len(dataset.valid) else dataset.train
+    limit = max(1, min(len(triples), memory // (8 * model.num_entities)))
+    chosen = np.linspace(0, len(triples) - 1, limit).astype(np.int64)
+    device = model.relation_weight.device
+    head, relation, tail = (
+        torch.from_numpy(column[chosen].astype(np.int64)).to(device)
+        for column in (triples.head, triples.relation, triples.tail)
+    )
+    asked = {"tail": (head, tail), "head": (tail, head)}
+    scored = [(model.score_all(asked[s][0], relation, s), asked[s][1]) for s in SIDES]
+
+    def cost(logarithm: float) -> float:
+        factor = math.exp(logarithm)
+        return sum(float(F.cross_entropy(scores * factor, answer)) for scores, answer in scored)
+
+    low, high, ratio = math.log(1e-3), math.log(1e3), (math.sqrt(5) - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = cost(left), cost(right)
+    while high - low > 0.02:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = cost(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = cost(right)
+    return math.exp((low + high) / 2)
+
+
+class Reply:
+    """What a teacher says to a batch, group by group as ``ask`` has them; nothing is kept.
+
+    Args:
+        model: a frozen model. batch: what it is asked. factor: multiplies its scores.
+    """
+
+    def __init__(self, model: KGEModel, batch: Batch, factor: float) -> None:
+        """Score the answers and sampled candidates."""
+        self._model, self._factor, self._asked = model, factor, ask(model, batch)
+
+    def _scaled(self, scores: Tensor) -> Tensor:
+        return scores if self._factor == 1 else scores * self._factor
+
+    def sampled(self, number: int) -> Tensor:
+        """Return (b, 1 + n): the scores of a group's answers, then of its candidates."""
+        group = self._asked.sampled[number]
+        return self._scaled(torch.cat([group.positive[:, None], group.negative], dim=1))
+
+    @torch.no_grad()
+    def against(self, number: int, candidates: Tensor) -> Tensor:
+        """Score entity ids (b, k) for the queries of a group: (b, k)."""
+        query = self._asked.queries[number][1]
+        return self._scaled(self._model.score(query, self._model.encode(None), candidates))
+
+    @torch.no_grad()
+    def over_all(self, number: int) -> Tensor:
+        """Score every entity for the joined queries: (b, E), the caller's to overwrite."""
+        query = self._asked.whole[number].query
+        return self._scaled(self._model.score(query, self._model.encode(None)))
+
+
+class Teacher:
+    """One fixed model that answers what its student is asked.
+
+    Args:
+        model: the teacher; it is frozen.
+        factor: multiplies its scores.
+    """
+
+    def __init__(self, model: KGEModel, factor: float = 1.0) -> None:
+        """Freeze the model."""
+        self.model, self.factor = freeze(model), factor
+
+    @torch.no_grad()
+    def ask(self, batch: Batch) -> Reply:
+        """Answer a batch."""
+        return Reply(self.model, batch, self.factor)
+
+
+class Ensemble:
+    """Several teachers that speak with one voice: the mean of their distributions.
+
+    A score is the logarithm of the mean, over teachers, of softmax(factor * scores) over the
+    candidates at hand.
+
+    Args:
+        teachers: their factors should come from ``calibrate``.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher]) -> None:
+        """Keep them; the first one stands for all where vectors are asked for."""
+        self.teachers = list(teachers)
+        self.model = self.teachers[0].model
+
+    def ask(self, batch: Batch) -> EnsembleReply:
+        """Answer a batch."""
+        return EnsembleReply([teacher.ask(batch) for teacher in self.teachers])
+
+
+class EnsembleReply:
+    """The replies of several teachers, averaged."""
+
+    def __init__(self, replies: Sequence[Reply]) -> None:
+        """Keep them."""
+        self._replies = list(replies)
+
+    def sampled(self, number: int) -> Tensor:
+        """See ``Reply.sampled``."""
+        return mean_distribution([reply.sampled(number) for reply in self._replies])
+
+    def against(self, number: int, candidates: Tensor) -> Tensor:
+        """See ``Reply.against``."""
+        return mean_distribution([reply.against(number, candidates) for reply in self._replies])
+
+    def over_all(self, number: int) -> Tensor:
+        """See ``Reply.over_all``."""
+        return mean_distribution([reply.over_all(number) for reply in self._replies])
+
+
+def mean_distribution(scores: Sequence[Tensor]) -> Tensor:
+    """Return log(mean over m of softmax(scores_m)), each (b, n)."""
+    total = torch.softmax(scores[0], dim=-1)
+    for other in scores[1:]:
+        total += torch.softmax(other, dim=-1)
+    # What no teacher thinks possible stays finite.
+    return total.div_(len(scores)).clamp_(min=torch.finfo(total.dtype).tiny).log_()
