@@ -46,7 +46,16 @@ ROOMS = [
     ("workspace",),
     ("pipeline",),
     ("distill",),
-    ("cli", "cli_data", "cli_evaluate", "cli_output", "cli_run", "cli_report", "cli_settings", "cli_train"),
+    (
+        "cli",
+        "cli_data",
+        "cli_evaluate",
+        "cli_output",
+        "cli_report",
+        "cli_run",
+        "cli_settings",
+        "cli_train",
+    ),
     ("__main__",),
 ]
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
@@ -276,13 +285,13 @@ def test_wheel_holds_datasets_and_registry(wheel: zipfile.ZipFile) -> None:
     shipped = [p for p in tracked_files() if ROOT / "datasets" in p.parents and p.exists()]
     assert len(shipped) > 5
     for path in shipped:
-        inside = "dglke_distill/_datasets/" + path.relative_to(ROOT / "datasets").as_posix()
-        assert wheel.read(inside) == path.read_bytes()
+        place = "dglke_distill/_datasets/" + path.relative_to(ROOT / "datasets").as_posix()
+        assert wheel.read(place) == path.read_bytes()
     for path in MODULES.values():
         assert path.relative_to(ROOT).as_posix() in names
-    recipes = [p for p in tracked_files() if PACKAGE / "recipes" in p.parents and p.exists()]
-    assert recipes
-    assert all(path.relative_to(ROOT).as_posix() in names for path in recipes)
+    inside = [p for p in tracked_files() if PACKAGE in p.parents and p.exists()]
+    assert {"recipes", "report"} <= {path.parent.name for path in inside if path.suffix == ".toml"}
+    assert all(path.relative_to(ROOT).as_posix() in names for path in inside)
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
 
 

@@ -81,7 +81,7 @@ def soft_labels(run: RunResults, theme: Theme) -> Optional[Figure]:
             if values and min(values) > 0 and max(values) > _FAR_APART * min(values):
                 below.set_yscale("log")
                 below.yaxis.set_major_locator(LogLocator(numticks=4))
-                below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                below.yaxis.set_major_formatter(FuncFormatter(_compact))
                 below.yaxis.set_minor_locator(NullLocator())
         figure.legend(
             handles=[
@@ -140,10 +140,20 @@ def _panels(
         below.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
         for axes, name in zip((above, below), names):
             axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.yaxis.set_major_formatter(FuncFormatter(_compact))
             if column == 0:
                 axes.set_ylabel(name)
         found.append((above, below))
     return figure, found
+
+
+def _compact(value: float, position: int) -> str:
+    """Return a tick in a few characters, so that it keeps clear of the panel to its left."""
+    text = f"{value:.3g}"
+    if len(text.lstrip("-")) > 5 or "e" in text:
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        text = f"{float(mantissa):g}e{int(exponent)}"
+    return text
 
 
 def shortened(label: str, most: int = 26) -> str:

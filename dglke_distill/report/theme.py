@@ -190,7 +190,11 @@ def inline_svg(text: str, prefix: str, stages: Sequence[Stage] = ()) -> str:
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r'^(<svg[^>]*?) height="[^"]*"', r"\1", body)
-    body = re.sub(r'^(<svg[^>]*?) width="([^"]*)"', r'\1 style="max-width: \2"', body)
+    body = re.sub(
+        r'^(<svg[^>]*?) width="([^"]*)"',
+        r'\1 style="max-width: \2; min-width: min(38rem, \2)"',
+        body,
+    )
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", body)
     return _recoloured(body, {light: f"var({name})" for name, light, _ in variables(stages)})
 
