@@ -82,6 +82,7 @@ def run_chain(
         UserError: bad settings or data, or a directory in use.
         Interrupted: asked to stop; the chain can be resumed.
     """
+    loaded = [path.resolve() for path in loaded]
     stages = plan(chain, [str(path) for path in loaded])
     _claim(chain, directory, [str(path) for path in loaded], resume)
     workspaces: dict[bool, Workspace] = {}
@@ -209,8 +210,9 @@ def _taught(stage: Stage, directory: Path) -> tuple[dict[str, Any], Setup]:
 
 
 def _checkpoint_of(teacher: str, directory: Path) -> Path:
-    stage = directory / STAGES / teacher
-    return stage / pipeline.CHECKPOINT_DIRECTORY if stage.is_dir() else Path(teacher)
+    if Path(teacher).is_absolute():  # a loaded one; stages go by their names
+        return Path(teacher)
+    return directory / STAGES / teacher / pipeline.CHECKPOINT_DIRECTORY
 
 
 def chain_seconds(stages: Sequence[dict[str, Any]]) -> float:
