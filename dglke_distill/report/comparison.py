@@ -86,7 +86,7 @@ def comparison_page(results: ComparisonResults, svg: str) -> str:
         cards.append(KeyFigure("Teacher", quality(results.teacher.quality.mrr), size))
         if results.teacher.quality.mrr:
             share = means[best].mean / results.teacher.quality.mrr
-            cards.append(KeyFigure("Of the teacher's MRR kept", percent(share), best))
+            cards.append(KeyFigure("Share of teacher", percent(share), best))
     cards.append(
         KeyFigure("Training", duration(sum(row.training_seconds for row in results.rows)), "in all")
     )

@@ -120,11 +120,11 @@ def _panels(
     grids = figure.add_gridspec(
         bands,
         columns,
-        left=0.62 / width,
+        left=0.85 / width,
         right=1 - 0.08 / width,
         bottom=0.46 / height,
         top=1 - top / height,
-        wspace=0.24,
+        wspace=0.34,
         hspace=0.34,
     )
     labels = stage_labels(run.stages)
@@ -135,7 +135,8 @@ def _panels(
         above = figure.add_subplot(grid[0])
         below = figure.add_subplot(grid[1], sharex=above)
         above.tick_params(labelbottom=False)
-        above.set_title(shortened(labels[stage.name]), weight="bold")
+        title = shortened(labels[stage.name])
+        above.set_title(title, weight="bold", fontsize=10 if len(title) < 20 else 8)
         below.set_xlabel("epoch")
         below.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
         for axes, name in zip((above, below), names):
@@ -156,7 +157,7 @@ def _compact(value: float, position: int) -> str:
     return text
 
 
-def shortened(label: str, most: int = 26) -> str:
+def shortened(label: str, most: int = 30) -> str:
     """Return a label that fits its place in a figure."""
     label = " ".join(printable(label).split())
     return label if len(label) <= most else f"{label[: most - 1]}…"

@@ -69,7 +69,7 @@ def _key_figures(run: RunResults) -> list[KeyFigure]:
     share = run.share_of_teacher(last)
     if teacher is not None and teacher is not last and share is not None:
         note = f"{quality(teacher.quality.mrr)} at {teacher.floats_per_entity} floats"
-        found.append(KeyFigure("Of the teacher's MRR kept", percent(share), note))
+        found.append(KeyFigure("Share of teacher", percent(share), note))
     for role, name in (("direct", "Gain over direct"), ("direct_budget", "Gain at equal time")):
         control, gain = run.control(last, role), run.gain_over(last, role)
         if control is not None and gain is not None:

@@ -18,7 +18,8 @@ __all__ = ["Label", "place_labels"]
 
 Point = NDArray[np.float64]
 
-_RADII = (9.0, 15.0, 24.0, 36.0, 50.0, 66.0)
+_RADII = (9.0, 15.0, 24.0, 36.0, 50.0, 66.0, 84.0, 104.0)
+_ON_LABEL, _ON_POINT, _ON_LINE, _OUTSIDE = 6, 3, 1, 8  # how bad each is
 _DIRECTIONS = (
     (0.0, 1.0),
     (1.0, 0.0),
@@ -65,11 +66,12 @@ def place_labels(
     scale = figure.dpi / _POINTS_PER_INCH
     to_pixels = axes.transData.transform
     half = _MARKER * scale
-    taken = [_around(to_pixels((label.x, label.y)), half, half) for label in labels]
+    taken = [(_around(to_pixels((label.x, label.y)), half, half), _ON_POINT) for label in labels]
     for start, end in lines:
         ends = to_pixels([start, end])
         steps = max(2, int(np.hypot(*(ends[1] - ends[0])) / half))
-        taken += [_around(point, 2, 2) for point in np.linspace(ends[0], ends[1], steps)]
+        between = np.linspace(ends[0], ends[1], steps)
+        taken += [(_around(point, 2, 2), _ON_LINE) for point in between]
     frame = axes.get_window_extent()
     for label in labels:
         point = to_pixels((label.x, label.y))
@@ -84,15 +86,17 @@ def place_labels(
                     ]
                 )
                 box = _around(centre, width / 2, height / 2)
-                hits = sum(_overlap(box, other) for other in taken)
-                hits += 5 * (not _within(box, frame))
+                hits = sum(cost for other, cost in taken if _overlap(box, other))
+                hits += _OUTSIDE * (not _within(box, frame))
                 if hits < fewest:
                     best, fewest = (box, centre, radius), hits
             if not fewest:
                 break
         assert best is not None
         box, centre, radius = best
-        taken.append(box)
+        taken.append((box, _ON_LABEL))
+        if radius > _LEADER_FROM:
+            taken += [(_around(at, 1, 1), _ON_LINE) for at in np.linspace(point, centre, 20)]
         _write(axes, label, point, centre, radius, scale)
 
 
@@ -101,7 +105,13 @@ def _write(
 ) -> None:
     arrow: Optional[dict[str, Any]] = None
     if radius > _LEADER_FROM:
-        arrow = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.7, "shrinkB": 5}
+        arrow = {
+            "arrowstyle": "-",
+            "color": label.colour,
+            "linewidth": 0.6,
+            "alpha": 0.6,
+            "shrinkB": 5,
+        }
     axes.annotate(
         label.text,
         (label.x, label.y),

@@ -22,6 +22,8 @@ __all__ = ["categories", "quality", "seconds", "shown_anchors"]
 
 _MARKERS = {"teacher": "s", "student": "o", "direct": "D", "direct_budget": "^"}
 
+_LEGEND_LETTERS = 115  # that a legend has room for side by side
+
 
 def shown_anchors(run: RunResults) -> tuple[Anchor, ...]:
     """Return the published figures that a run may be compared with: those of the test split."""
@@ -144,8 +146,10 @@ def categories(run: RunResults, theme: Theme) -> Optional[Figure]:
         axes.grid(axis="x", visible=False)
         axes.set_ylabel(f"{run.split} MRR, filtered")
         axes.set_xlim(-0.55, len(groups) - 0.45)
+        longest = max(len(shortened(names[stage.name])) for stage in stages)
+        columns = max(1, min(5, len(stages), _LEGEND_LETTERS // (longest + 6)))
         axes.set_ylim(0, None)
-        figure.legend(loc="outside upper left", ncols=min(5, len(stages)), handlelength=1.0)
+        figure.legend(loc="outside upper left", ncols=columns, handlelength=1.0)
         return settled(figure)
 
 
