@@ -12,6 +12,9 @@ from rich.text import Text
 
 __all__ = ["report"]
 
+_WIDE = 130
+_ONLY_WHERE_WIDE = ("Model", "Bytes", "Parameters", "Seeds", "Hits@1", "Hits@3")
+
 
 def report(
     directory: Annotated[
@@ -24,11 +27,14 @@ def report(
     write = reports.write_comparison if reports.is_comparison(directory) else reports.write_report
     path = write(directory)
     of = reports.table_of(directory)
+    console = Console()
+    dropped = () if console.width >= _WIDE else _ONLY_WHERE_WIDE
+    shown = [i for i, heading in enumerate(of.headings) if heading not in dropped]
     table = Table()
-    for index, heading in enumerate(of.headings):
-        table.add_column(heading, justify="left" if index < of.text_columns else "right")
+    for i in shown:
+        table.add_column(of.headings[i], justify="left" if i < of.text_columns else "right")
     for row in of.rows:
-        style = "bold" if row.best else ""
-        table.add_row(*(Text(cell) for cell in row.cells), style=style)
-    Console().print(table)
+        cells = [Text(row.cells[i]) for i in shown]
+        table.add_row(*cells, style="bold" if row.best else "")
+    console.print(table)
     typer.echo(str(path))

@@ -200,6 +200,31 @@ def test_a_run_without_controls_categories_or_history(tmp_path: Path) -> None:
     assert "Gain" not in "".join(page.text)
 
 
+def test_a_teacher_that_is_no_stage(tmp_path: Path) -> None:
+    write_run(tmp_path, [stage("0-complex-dim32", "student", 32, 0.3)])
+    path = tmp_path / "results.json"
+    tree = json.loads(path.read_text())
+    tree["summary"]["teacher_mrr"] = 0.4
+    path.write_text(json.dumps(tree))
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert page.rows[1][9] == "75.0%"
+    assert "0.4000 as loaded" in page.text
+
+
+def test_several_teachers_are_joined_to_their_student(tmp_path: Path) -> None:
+    stages = [
+        stage("a", "teacher", 64, 0.3),
+        stage("b", "teacher", 64, 0.31, model="TransE"),
+        {**stage("c", "student", 32, 0.29, teacher="a"), "teachers": ["a", "b"]},
+    ]
+    run = read_run(write_run(tmp_path, stages))
+    assert run.stages[2].teachers == ("a", "b")
+    assert run.teacher is not None and run.teacher.name == "b"
+    (axes,) = FIGURES[0].draw(run, LIGHT).axes
+    ends = [line.get_xydata().tolist() for line in axes.lines if len(line.get_xdata()) == 2]
+    assert ends == [[[256, 0.3], [128, 0.29]], [[256, 0.31], [128, 0.29]]]
+
+
 def test_a_teacher_alone(tmp_path: Path) -> None:
     page = Page(write_report(write_run(tmp_path, chain_stages((32,), controls={}))).read_text())
     assert "soft-labels" not in page.ids

@@ -67,8 +67,9 @@ def _key_figures(run: RunResults) -> list[KeyFigure]:
         KeyFigure(f"{run.split.capitalize()} MRR", quality(last.quality.mrr), labels[last.name])
     ]
     share = run.share_of_teacher(last)
-    if teacher is not None and teacher is not last and share is not None:
-        note = f"{quality(teacher.quality.mrr)} at {teacher.floats_per_entity} floats"
+    if teacher is not last and share is not None:
+        size = f"at {teacher.floats_per_entity} floats" if teacher is not None else "as loaded"
+        note = f"{quality(run.teacher_mrr)} {size}"
         found.append(KeyFigure("Share of teacher", percent(share), note))
     for role, name in (("direct", "Gain over direct"), ("direct_budget", "Gain at equal time")):
         control, gain = run.control(last, role), run.gain_over(last, role)

@@ -35,9 +35,10 @@ def quality(run: RunResults, theme: Theme) -> Figure:
     colours, names = theme.stage_colours(run.stages), stage_labels(run.stages)
     stages = {stage.name: stage for stage in run.stages}
     lines = [
-        (_place(stages[stage.teacher]), _place(stage))
+        (_place(stages[teacher]), _place(stage))
         for stage in run.stages
-        if stage.teacher in stages
+        for teacher in stage.teachers
+        if teacher in stages
     ]
     published = shown_anchors(run)
     with drawing(theme):

@@ -72,7 +72,7 @@ class Stage:
     Attributes:
         name: its name in the run directory.
         role: a key of ``ROLES``.
-        teacher: name of the stage it learnt from, None if there is none.
+        teachers: names of the stages it learnt from.
         model: name of the score function.
         floats_per_entity: as the model counts them; ``bytes_per_entity`` likewise.
         parameters: number of all trained floats.
@@ -87,7 +87,7 @@ class Stage:
 
     name: str
     role: str
-    teacher: Optional[str]
+    teachers: tuple[str, ...]
     model: str
     floats_per_entity: int
     bytes_per_entity: int
@@ -157,11 +157,16 @@ class RunResults:
         """The students in the order of the chain; the last one is what the run is for."""
         return [stage for stage in self.stages if stage.role == "student"]
 
+    @property
+    def teacher_mrr(self) -> Optional[float]:
+        """The teacher's MRR, also that of a teacher that was loaded and is no stage."""
+        if self.teacher is not None:
+            return self.teacher.quality.mrr
+        return self.summary.get("teacher_mrr") if self.split == "test" else None
+
     def share_of_teacher(self, stage: Stage) -> Optional[float]:
         """Return a stage's MRR over the teacher's."""
-        if self.teacher is None or not self.teacher.quality.mrr:
-            return None
-        return stage.quality.mrr / self.teacher.quality.mrr
+        return stage.quality.mrr / self.teacher_mrr if self.teacher_mrr else None
 
     def control(self, stage: Stage, role: str) -> Optional[Stage]:
         """Return the strongest control of a role that has as many floats per entity."""
@@ -266,7 +271,7 @@ def read_stage(entry: Fields, directory: Path, split: str, *, history: bool = Tr
     return Stage(
         name=entry.text("name"),
         role=role,
-        teacher=entry.optional_text("teacher"),
+        teachers=_teachers(entry),
         model=model.text("name"),
         floats_per_entity=model.integer("floats_per_entity"),
         bytes_per_entity=model.integer("bytes_per_entity"),
@@ -275,11 +280,20 @@ def read_stage(entry: Fields, directory: Path, split: str, *, history: bool = Tr
         categories=_categories(metrics.optional_object("by_category")),
         training_seconds=training.number("seconds") if trained else 0.0,
         validation_seconds=training.optional_number("validation_seconds") or 0.0,
-        setup_seconds=results.optional_object("distillation").optional_number("setup_seconds")
-        or 0.0,
+        setup_seconds=training.optional_number("setup_seconds") or 0.0,
         best_epoch=training.integer("best_epoch") if trained else None,
         history=History(columns),
     )
+
+
+def _teachers(entry: Fields) -> tuple[str, ...]:
+    names = entry.tree.get("teachers")
+    if names is None:
+        one = entry.optional_text("teacher")
+        return () if one is None else (one,)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise entry.error("teachers", "is no list of names")
+    return tuple(names)
 
 
 def _categories(fields: Fields) -> dict[str, Category]:
