@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,7 +13,17 @@ from rich.text import Text
 __all__ = ["report"]
 
 _WIDE = 130
-_ONLY_WHERE_WIDE = ("Model", "Bytes", "Parameters", "Seeds", "Hits@1", "Hits@3")
+_WHOLE = ("Stage", "Method", "MRR")
+_ONLY_WHERE_WIDE = (
+    "Model",
+    "Floats",
+    "Bytes",
+    "Parameters",
+    "Seeds",
+    "Hits@1",
+    "Hits@3",
+    "Hits@10",
+)
 
 
 def report(
@@ -32,7 +42,8 @@ def report(
     shown = [i for i, heading in enumerate(of.headings) if heading not in dropped]
     table = Table()
     for i in shown:
-        table.add_column(of.headings[i], justify="left" if i < of.text_columns else "right")
+        justify: Literal["left", "right"] = "left" if i < of.text_columns else "right"
+        table.add_column(of.headings[i], justify=justify, no_wrap=of.headings[i] in _WHOLE)
     for row in of.rows:
         cells = [Text(row.cells[i]) for i in shown]
         table.add_row(*cells, style="bold" if row.best else "")
