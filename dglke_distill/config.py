@@ -230,8 +230,9 @@ def compose(
     Args:
         overrides: partial trees from the command line, the last one winning.
         file: the user's TOML file, if any.
-        recipe: a shipped recipe's name, ``"auto"`` for the most specific one that fits the model,
-            dataset and dim asked for, or None for the bare defaults.
+        recipe: a shipped recipe's name, ``"auto"`` for the one that the file or the overrides name
+            (``none`` is a name too), else the most specific one that fits the model, dataset and
+            dim asked for; None for the bare defaults.
 
     Raises:
         UserError: unknown recipe, unreadable file, unknown key or bad value.
@@ -244,6 +245,7 @@ def compose(
     asked = Config.from_mapping(user, "command line" if file is None else f"{file} and flags")
     if recipe == "auto":
         recipe = asked.recipe or find_recipe(asked.model.name, asked.data.dataset, asked.model.dim)
+    recipe = None if recipe == "none" else recipe
     tree = read_recipe(recipe) if recipe else {}
     Config.from_mapping(tree, f"recipe {recipe}")
     return Config.from_mapping(merge(tree, {**user, "recipe": recipe}), "configuration")
