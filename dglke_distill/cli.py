@@ -10,6 +10,7 @@ import typer
 
 from dglke_distill import __version__, config
 from dglke_distill import cli_settings as settings
+from dglke_distill.cli_compare import compare
 from dglke_distill.cli_data import data_app
 from dglke_distill.cli_evaluate import evaluate
 from dglke_distill.cli_report import report
@@ -29,6 +30,7 @@ config_app = typer.Typer(help="The settings of a run.", no_args_is_help=True)
 recipes_app = typer.Typer(help="The recipes that ship with the package.", no_args_is_help=True)
 
 app.command()(run)
+app.command()(compare)
 app.command()(train)
 app.command()(evaluate)
 app.command()(report)

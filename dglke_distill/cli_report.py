@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["report"]
+__all__ = ["report", "show_table"]
 
 _WIDE = 130
 _WHOLE = ("Stage", "Method", "MRR")
@@ -36,8 +36,15 @@ def report(
 
     write = reports.write_comparison if reports.is_comparison(directory) else reports.write_report
     path = write(directory)
-    of = reports.table_of(directory)
-    console = Console()
+    show_table(directory, Console())
+    typer.echo(str(path))
+
+
+def show_table(directory: Path, console: Console) -> None:
+    """Print the table of a finished run or comparison, without some columns where it is narrow."""
+    from dglke_distill.report import table_of
+
+    of = table_of(directory)
     dropped = () if console.width >= _WIDE else _ONLY_WHERE_WIDE
     shown = [i for i, heading in enumerate(of.headings) if heading not in dropped]
     table = Table()
@@ -48,4 +55,3 @@ def report(
         cells = [Text(row.cells[i]) for i in shown]
         table.add_row(*cells, style="bold" if row.best else "")
     console.print(table)
-    typer.echo(str(path))

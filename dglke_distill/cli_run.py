@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -16,7 +17,17 @@ from dglke_distill.errors import UserError
 if TYPE_CHECKING:
     from dglke_distill.distill.plan import ChainConfig
 
-__all__ = ["run"]
+__all__ = [
+    "ChainRecipeFlag",
+    "DimsFlag",
+    "MoreTeachersFlag",
+    "StudentModelFlag",
+    "TeacherFlag",
+    "overrides",
+    "run",
+    "unused",
+    "whole_numbers",
+]
 
 DimsFlag = Annotated[
     Optional[str],
@@ -35,6 +46,21 @@ MethodFlag = Annotated[
 StudentModelFlag = Annotated[
     Optional[str],
     typer.Option("--student-model", help="Score function of the students; the teacher's if not."),
+]
+TeacherFlag = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--teacher",
+        help="A trained model in place of the first stage: a checkpoint, or a folder that DGL-KE "
+        "wrote; may be repeated for methods with several teachers.",
+    ),
+]
+MoreTeachersFlag = Annotated[
+    Optional[str],
+    typer.Option(
+        "--more-teachers",
+        help="Score functions of further teachers of the first student, e.g. rotate,complex.",
+    ),
 ]
 ChainRecipeFlag = Annotated[
     str,
@@ -63,10 +89,8 @@ def run(
             help="Any setting of the chain, e.g. student.training.epochs=20; may be repeated.",
         ),
     ] = None,
-    teacher: Annotated[
-        Optional[list[str]],
-        typer.Option("--teacher", help="A trained checkpoint in place of the first stage."),
-    ] = None,
+    teacher: TeacherFlag = None,
+    more_teachers: MoreTeachersFlag = None,
     control: Annotated[
         Optional[str],
         typer.Option("--control", help="Also train the last size directly: none, recipe or both."),
@@ -99,24 +123,17 @@ def run(
             raise UserError("--resume: say which chain by --out RUN_DIR")
         chain, loaded = saved_chain(out)
     else:
-        overrides: list[dict[str, Any]] = []
-        if config is not None:
-            overrides.append(read_toml(config))
-        shared: dict[str, Any] = {}
-        for key, value in (
-            ("epochs", epochs), ("seed", seed), ("device", device), ("threads", threads),
-        ):  # fmt: skip
-            if value is not None:
-                shared[key] = value
-        if shared:
-            overrides.append({"shared": {"training": shared}})
-        if student_model is not None:
-            overrides.append({"student": {"model": {"name": student_model}}})
+        trees = [] if config is None else [read_toml(config)]
+        trees += overrides(
+            {"epochs": epochs, "seed": seed, "device": device, "threads": threads},
+            student_model=student_model,
+            more_teachers=more_teachers,
+        )
         if method is not None:
-            overrides.append({"method": method})
+            trees.append({"method": method})
         if control is not None:
-            overrides.append({"control": control})
-        sizes = _sizes(dims)
+            trees.append({"control": control})
+        sizes = whole_numbers(dims, "--dims")
         if first is not None or last is not None or ratio is not None:
             if sizes is not None:
                 raise UserError("--dims: leave it out where --from, --to or --ratio is given")
@@ -124,10 +141,9 @@ def run(
                 raise UserError("--from, --to: give both")
             sizes = divided(first, last, 2.0 if ratio is None else ratio)
         if sizes is not None:
-            overrides.append({"dims": sizes})
-        for text in assignments or ():
-            overrides.append(parse_assignment(text))
-        chain = compose_chain(recipe, dataset or "cldr", model, overrides)
+            trees.append({"dims": sizes})
+        trees += [parse_assignment(text) for text in assignments or ()]
+        chain = compose_chain(recipe, dataset or "cldr", model, trees)
         loaded = [str(Path(path).resolve()) for path in teacher or ()]
     if dry_run:
         _show_plan(chain, loaded, data_root)
@@ -135,13 +151,51 @@ def run(
     _run(chain, out or _new_directory(chain), resume, loaded, data_root)
 
 
-def _sizes(text: Optional[str]) -> Optional[list[int]]:
+def overrides(
+    training: Mapping[str, Any], *, student_model: Optional[str], more_teachers: Optional[str]
+) -> list[dict[str, Any]]:
+    """Return the partial trees of a chain's settings that flags stand for; None is not given.
+
+    Args:
+        training: settings of every stage's section of this name.
+        student_model: score function of the students.
+        more_teachers: score functions of further teachers, separated by commas.
+    """
+    trees: list[dict[str, Any]] = []
+    given = {key: value for key, value in training.items() if value is not None}
+    if given:
+        trees.append({"shared": {"training": given}})
+    if student_model is not None:
+        trees.append({"student": {"model": {"name": student_model}}})
+    if more_teachers is not None:
+        names = [name.strip() for name in more_teachers.split(",")]
+        trees.append({"more_teachers": [{"model": {"name": name}} for name in names]})
+    return trees
+
+
+def whole_numbers(text: Optional[str], flag: str) -> Optional[list[int]]:
+    """Return the numbers of a list separated by commas; None without one.
+
+    Raises:
+        UserError: something else stands there.
+    """
     if text is None:
         return None
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"--dims {text!r}: write whole numbers, e.g. 512,256,128") from None
+        raise UserError(
+            f"{flag} {text!r}: write whole numbers separated by commas, e.g. 4,2,1"
+        ) from None
+
+
+def unused(path: Path) -> Path:
+    """Return the path, or one with a number behind it that does not exist yet."""
+    free, number = path, 1
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
 
 
 def _new_directory(chain: "ChainConfig", parent: Path = Path("runs")) -> Path:
@@ -149,11 +203,7 @@ def _new_directory(chain: "ChainConfig", parent: Path = Path("runs")) -> Path:
 
     last = plan(chain)[-1].config
     stem = f"{chain.method}-{last.model.name}-{Path(chain.data.dataset).name or 'data'}".lower()
-    path, number = parent / stem, 1
-    while path.exists():
-        number += 1
-        path = parent / f"{stem}-{number}"
-    return path
+    return unused(parent / stem)
 
 
 def _show_plan(chain: "ChainConfig", loaded: list[str], data_root: Optional[Path]) -> None:

@@ -30,6 +30,7 @@ from dglke_distill.sampling.negatives import build_sampler
 __all__ = [
     "Setup",
     "Workspace",
+    "Workspaces",
     "build_loader",
     "build_objective",
     "build_optimizer",
@@ -73,6 +74,26 @@ def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
     )
     known = KnownAnswers.build([dataset.train, dataset.valid, dataset.test], dataset.num_entities)
     return Workspace(dataset, graph, known, device)
+
+
+class Workspaces:
+    """Prepared data that several runs share; each kind of graph is built once, when asked for.
+
+    Args:
+        data_root: folder of pre-placed datasets.
+    """
+
+    def __init__(self, data_root: Optional[Path] = None) -> None:
+        """Prepare nothing yet."""
+        self._data_root = data_root
+        self._made: dict[tuple[str, bool], Workspace] = {}
+
+    def of(self, config: Config) -> Workspace:
+        """Return what a run of these settings works on; see ``prepare``."""
+        key = (config.data.model_dump_json(), config.model.encoder != "lookup")
+        if key not in self._made:
+            self._made[key] = prepare(config, data_root=self._data_root)
+        return self._made[key]
 
 
 def build_loader(config: Config, workspace: Workspace, model: KGEModel) -> BatchLoader:

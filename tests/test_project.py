@@ -48,6 +48,7 @@ ROOMS = [
     ("distill",),
     (
         "cli",
+        "cli_compare",
         "cli_data",
         "cli_evaluate",
         "cli_output",

@@ -67,17 +67,19 @@ class TopCandidates(Candidates):
         for side in SIDES:
             self._keys[side] = keys[side]
             entity, asked = keys[side] % self._model.num_entities, keys[side]
-            found = self._best(side, entity, asked // self._model.num_entities)
-            self._found[side] = found.to(torch.int32)
+            relation = asked // self._model.num_entities
+            self._found[side] = self._best(side, entity, relation, torch.int32)
 
-    def _best(self, side: Side, entity: Tensor, relation: Tensor) -> Tensor:
+    def _best(
+        self, side: Side, entity: Tensor, relation: Tensor, dtype: torch.dtype = torch.int64
+    ) -> Tensor:
         device = self._model.relation_weight.device
         with self._model.frozen():
             return torch.cat(
                 [
                     self._model.score_all(e.to(device), r.to(device), side)
                     .topk(self._count, dim=1)
-                    .indices
+                    .indices.to(dtype)
                     for e, r in zip(entity.split(self._block), relation.split(self._block))
                 ]
             )

@@ -7,7 +7,7 @@ an interrupted one goes on where it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -20,9 +20,18 @@ from dglke_distill.files import atomic_write_text, sha256_file
 from dglke_distill.models.base import KGEModel
 from dglke_distill.objective import Objective
 from dglke_distill.train import Progress
-from dglke_distill.workspace import Setup, Workspace, prepare
+from dglke_distill.workspace import Setup, Workspace, Workspaces
 
-__all__ = ["CHAIN_FILE", "RESULTS_FILE", "Watcher", "chain_seconds", "run_chain", "saved_chain"]
+__all__ = [
+    "CHAIN_FILE",
+    "RESULTS_FILE",
+    "STAGES",
+    "Watcher",
+    "chain_seconds",
+    "run_chain",
+    "run_stage",
+    "saved_chain",
+]
 
 CHAIN_FILE = "chain.toml"
 RESULTS_FILE = "results.json"
@@ -63,6 +72,7 @@ def run_chain(
     resume: bool = False,
     loaded: Sequence[Path] = (),
     data_root: Optional[Path] = None,
+    workspaces: Optional[Workspaces] = None,
     watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
 ) -> dict[str, Any]:
     """Train, distil and rank every stage of a chain.
@@ -73,6 +83,7 @@ def run_chain(
         resume: go on with the chain that is there; stages that are done stay as they are.
         loaded: checkpoints that take the place of the teachers to be trained.
         data_root: folder of pre-placed datasets.
+        workspaces: the prepared data, when the caller shares it among chains.
         watcher: hears of progress.
 
     Returns:
@@ -85,16 +96,16 @@ def run_chain(
     loaded = [path.resolve() for path in loaded]
     stages = plan(chain, [str(path) for path in loaded])
     _claim(chain, directory, [str(path) for path in loaded], resume)
-    workspaces: dict[bool, Workspace] = {}
+    workspaces = workspaces or Workspaces(data_root)
     done: list[dict[str, Any]] = []
     total = len(stages) + (chain.control == "both")
     for number, stage in enumerate(stages):
         watcher.stage(stage, number, total)
-        done.append(_run_stage(stage, directory, workspaces, data_root, watcher))
+        done.append(run_stage(stage, directory, workspaces, watcher))
     if chain.control == "both":
         stage = _budget_stage(directory, stages[-1], done)
         watcher.stage(stage, len(stages), total)
-        done.append(_run_stage(stage, directory, workspaces, data_root, watcher))
+        done.append(run_stage(stage, directory, workspaces, watcher))
     results = {
         "schema": 1,
         "kind": "chain",
@@ -130,14 +141,18 @@ def _claim(chain: ChainConfig, directory: Path, loaded: list[str], resume: bool)
     atomic_write_text(path, head + chain.to_toml())
 
 
-def _run_stage(
-    stage: Stage,
-    directory: Path,
-    workspaces: dict[bool, Workspace],
-    data_root: Optional[Path],
-    watcher: Watcher,
+def run_stage(
+    stage: Stage, directory: Path, workspaces: Workspaces, watcher: Watcher
 ) -> dict[str, Any]:
-    """Run a stage, go on with it, or read what it left, whichever is due."""
+    """Run a stage, go on with it, or read what it left, whichever is due.
+
+    Args:
+        stage: from a plan. directory: of the chain. workspaces: the data.
+        watcher: hears of progress.
+
+    Returns:
+        The stage's entry in ``results.json``.
+    """
     place = directory / STAGES / stage.name
     finished = place / pipeline.CHECKPOINT_DIRECTORY / checkpoint.RESULTS_FILE
     if finished.is_file():
@@ -147,9 +162,6 @@ def _run_stage(
         results = json.loads(finished.read_text(encoding="utf-8"))
         watcher.announce(f"{stage.name}: done already")
     else:
-        needs_inverse = stage.config.model.encoder != "lookup"
-        if needs_inverse not in workspaces:
-            workspaces[needs_inverse] = prepare(stage.config, data_root=data_root)
         about: dict[str, Any] = {}
         setup: Optional[Setup] = None
         if stage.teachers:
@@ -158,7 +170,7 @@ def _run_stage(
             stage.config,
             place,
             resume=(place / pipeline.RESUME_FILE).exists(),
-            workspace=workspaces[needs_inverse],
+            workspace=workspaces.of(stage.config),
             setup=setup,
             about=about,
             report=watcher.report,
@@ -215,7 +227,7 @@ def _checkpoint_of(teacher: str, directory: Path) -> Path:
     return directory / STAGES / teacher / pipeline.CHECKPOINT_DIRECTORY
 
 
-def chain_seconds(stages: Sequence[dict[str, Any]]) -> float:
+def chain_seconds(stages: Sequence[Mapping[str, Any]]) -> float:
     """Return the seconds that stages took, validation and preparation included."""
     keys = ("seconds", "validation_seconds", "setup_seconds")
     return float(sum(stage["results"]["training"][key] for stage in stages for key in keys))

@@ -18,10 +18,10 @@ from dglke_distill.objective import Objective
 from dglke_distill.train import step
 from dglke_distill.workspace import (
     Workspace,
+    Workspaces,
     build_loader,
     build_objective,
     build_optimizer,
-    prepare,
 )
 
 __all__ = ["Estimate", "estimate"]
@@ -50,14 +50,11 @@ def estimate(
         stages: the plan. loaded: checkpoints of the first student's teachers.
         data_root: folder of pre-placed datasets.
     """
-    workspaces: dict[bool, Workspace] = {}
+    workspaces = Workspaces(data_root)
     models: dict[str, KGEModel] = {path: checkpoint.load_model(Path(path)).model for path in loaded}
     found = []
     for stage in stages:
-        needs_inverse = stage.config.model.encoder != "lookup"
-        if needs_inverse not in workspaces:
-            workspaces[needs_inverse] = prepare(stage.config, data_root=data_root)
-        workspace = workspaces[needs_inverse]
+        workspace = workspaces.of(stage.config)
         models[stage.name] = model = _untrained(stage, workspace)
         teachers = [models[name] for name in stage.teachers]
         found.append(

@@ -37,11 +37,15 @@ def pca(coordinates: Tensor, dim: int) -> Projection:
     """Project on the leading principal axes of the entity matrix (scikit-learn).
 
     Args:
-        coordinates: (n, D). dim: number of axes.
+        coordinates: (n, D). dim: number of axes; n vectors have no more than n.
     """
     from sklearn.decomposition import PCA
 
-    axes = PCA(n_components=dim, svd_solver="covariance_eigh").fit(coordinates.numpy()).components_
+    axes = (
+        PCA(n_components=min(dim, *coordinates.shape), svd_solver="covariance_eigh")
+        .fit(coordinates.numpy())
+        .components_
+    )
     return Projection(torch.from_numpy(np.ascontiguousarray(axes.T)), False)
 
 
@@ -58,7 +62,8 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
 
     Entities are projected part by part (the real and the imaginary parts alike). Relations follow
     where that keeps the score's meaning: between models of one kind, if coordinates are selected,
-    or if the score is a translation. What cannot follow stays as it is.
+    or if the score is a translation. What cannot follow stays as it is, and so do the coordinates
+    beyond what a few entities span.
 
     Args:
         name: a key of ``INITIALIZATIONS``.
@@ -80,29 +85,35 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
         raise UserError(
             f"distillation.initialization {name!r} needs a lookup student; set it to random"
         )
-    if ours.dim > theirs.dim or student.num_entities > len(teacher.entity_embeddings):
+    if ours.dim > theirs.dim:
         raise UserError(
             f"distillation.initialization {name!r}: a student of {ours.dim} floats cannot start "
             f"from a teacher of {theirs.dim}; set it to random"
+        )
+    if student.num_entities != teacher.num_entities:
+        raise UserError(
+            f"distillation.initialization {name!r}: {student.num_entities} entities cannot start "
+            f"from a teacher of {teacher.num_entities}; set it to random"
         )
     vectors = teacher.entity_embeddings.cpu().double()
     alike = type(ours) is type(theirs) and ours.options == theirs.options
     parts = ours.parts if theirs.parts == ours.parts else 1
     projection = project(torch.cat(vectors.chunk(parts, dim=1)), ours.dim // parts)
     with torch.no_grad():
-        table.copy_(_apply(projection, vectors, parts))
+        _lay(projection, vectors, table, parts)
         relations = teacher.relation_embeddings.cpu().double()
         target = student.relation_weight
         follows = projection.selects or ours.kernel in ("l1", "l2")
         if alike and follows and len(relations) == len(target):
             if target.shape[1] == ours.dim:
-                target.copy_(_apply(projection, relations, parts))
+                _lay(projection, relations, target, parts)
             elif target.shape[1] == ours.dim // parts:  # one float per complex coordinate
-                target.copy_(_apply(projection, relations, 1))
+                _lay(projection, relations, target, 1)
         bias, former = student.bias_weight, teacher.bias_weight
         if bias is not None and former is not None:
             bias.copy_(former)
 
 
-def _apply(projection: Projection, vectors: Tensor, parts: int) -> Tensor:
-    return torch.cat([part @ projection.matrix for part in vectors.chunk(parts, dim=1)], dim=1)
+def _lay(projection: Projection, vectors: Tensor, table: Tensor, parts: int) -> None:
+    for part, place in zip(vectors.chunk(parts, dim=1), table.chunk(parts, dim=1)):
+        place[:, : projection.matrix.shape[1]] = part @ projection.matrix

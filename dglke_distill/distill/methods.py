@@ -33,6 +33,10 @@ class Method(Component):
 
     taught: ClassVar[bool] = True
     """Whether there is a teacher at all."""
+    least_teachers: ClassVar[int] = 1
+    """How many teachers the first student needs."""
+    most_teachers: ClassVar[Optional[int]] = None
+    """How many it can have; None: any number."""
     structure: ClassVar[Optional[str]] = None
     """Name of a structure term that is part of the method."""
     scores: ClassVar[bool] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, Optional, Protocol
 
 import torch
@@ -37,14 +38,14 @@ Scale = Literal["none", "standardize"]
 class TeacherReply(Protocol):
     """What ``Teacher.ask`` returns."""
 
-    def sampled(self, number: int) -> Tensor:
-        """Scores (b, 1 + n) of a group's answers and candidates."""
+    def sampled(self, number: int, further: Optional[Tensor] = None) -> Tensor:
+        """Scores (b, 1 + n + k) of a group's answers, candidates, and further ids (b, k)."""
 
     def against(self, number: int, candidates: Tensor) -> Tensor:
         """Scores (b, k) of entity ids (b, k)."""
 
-    def over_all(self, number: int) -> Tensor:
-        """Scores (b, E) of all entities."""
+    def over_all(self, numbers: Sequence[int]) -> Tensor:
+        """Scores (b, E) of all entities for some groups of the batch, one after the other."""
 
 
 class AskedTeacher(Protocol):
@@ -136,10 +137,10 @@ class DistillationObjective(HardObjective):
             if self.labels.loss is not None:
                 student, teacher = self._beside(model, batch, number, group, reply, moment)
                 soft = soft + share * self.soft(student, teacher, group.queries.weight)
-        for number, everything in enumerate(asked.whole):
+        for everything in asked.whole:
             share = len(everything.answers) / asked.triples
             scores = model.score(everything.query, asked.entities)
-            terms = self._over_all(scores, everything, number, batch, asked, reply, moment)
+            terms = self._over_all(scores, everything, batch, asked, reply, moment)
             hard, soft = hard + share * terms[0], soft + share * terms[1]
         return hard, soft
 
@@ -163,23 +164,18 @@ class DistillationObjective(HardObjective):
     ) -> tuple[Tensor, Tensor]:
         """Return the student's and the teacher's scores of the same candidates, (b, m) each."""
         student = torch.cat([group.positive[:, None], group.negative], dim=1)
-        teacher = reply.sampled(number)
         if self.labels.candidates is None:
-            return student, teacher
+            return student, reply.sampled(number)
         ids = self._further(batch, group.queries, moment)
         nodes, rows = torch.unique(ids, return_inverse=True)
         entities = model.encode(nodes, model.encoder.blocks_for(nodes))
         further = model.score(group.query, entities, rows)
-        return (
-            torch.cat([student, further], dim=1),
-            torch.cat([teacher, reply.against(group.number, ids)], dim=1),
-        )
+        return torch.cat([student, further], dim=1), reply.sampled(number, ids)
 
     def _over_all(
         self,
         scores: Tensor,
         group: AgainstAll,
-        number: int,
         batch: Batch,
         asked: Asked,
         reply: TeacherReply,
@@ -195,7 +191,7 @@ class DistillationObjective(HardObjective):
             each = torch.ones_like(counts) if group.weight is None else group.weight
             hard, soft = distillation_cross_entropy(
                 scores if self._logits == 1 else scores * self._logits,
-                reply.over_all(number),
+                reply.over_all(group.numbers),
                 group.offsets,
                 group.answers,
                 each,
@@ -205,7 +201,7 @@ class DistillationObjective(HardObjective):
             )
             return hard / counts.sum(), soft / counts.sum()
         if self.labels.candidates is None:
-            soft = self.soft(scores, reply.over_all(number), counts)
+            soft = self.soft(scores, reply.over_all(group.numbers), counts)
         else:
             groups = [asked.queries[place][0] for place in group.numbers]
             ids = [self._further(batch, queries, moment) for queries in groups]

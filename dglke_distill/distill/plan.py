@@ -194,12 +194,13 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
         if len(dims) < 2:
             raise UserError(f"--dims: a {chain.method} chain needs two sizes or more, got {dims}")
         if not loaded:
-            trees = [chain.teacher, *(merge(chain.teacher, more) for more in chain.more_teachers)]
+            trees = [chain.teacher, *(_further(chain, more) for more in chain.more_teachers)]
             for tree in trees:
                 config = _stage(chain, tree, dims[0])
                 name = f"{len(stages)}-teacher-{_label(config)}"
                 stages.append(Stage(name, "teacher", config, ()))
             teachers = tuple(stage.name for stage in stages)
+        _check_teachers(method, len(teachers))
         for dim in dims[1:]:
             config = _student(chain, method, dim)
             stage = Stage(f"{len(stages)}-{_label(config)}", "student", config, teachers)
@@ -209,6 +210,24 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
         config = _direct(chain, dims[-1])
         stages.append(Stage(f"direct-{_label(config)}", "direct", config, ()))
     return stages
+
+
+def _further(chain: ChainConfig, tree: Tree) -> Mapping[str, Any]:
+    """Return the settings of a further teacher: one of another kind has its own recipe's."""
+    first = chain.teacher.get("model", {}).get("name", Config().model.name)
+    other = tree.get("model", {}).get("name", first)
+    alike = canonical_name(other) == canonical_name(first)
+    return merge(chain.teacher, tree) if alike else tree
+
+
+def _check_teachers(method: Method, count: int) -> None:
+    most = method.most_teachers
+    if count < method.least_teachers or (most is not None and count > most):
+        wanted = f"{most} alone" if most is not None else f"{method.least_teachers} or more"
+        raise UserError(
+            f"--more-teachers: {method.name} learns from {wanted}, and {count} "
+            f"{'is' if count == 1 else 'are'} given; add or remove some, also of --teacher"
+        )
 
 
 def _method_options(chain: ChainConfig) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from pydantic import Field
@@ -102,8 +103,8 @@ def leading(number: float) -> float:
     size = abs(number)
     if size == 0 or not math.isfinite(size):
         return 1.0
-    scaled = size / 10.0 ** math.floor(math.log10(size))
-    return min(max(scaled, 1.0), math.nextafter(10.0, 1.0)) if scaled < 10 else scaled / 10
+    exact = Decimal(size)  # a power of ten may be no float where a size is
+    return min(float(exact.scaleb(-exact.adjusted())), math.nextafter(10.0, 1.0))
 
 
 SCHEDULES: Mapping[str, type[Schedule]] = {

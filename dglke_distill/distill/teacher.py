@@ -102,10 +102,19 @@ class Reply:
     def _scaled(self, scores: Tensor) -> Tensor:
         return scores if self._factor == 1 else scores * self._factor
 
-    def sampled(self, number: int) -> Tensor:
-        """Return (b, 1 + n): the scores of a group's answers, then of its candidates."""
+    @torch.no_grad()
+    def sampled(self, number: int, further: Optional[Tensor] = None) -> Tensor:
+        """Return (b, 1 + n + k): scores of a group's answers, its candidates, and further ones.
+
+        Args:
+            number: of the group among those with sampled candidates.
+            further: entity ids (b, k), or None.
+        """
         group = self._asked.sampled[number]
-        return self._scaled(torch.cat([group.positive[:, None], group.negative], dim=1))
+        scores = [group.positive[:, None], group.negative]
+        if further is not None:
+            scores.append(self._model.score(group.query, self._model.encode(None), further))
+        return self._scaled(torch.cat(scores, dim=1))
 
     @torch.no_grad()
     def against(self, number: int, candidates: Tensor) -> Tensor:
@@ -114,10 +123,18 @@ class Reply:
         return self._scaled(self._model.score(query, self._model.encode(None), candidates))
 
     @torch.no_grad()
-    def over_all(self, number: int) -> Tensor:
-        """Score every entity for the joined queries: (b, E), the caller's to overwrite."""
-        query = self._asked.whole[number].query
-        return self._scaled(self._model.score(query, self._model.encode(None)))
+    def over_all(self, numbers: Sequence[int]) -> Tensor:
+        """Score every entity for the queries of some groups of the batch, one after the other.
+
+        A student may join other groups than its teacher does.
+
+        Returns:
+            (b, E) scores, the caller's to overwrite.
+        """
+        queries = [g.query for g in self._asked.whole if g.numbers == tuple(numbers)]
+        queries = queries or [self._asked.queries[number][1] for number in numbers]
+        scores = [self._model.score(query, self._model.encode(None)) for query in queries]
+        return self._scaled(scores[0] if len(scores) == 1 else torch.cat(scores))
 
 
 class Teacher:
@@ -165,17 +182,17 @@ class EnsembleReply:
         """Keep them."""
         self._replies = list(replies)
 
-    def sampled(self, number: int) -> Tensor:
+    def sampled(self, number: int, further: Optional[Tensor] = None) -> Tensor:
         """See ``Reply.sampled``."""
-        return mean_distribution([reply.sampled(number) for reply in self._replies])
+        return mean_distribution([reply.sampled(number, further) for reply in self._replies])
 
     def against(self, number: int, candidates: Tensor) -> Tensor:
         """See ``Reply.against``."""
         return mean_distribution([reply.against(number, candidates) for reply in self._replies])
 
-    def over_all(self, number: int) -> Tensor:
+    def over_all(self, numbers: Sequence[int]) -> Tensor:
         """See ``Reply.over_all``."""
-        return mean_distribution([reply.over_all(number) for reply in self._replies])
+        return mean_distribution([reply.over_all(numbers) for reply in self._replies])
 
 
 def mean_distribution(scores: Sequence[Tensor]) -> Tensor:

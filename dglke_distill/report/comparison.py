@@ -101,7 +101,12 @@ def comparison_page(results: ComparisonResults, svg: str) -> str:
         note="A small point per seed, a large one for the method's mean.",
         svg=svg,
     )
-    caption = "Filtered ranking of all entities on the test split; means over the seeds."
+    caption = "Filtered ranking of all entities on the test split; means over the seeds. Seconds "
+    caption += "are those of the last stage's training; a chain's count its other students, and "
+    caption += "validation, but not the teacher that all share"
+    if results.teacher_seconds:
+        caption += f", which took {duration(results.teacher_seconds)}"
+    caption += "."
     more = {
         "Dataset": dataset_text(results.dataset),
         "Seeds": ", ".join(map(str, seeds)),

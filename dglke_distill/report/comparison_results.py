@@ -26,7 +26,8 @@ class ComparisonRow:
 
     Attributes:
         training_seconds: of the model itself.
-        chain_seconds: of the model and every teacher before it.
+        chain_seconds: of the model and the students before it, all in all; the teacher that all
+            methods share is not counted.
         share_of_teacher: its MRR over the teacher's.
         gain_over_direct: by what share it is better than ``direct``; None for ``direct`` itself.
     """
@@ -60,11 +61,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class ComparisonResults:
-    """A finished comparison."""
+    """A finished comparison; ``teacher_seconds`` are those of all teachers that are shared."""
 
     directory: Path
     dataset: Dataset
     teacher: Optional[Stage]
+    teacher_seconds: Optional[float]
     rows: tuple[ComparisonRow, ...]
     provenance: dict[str, Any]
 
@@ -96,6 +98,7 @@ def read_comparison(directory: Path) -> ComparisonResults:
         directory=directory,
         dataset=read_dataset(fields.object("dataset")),
         teacher=read_stage(teacher, directory, "test", history=False) if teacher.tree else None,
+        teacher_seconds=fields.optional_number("teacher_seconds"),
         rows=tuple(_row(entry) for entry in fields.objects("rows")),
         provenance=fields.optional_object("provenance").tree,
     )

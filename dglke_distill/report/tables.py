@@ -151,7 +151,7 @@ def comparison_table(results: ComparisonResults) -> Table:
         "Of teacher",
         "Gain over direct",
         "Seconds",
-        "With teachers",
+        "Chain seconds",
     )
     return Table(headings, tuple(lines), text_columns=2)
 

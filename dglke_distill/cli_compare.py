@@ -1,0 +1,141 @@
+"""``dglke-distill compare``: methods side by side under one teacher."""
+
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+
+from dglke_distill import cli_run as shared
+from dglke_distill import cli_settings as settings
+from dglke_distill.cli_output import TrainingDisplay, duration
+from dglke_distill.cli_report import show_table
+from dglke_distill.config import merge, parse_assignment, read_toml
+from dglke_distill.errors import UserError
+
+if TYPE_CHECKING:
+    from dglke_distill.distill.compare import ComparisonConfig
+
+__all__ = ["compare"]
+
+ALL = "iterde,bkd,ta,dualde,rkd,fitnet,direct"
+
+
+def compare(
+    dataset: settings.DatasetArgument = None,
+    model: settings.ModelFlag = None,
+    student_model: shared.StudentModelFlag = None,
+    dims: shared.DimsFlag = None,
+    methods: Annotated[
+        str, typer.Option("--methods", help="Methods, separated by commas; direct is the control.")
+    ] = ALL,
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Seeds of the students, separated by commas.")
+    ] = "0",
+    recipe: shared.ChainRecipeFlag = "auto",
+    config: settings.ConfigFlag = None,
+    assignments: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--set",
+            metavar="PART.SECTION.KEY=VALUE",
+            help="Any setting of the chains, e.g. student.training.epochs=20; with a method as "
+            "the part, e.g. dualde.distillation.options.second_phase=0.3, one of its students "
+            "alone; may be repeated.",
+        ),
+    ] = None,
+    teacher: shared.TeacherFlag = None,
+    more_teachers: shared.MoreTeachersFlag = None,
+    epochs: settings.EpochsFlag = None,
+    device: settings.DeviceFlag = None,
+    threads: settings.ThreadsFlag = None,
+    data_root: settings.DataRootFlag = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option("--out", help="Its directory; if not given, a new one below runs/."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what is in --out, by its own settings.")
+    ] = False,
+) -> None:
+    """Compare methods: each a chain of its own, all with one teacher, the same seeds and epochs."""
+    from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
+    from dglke_distill.distill.methods import METHODS
+    from dglke_distill.distill.plan import compose_chain
+
+    if resume:
+        if out is None:
+            raise UserError("--resume: say which comparison by --out DIRECTORY")
+        comparison = saved_comparison(out)
+    else:
+        overrides = [] if config is None else [read_toml(config)]
+        overrides += shared.overrides(
+            {"epochs": epochs, "device": device, "threads": threads},
+            student_model=student_model,
+            more_teachers=more_teachers,
+        )
+        sizes = shared.whole_numbers(dims, "--dims")
+        if sizes is not None:
+            overrides.append({"dims": sizes})
+        own: dict[str, Any] = {}
+        for text in assignments or ():
+            tree = parse_assignment(text)
+            if next(iter(tree)) in METHODS:
+                own = merge(own, tree)
+            else:
+                overrides.append(tree)
+        comparison = ComparisonConfig(
+            methods=[name.strip() for name in methods.split(",")],
+            seeds=shared.whole_numbers(seeds, "--seeds"),
+            loaded=[str(Path(path).resolve()) for path in teacher or ()],
+            chain=compose_chain(recipe, dataset or "cldr", model, overrides),
+            own=own,
+        )
+    _run(comparison, out or _new_directory(comparison), resume, data_root)
+
+
+def _new_directory(comparison: "ComparisonConfig") -> Path:
+    from dglke_distill.distill.compare import chain_of
+    from dglke_distill.distill.plan import plan
+
+    chain = chain_of(comparison, "direct", comparison.seeds[0])
+    stem = f"compare-{plan(chain)[-1].config.model.name}-{Path(chain.data.dataset).name or 'data'}"
+    return shared.unused(Path("runs") / stem.lower())
+
+
+def _run(
+    comparison: "ComparisonConfig", directory: Path, resume: bool, data_root: Optional[Path]
+) -> None:
+    from dglke_distill.distill.chain import Watcher
+    from dglke_distill.distill.compare import COMPARISON_FILE, run_comparison
+    from dglke_distill.report import write_comparison
+    from dglke_distill.train import Interrupted
+
+    console = Console()
+
+    def begin(stage: Any, number: int, total: int) -> None:
+        console.print(f"stage {number + 1} of {total}: {stage.name}", highlight=False)
+
+    try:
+        with TrainingDisplay(console) as display:
+            results = run_comparison(
+                comparison,
+                directory,
+                resume=resume,
+                data_root=data_root,
+                watcher=Watcher(begin, display.report, display.announce),
+            )
+    except (Interrupted, KeyboardInterrupt):
+        typer.echo("\ninterrupted", err=True)
+        if (directory / COMPARISON_FILE).exists():
+            typer.echo(f"go on with: dglke-distill compare --resume --out {directory}", err=True)
+        raise typer.Exit(130) from None
+    path = write_comparison(directory)
+    show_table(directory, console)
+    if results["teacher_seconds"]:
+        typer.echo(
+            f"the teacher, which no chain counts, took {duration(results['teacher_seconds'])}"
+        )
+    typer.echo(f"report: {path}")

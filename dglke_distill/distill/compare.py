@@ -1,0 +1,279 @@
+"""Methods side by side: chains that share a teacher, their seeds and everything else they can."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import tomli_w
+from pydantic import Field
+
+from dglke_distill import checkpoint, pipeline, runtime
+from dglke_distill.config import Section, merge, read_toml, validate_tree
+from dglke_distill.distill.chain import (
+    CHAIN_FILE,
+    RESULTS_FILE,
+    STAGES,
+    Watcher,
+    chain_seconds,
+    run_chain,
+    run_stage,
+    saved_chain,
+)
+from dglke_distill.distill.methods import METHODS
+from dglke_distill.distill.plan import ChainConfig, Stage, plan
+from dglke_distill.distill.registry import find
+from dglke_distill.errors import UserError
+from dglke_distill.files import atomic_write_text
+from dglke_distill.workspace import Workspaces
+
+__all__ = [
+    "COMPARISON_FILE",
+    "ComparisonConfig",
+    "chain_of",
+    "run_comparison",
+    "saved_comparison",
+    "teachers_of",
+]
+
+COMPARISON_FILE = "comparison.toml"
+CHAINS = "chains"
+CONTROL = "direct"
+Tree = dict[str, Any]
+
+
+class ComparisonConfig(Section):
+    """All settings of a comparison of methods."""
+
+    methods: list[str] = Field(min_length=1, description="see distill.methods.METHODS")
+    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    loaded: list[str] = Field(
+        default_factory=list, description="trained teachers in place of the chain's first stage"
+    )
+    chain: ChainConfig = Field(default_factory=ChainConfig)
+    own: dict[str, Tree] = Field(
+        default_factory=dict, description="student settings of one method alone"
+    )
+
+    def to_toml(self) -> str:
+        """Return the tree as TOML; keys whose value is None are left out."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+def saved_comparison(directory: Path) -> ComparisonConfig:
+    """Return the settings that a comparison was started with.
+
+    Raises:
+        UserError: there is no comparison, or its settings are damaged.
+    """
+    path = directory / COMPARISON_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{directory}: there is no comparison to resume ({COMPARISON_FILE} is missing)"
+        )
+    return validate_tree(ComparisonConfig, read_toml(path), str(path))
+
+
+def chain_of(comparison: ComparisonConfig, method: str, seed: int) -> ChainConfig:
+    """Return the chain of one method and seed; the teacher's own seed stays what it is."""
+    chain = comparison.chain
+    student = dict(chain.student)
+    if method != chain.method and "distillation" in student:  # options are a method's own
+        student["distillation"] = {
+            key: value for key, value in student["distillation"].items() if key != "options"
+        }
+    seeded: Tree = {"training": {"seed": seed}}
+    student = merge(merge(student, comparison.own.get(method, {})), seeded)
+    direct = None if chain.direct is None else merge(chain.direct, seeded)
+    changes = {"method": method, "control": "none", "student": student, "direct": direct}
+    return chain.model_copy(update=changes)
+
+
+def teachers_of(comparison: ComparisonConfig) -> list[Stage]:
+    """Return the stages that train the teachers all methods share."""
+    taught = comparison.chain.model_copy(
+        update={"method": "iterde", "control": "none", "student": {}, "sizes": {}}
+    )
+    return [stage for stage in plan(taught) if stage.role == "teacher"]
+
+
+def run_comparison(
+    comparison: ComparisonConfig,
+    directory: Path,
+    *,
+    resume: bool = False,
+    data_root: Optional[Path] = None,
+    watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
+) -> dict[str, Any]:
+    """Run every method with every seed under the same teacher, and lay the figures side by side.
+
+    Args:
+        comparison: the settings.
+        directory: receives ``comparison.toml``, ``stages/`` with the teacher, a chain for each
+            method and seed below ``chains/``, and ``results.json``.
+        resume: go on with the comparison that is there; what is done stays as it is.
+        data_root: folder of pre-placed datasets.
+        watcher: hears of progress.
+
+    Returns:
+        What ``results.json`` holds.
+
+    Raises:
+        UserError: bad settings or data, or a directory in use.
+        Interrupted: asked to stop; the comparison can be resumed.
+    """
+    _check(comparison)
+    _claim(comparison, directory, resume)
+    workspaces = Workspaces(data_root)
+    teachers: list[dict[str, Any]] = []
+    if comparison.loaded:
+        teachers = [_loaded(path) for path in comparison.loaded]
+        places = [Path(path) for path in comparison.loaded]
+    else:
+        trained = teachers_of(comparison)
+        for number, stage in enumerate(trained):
+            watcher.stage(stage, number, len(trained))
+            teachers.append(run_stage(stage, directory, workspaces, watcher))
+        places = [
+            (directory / STAGES / stage.name / pipeline.CHECKPOINT_DIRECTORY).resolve()
+            for stage in trained
+        ]
+    chains: list[dict[str, Any]] = []
+    for seed in comparison.seeds:
+        for method in comparison.methods:
+            watcher.announce(f"{method}, seed {seed}")
+            chain = chain_of(comparison, method, seed)
+            place = directory / CHAINS / f"{method}-seed{seed}"
+            loaded = _asked(method, places)
+            results = _finished(place, chain, loaded)
+            if results is None:
+                results = run_chain(
+                    chain,
+                    place,
+                    resume=(place / CHAIN_FILE).exists(),
+                    loaded=loaded,
+                    workspaces=workspaces,
+                    watcher=watcher,
+                )
+            chains.append(results)
+            # What there is can be looked at while the rest is running.
+            compared = _results(chains, teachers)
+            atomic_write_text(directory / RESULTS_FILE, json.dumps(compared, indent=2) + "\n")
+    return compared
+
+
+def _check(comparison: ComparisonConfig) -> None:
+    """Plan every chain, so that bad settings are told before anything is trained."""
+    for name, given in (("methods", comparison.methods), ("seeds", comparison.seeds)):
+        if len(set(given)) < len(given):
+            raise UserError(f"--{name}: something is there twice; name each once")
+    stray = sorted(set(comparison.own) - set(comparison.methods))
+    if stray:
+        raise UserError(f"--set {stray[0]}...: the method is not among --methods; add it there")
+    count = len(comparison.loaded) or 1 + len(comparison.chain.more_teachers)
+    for method in comparison.methods:
+        chain = chain_of(comparison, method, comparison.seeds[0])
+        for stage in plan(chain, _asked(method, [Path(f"teacher {i}") for i in range(count)])):
+            if stage.config.evaluation.split != "test":
+                raise UserError(
+                    "evaluation.split: a comparison needs the test figures; leave it at test"
+                )
+
+
+def _asked(method: str, places: Sequence[Path]) -> list[Any]:
+    """Return the teachers among all that a method learns from."""
+    kind = find(METHODS, method, "--methods")
+    if not kind.taught:
+        return []
+    return list(places if kind.least_teachers > 1 else places[:1])
+
+
+def _loaded(path: str) -> dict[str, Any]:
+    """Return the stage that a loaded teacher stands for."""
+    results = json.loads((Path(path) / checkpoint.RESULTS_FILE).read_text(encoding="utf-8"))
+    return {
+        "name": path, "role": "teacher", "teacher": None, "teachers": [], "directory": path,
+        "results": results,
+    }  # fmt: skip
+
+
+def _claim(comparison: ComparisonConfig, directory: Path, resume: bool) -> None:
+    path = directory / COMPARISON_FILE
+    if path.exists():
+        if not resume:
+            raise UserError(
+                f"{directory}: holds a comparison already; add --resume to go on with it, "
+                "or choose another --out"
+            )
+        if saved_comparison(directory) != comparison:
+            raise UserError(
+                f"{path}: the comparison has other settings; --resume alone goes on with its own"
+            )
+        return
+    if resume:
+        saved_comparison(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, comparison.to_toml())
+
+
+def _finished(place: Path, chain: ChainConfig, loaded: Sequence[Path]) -> Optional[dict[str, Any]]:
+    """Return what a chain has left, if it ran to its end by these settings."""
+    path = place / RESULTS_FILE
+    if not path.is_file() or saved_chain(place) != (chain, [str(each) for each in loaded]):
+        return None
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return results
+
+
+def _results(
+    chains: Sequence[Mapping[str, Any]], teachers: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    trained = [teacher for teacher in teachers if teacher["results"].get("training")]
+    return {
+        "schema": 1,
+        "kind": "comparison",
+        "dataset": chains[0]["dataset"],
+        "teacher": teachers[0],
+        "more_teachers": teachers[1:],
+        "teacher_seconds": chain_seconds(trained),
+        "rows": _rows(chains, teachers[0]),
+        "provenance": runtime.provenance(),
+    }
+
+
+def _rows(chains: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row per chain, of its last stage."""
+    controls = {
+        chain["seed"]: _mrr(chain["stages"][-1]) for chain in chains if chain["method"] == CONTROL
+    }
+    rows = []
+    for chain in chains:
+        last = chain["stages"][-1]
+        results, mrr = last["results"], _mrr(last)
+        test, model = results["metrics"]["test"], results["model"]
+        control = None if chain["method"] == CONTROL else controls.get(chain["seed"])
+        rows.append(
+            {
+                "method": chain["method"],
+                "seed": chain["seed"],
+                "model": model["name"],
+                **{
+                    key: model[key]
+                    for key in ("dim", "floats_per_entity", "bytes_per_entity", "parameters")
+                },
+                "mrr": mrr,
+                **{f"hits_at_{k}": test[f"hits@{k}"] for k in (1, 3, 10)},
+                "valid_mrr": results["metrics"].get("valid", {}).get("mrr"),
+                "training_seconds": results["training"]["seconds"],
+                "chain_seconds": chain_seconds(chain["stages"]),
+                "share_of_teacher": mrr / _mrr(teacher) if _mrr(teacher) else None,
+                "gain_over_direct": mrr / control - 1 if control else None,
+            }
+        )
+    return rows
+
+
+def _mrr(stage: Mapping[str, Any]) -> float:
+    return float(stage["results"]["metrics"]["test"]["mrr"])
