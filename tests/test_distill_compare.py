@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distill_fixtures import clock_chain, write_clock
+from clock_fixtures import clock_chain, write_clock
 
 from dglke_distill import pipeline
 from dglke_distill.cli import main
