@@ -153,6 +153,8 @@ def build_objective(
 def build_optimizer(config: OptimizerConfig, learned: nn.Module) -> torch.optim.Optimizer:
     """Build the optimiser that the configuration names, over all parameters of a module.
 
+    A parameter with an attribute ``rate`` learns at that share of the learning rate.
+
     Raises:
         UserError: unknown name or option.
     """
@@ -160,9 +162,12 @@ def build_optimizer(config: OptimizerConfig, learned: nn.Module) -> torch.optim.
         near = difflib.get_close_matches(config.name, OPTIMIZERS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(OPTIMIZERS)}"
         raise UserError(f"optimizer.name: unknown optimiser {config.name!r}; {hint}")
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in learned.parameters():
+        groups.setdefault(getattr(parameter, "rate", 1.0), []).append(parameter)
+    rate = config.learning_rate
+    rated = [{"params": found, "lr": rate * share} for share, found in groups.items()]
     try:
-        return OPTIMIZERS[config.name](
-            learned.parameters(), lr=config.learning_rate, **config.options
-        )
+        return OPTIMIZERS[config.name](rated, lr=rate, **config.options)
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer.options of {config.name}: {error}") from None

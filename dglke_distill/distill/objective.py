@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Optional, Protocol
 
 import torch
@@ -29,7 +29,7 @@ from dglke_distill.objective import (
 )
 from dglke_distill.sampling.batch import Batch, Queries
 
-__all__ = ["DistillationObjective", "Scale", "SoftLabels"]
+__all__ = ["DistillationObjective", "Scale", "SoftLabels", "Terms", "positives", "standardized"]
 
 Scale = Literal["none", "standardize"]
 """How a teacher's scores are laid beside a student's; calibration is the teacher's own factor."""
@@ -76,6 +76,19 @@ class SoftLabels(NamedTuple):
     structure_weight: float = 1.0
 
 
+class Terms(NamedTuple):
+    """The losses of a batch, before their weights.
+
+    Attributes:
+        hard: against the facts. soft: against the teacher.
+        more: named terms of a method's own, which are added as they are.
+    """
+
+    hard: Tensor
+    soft: Tensor
+    more: Mapping[str, Tensor] = {}
+
+
 class DistillationObjective(HardObjective):
     """hard_weight * hard + weight(moment) * soft, plus the regulariser.
 
@@ -112,8 +125,8 @@ class DistillationObjective(HardObjective):
 
     def forward(self, model: KGEModel, batch: Batch, moment: Moment = START) -> Objectives:
         """Return the loss of a batch; the named parts are not weighted, ``soft_weight`` is λ."""
-        asked, reply = ask(model, batch), self.teacher.ask(batch)
-        hard, soft = self.compare(model, batch, asked, reply, moment)
+        asked = ask(model, batch)
+        hard, soft, own = self.compare(model, batch, asked, moment)
         parts: dict[str, Tensor] = {"hard": hard.detach(), "soft": soft.detach()}
         if self.structure is not None:
             heads, tails = positives(asked)
@@ -123,13 +136,14 @@ class DistillationObjective(HardObjective):
             soft = soft + self.labels.structure_weight * structure
         weight = self.labels.schedule.weight(moment, float(hard.detach()), float(soft.detach()))
         parts["soft_weight"] = torch.tensor(weight)
+        parts.update({name: term.detach() for name, term in own.items()})
         extra, more = self.extras(model, asked)
-        return Objectives(self.hard_weight * hard + weight * soft + extra, {**parts, **more})
+        total = self.hard_weight * hard + weight * soft + extra + sum(own.values())
+        return Objectives(total, {**parts, **more})
 
-    def compare(
-        self, model: KGEModel, batch: Batch, asked: Asked, reply: TeacherReply, moment: Moment
-    ) -> tuple[Tensor, Tensor]:
-        """Return the hard and the soft loss; groups count by their share of triples."""
+    def compare(self, model: KGEModel, batch: Batch, asked: Asked, moment: Moment) -> Terms:
+        """Ask the teacher and return the losses; groups count by their share of triples."""
+        reply = self.teacher.ask(batch)
         hard = soft = asked.entities.vectors.new_zeros(())
         for number, group in enumerate(asked.sampled):
             share = triples_of(group.queries) / asked.triples
@@ -142,7 +156,7 @@ class DistillationObjective(HardObjective):
             scores = model.score(everything.query, asked.entities)
             terms = self._over_all(scores, everything, batch, asked, reply, moment)
             hard, soft = hard + share * terms[0], soft + share * terms[1]
-        return hard, soft
+        return Terms(hard, soft)
 
     def soft(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
         """Return the soft loss of (b, n) scores, queries weighted by (b,) or equally."""

@@ -54,13 +54,18 @@ class LengthAngle(Structure):
 
     def forward(self, student: Tensor, teacher: Tensor, heads: Tensor, tails: Tensor) -> Tensor:
         """See ``Structure.forward``."""
+        return self.each(student, teacher, heads, tails).mean()
+
+    def each(self, student: Tensor, teacher: Tensor, heads: Tensor, tails: Tensor) -> Tensor:
+        """Return the term of every triple, (B,)."""
         terms = []
         for vectors in (student, teacher):
             head, tail = vectors[heads], vectors[tails]
             ratio = head.norm(dim=1) / tail.norm(dim=1).clamp(min=_SMALLEST)
             terms.append((ratio, F.cosine_similarity(head, tail, dim=1, eps=_SMALLEST)))
         (ratio, angle), (its_ratio, its_angle) = terms
-        return F.huber_loss(ratio, its_ratio) + F.huber_loss(angle, its_angle)
+        lengths = F.huber_loss(ratio, its_ratio, reduction="none")
+        return lengths + F.huber_loss(angle, its_angle, reduction="none")
 
 
 class RelationalDistance(Structure):

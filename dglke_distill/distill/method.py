@@ -1,0 +1,162 @@
+"""What every way of distilling has in common; ``methods`` has the ways themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Optional
+
+from dglke_distill.config import Config, DistillationConfig, SoftLabelConfig, validate_options
+from dglke_distill.distill.candidates import Candidates, GraphNeighbors, TopCandidates
+from dglke_distill.distill.initialization import initialize
+from dglke_distill.distill.objective import DistillationObjective, Scale, SoftLabels
+from dglke_distill.distill.registry import Component
+from dglke_distill.distill.schedules import build_schedule
+from dglke_distill.distill.soft import KullbackLeibler, SoftLoss, build_soft_loss
+from dglke_distill.distill.structure import STRUCTURES, Structure
+from dglke_distill.distill.teacher import Ensemble, Teacher, calibrate
+from dglke_distill.errors import UserError
+from dglke_distill.models.base import KGEModel
+from dglke_distill.objective import HardObjective, Objective
+from dglke_distill.workspace import Workspace, build_objective
+
+__all__ = ["Method", "OneShot"]
+
+
+class Method(Component):
+    """Base of the methods: one soft-label stage per size, as ``distillation`` describes it."""
+
+    taught: ClassVar[bool] = True
+    """Whether there is a teacher at all."""
+    least_teachers: ClassVar[int] = 1
+    """How many teachers the first student needs."""
+    most_teachers: ClassVar[Optional[int]] = None
+    """How many it can have; None: any number."""
+    structure: ClassVar[Optional[str]] = None
+    """Name of a structure term that is part of the method."""
+    scores: ClassVar[bool] = True
+    """Whether scores are copied."""
+
+    def dims(self, dims: Sequence[int]) -> list[int]:
+        """Return the sizes to train, the teacher's first, out of those asked for."""
+        return list(dims)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the partial tree of settings that makes a student's stage this method's."""
+        return {}
+
+    def objective(
+        self, config: Config, student: KGEModel, teachers: Sequence[KGEModel], workspace: Workspace
+    ) -> Objective:
+        """Give the student its start and return what it minimises.
+
+        Args:
+            config: the stage's settings, with ``distillation``. student: initialised at random.
+            teachers: trained models, of any dtype and on any device, where they do not stay.
+            workspace: the data.
+
+        Raises:
+            UserError: settings that do not go together.
+        """
+        settings = config.distillation
+        assert settings is not None
+        dtype = student.relation_weight.dtype
+        teachers = [model.to(workspace.device, dtype) for model in teachers]
+        initialize(settings.initialization, student, teachers[0])
+        hard = build_objective(config, student)
+        loss = build_soft_loss(settings.soft) if self.scores else None
+        teacher, scale = _prepared(config, student, teachers, workspace, loss, hard)
+        first = teacher if isinstance(teacher, Teacher) else teacher.teachers[0]
+        structure = self.build_structure(student, first.model)
+        labels = SoftLabels(
+            loss,
+            build_schedule(settings.weight),
+            self.build_candidates(config, first, workspace) if self.scores else None,
+            scale,
+            structure,
+            float(getattr(self.options, "structure_weight", 1.0)),
+        )
+        return self.combine(config, hard, settings, teacher, labels, workspace)
+
+    def combine(
+        self,
+        config: Config,
+        hard: Any,
+        settings: DistillationConfig,
+        teacher: Any,
+        labels: SoftLabels,
+        workspace: Workspace,
+    ) -> Objective:
+        """Put the pieces together; methods with an objective of their own override this."""
+        return DistillationObjective(hard, settings.hard_weight, teacher, labels)
+
+    def build_candidates(
+        self, config: Config, teacher: Teacher, workspace: Workspace
+    ) -> Optional[Candidates]:
+        """Return the source of further candidates that the settings name."""
+        assert config.distillation is not None
+        soft = config.distillation.soft
+        _check_candidates(config, soft)
+        if soft.candidates == "top":
+            return TopCandidates(
+                teacher,
+                workspace.graph,
+                workspace.dataset.num_relations,
+                count=soft.count,
+                memory=soft.cache_megabytes << 20,
+            )
+        if soft.candidates == "neighbors":
+            return GraphNeighbors(workspace.graph, count=soft.count, seed=config.training.seed)
+        return None
+
+    def build_structure(self, student: KGEModel, teacher: KGEModel) -> Optional[Structure]:
+        """Return the term on entity vectors that belongs to the method, if one does."""
+        if self.structure is None:
+            return None
+        kind = STRUCTURES[self.structure]
+        given = {
+            k: v for k, v in self.options.model_dump().items() if k in kind.Options.model_fields
+        }
+        options = validate_options(kind.Options, given, f"distillation.options of {self.name}")
+        return kind(options, student.score_function.dim, teacher.score_function.dim)
+
+
+def _prepared(
+    config: Config,
+    student: KGEModel,
+    teachers: Sequence[KGEModel],
+    workspace: Workspace,
+    loss: Optional[SoftLoss],
+    hard: HardObjective,
+) -> tuple[Any, Scale]:
+    """Return the teacher, or the ensemble of several, and how its scores are laid beside."""
+    assert config.distillation is not None
+    wanted = config.distillation.soft.scale
+    if wanted == "auto":
+        function = teachers[0].score_function
+        alike = len(teachers) == 1 and type(function) is type(student.score_function)
+        wanted = "none" if loss is None or alike else loss.default_scale  # type: ignore[assignment]
+    if len(teachers) > 1:
+        made = [Teacher(model, calibrate(model, workspace.dataset)) for model in teachers]
+        return Ensemble(made), "standardize" if wanted == "standardize" else "none"
+    factor = 1.0
+    if wanted == "calibrate":
+        factor = calibrate(teachers[0], workspace.dataset)
+    elif isinstance(loss, KullbackLeibler):  # both sides of a comparison of distributions alike
+        factor = float(getattr(hard.loss.options, "scale", 1.0))
+    return Teacher(teachers[0], factor), "standardize" if wanted == "standardize" else "none"
+
+
+def _check_candidates(config: Config, soft: SoftLabelConfig) -> None:
+    if soft.candidates == "all" and config.training.mode == "negatives":
+        raise UserError(
+            'distillation.soft.candidates "all" needs training.mode k_vs_all or one_vs_all; '
+            "set one of them, or choose batch, top or neighbors"
+        )
+
+
+class OneShot(Method):
+    """Base of the methods that go from the first size to the last at once."""
+
+    def dims(self, dims: Sequence[int]) -> list[int]:
+        """Return the first size and the last."""
+        return [dims[0], dims[-1]]
