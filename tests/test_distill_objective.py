@@ -251,7 +251,7 @@ def test_every_mode_and_candidate_set(mode: str, loss: str, candidates: str, sof
 
 
 def test_all_entities_need_a_mode_that_scores_them() -> None:
-    with pytest.raises(UserError, match="needs training.mode k_vs_all or one_vs_all"):
+    with pytest.raises(UserError, match=r"needs training\.mode k_vs_all or one_vs_all"):
         build(
             model_of("ComplEx"),
             [model_of("ComplEx")],
