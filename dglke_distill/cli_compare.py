@@ -12,7 +12,7 @@ from dglke_distill import cli_run as shared
 from dglke_distill import cli_settings as settings
 from dglke_distill.cli_output import TrainingDisplay, duration
 from dglke_distill.cli_report import show_table
-from dglke_distill.config import merge, parse_assignment, read_toml
+from dglke_distill.config import merge, parse_assignment
 from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ def compare(
     """Compare methods: each a chain of its own, all with one teacher, the same seeds and epochs."""
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
     from dglke_distill.distill.methods import METHODS
-    from dglke_distill.distill.plan import compose_chain
+    from dglke_distill.distill.plan import compose_chain, read_chain
 
     if resume:
         if out is None:
             raise UserError("--resume: say which comparison by --out DIRECTORY")
         comparison = saved_comparison(out)
     else:
-        overrides = [] if config is None else [read_toml(config)]
+        overrides = [] if config is None else [read_chain(config)]
         overrides += shared.overrides(
             {"epochs": epochs, "device": device, "threads": threads},
             student_model=student_model,
@@ -90,7 +90,7 @@ def compare(
             methods=[name.strip() for name in methods.split(",")],
             seeds=shared.whole_numbers(seeds, "--seeds"),
             loaded=[str(Path(path).resolve()) for path in teacher or ()],
-            chain=compose_chain(recipe, dataset or "cldr", model, overrides),
+            chain=compose_chain(recipe, dataset, model, overrides),
             own=own,
         )
     _run(comparison, out or _new_directory(comparison), resume, data_root)

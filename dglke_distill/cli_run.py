@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dglke_distill import cli_settings as settings
 from dglke_distill.cli_output import TrainingDisplay, chain_table, plan_table
-from dglke_distill.config import parse_assignment, read_toml
+from dglke_distill.config import parse_assignment
 from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -116,14 +116,14 @@ def run(
     Without arguments: the embedded dataset, in under three minutes on two cores.
     """
     from dglke_distill.distill.chain import saved_chain
-    from dglke_distill.distill.plan import compose_chain, divided
+    from dglke_distill.distill.plan import compose_chain, divided, read_chain
 
     if resume:
         if out is None:
             raise UserError("--resume: say which chain by --out RUN_DIR")
         chain, loaded = saved_chain(out)
     else:
-        trees = [] if config is None else [read_toml(config)]
+        trees = [] if config is None else [read_chain(config)]
         trees += overrides(
             {"epochs": epochs, "seed": seed, "device": device, "threads": threads},
             student_model=student_model,
@@ -143,7 +143,7 @@ def run(
         if sizes is not None:
             trees.append({"dims": sizes})
         trees += [parse_assignment(text) for text in assignments or ()]
-        chain = compose_chain(recipe, dataset or "cldr", model, trees)
+        chain = compose_chain(recipe, dataset, model, trees)
         loaded = [str(Path(path).resolve()) for path in teacher or ()]
     if dry_run:
         _show_plan(chain, loaded, data_root)

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
+import tomli_w
+
 from dglke_distill import checkpoint, pipeline, runtime
 from dglke_distill.config import Config, read_toml
 from dglke_distill.distill.methods import build_method
@@ -98,11 +100,12 @@ def run_chain(
     _claim(chain, directory, [str(path) for path in loaded], resume)
     workspaces = workspaces or Workspaces(data_root)
     done: list[dict[str, Any]] = []
-    total = len(stages) + (chain.control == "both")
+    budgeted = chain.control == "both" and any(stage.role == "student" for stage in stages)
+    total = len(stages) + budgeted
     for number, stage in enumerate(stages):
         watcher.stage(stage, number, total)
         done.append(run_stage(stage, directory, workspaces, watcher))
-    if chain.control == "both":
+    if budgeted:
         stage = _budget_stage(directory, stages[-1], done)
         watcher.stage(stage, len(stages), total)
         done.append(run_stage(stage, directory, workspaces, watcher))
@@ -137,7 +140,7 @@ def _claim(chain: ChainConfig, directory: Path, loaded: list[str], resume: bool)
     if resume:
         raise UserError(f"{directory}: there is no chain to resume ({CHAIN_FILE} is missing)")
     directory.mkdir(parents=True, exist_ok=True)
-    head = f"loaded = {json.dumps(loaded)}\n" if loaded else ""
+    head = tomli_w.dumps({"loaded": loaded}) if loaded else ""
     atomic_write_text(path, head + chain.to_toml())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -95,13 +96,10 @@ def _seconds(stage: Stage, workspace: Workspace, teachers: Sequence[KGEModel]) -
     loader = build_loader(config, workspace, model)
     learned = torch.nn.ModuleDict({"model": model, "objective": objective})
     optimizer = build_optimizer(config.optimizer, learned)
-    batches = loader.epoch(0)
+    batches = chain.from_iterable(map(loader.epoch, count()))
     step(model, next(batches), objective, optimizer)  # compiles the kernels
-    begun, steps = time.perf_counter(), 0
-    for batch in batches:
+    begun = time.perf_counter()
+    for batch in islice(batches, _STEPS):
         step(model, batch, objective, optimizer)
-        steps += 1
-        if steps == _STEPS:
-            break
-    each = (time.perf_counter() - begun) / max(1, steps)
+    each = (time.perf_counter() - begun) / _STEPS
     return each * len(loader) * config.training.epochs

@@ -31,6 +31,7 @@ __all__ = [
     "compose_chain",
     "divided",
     "plan",
+    "read_chain",
 ]
 
 Tree = dict[str, Any]
@@ -106,37 +107,86 @@ class Stage(NamedTuple):
     teachers: tuple[str, ...]
 
 
+def read_chain(path: Path) -> Tree:
+    """Read a file of a chain's settings, some or all, and return the partial tree.
+
+    Raises:
+        UserError: the file is missing or malformed, or a setting in it is.
+    """
+    tree = read_toml(path)
+    ChainConfig.from_mapping(tree, str(path))
+    return tree
+
+
 def chain_recipe_names() -> list[str]:
     """Return the names of the shipped chain recipes, sorted."""
     return sorted(path.stem for path in CHAINS.glob("*.toml"))
 
 
 def compose_chain(
-    recipe: str, dataset: str, model: Optional[str], overrides: Sequence[Mapping[str, Any]]
+    recipe: str,
+    dataset: Optional[str],
+    model: Optional[str],
+    overrides: Sequence[Mapping[str, Any]],
 ) -> ChainConfig:
     """Compose a chain's settings: defaults, a shipped chain recipe, then overrides in order.
+
+    The last word wins, also where it is about more stages than the one before: the epochs of all
+    stages outdo those that a recipe gives to students.
 
     Args:
         recipe: a recipe's whole name; or a family (``best``, ``paper``), which is completed by
             model and dataset; ``auto`` for ``best`` where there is one; ``none`` for the defaults.
-        dataset: name or path. model: score function; None: the recipe's own, else TransE.
+        dataset: name or path; None: that of the overrides, else the embedded one.
+        model: score function; None: the recipe's own, else TransE.
         overrides: partial ``ChainConfig`` trees, the last one winning.
 
     Raises:
         UserError: unknown recipe, unknown key or bad value.
     """
+    asked: Tree = {}
+    for override in overrides:
+        asked = merge(asked, override)
+    dataset = dataset or ChainConfig.from_mapping(asked, "command line").data.dataset
     name = _find(recipe, dataset, model)
-    tree: dict[str, Any] = {}
+    tree: Tree = {}
     if name is not None:
-        tree = {**read_toml(CHAINS / f"{name}.toml"), "recipe": name}
-        ChainConfig.from_mapping(tree, f"recipe {name}")
-    tree = merge(tree, {"data": {"dataset": dataset}})
+        tree = {**read_chain(CHAINS / f"{name}.toml"), "recipe": name}
     if model is not None:
         for part in ("teacher", "student"):
             tree = merge({part: {"model": {"name": model}}}, tree)
     for override in overrides:
-        tree = merge(tree, override)
-    return ChainConfig.from_mapping(tree, "chain")
+        tree = merge(_outdone(tree, override), override)
+    return ChainConfig.from_mapping(merge(tree, {"data": {"dataset": dataset}}), "chain")
+
+
+def _outdone(tree: Tree, override: Mapping[str, Any]) -> Tree:
+    """Return a chain's tree without what an override says of more stages at once."""
+    shared, student = override.get("shared", {}), override.get("student", {})
+    result = dict(tree)
+    for part in ("teacher", "student", "direct"):
+        if result.get(part):
+            result[part] = _without(result[part], shared)
+    if "sizes" in result:
+        result["sizes"] = {
+            size: _without(_without(own, shared), student) for size, own in result["sizes"].items()
+        }
+    if "more_teachers" in result:
+        result["more_teachers"] = [_without(more, shared) for more in result["more_teachers"]]
+    return result
+
+
+def _without(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
+    """Return a tree without the settings that another makes, and without options they end."""
+    named = {key: value for key, value in other.items() if not isinstance(value, Mapping)}
+    left = merge(tree, named)  # without the options of components that are named anew
+    result: Tree = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and key in left:
+            result[key] = _without(value, other.get(key, {}))
+        elif key in left and key not in other:
+            result[key] = value
+    return result
 
 
 def _find(recipe: str, dataset: str, model: Optional[str]) -> Optional[str]:
@@ -164,10 +214,10 @@ def divided(first: int, last: int, ratio: float) -> list[int]:
     Raises:
         UserError: the sizes do not fall, or the ratio is not above 1.
     """
-    if ratio <= 1:
+    if not ratio > 1:
         raise UserError(f"--ratio: must be above 1, is {ratio:g}")
-    if last >= first:
-        raise UserError(f"--to {last}: must be below --from {first}")
+    if not 1 <= last < first:
+        raise UserError(f"--to {last}: must be at least 1 and below --from {first}")
     dims, size = [first], first / ratio
     while size > last * 1.0001 and 2 * round(size / 2) > last:
         if 2 * round(size / 2) < dims[-1]:

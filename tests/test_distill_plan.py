@@ -1,0 +1,285 @@
+"""The settings of a chain, the sizes on its way, and the stages that follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dglke_distill.config import read_toml
+from dglke_distill.distill.methods import METHODS, build_method
+from dglke_distill.distill.plan import (
+    CHAINS,
+    ChainConfig,
+    chain_recipe_names,
+    compose_chain,
+    divided,
+    plan,
+    read_chain,
+)
+from dglke_distill.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("ratio", "dims"),
+    [
+        (1.5, [512, 342, 228, 152, 102, 68, 44, 32]),
+        (2, [512, 256, 128, 64, 32]),
+        (4, [512, 128, 32]),
+        (16, [512, 32]),
+        (1000, [512, 32]),
+        (float("inf"), [512, 32]),
+    ],
+)
+def test_sizes_by_ratio(ratio: float, dims: list[int]) -> None:
+    assert divided(512, 32, ratio) == dims
+
+
+@given(first=st.integers(2, 4096), data=st.data(), ratio=st.floats(1.01, 64))
+def test_sizes_fall_evenly_from_the_first_to_the_last(first: int, data: Any, ratio: float) -> None:
+    last = data.draw(st.integers(1, first - 1))
+    dims = divided(first, last, ratio)
+    assert (dims[0], dims[-1]) == (first, last)
+    assert all(before > after for before, after in zip(dims, dims[1:]))
+    assert all(dim % 2 == 0 for dim in dims[1:-1])
+    for number, dim in enumerate(dims[1:-1], start=1):
+        if number == 1:
+            assert abs(dim - first / ratio) <= 1 or first / ratio > first - 2
+    ChainConfig(dims=dims)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "ratio", "words"),
+    [
+        (512, 32, 1.0, "--ratio: must be above 1, is 1"),
+        (512, 32, 0.5, "--ratio"),
+        (512, 32, float("nan"), "--ratio"),
+        (32, 32, 2.0, "--to 32: must be at least 1 and below --from 32"),
+        (32, 64, 2.0, "--to 64"),
+        (32, 0, 2.0, "--to 0"),
+        (32, -5, 2.0, "--to -5"),
+    ],
+)
+def test_sizes_that_cannot_be(first: int, last: int, ratio: float, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        divided(first, last, ratio)
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "dims"),
+    [
+        ("iterde", [512, 256, 128, 64, 32], [512, 256, 128, 64, 32]),
+        ("bkd", [512, 256, 128, 64, 32], [512, 32]),
+        ("rkd", [512, 256, 32], [512, 32]),
+        ("fitnet", [512, 256, 32], [512, 32]),
+        ("ta", [512, 256, 128, 64, 32], [512, 128, 32]),
+        ("ta", [512, 256, 64, 32], [512, 256, 32]),
+        ("ta", [512, 32], [512, 128, 32]),
+        ("ta", [500, 30], [500, 122, 30]),
+        ("ta", [4, 3], [4, 3]),
+        ("direct", [512, 256, 32], [32]),
+    ],
+)
+def test_sizes_of_the_methods(method: str, asked: list[int], dims: list[int]) -> None:
+    assert build_method(method, {}).dims(asked) == dims
+
+
+def composed(*overrides: Any, recipe: str = "none", **settings: Any) -> ChainConfig:
+    return compose_chain(recipe, settings.get("dataset", "cldr"), settings.get("model"), overrides)
+
+
+def names(chain: ChainConfig, *loaded: str) -> list[str]:
+    return [stage.name for stage in plan(chain, loaded)]
+
+
+def test_stages_of_a_chain() -> None:
+    chain = composed({"dims": [16, 8, 4]}, model="ComplEx")
+    stages = plan(chain)
+    assert [(s.name, s.role, s.teachers) for s in stages] == [
+        ("0-teacher-complex-dim16", "teacher", ()),
+        ("1-complex-dim8", "student", ("0-teacher-complex-dim16",)),
+        ("2-complex-dim4", "student", ("1-complex-dim8",)),
+        ("direct-complex-dim4", "direct", ()),
+    ]
+    assert [s.config.model.dim for s in stages] == [16, 8, 4, 4]
+    assert [s.config.distillation is not None for s in stages] == [False, True, True, False]
+    without = composed({"dims": [16, 8], "control": "none"})
+    assert names(without) == ["0-teacher-transe-dim16", "1-transe-dim8"]
+    assert names(without, "/models/big") == ["0-transe-dim8"]
+    assert plan(without, ["/models/big"])[0].teachers == ("/models/big",)
+
+
+def test_every_method_has_a_plan() -> None:
+    for name, kind in METHODS.items():
+        chain = composed({"dims": [16, 8, 4], "method": name})
+        if kind.least_teachers > 1:
+            more = [{"model": {"name": "RotatE"}}] * (kind.least_teachers - 1)
+            chain = composed({"dims": [16, 8, 4], "method": name, "more_teachers": more})
+        stages = plan(chain)
+        assert stages[-1].role == "direct"
+        assert len({stage.name for stage in stages}) == len(stages)
+        for stage in stages:
+            if stage.role == "student":
+                assert stage.config.distillation is not None
+                assert stage.config.distillation.method == name
+
+
+def test_settings_of_parts_are_laid_over_each_other() -> None:
+    chain = composed(
+        {
+            "dims": [16, 8, 4],
+            "shared": {"training": {"epochs": 3, "seed": 5}, "model": {"name": "RotatE"}},
+            "teacher": {"training": {"epochs": 9}},
+            "student": {"model": {"name": "ComplEx"}, "optimizer": {"learning_rate": 0.5}},
+            "sizes": {"4": {"optimizer": {"learning_rate": 0.25}}},
+        }
+    )
+    stages = plan(chain)
+    assert [s.config.training.epochs for s in stages] == [9, 3, 3, 3]
+    assert [s.config.model.name for s in stages] == ["RotatE", *["ComplEx"] * 3]
+    assert [s.config.optimizer.learning_rate for s in stages][1:] == [0.5, 0.25, 0.25]
+    assert {s.config.training.seed for s in stages} == {5}
+    own = composed(
+        {"dims": [16, 8], "student": {"training": {"epochs": 2}}},
+        {"direct": {"training": {"epochs": 7}, "model": {"name": "SimplE"}}},
+    )
+    assert names(own)[-1] == "direct-simple-dim8"
+    assert plan(own)[-1].config.training.epochs == 7
+
+
+def test_the_last_word_wins_also_about_more_stages() -> None:
+    first = {
+        "dims": [16, 8, 4],
+        "shared": {"training": {"epochs": 500}},
+        "teacher": {"training": {"epochs": 1000, "batch_size": 64}},
+        "student": {
+            "training": {"epochs": 100},
+            "loss": {"name": "margin", "options": {"margin": 3.0}},
+        },
+        "sizes": {"4": {"training": {"epochs": 50}, "optimizer": {"learning_rate": 0.5}}},
+        "direct": {"training": {"epochs": 70}},
+        "more_teachers": [{"training": {"epochs": 11}}],
+    }
+
+    def epochs(*overrides: Any) -> list[int]:
+        return [s.config.training.epochs for s in plan(composed(first, *overrides))]
+
+    few = {"shared": {"training": {"epochs": 2}}}
+    assert epochs() == [1000, 11, 100, 50, 70]
+    assert epochs(few) == [2] * 5
+    assert epochs({"student": {"training": {"epochs": 3}}}) == [1000, 11, 3, 3, 70]
+    assert epochs(few, {"student": {"training": {"epochs": 3}}}) == [2, 2, 3, 3, 2]
+    assert epochs(few, {"sizes": {"4": {"training": {"epochs": 4}}}}) == [2, 2, 2, 4, 2]
+    stages = plan(composed(first, few))
+    assert stages[0].config.training.batch_size == 64
+    assert stages[3].config.optimizer.learning_rate == 0.5
+    other = plan(composed(first, {"shared": {"loss": {"name": "logistic"}}}))
+    assert {s.config.loss.name for s in other} == {"logistic"}
+    assert other[2].config.loss.options == {}
+    same = plan(composed(first, {"shared": {"loss": {"name": "margin"}}}))
+    assert same[2].config.loss.options == {"margin": 3.0}
+
+
+def test_the_dataset_of_a_file_counts_unless_another_is_named() -> None:
+    file = {"data": {"dataset": "umls", "split_seed": 3}}
+    assert compose_chain("none", None, None, [file]).data.dataset == "umls"
+    given_name = compose_chain("none", "kinship", None, [file]).data
+    assert (given_name.dataset, given_name.split_seed) == ("kinship", 3)
+    assert compose_chain("none", None, None, []).data.dataset == "cldr"
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"dims": [8, 16]}, r"'dims' is \[8, 16\].*each size must be smaller"),
+        ({"dims": [8, 0]}, "at least 1"),
+        ({"dims": []}, "'dims'"),
+        ({"dims": [8]}, "--dims: a iterde chain needs two sizes or more"),
+        ({"methods": "ta"}, "unknown setting 'methods'; did you mean 'method'"),
+        ({"method": "itered", "dims": [8, 4]}, "did you mean 'iterde'"),
+        ({"student": {"trainin": {}}, "dims": [8, 4]}, "unknown setting 'trainin'; did you mean"),
+        ({"student": {"distillation": {"options": {"x": 1}}}}, "distillation.method iterde.*'x'"),
+        ({"control": "yes"}, "'control' is 'yes'"),
+        ({"student": 3}, "'student' is 3"),
+    ],
+)
+def test_mistakes_are_explained(tree: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        plan(composed(tree))
+
+
+def test_mistakes_in_a_file_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("dim = [8, 4]\n")
+    with pytest.raises(UserError, match=r"mine.toml: unknown setting 'dim'; did you mean 'dims'"):
+        read_chain(path)
+    with pytest.raises(UserError, match="no such file"):
+        read_chain(tmp_path / "none.toml")
+
+
+SCALARS = st.one_of(st.booleans(), st.integers(-9, 9), st.floats(-1e9, 1e9), st.text(max_size=5))
+TREES: Any = st.recursive(
+    st.dictionaries(st.text(max_size=5), SCALARS, max_size=3),
+    lambda inner: st.dictionaries(
+        st.text(max_size=5), st.one_of(inner, st.lists(st.integers())), max_size=3
+    ),
+    max_leaves=5,
+)
+
+
+@given(
+    student=TREES,
+    teacher=TREES,
+    more=st.lists(TREES, max_size=2),
+    direct=st.one_of(st.none(), TREES),
+    control=st.sampled_from(["none", "recipe", "both"]),
+)
+def test_settings_survive_toml(
+    tmp_path_factory: pytest.TempPathFactory,
+    student: Any,
+    teacher: Any,
+    more: Any,
+    direct: Any,
+    control: Any,
+) -> None:
+    chain = ChainConfig(
+        dims=[9, 3],
+        student=student,
+        teacher=teacher,
+        more_teachers=more,
+        direct=direct,
+        control=control,
+        sizes={"3": student},
+    )
+    path = tmp_path_factory.getbasetemp() / "chain.toml"
+    path.write_bytes(chain.to_toml().encode())
+    assert ChainConfig.from_mapping(read_toml(path), "test") == chain
+
+
+@pytest.mark.parametrize("recipe", chain_recipe_names())
+def test_shipped_recipes_have_a_plan(recipe: str) -> None:
+    chain = composed(recipe=recipe)
+    tree = read_chain(CHAINS / f"{recipe}.toml")
+    assert chain.recipe == recipe
+    assert chain.dims == tree.get("dims", ChainConfig().dims)
+    stages = plan(chain)
+    assert len({stage.name for stage in stages}) == len(stages) >= 2
+    for stage in plan(compose_chain(recipe, None, None, [{"shared": {"training": {"epochs": 2}}}])):
+        assert stage.config.training.epochs == 2
+    again = ChainConfig.from_mapping(chain.model_dump(), "test")
+    assert plan(again) == stages
+
+
+def test_recipes_are_found_by_family_model_and_dataset() -> None:
+    assert "paper-transe-fb15k237" in chain_recipe_names()
+    found = compose_chain("paper", "/data/FB15k237", "TransE", [])
+    assert found.recipe == "paper-transe-fb15k237"
+    assert found.data.dataset == "/data/FB15k237"
+    with pytest.raises(UserError, match=r"--recipe: no chain recipe for 'paper TransE cldr'"):
+        compose_chain("paper", "cldr", "TransE", [])
+    with pytest.raises(UserError, match="did you mean 'paper-transe-fb15k237'"):
+        compose_chain("paper-transe-fb15k", "cldr", None, [])
+    assert compose_chain("auto", "no-such-data", None, []).recipe is None
