@@ -11,8 +11,10 @@ the teacher learns from the student as well.
 
 Ours: a starts at 1 and b at the hard loss's margin. The hard loss is the one that the settings
 name: losses that are sums over triples (logistic, self_adversarial and bce on sampled negatives)
-are weighed triple by triple, as published, the others, which compare triples, query by query with
-the weight of the query's answers. The structure difference is that of true triples. In the second
+are weighed triple by triple, as published; with the others, which compare triples, both labels of
+a query have the weights of its answers. Soft labels of positives and of negatives are averaged
+apart and count half each, as hard ones do, so that neither label is cheaper because of how many
+negatives there are. The structure difference is that of true triples. In the second
 stage the teacher minimises the student's kind of hard loss plus the soft loss towards the student,
 whose weight is the schedule's; it learns at ``teacher_rate`` of the student's learning rate, as a
 fresh optimiser's first steps at full rate would undo its training.
@@ -25,7 +27,7 @@ from typing import Any, Optional
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from dglke_distill.config import DistillationConfig
 from dglke_distill.distill.method import OneShot
@@ -38,91 +40,31 @@ from dglke_distill.distill.objective import (
 )
 from dglke_distill.distill.registry import NoOptions
 from dglke_distill.distill.structure import LengthAngle
-from dglke_distill.distill.teacher import Teacher, freeze
-from dglke_distill.losses import (
-    BinaryCrossEntropyLoss,
-    LogisticLoss,
-    Loss,
-    MarginLoss,
-    SelfAdversarialLoss,
-    adversarial_weights,
-    weighted_mean,
+from dglke_distill.distill.teacher import Teacher, thaw
+from dglke_distill.distill.triple_weights import (
+    Answers,
+    SoftLabelEvaluation,
+    by_kind,
+    triple_losses,
 )
+from dglke_distill.losses import MarginLoss, weighted_mean
 from dglke_distill.models.base import KGEModel
-from dglke_distill.objective import Asked, HardObjective, Moment, Objective, ask, triples_of
-from dglke_distill.sampling.batch import Batch, Queries
+from dglke_distill.objective import (
+    Against,
+    AgainstAll,
+    Asked,
+    HardObjective,
+    Moment,
+    Objective,
+    ask,
+    triples_of,
+)
+from dglke_distill.sampling.batch import Batch
 from dglke_distill.workspace import Workspace
 
-__all__ = ["DualDE", "DualObjective", "SoftLabelEvaluation", "thaw", "triple_losses"]
+__all__ = ["DualDE", "DualObjective"]
 
 _SMALLEST = 1e-6
-
-
-class SoftLabelEvaluation(nn.Module):
-    """How much a triple's soft label is worth, judged by the teacher's score of it.
-
-    Args:
-        offset: where b starts; a starts at 1.
-    """
-
-    def __init__(self, offset: float = 0.0) -> None:
-        """Start alike for positives, which come first, and negatives."""
-        super().__init__()
-        self.slope = nn.Parameter(torch.ones(2))
-        self.offset = nn.Parameter(torch.full((2,), offset))
-
-    def forward(self, scores: Tensor, true: Tensor) -> Tensor:
-        """Return weights in (0, 1): sigma(a s + b) of positives, 1 - sigma(a s + b) of negatives.
-
-        Args:
-            scores: the teacher's. true: bool, which of them are of positives; it may broadcast.
-        """
-        slope, offset = self.slope, self.offset
-        return torch.where(
-            true,
-            torch.sigmoid(slope[0] * scores + offset[0]),
-            torch.sigmoid(-(slope[1] * scores + offset[1])),
-        )
-
-
-def thaw(model: KGEModel, rate: float) -> KGEModel:
-    """Return a copy that can learn, of fixed vectors whatever the encoder, with row gradients.
-
-    Args:
-        model: not changed. rate: its share of the learning rate.
-    """
-    live = freeze(model)
-    for parameter in live.parameters():
-        parameter.data = parameter.data.clone()
-        parameter.requires_grad_(True)
-        parameter.rate = rate  # type: ignore[attr-defined]
-    live.set_row_sparse(entities=True, relations=True)
-    return live
-
-
-def triple_losses(
-    loss: Loss, positive: Tensor, negative: Tensor, known: Optional[Tensor]
-) -> Optional[Tensor]:
-    """Return what every triple adds to a loss, (b, 1 + n); None if it compares triples.
-
-    The sum of a row is the loss of its query.
-
-    Args:
-        loss: on sampled negatives. positive: (b,) scores. negative: (b, n).
-        known: (b, n) bool, negatives that do not count, or None.
-    """
-    if not isinstance(loss, (LogisticLoss, SelfAdversarialLoss, BinaryCrossEntropyLoss)):
-        return None
-    margin = loss.options.margin
-    true, false = F.softplus(-positive - margin)[:, None], F.softplus(negative + margin)
-    if isinstance(loss, SelfAdversarialLoss):
-        share = adversarial_weights(negative, known, loss.options.temperature)
-    else:
-        share = torch.ones_like(negative) if known is None else (~known).to(negative.dtype)
-    if isinstance(loss, LogisticLoss):
-        share = share / share.sum(dim=-1, keepdim=True).clamp(min=1)
-    each = torch.cat([true, share * false], dim=1)
-    return each if isinstance(loss, BinaryCrossEntropyLoss) else 0.5 * each
 
 
 class DualObjective(DistillationObjective):
@@ -134,6 +76,7 @@ class DualObjective(DistillationObjective):
         labels: with a Huber loss on the batch's candidates, and with ``LengthAngle``.
         second_phase: last share of the epochs, in which the teacher learns.
         teacher_rate: share of the learning rate at which it does.
+        dtype: of the student; None: the teacher's.
     """
 
     def __init__(
@@ -144,12 +87,13 @@ class DualObjective(DistillationObjective):
         labels: SoftLabels,
         second_phase: float,
         teacher_rate: float,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
         """Thaw the teacher."""
         assert isinstance(labels.structure, LengthAngle)
         super().__init__(hard, hard_weight, teacher, labels._replace(structure=None))
         self.lengths, self.second_phase = labels.structure, second_phase
-        self.live = thaw(teacher.model, teacher_rate)
+        self.live = thaw(teacher.model, teacher_rate, dtype)
         self.factor = teacher.factor
         compares = isinstance(hard.loss, MarginLoss)  # its margin is one between two scores
         margin = 0.0 if compares else float(getattr(hard.loss.options, "margin", 0.0))
@@ -171,38 +115,31 @@ class DualObjective(DistillationObjective):
             queries, share = group.queries, triples_of(group.queries) / asked.triples
             ours = torch.cat([group.positive[:, None], group.negative], dim=1)
             scores = torch.cat([other.positive[:, None], other.negative], dim=1)
-            true = torch.arange(ours.shape[1], device=ours.device) == 0
-            weight = self.evaluation(scores.detach(), true)
+            weight = self.evaluation(scores.detach())
             trust.append(weight[:, 0])
-            hard = hard + share * self._sampled_hard(ours, queries, weight)
-            towards = self._towards(ours, scores, weight, queries.weight)
-            soft = soft + share * towards[0]
+            loss, weight = self._sampled_hard(group, weight)
+            towards, away = (by_kind(each) for each in self._apart(ours, scores))
+            rows = (weight * towards).sum(dim=-1)
+            hard, soft = hard + share * loss, soft + share * weighted_mean(rows, queries.weight)
             if learns:
-                taught, back = taught + share * self.sampled(other), back + share * towards[1]
+                rows = weighted_mean(away.sum(dim=-1), queries.weight)
+                taught, back = taught + share * self.sampled(other), back + share * rows
         for everything in asked.whole:
             share = len(everything.answers) / asked.triples
             ours = model.score(everything.query, asked.entities)
             with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
                 queried = [theirs.queries[number][1] for number in everything.numbers]
                 scores = torch.cat([self.live.score(query, theirs.entities) for query in queried])
-            counts = everything.offsets.diff()
-            rows = torch.repeat_interleave(torch.arange(len(counts), device=ours.device), counts)
-            true = torch.zeros_like(ours, dtype=torch.bool)
-            true[rows, everything.answers] = True
-            weight = self.evaluation(scores.detach(), true)
-            trust.append(weight[rows, everything.answers])
-            distrust = _means(1 - trust[-1], rows, counts)
-            each = counts.to(ours.dtype)
-            each = each if everything.weight is None else each * everything.weight
-            counted = distrust if everything.weight is None else distrust * everything.weight
-            # The hard loss may overwrite what it is given, and the soft one still needs it.
-            loss = self.over_all(ours.clone(), everything._replace(weight=counted))
-            hard = hard + share * loss * weighted_mean(distrust, each)
-            towards = self._towards(ours, scores, weight, each)
-            soft = soft + share * towards[0]
+            answers = Answers(everything)
+            trust.append(self.evaluation(scores.detach()[answers.index][:, None])[:, 0])
+            weight = answers.mean(trust[-1])
+            loss = self._over_all_hard(ours, everything, weight, answers.total)
+            towards, away = (answers.by_kind(each) for each in self._apart(ours, scores))
+            hard = hard + share * loss
+            soft = soft + share * weighted_mean(weight * towards, answers.total)
             if learns:
                 taught = taught + share * self.over_all(scores.clone(), everything)
-                back = back + share * towards[1]
+                back = back + share * weighted_mean(away, answers.total)
         heads, tails = positives(asked)
         vectors, others = asked.entities.vectors, theirs.entities.vectors
         structure = self.lengths.each(vectors, others.detach(), heads, tails)
@@ -214,48 +151,45 @@ class DualObjective(DistillationObjective):
         scale = self.labels.schedule.weight(moment, float(hard.detach()), float(soft.detach()))
         return Terms(hard, soft, {"teacher": taught + scale * back})
 
-    def _sampled_hard(self, scores: Tensor, queries: Queries, weight: Tensor) -> Tensor:
-        """Return the hard loss of (b, 1 + n) scores, 1 - weight being that of each."""
-        positive, negative = scores[:, 0], scores[:, 1:]
-        each = triple_losses(self.loss, positive, negative, queries.known)
-        if each is not None:
-            return weighted_mean(((1 - weight) * each).sum(dim=-1), queries.weight)
-        kept = (1 - weight[:, 0]).clamp(min=_SMALLEST)
-        counted = kept if queries.weight is None else kept * queries.weight
-        loss = self.loss.sampled(positive, negative, queries.known, counted)
-        return loss * weighted_mean(kept, queries.weight)
-
-    def _towards(
-        self, student: Tensor, teacher: Tensor, weight: Tensor, counts: Optional[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Return the student's soft loss, weighed, and the teacher's, which is not.
+    def _sampled_hard(self, group: Against, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the hard loss of a group, and the weights of its soft labels: (b, 1 + n).
 
         Args:
-            student: (b, n) scores. teacher: (b, n). weight: (b, n), of the soft labels.
-            counts: (b,) weights of the queries, or None.
+            group: of the student. weight: (b, 1 + n), what each triple's soft label is worth.
         """
+        queries = group.queries
+        each = triple_losses(self.loss, group.positive, group.negative, queries.known)
+        if each is not None:
+            return weighted_mean(((1 - weight) * each).sum(dim=-1), queries.weight), weight
+        kept = (1 - weight[:, 0]).clamp(min=_SMALLEST)
+        counted = kept if queries.weight is None else kept * queries.weight
+        loss = self.loss.sampled(group.positive, group.negative, queries.known, counted)
+        return loss * weighted_mean(kept, queries.weight), weight[:, :1]
+
+    def _over_all_hard(
+        self, scores: Tensor, group: AgainstAll, weight: Tensor, total: Tensor
+    ) -> Tensor:
+        """Return the hard loss of (b, E) scores, 1 - weight (b,) being that of each query."""
+        kept = (1 - weight).clamp(min=_SMALLEST)
+        counted = kept if group.weight is None else kept * group.weight
+        # The hard loss may overwrite what it is given, and the soft one still needs it.
+        return self.over_all(scores.clone(), group._replace(weight=counted)) * weighted_mean(
+            kept, total
+        )
+
+    def _apart(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the Huber losses (b, n) between scores for the student, and for the teacher."""
         assert self.labels.loss is not None
-        options = self.labels.loss.options
         if self.labels.scale == "standardize":
             teacher = standardized(teacher, student.detach())
         elif self.factor != 1:
             teacher = teacher * self.factor
-        found = []
-        for learner, other, share in (
-            (student, teacher.detach(), weight),
-            (teacher, student.detach(), None),
-        ):
-            each = F.huber_loss(learner, other, reduction="none", delta=options.delta)
-            each = each if share is None else each * share
-            rows = each.sum(dim=-1) if options.reduction == "sum" else each.mean(dim=-1)
-            found.append(weighted_mean(rows, counts))
-        return found[0], found[1]
-
-
-def _means(values: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean (b,) of the values (k,) of each row, at least a little above 0."""
-    sums = values.new_zeros(len(counts)).index_add(0, rows, values)
-    return (sums / counts.clamp(min=1)).clamp(min=_SMALLEST)
+        delta = self.labels.loss.options.delta
+        towards = F.huber_loss(student, teacher.detach(), reduction="none", delta=delta)
+        away = towards
+        if teacher.requires_grad:
+            away = F.huber_loss(teacher, student.detach(), reduction="none", delta=delta)
+        return towards, away
 
 
 class DualDE(OneShot):
@@ -287,7 +221,12 @@ class DualDE(OneShot):
         workspace: Workspace,
     ) -> Objective:
         """Put the pieces together."""
-        options = self.options
         return DualObjective(
-            hard, settings.hard_weight, teacher, labels, options.second_phase, options.teacher_rate
+            hard,
+            settings.hard_weight,
+            teacher,
+            labels,
+            self.options.second_phase,
+            self.options.teacher_rate,
+            getattr(torch, config.training.dtype),
         )

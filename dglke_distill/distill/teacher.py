@@ -17,7 +17,7 @@ from dglke_distill.models.encoders import LookupEncoder
 from dglke_distill.objective import ask
 from dglke_distill.sampling.batch import Batch
 
-__all__ = ["Ensemble", "EnsembleReply", "Reply", "Teacher", "calibrate", "freeze"]
+__all__ = ["Ensemble", "EnsembleReply", "Reply", "Teacher", "calibrate", "freeze", "thaw"]
 
 
 def freeze(model: KGEModel, device: Optional[torch.device] = None) -> KGEModel:
@@ -44,6 +44,22 @@ def freeze(model: KGEModel, device: Optional[torch.device] = None) -> KGEModel:
         frozen.bias_weight.data = model.bias_weight.detach()
     frozen.requires_grad_(False).eval()
     return frozen if device is None else frozen.to(device)
+
+
+def thaw(model: KGEModel, rate: float, dtype: Optional[torch.dtype] = None) -> KGEModel:
+    """Return a copy that can learn, of fixed vectors whatever the encoder, with row gradients.
+
+    Args:
+        model: not changed. rate: its share of the learning rate.
+        dtype: of the copy; None: the model's.
+    """
+    live = freeze(model)
+    for parameter in live.parameters():
+        parameter.data = parameter.data.to(dtype=dtype or parameter.dtype, copy=True)
+        parameter.requires_grad_(True)
+        parameter.rate = rate  # type: ignore[attr-defined]
+    live.set_row_sparse(entities=True, relations=True)
+    return live
 
 
 def calibrate(model: KGEModel, dataset: Dataset, memory: int = 1 << 28) -> float:

@@ -1,0 +1,103 @@
+"""Losses triple by triple, and how much the labels of each triple are worth."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dglke_distill.losses import (
+    BinaryCrossEntropyLoss,
+    LogisticLoss,
+    Loss,
+    SelfAdversarialLoss,
+    adversarial_weights,
+)
+from dglke_distill.objective import AgainstAll
+
+__all__ = ["Answers", "SoftLabelEvaluation", "by_kind", "triple_losses"]
+
+
+class SoftLabelEvaluation(nn.Module):
+    """How much a triple's soft label is worth, judged by the teacher's score of it.
+
+    Args:
+        offset: where b starts; a starts at 1.
+    """
+
+    def __init__(self, offset: float = 0.0) -> None:
+        """Start alike for positives, which come first, and negatives."""
+        super().__init__()
+        self.slope = nn.Parameter(torch.ones(2))
+        self.offset = nn.Parameter(torch.full((2,), offset))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return weights: sigma(a s + b) of positives, 1 - sigma(a s + b) of negatives.
+
+        Args:
+            scores: (b, 1 + n), the teacher's, those of positives first.
+        """
+        slope, offset = self.slope, self.offset
+        true = torch.sigmoid(slope[0] * scores[:, :1] + offset[0])
+        return torch.cat([true, torch.sigmoid(-(slope[1] * scores[:, 1:] + offset[1]))], dim=1)
+
+
+def triple_losses(
+    loss: Loss, positive: Tensor, negative: Tensor, known: Optional[Tensor]
+) -> Optional[Tensor]:
+    """Return what every triple adds to a loss, (b, 1 + n); None if it compares triples.
+
+    The sum of a row is the loss of its query.
+
+    Args:
+        loss: on sampled negatives. positive: (b,) scores. negative: (b, n).
+        known: (b, n) bool, negatives that do not count, or None.
+    """
+    if not isinstance(loss, (LogisticLoss, SelfAdversarialLoss, BinaryCrossEntropyLoss)):
+        return None
+    margin = loss.options.margin
+    true, false = F.softplus(-positive - margin)[:, None], F.softplus(negative + margin)
+    if isinstance(loss, SelfAdversarialLoss):
+        share = adversarial_weights(negative, known, loss.options.temperature)
+    else:
+        share = torch.ones_like(negative) if known is None else (~known).to(negative.dtype)
+    if isinstance(loss, LogisticLoss):
+        share = share / share.sum(dim=-1, keepdim=True).clamp(min=1)
+    each = torch.cat([true, share * false], dim=1)
+    return each if isinstance(loss, BinaryCrossEntropyLoss) else 0.5 * each
+
+
+def by_kind(each: Tensor) -> Tensor:
+    """Return losses (b, 1 + n), whose rows add up to half the positive plus half the negatives."""
+    return 0.5 * torch.cat([each[:, :1], each[:, 1:] / max(1, each.shape[1] - 1)], dim=1)
+
+
+class Answers:
+    """Where the answers of queries against all entities stand.
+
+    ``index`` are the rows and columns of answers (k,) in scores (b, E), ``counts`` (b,) how many
+    each query has, ``total`` (b,) the same times the queries' own weights.
+
+    Args:
+        group: the queries.
+    """
+
+    def __init__(self, group: AgainstAll) -> None:
+        """Find them."""
+        self.counts = group.offsets.diff()
+        rows = torch.arange(len(self.counts), device=self.counts.device)
+        self.index = torch.repeat_interleave(rows, self.counts), group.answers
+        self.total = self.counts if group.weight is None else self.counts * group.weight
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean (b,) over the answers of each query of values (k,)."""
+        sums = values.new_zeros(len(self.counts)).index_add(0, self.index[0], values)
+        return sums / self.counts
+
+    def by_kind(self, each: Tensor) -> Tensor:
+        """Return half the mean over answers plus half that over the others, (b,), of (b, E)."""
+        true = self.mean(each[self.index])
+        others = (each.sum(dim=-1) - true * self.counts) / (each.shape[1] - self.counts).clamp(1)
+        return 0.5 * (true + others)
