@@ -11,6 +11,8 @@ from torch import Tensor
 
 from dglke_distill.config import Config, ModelConfig
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
+from dglke_distill.distill.chain import CHAIN_FILE, run_chain
+from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.graph import KnownAnswers, build_graph
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
@@ -94,3 +96,38 @@ def write_clock(folder: Path, hours: int = 24) -> Path:
     for split, part in (("train", lines[12:]), ("valid", lines[:6]), ("test", lines[6:12])):
         (folder / f"{split}.txt").write_text("".join(part))
     return folder
+
+
+def chain_tree(folder: Path, **training: Any) -> dict[str, Any]:
+    """Return the settings of a chain of three sizes that takes a second or two."""
+    return {
+        "data": {"dataset": str(folder)},
+        "dims": [16, 8, 4],
+        "shared": {
+            "recipe": "none",
+            "model": {"name": "ComplEx"},
+            "loss": {"name": "softmax"},
+            "optimizer": {"name": "adagrad", "learning_rate": 0.2},
+            "training": {
+                "mode": "k_vs_all",
+                "epochs": 5,
+                "batch_size": 16,
+                "evaluate_every": 2,
+                "threads": 1,
+                "checkpoint_minutes": 1e-9,
+                **training,
+            },
+        },
+        "student": {
+            "distillation": {
+                "soft": {"name": "huber", "candidates": "neighbors", "count": 4},
+                "weight": {"name": "two_phase"},
+            }
+        },
+    }
+
+
+def run_or_resume(tree: dict[str, Any], directory: Path) -> None:
+    """Run a chain, or go on with it; the target of processes that get killed."""
+    chain = ChainConfig.from_mapping(tree, "test")
+    run_chain(chain, directory, resume=(directory / CHAIN_FILE).exists())
