@@ -13,6 +13,7 @@ from pydantic import Field
 
 from dglke_distill.distill.dualde import DualDE
 from dglke_distill.distill.method import Method, OneShot
+from dglke_distill.distill.mulde import MulDE
 from dglke_distill.distill.registry import NoOptions, build
 
 __all__ = ["METHODS", "Method", "build_method"]
@@ -105,6 +106,7 @@ METHODS: Mapping[str, type[Method]] = {
         BasicDistillation,
         TeacherAssistant,
         DualDE,
+        MulDE,
         RelationalDistillation,
         HintDistillation,
         Direct,

@@ -1,0 +1,161 @@
+"""MulDE: several teachers of different kinds, weighted per relation and per candidate.
+
+Wang, Liu, Ma, Sheng 2021, "MulDE: multi-teacher knowledge distillation for low-dimensional
+knowledge graph embeddings".
+
+Published: a student (Junior) learns from the soft labels of a Senior, which puts the teachers'
+scores together by two mechanisms, a learned scaling of every teacher's scores by relation, and
+contrast attention, by which a teacher counts more where it is nearer to the student's own opinion;
+the Senior learns from the hard labels.
+
+Ours: a teacher's scores are calibrated on validation triples, then multiplied by a factor in (0, 2)
+of its own for every relation and side, 1 at the start. Opinions are logarithms of distributions
+over the batch's candidates. Attention is for every candidate a softmax over the teachers of minus
+the distance to the student's opinion of it. The Senior's opinion is the weighted mean,
+renormalised; its loss is the cross-entropy of the facts. The published teachers are small
+hyperbolic models; ours are whatever is trained or loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from dglke_distill.config import DistillationConfig, LossConfig
+from dglke_distill.distill.method import OneShot
+from dglke_distill.distill.objective import DistillationObjective, SoftLabels, Terms
+from dglke_distill.distill.registry import NoOptions
+from dglke_distill.distill.teacher import Ensemble
+from dglke_distill.losses import build_loss
+from dglke_distill.models.base import KGEModel
+from dglke_distill.objective import Asked, HardObjective, Moment, Objective, triples_of
+from dglke_distill.sampling.batch import Batch, Queries
+from dglke_distill.workspace import Workspace
+
+__all__ = ["MulDE", "MultipleObjective", "Senior"]
+
+
+class Senior(nn.Module):
+    """Makes one opinion of those of several teachers.
+
+    Args:
+        relations: how many there are, each with two sides. teachers: how many.
+        temperature: of the contrast attention; the higher, the more alike teachers count.
+    """
+
+    def __init__(self, relations: int, teachers: int, temperature: float) -> None:
+        """Start with scores as they are."""
+        super().__init__()
+        self.scaling = nn.Parameter(torch.zeros(2 * relations, teachers))
+        self.temperature = temperature
+
+    def forward(self, scores: Sequence[Tensor], student: Tensor, rows: Tensor) -> Tensor:
+        """Return logarithms of a distribution over the candidates, (b, n).
+
+        Args:
+            scores: (b, n) of every teacher. student: (b, n) logits, detached.
+            rows: (b,) of the scaling, by relation and side.
+        """
+        factors = 2 * torch.sigmoid(self.scaling[rows])
+        opinions = torch.stack(
+            [(each * factors[:, i, None]).log_softmax(dim=-1) for i, each in enumerate(scores)]
+        )
+        # Without gradient: scaling would learn to push a bad teacher far from the student.
+        contrast = (opinions.detach() - student.log_softmax(dim=-1)).abs()
+        attention = torch.softmax(-contrast / self.temperature, dim=0)
+        return (attention * opinions).sum(dim=0).log_softmax(dim=-1)
+
+
+class MultipleObjective(DistillationObjective):
+    """The student's losses against the facts and the Senior, and the Senior's against the facts.
+
+    Args:
+        hard: the hard objective. hard_weight: its weight.
+        teacher: all teachers. labels: with a KL loss on the batch's candidates.
+        senior: puts the teachers' opinions together.
+    """
+
+    def __init__(
+        self,
+        hard: HardObjective,
+        hard_weight: float,
+        teacher: Ensemble,
+        labels: SoftLabels,
+        senior: Senior,
+    ) -> None:
+        """Keep them."""
+        super().__init__(hard, hard_weight, teacher, labels)
+        self.teachers, self.senior = teacher.teachers, senior
+        self._facts = build_loss(LossConfig(name="softmax"))
+
+    def compare(self, model: KGEModel, batch: Batch, asked: Asked, moment: Moment) -> Terms:
+        """See ``DistillationObjective.compare``."""
+        replies = [teacher.ask(batch) for teacher in self.teachers]
+        hard = soft = senior = asked.entities.vectors.new_zeros(())
+        for number, group in enumerate(asked.sampled):
+            queries, share = group.queries, triples_of(group.queries) / asked.triples
+            ours = torch.cat([group.positive[:, None], group.negative], dim=1)
+            theirs = [reply.sampled(number) for reply in replies]
+            labels = self._labels(theirs, ours, [queries])
+            hard = hard + share * self.sampled(group)
+            soft = soft + share * self.soft(ours, labels.detach(), queries.weight)
+            senior = senior + share * self._facts.sampled(
+                labels[:, 0], labels[:, 1:], queries.known, queries.weight
+            )
+        for everything in asked.whole:
+            share = len(everything.answers) / asked.triples
+            ours = model.score(everything.query, asked.entities)
+            theirs = [reply.over_all(everything.numbers) for reply in replies]
+            groups = [asked.queries[number][0] for number in everything.numbers]
+            labels = self._labels(theirs, ours, groups)
+            counts = everything.offsets.diff().to(ours.dtype)
+            counts = counts if everything.weight is None else counts * everything.weight
+            soft = soft + share * self.soft(ours, labels.detach(), counts)
+            # Both losses may overwrite what they are given, and the others still need it.
+            hard = hard + share * self.over_all(ours.clone(), everything)
+            senior = senior + share * self._facts.over_all(
+                labels.clone(), everything.offsets, everything.answers, everything.weight
+            )
+        return Terms(hard, soft, {"senior": senior})
+
+    def _labels(self, scores: list[Tensor], student: Tensor, groups: Sequence[Queries]) -> Tensor:
+        """Return the Senior's opinion, (b, n), of the queries of some groups end to end."""
+        relations = len(self.senior.scaling) // 2
+        rows = [queries.relation + relations * (queries.side == "head") for queries in groups]
+        labels: Tensor = self.senior(scores, student.detach() * self._logits, torch.cat(rows))
+        return labels
+
+
+class MulDE(OneShot):
+    """Several teachers of different kinds, weighted per relation and per candidate."""
+
+    name = "mulde"
+    least_teachers = 2
+
+    class Options(NoOptions):
+        """The ``temperature`` of the contrast attention."""
+
+        temperature: float = Field(1.0, gt=0)
+
+    def settings(self) -> dict[str, Any]:
+        """Copy distributions over the batch's candidates, with a weight that stays."""
+        soft = {"name": "kl", "candidates": "batch", "scale": "calibrate"}
+        return {"distillation": {"soft": soft, "weight": {"name": "constant"}}}
+
+    def combine(
+        self,
+        config: Any,
+        hard: Any,
+        settings: DistillationConfig,
+        teacher: Any,
+        labels: SoftLabels,
+        workspace: Workspace,
+    ) -> Objective:
+        """Put the pieces together."""
+        relations, count = workspace.dataset.num_relations, len(teacher.teachers)
+        senior = Senior(relations, count, self.options.temperature)
+        return MultipleObjective(hard, settings.hard_weight, teacher, labels, senior)
