@@ -103,6 +103,7 @@ METHODS: Mapping[str, type[Method]] = {
     kind.name: kind
     for kind in (
         IterDE,
+        FanOut,
         BasicDistillation,
         TeacherAssistant,
         DualDE,

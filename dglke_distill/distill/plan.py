@@ -255,7 +255,8 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
             config = _student(chain, method, dim)
             stage = Stage(f"{len(stages)}-{_label(config)}", "student", config, teachers)
             stages.append(stage)
-            teachers = (stage.name,)
+            if method.chained:
+                teachers = (stage.name,)
     if not method.taught or chain.control != "none":
         config = _direct(chain, dims[-1])
         stages.append(Stage(f"direct-{_label(config)}", "direct", config, ()))
