@@ -25,6 +25,8 @@ __all__ = ["Method", "OneShot"]
 class Method(Component):
     """Base of the methods: one soft-label stage per size, as ``distillation`` describes it."""
 
+    chained: ClassVar[bool] = True
+    """Whether each student is the next one's teacher; else the first teacher teaches all."""
     taught: ClassVar[bool] = True
     """Whether there is a teacher at all."""
     least_teachers: ClassVar[int] = 1

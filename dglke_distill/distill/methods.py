@@ -25,6 +25,17 @@ class IterDE(Method):
     name = "iterde"
 
 
+class FanOut(Method):
+    """Every size in one shot from the first teacher, with a weight that stays."""
+
+    name = "fan_out"
+    chained = False
+
+    def settings(self) -> dict[str, Any]:
+        """Keep the weight constant."""
+        return {"distillation": {"weight": {"name": "constant"}}}
+
+
 class BasicDistillation(OneShot):
     """Soft labels in one shot, with a weight that stays (Hinton, Vinyals, Dean 2015)."""
 
