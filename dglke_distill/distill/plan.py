@@ -19,6 +19,7 @@ from dglke_distill.config import (
     read_toml,
     validate_tree,
 )
+from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.methods import Method, build_method
 from dglke_distill.distill.registry import nearest
 from dglke_distill.errors import UserError
@@ -260,6 +261,8 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
     if not method.taught or chain.control != "none":
         config = _direct(chain, dims[-1])
         stages.append(Stage(f"direct-{_label(config)}", "direct", config, ()))
+    for stage in stages:
+        check_settings(stage.config)
     return stages
 
 

@@ -1,0 +1,48 @@
+"""What can be known to be wrong with a stage before the first one is trained."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from dglke_distill.config import Config
+from dglke_distill.distill.initialization import INITIALIZATIONS
+from dglke_distill.distill.registry import nearest
+from dglke_distill.distill.schedules import build_schedule
+from dglke_distill.distill.soft import build_soft_loss
+from dglke_distill.errors import UserError
+from dglke_distill.losses import build_loss
+from dglke_distill.models import build_score_function
+from dglke_distill.regularizers import build_regularizer
+from dglke_distill.workspace import build_optimizer
+
+__all__ = ["check_settings"]
+
+
+def check_settings(config: Config) -> None:
+    """Build what a stage's settings name, which takes no data, and throw it away.
+
+    A teacher may take hours; a misspelt option of its student should not wait for it.
+
+    Raises:
+        UserError: unknown names or options, a size that the model cannot have, or settings that do
+            not go together.
+    """
+    build_score_function(config.model)
+    build_loss(config.loss)
+    build_regularizer(config.regularizer)
+    build_optimizer(config.optimizer, nn.Linear(1, 1))
+    settings = config.distillation
+    if settings is None:
+        return
+    build_soft_loss(settings.soft)
+    build_schedule(settings.weight)
+    if settings.initialization not in INITIALIZATIONS:
+        raise UserError(
+            f"distillation.initialization: unknown name {settings.initialization!r}; "
+            f"{nearest(settings.initialization, INITIALIZATIONS)}"
+        )
+    if settings.soft.candidates == "all" and config.training.mode == "negatives":
+        raise UserError(
+            'distillation.soft.candidates "all" needs training.mode k_vs_all or one_vs_all; '
+            "set one of them, or choose batch, top or neighbors"
+        )
