@@ -15,10 +15,16 @@ import tomli_w
 
 from dglke_distill import checkpoint, pipeline, runtime
 from dglke_distill.config import Config, read_toml
+from dglke_distill.distill.loading import (
+    check_teacher,
+    describe_teacher,
+    load_teacher,
+    teacher_results,
+)
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.errors import UserError
-from dglke_distill.files import atomic_write_text, sha256_file
+from dglke_distill.files import atomic_write_text
 from dglke_distill.models.base import KGEModel
 from dglke_distill.objective import Objective
 from dglke_distill.train import Progress
@@ -83,7 +89,7 @@ def run_chain(
         chain: the settings.
         directory: receives ``chain.toml``, ``stages/`` and ``results.json``.
         resume: go on with the chain that is there; stages that are done stay as they are.
-        loaded: checkpoints that take the place of the teachers to be trained.
+        loaded: trained models in place of the teachers to be trained; see ``load_teacher``.
         data_root: folder of pre-placed datasets.
         workspaces: the prepared data, when the caller shares it among chains.
         watcher: hears of progress.
@@ -109,6 +115,9 @@ def run_chain(
         stage = _budget_stage(directory, stages[-1], done)
         watcher.stage(stage, len(stages), total)
         done.append(run_stage(stage, directory, workspaces, watcher))
+    config, teacher = stages[-1].config, None
+    if loaded:
+        teacher = teacher_results(loaded[0], lambda: workspaces.of(config), config)
     results = {
         "schema": 1,
         "kind": "chain",
@@ -117,7 +126,7 @@ def run_chain(
         "dataset": done[-1]["results"]["dataset"],
         "chain": chain.model_dump(mode="json"),
         "stages": done,
-        "summary": _summary(done, loaded),
+        "summary": _summary(done, teacher),
         "provenance": runtime.provenance(),
     }
     atomic_write_text(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
@@ -139,6 +148,8 @@ def _claim(chain: ChainConfig, directory: Path, loaded: list[str], resume: bool)
         return
     if resume:
         raise UserError(f"{directory}: there is no chain to resume ({CHAIN_FILE} is missing)")
+    for teacher in loaded:
+        check_teacher(Path(teacher))
     directory.mkdir(parents=True, exist_ok=True)
     head = tomli_w.dumps({"loaded": loaded}) if loaded else ""
     atomic_write_text(path, head + chain.to_toml())
@@ -198,29 +209,13 @@ def _taught(stage: Stage, directory: Path) -> tuple[dict[str, Any], Setup]:
     places = [_checkpoint_of(teacher, directory) for teacher in stage.teachers]
 
     def setup(config: Config, student: KGEModel, workspace: Workspace) -> Objective:
-        models = []
-        for place in places:
-            teacher = checkpoint.load_model(place)
-            for kind in ("entities", "relations"):
-                theirs, ours = getattr(teacher, kind), getattr(workspace.dataset, kind)
-                if theirs.fingerprint != ours.fingerprint:
-                    raise UserError(
-                        f"{place}: the teacher's {kind} are not those of "
-                        f"{workspace.dataset.name}, or in another order"
-                    )
-            models.append(teacher.model)
+        models = [load_teacher(place, workspace.dataset) for place in places]
         return method.objective(config, student, models, workspace)
 
-    described = []
-    for teacher, place in zip(stage.teachers, places):
-        about = json.loads((place / checkpoint.RESULTS_FILE).read_text(encoding="utf-8"))
-        described.append(
-            {
-                "name": teacher,
-                "model": about.get("model"),
-                "weights": sha256_file(place / checkpoint.MODEL_FILE),
-            }
-        )
+    described = [
+        {"name": teacher, **describe_teacher(place)}
+        for teacher, place in zip(stage.teachers, places)
+    ]
     return {"distillation": {"method": method.name, "teachers": described}}, setup
 
 
@@ -255,8 +250,14 @@ def _budget_stage(directory: Path, direct: Stage, done: list[dict[str, Any]]) ->
     return Stage(name, "direct_budget", config, ())
 
 
-def _summary(done: list[dict[str, Any]], loaded: Sequence[Path]) -> dict[str, Any]:
-    """Return the figures a chain is judged by; None where a stage is missing or not ranked."""
+def _summary(
+    done: list[dict[str, Any]], loaded: Optional[Mapping[str, Any]]
+) -> dict[str, Optional[float]]:
+    """Return the figures a chain is judged by; None where a stage is missing or not ranked.
+
+    Args:
+        done: the stages. loaded: results of the teacher, if it was loaded.
+    """
 
     def mrr(role: str, last: bool = False) -> Optional[float]:
         found = [s["results"]["metrics"].get("test", {}).get("mrr") for s in of(role)]
@@ -269,10 +270,8 @@ def _summary(done: list[dict[str, Any]], loaded: Sequence[Path]) -> dict[str, An
         return None if value is None or not base else value / base
 
     teacher = mrr("teacher")
-    if loaded:
-        path = loaded[0] / checkpoint.RESULTS_FILE
-        metrics = json.loads(path.read_text(encoding="utf-8")).get("metrics", {})
-        teacher = metrics.get("test", {}).get("mrr")
+    if loaded is not None:
+        teacher = loaded.get("metrics", {}).get("test", {}).get("mrr")
     student = mrr("student", last=True)
     gains = {role: over(student, mrr(role)) for role in ("direct", "direct_budget")}
     return {

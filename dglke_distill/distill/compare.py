@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import Field
 
 from dglke_distill import checkpoint, pipeline, runtime
-from dglke_distill.config import Section, merge, read_toml, validate_tree
+from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
 from dglke_distill.distill.chain import (
     CHAIN_FILE,
     RESULTS_FILE,
@@ -22,6 +22,7 @@ from dglke_distill.distill.chain import (
     run_stage,
     saved_chain,
 )
+from dglke_distill.distill.loading import check_teacher, import_teacher
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.distill.registry import find
@@ -40,6 +41,7 @@ __all__ = [
 
 COMPARISON_FILE = "comparison.toml"
 CHAINS = "chains"
+TEACHERS = "teachers"
 CONTROL = "direct"
 Tree = dict[str, Any]
 
@@ -129,8 +131,12 @@ def run_comparison(
     workspaces = Workspaces(data_root)
     teachers: list[dict[str, Any]] = []
     if comparison.loaded:
-        teachers = [_loaded(path) for path in comparison.loaded]
-        places = [Path(path) for path in comparison.loaded]
+        config = teachers_of(comparison)[0].config
+        places = [
+            _imported(Path(path), number, directory, workspaces, config)
+            for number, path in enumerate(comparison.loaded)
+        ]
+        teachers = [_loaded(place) for place in places]
     else:
         trained = teachers_of(comparison)
         for number, stage in enumerate(trained):
@@ -190,12 +196,31 @@ def _asked(method: str, places: Sequence[Path]) -> list[Any]:
     return list(places if kind.least_teachers > 1 else places[:1])
 
 
-def _loaded(path: str) -> dict[str, Any]:
-    """Return the stage that a loaded teacher stands for."""
-    results = json.loads((Path(path) / checkpoint.RESULTS_FILE).read_text(encoding="utf-8"))
+def _imported(
+    place: Path, number: int, directory: Path, workspaces: Workspaces, config: Config
+) -> Path:
+    """Return a teacher's checkpoint; a model of DGL-KE becomes one, so that it is ranked once."""
+    if (place / checkpoint.RESULTS_FILE).is_file():
+        return place
+    target = (directory / TEACHERS / str(number)).resolve()
+    if not target.is_dir():
+        import_teacher(place, target, workspaces.of(config), config)
+    return target
+
+
+def _loaded(place: Path) -> dict[str, Any]:
+    """Return the stage that a loaded teacher stands for.
+
+    Raises:
+        UserError: it has no test figures.
+    """
+    path = place / checkpoint.RESULTS_FILE
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if "test" not in results.get("metrics", {}):
+        raise UserError(f"{path}: a comparison needs the teacher's test figures, and has none")
     return {
-        "name": path, "role": "teacher", "teacher": None, "teachers": [], "directory": path,
-        "results": results,
+        "name": str(place), "role": "teacher", "teacher": None, "teachers": [],
+        "directory": str(place), "results": results,
     }  # fmt: skip
 
 
@@ -214,6 +239,8 @@ def _claim(comparison: ComparisonConfig, directory: Path, resume: bool) -> None:
         return
     if resume:
         saved_comparison(directory)
+    for teacher in comparison.loaded:
+        check_teacher(Path(teacher))
     directory.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, comparison.to_toml())
 

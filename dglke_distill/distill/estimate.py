@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from itertools import chain, count, islice
+from itertools import chain, count, cycle, islice
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 import torch
 
-from dglke_distill import checkpoint
+from dglke_distill.distill.loading import load_teacher
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Stage
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
-from dglke_distill.objective import Objective
+from dglke_distill.objective import Moment, Objective
 from dglke_distill.train import step
 from dglke_distill.workspace import (
     Workspace,
@@ -27,7 +27,7 @@ from dglke_distill.workspace import (
 
 __all__ = ["Estimate", "estimate"]
 
-_STEPS = 3
+_STEPS = 4
 
 
 class Estimate(NamedTuple):
@@ -52,10 +52,13 @@ def estimate(
         data_root: folder of pre-placed datasets.
     """
     workspaces = Workspaces(data_root)
-    models: dict[str, KGEModel] = {path: checkpoint.load_model(Path(path)).model for path in loaded}
+    models: dict[str, KGEModel] = {}
     found = []
     for stage in stages:
         workspace = workspaces.of(stage.config)
+        for path in loaded:
+            if path not in models:
+                models[path] = load_teacher(Path(path), workspace.dataset)
         models[stage.name] = model = _untrained(stage, workspace)
         teachers = [models[name] for name in stage.teachers]
         found.append(
@@ -97,9 +100,13 @@ def _seconds(stage: Stage, workspace: Workspace, teachers: Sequence[KGEModel]) -
     learned = torch.nn.ModuleDict({"model": model, "objective": objective})
     optimizer = build_optimizer(config.optimizer, learned)
     batches = chain.from_iterable(map(loader.epoch, count()))
-    step(model, next(batches), objective, optimizer)  # compiles the kernels
+    epochs = config.training.epochs
+    # A method may do more in the second half than in the first.
+    moments = cycle((Moment(0, epochs), Moment(epochs - 1, epochs)))
+    for batch in islice(batches, 2):  # compiles the kernels
+        step(model, batch, objective, optimizer, moment=next(moments))
     begun = time.perf_counter()
     for batch in islice(batches, _STEPS):
-        step(model, batch, objective, optimizer)
+        step(model, batch, objective, optimizer, moment=next(moments))
     each = (time.perf_counter() - begun) / _STEPS
-    return each * len(loader) * config.training.epochs
+    return each * len(loader) * epochs
