@@ -132,7 +132,12 @@ class SoftLabelConfig(Section):
     scale: Literal["auto", "none", "standardize", "calibrate"] = Field(
         "auto", description="how scores of different scale are made comparable"
     )
-    cache_megabytes: int = Field(512, ge=0, description="memory for the teacher's best candidates")
+    cache_megabytes: int = Field(
+        512,
+        ge=0,
+        description="memory for a teacher's answers, if they fit: its best candidates, "
+        "or with all entities its distributions (k_vs_all, kl)",
+    )
 
 
 class SoftWeightConfig(Section):

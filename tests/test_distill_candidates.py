@@ -70,7 +70,8 @@ def test_kept_candidates_are_those_found_anew_also_beside_inverse_edges() -> Non
 
 
 def kept_bytes(candidates: TopCandidates) -> int:
-    tensors = [*candidates._keys.values(), *candidates._found.values()]
+    keys = [] if candidates._rows is None else candidates._rows._keys.values()
+    tensors = [*keys, *candidates._found.values()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

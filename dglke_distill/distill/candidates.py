@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dglke_distill.data.triples import SIDES, Side
+from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.teacher import Teacher
 from dglke_distill.models.base import KGEModel
 from dglke_distill.objective import Moment
@@ -51,24 +52,13 @@ class TopCandidates(Candidates):
         self._model: KGEModel = teacher.model
         self._count = min(count, self._model.num_entities)
         self._block = block
-        self._keys: dict[Side, Tensor] = {}
         self._found: dict[Side, Tensor] = {}
-        head, tail = (column.long() for column in graph.edges())
-        relation = graph.edata["relation"].long()
-        forward = relation < num_relations  # inverse edges ask nothing new
-        head, relation, tail = head[forward], relation[forward], tail[forward]
-        keys = {
-            side: torch.unique(relation * self._model.num_entities + known)
-            for side, known in (("tail", head), ("head", tail))
-        }
-        queries = sum(len(k) for k in keys.values())
-        if queries * (8 + 4 * self._count) > memory:
-            return
-        for side in SIDES:
-            self._keys[side] = keys[side]
-            entity, asked = keys[side] % self._model.num_entities, keys[side]
-            relation = asked // self._model.num_entities
-            self._found[side] = self._best(side, entity, relation, torch.int32)
+        rows = QueryRows(graph, num_relations)
+        self._rows = rows if len(rows) * (8 + 4 * self._count) <= memory else None
+        if self._rows is not None:
+            for side in SIDES:
+                entity, relation = rows.queries(side)
+                self._found[side] = self._best(side, entity, relation, torch.int32)
 
     def _best(
         self, side: Side, entity: Tensor, relation: Tensor, dtype: torch.dtype = torch.int64
@@ -86,10 +76,9 @@ class TopCandidates(Candidates):
 
     def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:
         """See ``Candidates.of``."""
-        if side not in self._keys:
+        if self._rows is None:
             return self._best(side, entity, relation)
-        keys = self._keys[side].to(entity.device)
-        rows = torch.searchsorted(keys, relation * self._model.num_entities + entity)
+        rows = self._rows.rows(side, entity, relation)
         return self._found[side][rows.to(self._found[side].device)].long().to(entity.device)
 
 

@@ -9,7 +9,9 @@ from dglke_distill.config import Config, DistillationConfig, SoftLabelConfig, va
 from dglke_distill.distill.candidates import Candidates, GraphNeighbors, TopCandidates
 from dglke_distill.distill.initialization import initialize
 from dglke_distill.distill.objective import DistillationObjective, Scale, SoftLabels
+from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.registry import Component
+from dglke_distill.distill.remembered import Remembered
 from dglke_distill.distill.schedules import build_schedule
 from dglke_distill.distill.soft import KullbackLeibler, SoftLoss, build_soft_loss
 from dglke_distill.distill.structure import STRUCTURES, Structure
@@ -89,6 +91,13 @@ class Method(Component):
         workspace: Workspace,
     ) -> Objective:
         """Put the pieces together; methods with an objective of their own override this."""
+        soft = settings.soft
+        if isinstance(labels.loss, KullbackLeibler) and soft.candidates == "all":
+            rows = QueryRows(workspace.graph, workspace.dataset.num_relations)
+            entities = workspace.dataset.num_entities
+            fits = Remembered.size(rows, entities) <= soft.cache_megabytes << 20
+            if fits and config.training.mode == "k_vs_all":
+                teacher = Remembered(teacher, rows, entities)
         return DistillationObjective(hard, settings.hard_weight, teacher, labels)
 
     def build_candidates(

@@ -1,0 +1,112 @@
+"""A teacher's distributions over all entities, worked out once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from dglke_distill.data.triples import SIDES
+from dglke_distill.distill.query_rows import QueryRows
+from dglke_distill.models.base import KGEModel
+from dglke_distill.sampling.batch import Answers, Batch, Queries
+
+__all__ = ["Remembered"]
+
+_BLOCK = 256
+
+
+class _Asked(Protocol):
+    model: KGEModel
+
+    def ask(self, batch: Batch) -> Any:
+        """Answer a batch."""
+
+
+class Remembered:
+    """A teacher that looks its answers to the train graph's queries up.
+
+    In an epoch of ``k_vs_all`` every query is asked once, so from the second epoch on a teacher
+    that scores all entities anew only repeats itself, and it is by far the dearest part of a small
+    student's step. Scores are kept in half precision as differences from the best one of their
+    query, which leaves the distribution what it was to three decimals; what is compared must not
+    depend on more.
+
+    Args:
+        teacher: one or several with one voice; on the CPU its scores stay.
+        rows: numbers the queries.
+        entities: number of entities.
+    """
+
+    def __init__(self, teacher: _Asked, rows: QueryRows, entities: int) -> None:
+        """Ask everything, in a fixed order, so that what is kept depends on no batch."""
+        self.model, self._rows = teacher.model, rows
+        self._dtype = teacher.model.relation_weight.dtype
+        device = teacher.model.relation_weight.device
+        self._kept = {}
+        for side in SIDES:
+            entity, relation = rows.queries(side)
+            table = torch.empty(len(entity), entities, dtype=torch.float16, device=device)
+            for block in torch.arange(len(entity)).split(_BLOCK):
+                asked = entity[block].to(device), relation[block].to(device)
+                scores = teacher.ask(
+                    _batch(Queries(side, *asked, None, _none(len(block), device), None, None, None))
+                ).over_all((0,))
+                scores -= scores.amax(dim=1, keepdim=True)
+                table[block[0] : block[-1] + 1] = scores
+            self._kept[side] = table
+
+    @staticmethod
+    def size(rows: QueryRows, entities: int) -> int:
+        """Return the bytes that are kept for so many entities."""
+        return 2 * entities * len(rows)
+
+    def ask(self, batch: Batch) -> _Recalled:
+        """Answer a batch of the train graph's queries."""
+        return _Recalled(self, batch)
+
+    def recall(self, queries: Queries) -> Tensor:
+        """Return the kept scores (b, E) of a group of queries, whose rows are ids."""
+        rows = self._rows.rows(queries.side, queries.entity, queries.relation)
+        return self._kept[queries.side][rows]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The teacher's own dtype."""
+        return self._dtype
+
+
+class _Recalled:
+    """What is remembered of a batch."""
+
+    def __init__(self, teacher: Remembered, batch: Batch) -> None:
+        """Keep both."""
+        self._teacher, self._batch = teacher, batch
+
+    def over_all(self, numbers: Sequence[int]) -> Tensor:
+        """See ``Reply.over_all``."""
+        parts = [self._teacher.recall(self._batch.queries[number]) for number in numbers]
+        return torch.cat(parts).to(self._teacher.dtype)
+
+    def sampled(self, number: int, further: Tensor | None = None) -> Tensor:
+        """Refuse: only distributions over all entities are kept."""
+        raise NotImplementedError
+
+    def against(self, number: int, candidates: Tensor) -> Tensor:
+        """Refuse: only distributions over all entities are kept."""
+        raise NotImplementedError
+
+
+def _none(count: int, device: torch.device) -> Answers:
+    """Return the answers of queries that have none."""
+    return Answers(
+        torch.zeros(count + 1, dtype=torch.int64, device=device),
+        torch.zeros(0, dtype=torch.int64, device=device),
+    )
+
+
+def _batch(queries: Queries) -> Batch:
+    empty = queries.entity.new_zeros(0)
+    return Batch(None, (queries,), empty, empty, empty, empty, None)
