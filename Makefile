@@ -1,4 +1,4 @@
-# `make run` trains on the embedded dataset, `make test` runs the tests; both install first, into a
+# `make run` distils on the embedded dataset, `make test` runs the tests; both install first, into a
 # local .venv, with the versions in constraints.txt.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help run test lint format clean
 
 help:
-	@echo "make run    train and evaluate on the embedded dataset"
+	@echo "make run    train, distil and rank on the embedded dataset"
 	@echo "make test   run the tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make format let ruff rewrite the layout of the sources"
@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(STAMP)
-	$(VENV)/bin/dglke-distill train
+	$(VENV)/bin/dglke-distill run
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest

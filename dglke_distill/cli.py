@@ -80,16 +80,21 @@ def config_show(
 
 @recipes_app.command("list")
 def recipes_list() -> None:
-    """Print the names of the recipes."""
+    """Print the names of the recipes: those of `train`, then the chains of `run`."""
     for name in config.recipe_names():
         typer.echo(name)
+    for name in config.recipe_names("chains"):
+        typer.echo(f"chains/{name}")
 
 
 @recipes_app.command("show")
 def recipes_show(name: Annotated[str, typer.Argument(help="A name from `recipes list`.")]) -> None:
     """Print a recipe as it ships."""
-    config.read_recipe(name)
-    typer.echo((config.RECIPES / f"{name}.toml").read_text(encoding="utf-8"), nl=False)
+    folder, _, stem = name.rpartition("/")
+    if stem not in config.recipe_names(folder):
+        raise UserError(f"no recipe {name!r}; see `dglke-distill recipes list`")
+    path = config.RECIPES / folder / f"{stem}.toml"
+    typer.echo(path.read_text(encoding="utf-8"), nl=False)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:

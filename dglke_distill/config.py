@@ -188,9 +188,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def recipe_names() -> list[str]:
-    """Return the names of the shipped recipes, sorted."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+def recipe_names(folder: str = "") -> list[str]:
+    """Return the names of the shipped recipes, or of those in a folder of theirs, sorted."""
+    return sorted(path.stem for path in (RECIPES / folder).glob("*.toml"))
 
 
 def read_recipe(name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dglke_distill.config import (
     compose,
     merge,
     read_toml,
+    recipe_names,
     validate_tree,
 )
 from dglke_distill.distill.checks import check_settings
@@ -121,7 +122,7 @@ def read_chain(path: Path) -> Tree:
 
 def chain_recipe_names() -> list[str]:
     """Return the names of the shipped chain recipes, sorted."""
-    return sorted(path.stem for path in CHAINS.glob("*.toml"))
+    return recipe_names(CHAINS.name)
 
 
 def compose_chain(
