@@ -150,7 +150,8 @@ def test_directories_in_use_and_other_settings_are_refused(
     with pytest.raises(UserError, match="the chain has other settings"):
         run_chain(chain_of(clock, {"dims": [16, 8]}), directory, resume=True)
     with pytest.raises(UserError, match="the chain has other settings"):
-        run_chain(chain_of(clock), directory, resume=True, loaded=[tmp_path])
+        teacher = directory / "stages" / STAGES[0] / "checkpoint"
+        run_chain(chain_of(clock), directory, resume=True, loaded=[teacher])
     with pytest.raises(UserError, match="there is no chain to resume"):
         run_chain(chain_of(clock), tmp_path / "none", resume=True)
     assert not (tmp_path / "none").exists()
@@ -263,7 +264,9 @@ def test_killed_at_random_moments(
     """Three times SIGKILL, the next process going on: the same bytes in every stage."""
     whole, results = finished
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["distill_fixtures"])
+    # What a chain imports on its way, once for all processes.
+    lazily = ["torch._dynamo", "sklearn.decomposition"]
+    context.set_forkserver_preload(["distill_fixtures", *lazily])
     directory = tmp_path / "cut"
     moments = random.Random(20261123)
     arguments = (chain_tree(clock), directory)
