@@ -5,8 +5,8 @@
 One chain runs undisturbed. A second one, with the same settings, is killed with SIGKILL and resumed
 as often as asked, and then left to end. The moments are drawn evenly from the first four fifths of
 the undisturbed chain's seconds of work, counted from where a process has saved its first state; one
-kill in five, by chance, comes before that, while it loads, prepares or reads the state. Prints what was cut, and
-the checksum of every stage's weights in both; ends with exit code 1 if any differ.
+kill in five, by chance, comes before that, while it loads, prepares or reads the state. Prints what
+was cut, and the checksum of every stage's weights in both; ends with exit code 1 if any differ.
 """
 
 from __future__ import annotations
