@@ -9,9 +9,11 @@ import pytest
 import torch
 from distill_fixtures import ENTITIES, RELATIONS, model_of, workspace_of
 
+from dglke_distill.config import ModelConfig
 from dglke_distill.data.triples import SIDES
-from dglke_distill.distill.initialization import INITIALIZATIONS, initialize
+from dglke_distill.distill.initialization import INITIALIZATIONS, bilinear_forms, initialize
 from dglke_distill.errors import UserError
+from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
 
 MANY = 40
@@ -169,7 +171,7 @@ def test_a_lookup_student_of_a_teacher_that_passes_messages() -> None:
 @pytest.mark.parametrize(
     ("name", "dim", "entities", "words"),
     [
-        ("svd", 8, ENTITIES, "initialization: unknown name 'svd'; choose from random, pca, trunc"),
+        ("sdv", 8, ENTITIES, "initialization: unknown name 'sdv'; did you mean 'svd'"),
         ("truncated", 8, ENTITIES, "did you mean 'truncate'"),
         ("pca", 16, ENTITIES, "a student of 16 floats cannot start from a teacher of 12; set it"),
         ("truncate", 8, 7, f"7 entities cannot start from a teacher of {ENTITIES}; set it"),
@@ -179,3 +181,46 @@ def test_a_lookup_student_of_a_teacher_that_passes_messages() -> None:
 def test_what_cannot_be_is_refused(name: str, dim: int, entities: int, words: str) -> None:
     with pytest.raises(UserError, match=words):
         initialize(name, model_of("TransE", dim, entities=entities), model_of("TransE", 12))
+
+
+@pytest.mark.parametrize("name", ["ComplEx", "DistMult", "SimplE", "RESCAL", "HolE"])
+@pytest.mark.parametrize("reciprocal", [False, True])
+def test_a_matrix_per_relation_takes_over_any_bilinear_teacher(name: str, reciprocal: bool) -> None:
+    """Entities that lie in 8 of 16 dimensions: 8 floats with full matrices lose nothing."""
+    teacher, student = (
+        build_model(
+            ModelConfig(name=kind, dim=dim, reciprocal=reciprocal), 50, 4, dtype=torch.float64
+        )
+        for kind, dim in ((name, 16), ("RESCAL", 8))
+    )
+    for seed, model in enumerate((teacher, student)):
+        model.reset(seed, 0.7)
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.randn(50, 8, generator=generator, dtype=torch.float64)
+    turn = torch.randn(8, 16, generator=generator, dtype=torch.float64)
+    teacher.encoder.weight.data = flat @ turn
+    initialize("svd", student, teacher)
+    entity, relation = torch.arange(50), torch.arange(50) % 4
+    for side in SIDES:
+        want = teacher.score_all(entity, relation, side)
+        torch.testing.assert_close(student.score_all(entity, relation, side), want)
+
+
+@pytest.mark.parametrize("name", ["ComplEx", "DistMult", "RESCAL"])
+def test_a_relation_is_that_of_its_own_form(name: str) -> None:
+    model = build_model(ModelConfig(name=name, dim=6), 5, 3, dtype=torch.float64)
+    model.reset(1, 1.0)
+    forms = bilinear_forms(model.score_function, model.relation_embeddings)
+    for row, form in zip(model.relation_embeddings, forms):
+        torch.testing.assert_close(model.score_function.relation_of(form), row)
+
+
+def test_a_complex_student_gets_the_nearest_relations() -> None:
+    """Nearest in squared error among all: least squares says the same."""
+    function = build_model(ModelConfig(name="ComplEx", dim=4), 5, 1, torch.float64).score_function
+    form = torch.randn(4, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    basis = torch.stack(
+        [next(bilinear_forms(function, unit[None])).flatten() for unit in torch.eye(4).double()]
+    )
+    want = torch.linalg.lstsq(basis.T, form.flatten()[:, None]).solution[:, 0]
+    torch.testing.assert_close(function.relation_of(form), want)

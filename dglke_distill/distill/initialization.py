@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Callable, NamedTuple, Optional
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from dglke_distill.distill.registry import nearest
 from dglke_distill.errors import UserError
 from dglke_distill.models.base import KGEModel
+from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["INITIALIZATIONS", "initialize"]
 
@@ -49,9 +50,26 @@ def pca(coordinates: Tensor, dim: int) -> Projection:
     return Projection(torch.from_numpy(np.ascontiguousarray(axes.T)), False)
 
 
+def svd(coordinates: Tensor, dim: int) -> Projection:
+    """Project on the leading right singular vectors of the entity matrix (scikit-learn).
+
+    Unlike `pca` nothing is centred, so a bilinear score can be projected whole: see
+    `bilinear_forms`.
+
+    Args:
+        coordinates: (n, D). dim: number of vectors; below D and n.
+    """
+    from sklearn.decomposition import TruncatedSVD
+
+    count = min(dim, *(size - 1 for size in coordinates.shape))
+    solver = TruncatedSVD(count, algorithm="arpack", random_state=0).fit(coordinates.numpy())
+    return Projection(torch.from_numpy(np.ascontiguousarray(solver.components_.T)), False)
+
+
 INITIALIZATIONS: Mapping[str, Optional[Callable[[Tensor, int], Projection]]] = {
     "random": None,
     "pca": pca,
+    "svd": svd,
     "truncate": truncate,
 }
 """Projections by name; at random there is none."""
@@ -62,8 +80,9 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
 
     Entities are projected part by part (the real and the imaginary parts alike). Relations follow
     where that keeps the score's meaning: between models of one kind, if coordinates are selected,
-    or if the score is a translation. What cannot follow stays as it is, and so do the coordinates
-    beyond what a few entities span.
+    or if the score is a translation; with ``svd``, between bilinear models, as nearly as the
+    student's kind of relation allows, and wholly if that is a matrix (RESCAL). What cannot follow
+    stays as it is, and so do the coordinates beyond what a few entities span.
 
     Args:
         name: a key of ``INITIALIZATIONS``.
@@ -109,9 +128,37 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
                 _lay(projection, relations, target, parts)
             elif target.shape[1] == ours.dim // parts:  # one float per complex coordinate
                 _lay(projection, relations, target, 1)
+        elif name == "svd" and len(relations) == len(target):
+            _carry_bilinear(projection, student, teacher, parts)
         bias, former = student.bias_weight, teacher.bias_weight
         if bias is not None and former is not None:
             bias.copy_(former)
+
+
+def bilinear_forms(function: ScoreFunction, relations: Tensor) -> Iterator[Tensor]:
+    """Yield M_r (D, D) with score(h, r, t) = h M_r t of each relation (R, d_r) of a dot kernel."""
+    unit = torch.eye(function.dim, dtype=relations.dtype)
+    for row in relations.split(1):
+        relation = row if function.by_relation else row.expand(function.dim, -1)
+        yield function.query(unit, relation, "tail")
+
+
+def _carry_bilinear(
+    projection: Projection, student: KGEModel, teacher: KGEModel, parts: int
+) -> None:
+    """Give the student the relations whose forms are nearest to the teacher's, projected."""
+    ours, theirs = student.score_function, teacher.score_function
+    if ours.kernel != "dot" or theirs.kernel != "dot" or theirs.transforms_candidates:
+        return
+    axes = torch.block_diag(*[projection.matrix] * parts)
+    if axes.shape[1] != ours.dim:
+        return
+    relations = teacher.relation_embeddings.cpu().double()
+    for number, form in enumerate(bilinear_forms(theirs, relations)):
+        row = ours.relation_of(axes.T @ form @ axes)
+        if row is None:
+            return
+        student.relation_weight[number] = row
 
 
 def _lay(projection: Projection, vectors: Tensor, table: Tensor, parts: int) -> None:

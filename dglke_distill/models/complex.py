@@ -48,6 +48,13 @@ class ComplEx(ScoreFunction):
         """Return conj(h) t: Re(h r conj(t)) is its dot product with r; (b, dim)."""
         return multiply(conjugate(head), tail)
 
+    def relation_of(self, form: Tensor) -> Tensor:
+        """Return the mean of the blocks' diagonals that share a real or an imaginary part."""
+        half = self.dim // 2
+        real = form[:half, :half].diagonal() + form[half:, half:].diagonal()
+        imaginary = form[:half, half:].diagonal() - form[half:, :half].diagonal()
+        return torch.cat([real, imaginary]) / 2
+
     def squared_magnitudes(self, vectors: Tensor) -> Tensor:
         """Return the squared moduli, (u, dim/2)."""
         return squared_moduli(vectors)

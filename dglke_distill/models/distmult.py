@@ -34,3 +34,7 @@ class DistMult(ScoreFunction):
     def relation_query(self, head: Tensor, tail: Tensor) -> Tensor:
         """Return h t, (b, dim)."""
         return head * tail
+
+    def relation_of(self, form: Tensor) -> Tensor:
+        """Return the diagonal."""
+        return form.diagonal()

@@ -29,3 +29,7 @@ class RESCAL(ScoreFunction):
         """Return M^T h to meet tails, M t to meet heads: (b, dim), one matrix for all of them."""
         matrix = relation.view(self.dim, self.dim)
         return entity @ (matrix if side == "tail" else matrix.T)
+
+    def relation_of(self, form: Tensor) -> Tensor:
+        """Return the form itself, row by row."""
+        return form.flatten()

@@ -111,6 +111,18 @@ class ScoreFunction(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} cannot predict relations")
 
+    def relation_of(self, form: Tensor) -> Optional[Tensor]:
+        """Return the relation whose bilinear form is nearest to one given, if the score is one.
+
+        Args:
+            form: (dim, dim), the matrix M of a score h M t.
+
+        Returns:
+            (relation_floats,), nearest in squared error; None where scores are not bilinear or the
+            nearest relation is not worked out, which is the default.
+        """
+        return None
+
     def squared_magnitudes(self, vectors: Tensor) -> Tensor:
         """Return squared magnitudes of coordinates, shape (u, coordinates), for regularisers.
 
