@@ -202,7 +202,7 @@ def test_the_dataset_of_a_file_counts_unless_another_is_named() -> None:
         ({"method": "itered", "dims": [8, 4]}, "did you mean 'iterde'"),
         ({"student": {"trainin": {}}, "dims": [8, 4]}, "unknown setting 'trainin'; did you mean"),
         ({"student": {"distillation": {"options": {"x": 1}}}}, "distillation.method iterde.*'x'"),
-        ({"student": {"distillation": {"initialization": "svd"}}}, "initialization: unknown"),
+        ({"student": {"distillation": {"initialization": "sdv"}}}, "initialization: unknown"),
         ({"student": {"distillation": {"soft": {"name": "mse"}}}}, "soft.name: unknown"),
         ({"student": {"distillation": {"weight": {"name": "rising"}}}}, "weight.name: unknown"),
         ({"student": {"distillation": {"soft": {"candidates": "all"}}}}, "needs training.mode"),

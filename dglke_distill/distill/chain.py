@@ -15,6 +15,7 @@ import tomli_w
 
 from dglke_distill import checkpoint, pipeline, runtime
 from dglke_distill.config import Config, read_toml
+from dglke_distill.distill.entries import write_entries
 from dglke_distill.distill.loading import (
     check_teacher,
     describe_teacher,
@@ -87,7 +88,7 @@ def run_chain(
 
     Args:
         chain: the settings.
-        directory: receives ``chain.toml``, ``stages/`` and ``results.json``.
+        directory: receives ``chain.toml``, ``stages/``, ``results.json`` and ``zoo.toml``.
         resume: go on with the chain that is there; stages that are done stay as they are.
         loaded: trained models in place of the teachers to be trained; see ``load_teacher``.
         data_root: folder of pre-placed datasets.
@@ -130,6 +131,7 @@ def run_chain(
         "provenance": runtime.provenance(),
     }
     atomic_write_text(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
+    write_entries(directory, results)
     return results
 
 

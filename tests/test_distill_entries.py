@@ -1,0 +1,44 @@
+"""Entries for a zoo that a finished chain leaves."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from distill_fixtures import chain_tree, write_clock
+
+from dglke_distill.checkpoint import load_model
+from dglke_distill.distill.chain import run_chain
+from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.files import sha256_file
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def test_every_student_has_an_entry_that_tells_the_truth(tmp_path: Path) -> None:
+    tree = chain_tree(write_clock(tmp_path / "clock"))
+    results = run_chain(ChainConfig.from_mapping(tree, "test"), tmp_path / "run")
+    registry = tomllib.loads((tmp_path / "run" / "zoo.toml").read_text(encoding="utf-8"))
+    assert registry["schema"] == 1
+    students = [stage for stage in results["stages"] if stage["role"] == "student"]
+    names = [
+        f"{s['results']['model']['name'].lower()}-clock-dim{d}" for s, d in zip(students, (8, 4))
+    ]
+    assert [entry["name"] for entry in registry["model"]] == names
+    for entry, stage in zip(registry["model"], students):
+        for file in entry["files"]:
+            path = tmp_path / "run" / file["path"]
+            assert file["sha256"] == sha256_file(path)
+            assert file["bytes"] == path.stat().st_size
+        loaded = load_model((tmp_path / "run" / entry["files"][0]["path"]).parent)
+        assert entry["dim"] == loaded.model.floats_per_entity
+        assert entry["bytes_per_entity"] == 4 * entry["dim"]
+        assert entry["params"] == sum(p.numel() for p in loaded.model.parameters())
+        assert entry["vocab"]["entities"]["sha256"] == loaded.entities.fingerprint
+        assert entry["metrics"]["mrr"] == stage["results"]["metrics"]["test"]["mrr"]
+    # the last student's teachers, nearest first
+    first = f"{students[0]['results']['model']['name'].lower()}-clock-dim16"
+    assert registry["model"][1]["teacher"] == [names[0], first]
