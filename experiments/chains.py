@@ -41,6 +41,7 @@ def rows_of(name: str, results: dict[str, Any]) -> list[dict[str, Any]]:
             "dataset": of["dataset"]["name"],
             "stage": stage["name"],
             "role": stage["role"],
+            "teacher_test_mrr": _rounded(results["summary"]["teacher_mrr"]),
             "model": model["name"],
             "floats_per_entity": model["floats_per_entity"],
             "bytes_per_entity": model["bytes_per_entity"],
@@ -65,6 +66,10 @@ def rows_of(name: str, results: dict[str, Any]) -> list[dict[str, Any]]:
         )
         rows.append(row)
     return rows
+
+
+def _rounded(value: float | None) -> float | str:
+    return "" if value is None else round(value, 4)
 
 
 def write(rows: list[dict[str, Any]], path: Path) -> None:
