@@ -56,22 +56,21 @@ def main() -> None:
     else:
         model = ComplEx(embedding_dim=arguments.floats // 2, **common)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1)
-    loops = {}
     for line in sys.stdin:
         if line.strip() == "stop":
             break
-        steps = int(line)
-        if steps not in loops:
-            loops[steps] = SLCWATrainingLoop(
-                model=model,
-                triples_factory=factory_of(steps),
-                optimizer=optimizer,
-                negative_sampler="basic",
-                negative_sampler_kwargs={"num_negs_per_pos": arguments.negatives},
-            )
+        some = factory_of(int(line))
+        # A loop that has trained its number of epochs trains no more when asked for as many again.
+        loop = SLCWATrainingLoop(
+            model=model,
+            triples_factory=some,
+            optimizer=optimizer,
+            negative_sampler="basic",
+            negative_sampler_kwargs={"num_negs_per_pos": arguments.negatives},
+        )
         begun = time.perf_counter()
-        loops[steps].train(
-            triples_factory=factory_of(steps),
+        loop.train(
+            triples_factory=some,
             num_epochs=1,
             batch_size=arguments.batch_size,
             use_tqdm=False,

@@ -17,52 +17,23 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 import torch
 from ceilings import Ceilings, measure
+from throughput_contestants import NEGATIVES, Ours, Peer, Workload
 
 from dglke_distill import runtime
-from dglke_distill.config import Config
 from dglke_distill.data import catalog
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.graph import KnownAnswers, build_graph
-from dglke_distill.losses import build_loss
-from dglke_distill.models import build_model
 from dglke_distill.models.kernels import set_num_threads
-from dglke_distill.objective import HardObjective
-from dglke_distill.sampling.batch import Batch
-from dglke_distill.train import step
-from dglke_distill.workspace import Workspace, build_loader, build_optimizer
-
-BATCH, NEGATIVES = 1024, 256
-TUNED = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A model and size; ``shared_target`` and ``private_ratio`` are the goals set for them."""
-
-    model: str
-    floats: int
-    shared_target: float
-    private_ratio: float
-
+from dglke_distill.workspace import Workspace
 
 WORKLOADS = (
     Workload("TransE", 512, 32_000, 5),
@@ -70,138 +41,6 @@ WORKLOADS = (
     Workload("RotatE", 512, 9_000, 5),
     Workload("TransE", 32, 200_000, 15),
 )
-
-
-class Ours:
-    """One of our training loops, timed a while at a time; its epochs go on between timings."""
-
-    def __init__(self, workspace: Workspace, workload: Workload, sharing: str, chunk: int) -> None:
-        """Build the model, its loader and its optimiser."""
-        config = Config.from_mapping(
-            {
-                "model": {"name": workload.model, "dim": workload.floats},
-                "negatives": {"count": NEGATIVES, "sharing": sharing, "chunk_size": chunk},
-                "training": {"batch_size": BATCH},
-            },
-            "benchmark",
-        )
-        dataset = workspace.dataset
-        self.model = build_model(config.model, dataset.num_entities, dataset.num_relations)
-        self.model.set_row_sparse(entities=True, relations=True)
-        self.model.reset(0)
-        self.loader = build_loader(config, workspace, self.model)
-        self.optimizer = build_optimizer(config.optimizer, self.model)
-        self.objective = HardObjective(build_loss(config.loss))
-        self.batches = self._batches()
-        for _ in range(4):  # compile, fill caches
-            step(self.model, next(self.batches), self.objective, self.optimizer)
-
-    def _batches(self) -> Iterator[Batch]:
-        epoch = 0
-        while True:
-            yield from self.loader.epoch(epoch)
-            epoch += 1
-
-    def run(self, seconds: float) -> float:
-        """Train for a while; return positives per second."""
-        begun, positives = time.perf_counter(), 0
-        while time.perf_counter() - begun < seconds:
-            batch = next(self.batches)
-            step(self.model, batch, self.objective, self.optimizer)
-            positives += len(batch.edges)
-        return positives / (time.perf_counter() - begun)
-
-    def overhead(self, steps: int = 20) -> float:
-        """Return the share of a step that is neither score kernels nor optimiser."""
-        from dglke_distill.models.kernels import pairwise
-
-        kernel = self.model.score_function.kernel
-        whole, kernels, optimiser = [], [], []
-        for _ in range(steps):
-            begun = time.perf_counter()
-            batch = next(self.batches)
-            self.optimizer.zero_grad()
-            losses = self.objective(self.model, batch)
-            losses.total.backward()
-            middle = time.perf_counter()
-            self.optimizer.step()
-            end = time.perf_counter()
-            whole.append(end - begun)
-            optimiser.append(end - middle)
-            kernels.append(self._kernel_seconds(pairwise, kernel, batch))
-        return 1 - (statistics.median(kernels) + statistics.median(optimiser)) / (
-            statistics.median(whole)
-        )
-
-    def _kernel_seconds(self, pairwise: Any, kernel: Any, batch: Batch) -> float:
-        """Time the same score kernels alone, forward and backward, on tensors made beforehand."""
-        seconds = 0.0
-        with torch.no_grad():
-            entities = self.model.encode(batch.nodes)
-        for queries in batch.queries:
-            with torch.no_grad():
-                query = self.model.query(
-                    entities, queries.entity, queries.relation, queries.side
-                ).vectors
-            assert queries.answer is not None
-            for index in (queries.answer[:, None], queries.candidates):
-                left = query.clone().requires_grad_()
-                right = entities.vectors.clone().requires_grad_()
-                begun = time.perf_counter()
-                scores = pairwise(kernel, left, right, index)
-                middle = time.perf_counter()
-                gradient = torch.ones_like(scores)
-                resumed = time.perf_counter()
-                scores.backward(gradient)
-                seconds += time.perf_counter() - resumed + middle - begun
-        return seconds
-
-
-class Peer:
-    """A PyKEEN process that trains on demand."""
-
-    def __init__(
-        self, workload: Workload, triples: Path, dataset: Dataset, threads: int, tuned: bool
-    ) -> None:
-        """Start the process and let it warm up."""
-        command = [
-            sys.executable, str(Path(__file__).with_name("peer_pykeen_training.py")),
-            "--model", workload.model, "--floats", str(workload.floats),
-            "--triples", str(triples), "--entities", str(dataset.num_entities),
-            "--relations", str(dataset.num_relations), "--batch-size", str(BATCH),
-            "--negatives", str(NEGATIVES), "--threads", str(threads),
-        ]  # fmt: skip
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, **(TUNED if tuned else {})},
-        )
-        self.few, self.many = (1, 5) if workload.floats >= 256 else (2, 18)
-        self._seconds(self.few)
-        self._seconds(self.many)
-
-    def _seconds(self, steps: int) -> float:
-        assert self.process.stdin and self.process.stdout
-        print(steps, file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("the PyKEEN process ended: run it alone to see why")
-        return float(json.loads(line)["seconds"])
-
-    def run(self) -> float:
-        """Return positives per second, the fixed cost of an epoch taken off."""
-        few, many = self._seconds(self.few), self._seconds(self.many)
-        steps = self.many - self.few
-        return BATCH * steps / max(many - few, 1e-3)
-
-    def stop(self) -> None:
-        """End the process."""
-        if self.process.stdin:
-            print("stop", file=self.process.stdin, flush=True)
-        self.process.wait(timeout=60)
 
 
 def load(data_root: Optional[Path]) -> Dataset:
@@ -236,7 +75,6 @@ def main() -> None:
     workspace = Workspace(dataset, graph, known, torch.device("cpu"))
     ceilings = measure(arguments.threads)
     print(ceilings)
-    rows: list[dict[str, Any]] = []
     chosen = arguments.models.split(",") if arguments.models else None
     with tempfile.TemporaryDirectory() as scratch:
         triples = Path(scratch) / "triples.npy"
@@ -248,14 +86,28 @@ def main() -> None:
             found = measure_workload(workload, workspace, triples, arguments)
             add_fractions(found, ceilings)
             print_table(found)
-            rows += found
-    if arguments.csv:
-        about = runtime.provenance()
-        with arguments.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            file.write(f"# {ceilings}; {json.dumps(about)}\n")
+            if arguments.csv:
+                write(found, ceilings, arguments.csv)
+
+
+def write(rows: list[dict[str, Any]], ceilings: Ceilings, path: Path) -> None:
+    """Put a workload's rows into the table, in place of its former ones."""
+    about = runtime.provenance()
+    for row in rows:
+        row["ceilings"] = str(ceilings)
+        row["revision"] = (about["git"] or {}).get("revision", "")
+        row["torch"], row["cpu"] = about["torch"], about["hardware"]["cpu"]
+        row["date"] = about["date"]
+    kept: list[dict[str, Any]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            kept = list(csv.DictReader(file))
+    replaced = {(row["model"], str(row["floats"])) for row in rows}
+    kept = [row for row in kept if (row["model"], row["floats"]) not in replaced]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept + rows)
 
 
 def add_fractions(rows: list[dict[str, Any]], ceilings: Ceilings) -> None:

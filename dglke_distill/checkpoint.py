@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dglke_distill import __version__
-from dglke_distill.config import Config
-from dglke_distill.data.triples import Vocabulary
+from dglke_distill.compression import CompressedModel, Storage
+from dglke_distill.config import Config, validate_tree
+from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.errors import UserError
 from dglke_distill.files import directory_aside
 from dglke_distill.models import build_model
@@ -36,12 +37,14 @@ from dglke_distill.tensor_files import (
 )
 
 __all__ = [
+    "CHECKPOINT_FILES",
     "CONFIG_FILE",
     "ENTITIES_FILE",
     "MODEL_FILE",
     "RELATIONS_FILE",
     "RESULTS_FILE",
     "LoadedModel",
+    "load_files",
     "load_model",
     "load_state",
     "restore_training",
@@ -56,18 +59,40 @@ ENTITIES_FILE = "entities.tsv"
 RELATIONS_FILE = "relations.tsv"
 RESULTS_FILE = "results.json"
 SCHEMA = 1
-_FILES = {MODEL_FILE, CONFIG_FILE, ENTITIES_FILE, RELATIONS_FILE, RESULTS_FILE, "README.md"}
+CHECKPOINT_FILES = (MODEL_FILE, CONFIG_FILE, ENTITIES_FILE, RELATIONS_FILE, RESULTS_FILE)
+"""The files that make up a checkpoint, all of them needed to load it."""
+_FILES = {*CHECKPOINT_FILES, "README.md"}
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with its settings, its names and the results it was saved with."""
+    """A model with its settings, its names and the results it was saved with.
+
+    The model is a ``compression.CompressedModel`` where its tables are stored in fewer bytes.
+    """
 
     model: KGEModel
     config: Config
     entities: Vocabulary
     relations: Vocabulary
     results: dict[str, Any]
+
+    def check_dataset(self, dataset: Dataset, name: str) -> None:
+        """Check that a dataset's ids are the model's.
+
+        Args:
+            dataset: the dataset. name: what to call the model in the message.
+
+        Raises:
+            UserError: it has other entities or relations, or has them in another order.
+        """
+        for kind in ("entities", "relations"):
+            ours, theirs = getattr(self, kind), getattr(dataset, kind)
+            if ours.fingerprint != theirs.fingerprint:
+                raise UserError(
+                    f"{name}: trained on {len(ours)} {kind} that are not the {len(theirs)} of "
+                    f"{dataset.name}, or in another order; name its own dataset by --dataset"
+                )
 
 
 def save_model(
@@ -110,6 +135,8 @@ def save_model(
         "relations": _describe(relations),
         "config": config.model_dump(mode="json"),
     }
+    if isinstance(model, CompressedModel):
+        about["storage"] = model.storage.model_dump(mode="json")
     with directory_aside(directory) as aside:
         save_file(tensors, aside / MODEL_FILE)
         _write_json(aside / CONFIG_FILE, about)
@@ -131,8 +158,18 @@ def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> Loa
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such checkpoint directory")
+    return load_files({name: directory / name for name in CHECKPOINT_FILES}, device)
+
+
+def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cpu") -> LoadedModel:
+    """Read a model whose files need not lie in one directory; see ``load_model``.
+
+    Args:
+        files: where each of ``CHECKPOINT_FILES`` lies.
+        device: as for ``load_model``.
+    """
     target = resolve_device(device) if isinstance(device, str) else device
-    path = directory / CONFIG_FILE
+    path = files[CONFIG_FILE]
     about = _read_json(path)
     if about.get("schema") != SCHEMA:
         raise UserError(
@@ -142,15 +179,31 @@ def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> Loa
     if not isinstance(about.get("config"), dict):
         raise UserError(f"{path}: the section 'config' is missing")
     config = Config.from_mapping(about["config"], str(path))
-    entities = _read_names(directory / ENTITIES_FILE, about, "entities", path)
-    relations = _read_names(directory / RELATIONS_FILE, about, "relations", path)
-    dtype = getattr(torch, config.training.dtype)
-    model = build_model(config.model, len(entities), len(relations), dtype)
-    tensors, _ = read_tensors(directory / MODEL_FILE)
-    _check_weights(directory / MODEL_FILE, tensors, model.state_dict())
+    entities = _read_names(files[ENTITIES_FILE], about, "entities", path)
+    relations = _read_names(files[RELATIONS_FILE], about, "relations", path)
+    tensors, _ = read_tensors(files[MODEL_FILE])
+    sizes = len(entities), len(relations)
+    # Without memory first: settings that do not fit the weights could ask for any amount of it.
+    with torch.device("meta"):
+        expected = _empty_model(about, config, *sizes, path).state_dict()
+    _check_weights(files[MODEL_FILE], tensors, expected)
+    model = _empty_model(about, config, *sizes, path)
     model.load_state_dict(tensors)
     model.eval().to(target)
-    return LoadedModel(model, config, entities, relations, _read_json(directory / RESULTS_FILE))
+    return LoadedModel(model, config, entities, relations, _read_json(files[RESULTS_FILE]))
+
+
+def _empty_model(
+    about: Mapping[str, Any], config: Config, entities: int, relations: int, path: Path
+) -> KGEModel:
+    if "storage" not in about:
+        dtype = getattr(torch, config.training.dtype)
+        return build_model(config.model, entities, relations, dtype)
+    storage = validate_tree(Storage, about["storage"], str(path))
+    try:
+        return CompressedModel.build(config.model, storage, entities, relations)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def training_tensors(learned: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -243,18 +296,18 @@ def _write_names(path: Path, names: Vocabulary) -> None:
 
 def _read_names(path: Path, about: Mapping[str, Any], key: str, source: Path) -> Vocabulary:
     kind = {"entities": "entity", "relations": "relation"}[key]
-    names = []
     try:
-        with open(path, encoding="utf-8", newline="\n") as stream:
-            for i, line in enumerate(stream):
-                number, _, name = line.rstrip("\n").partition("\t")
-                if number != str(i):
-                    raise UserError(f"{path}, line {i + 1}: expected id {i}, found {number!r}")
-                names.append(name)
+        text = path.read_bytes().decode()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the checkpoint is incomplete") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error})") from None
+    lines = text.removesuffix("\n").split("\n") if text else []
+    parts = [line.partition("\t") for line in lines]
+    if [number for number, _, _ in parts] != list(map(str, range(len(parts)))):
+        i = next(i for i, (number, _, _) in enumerate(parts) if number != str(i))
+        raise UserError(f"{path}, line {i + 1}: expected id {i}, found {parts[i][0]!r}")
+    names = [name for _, _, name in parts]
     stated = about.get(key)
     if not isinstance(stated, dict):
         raise UserError(f"{source}: the section {key!r} is missing")

@@ -11,11 +11,16 @@ import typer
 from dglke_distill import __version__, config
 from dglke_distill import cli_settings as settings
 from dglke_distill.cli_compare import compare
+from dglke_distill.cli_compress import compress
 from dglke_distill.cli_data import data_app
 from dglke_distill.cli_evaluate import evaluate
+from dglke_distill.cli_export import export, formats
+from dglke_distill.cli_import import import_model
+from dglke_distill.cli_predict import predict
 from dglke_distill.cli_report import report
 from dglke_distill.cli_run import run
 from dglke_distill.cli_train import train
+from dglke_distill.cli_zoo import zoo_app
 from dglke_distill.errors import UserError
 
 __all__ = ["app", "main"]
@@ -33,8 +38,14 @@ app.command()(run)
 app.command()(compare)
 app.command()(train)
 app.command()(evaluate)
+app.command()(predict)
+app.command()(compress)
+app.command()(export)
+app.command()(formats)
+app.command("import")(import_model)
 app.command()(report)
 app.add_typer(data_app, name="data")
+app.add_typer(zoo_app, name="zoo")
 app.add_typer(config_app, name="config")
 app.add_typer(recipes_app, name="recipes")
 

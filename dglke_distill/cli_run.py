@@ -51,8 +51,8 @@ TeacherFlag = Annotated[
     Optional[list[str]],
     typer.Option(
         "--teacher",
-        help="A trained model in place of the first stage: a checkpoint, or a folder that DGL-KE "
-        "wrote; may be repeated for methods with several teachers.",
+        help="A trained model in place of the first stage: a checkpoint, or a folder of DGL-KE, "
+        "OpenKE or PyKEEN; may be repeated for methods with several teachers.",
     ),
 ]
 MoreTeachersFlag = Annotated[

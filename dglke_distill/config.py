@@ -115,13 +115,18 @@ def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
         model: Any = root
-        for part in path[:-1]:
-            model = model.model_fields[part].annotation
-            model = next((kind for kind in get_args(model) if kind is not type(None)), model)
+        for part in first["loc"][:-1]:
+            if isinstance(part, str):  # a number counts the items of a list
+                model = model.model_fields[part].annotation
+                model = next((kind for kind in get_args(model) if kind is not type(None)), model)
         near = difflib.get_close_matches(path[-1], list(model.model_fields), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(model.model_fields)}"
         return f"{source}: unknown setting {key!r}; {hint}"
-    return f"{source}: setting {key!r} is {first['input']!r}: {first['msg'].lower()}"
+    if not path:
+        return f"{source}: {first['msg'].removeprefix('Value error, ')}"
+    value = repr(first["input"])
+    value = value if len(value) <= 200 else f"{value[:200]}..."
+    return f"{source}: setting {key!r} is {value}: {first['msg'].lower()}"
 
 
 def validate_options(schema: type[Tree], options: Mapping[str, Any], source: str) -> Tree:

@@ -14,9 +14,11 @@ import torch
 from torch import nn
 
 from dglke_distill import checkpoint, runtime
-from dglke_distill.config import Config
+from dglke_distill.checkpoint import LoadedModel
+from dglke_distill.config import Config, merge
+from dglke_distill.data.triples import Dataset
 from dglke_distill.errors import UserError
-from dglke_distill.evaluate import RankingResult, evaluate, evaluate_subset
+from dglke_distill.evaluate import RankingResult, classify, evaluate, evaluate_subset
 from dglke_distill.files import atomic_write_text
 from dglke_distill.models import build_model, canonical_name
 from dglke_distill.models.base import KGEModel
@@ -37,6 +39,7 @@ __all__ = [
     "CONFIG_FILE",
     "RESUME_FILE",
     "evaluate_model",
+    "rank_loaded",
     "train_run",
 ]
 
@@ -68,6 +71,47 @@ def evaluate_model(
         query_block_bytes=config.evaluation.query_block_megabytes << 20,
         progress=report,
     )
+
+
+def rank_loaded(
+    loaded: LoadedModel,
+    split: str,
+    *,
+    name: str,
+    settings: Sequence[Mapping[str, Any]] = (),
+    data_root: Optional[Path] = None,
+) -> tuple[dict[str, Any], Dataset]:
+    """Rank a split of the dataset that a model was trained on.
+
+    Args:
+        loaded: the model. split: ``train``, ``valid`` or ``test``.
+        name: what to call it in messages.
+        settings: partial trees laid over its settings: where the dataset lies, device, threads.
+        data_root: folder that holds datasets already.
+
+    Returns:
+        What ``RankingResult.to_dict`` does and, for the test split of a dataset that ships false
+        triples, what ``ClassificationResult.to_dict`` does under ``classification``; and the
+        dataset.
+
+    Raises:
+        UserError: no dataset, an empty split, or a dataset with other entities.
+    """
+    tree = loaded.config.model_dump(exclude_none=True)
+    for change in settings:
+        tree = merge(tree, change)
+    config = Config.from_mapping(tree, name)
+    workspace = prepare(config, data_root=data_root)
+    dataset = workspace.dataset
+    loaded.check_dataset(dataset, name)
+    if not len(dataset.split(split)):
+        raise UserError(f"--split {split}: {dataset.name} has no triples there")
+    model = loaded.model.to(workspace.device)
+    figures = evaluate_model(model, workspace, split, config).to_dict(dataset.relations)
+    false_triples = (dataset.valid_negatives, dataset.test_negatives)
+    if split == "test" and None not in false_triples:
+        figures["classification"] = classify(model, dataset).to_dict()
+    return figures, dataset
 
 
 def train_run(

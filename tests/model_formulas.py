@@ -70,9 +70,9 @@ def simpl_e(h, r, t):
     return (forward + backward) / 2
 
 
-def rotat_e(h, r, t):
+def rotat_e(h, r, t, norm_name="l1"):
     rotated = [a * cmath.exp(1j * phase) for a, phase in zip(complex_parts(h), r)]
-    return -sum(abs(a - b) for a, b in zip(rotated, complex_parts(t)))
+    return -norm([abs(a - b) for a, b in zip(rotated, complex_parts(t))], norm_name)
 
 
 def rescal(h, r, t):
@@ -123,6 +123,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in SCORE_FUNCTIONS),
     ("TransE", {"norm": "l2"}),
     ("TransE", {"normalize": True}),
+    ("RotatE", {"norm": "l2"}),
     ("TransR", {"norm": "l2", "relation_dim": 4, "normalize": True}),
     ("TransR", {"relation_dim": 9}),
     ("PairRE", {"normalize": False}),

@@ -113,6 +113,15 @@ def test_both_parts_are_projected_alike(name: str) -> None:
     torch.testing.assert_close(torch.linalg.matrix_rank(axes), torch.tensor(4))
 
 
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_phases_do_not_follow_a_projection(norm: str) -> None:
+    teacher = model_of("RotatE", 16, 1, entities=MANY, options={"norm": norm})
+    student = model_of("RotatE", 8, 2, entities=MANY, options={"norm": norm})
+    before = student.relation_weight.detach().clone()
+    initialize("pca", student, teacher)
+    assert torch.equal(student.relation_weight, before)
+
+
 def test_fewer_entities_than_axes_leave_the_rest_at_random() -> None:
     few = {"entities": 5, "dtype": torch.float32}
     teacher, student = model_of("TransE", 32, 1, **few), model_of("TransE", 16, 2, **few)

@@ -164,7 +164,7 @@ def test_a_model_of_ours_written_their_way_is_itself(
     torch.testing.assert_close(theirs.state_dict(), ours.state_dict())
     known = describe_teacher(written)
     assert known["model"] == chain[1]["stages"][0]["results"]["model"]
-    assert known["format"] == "dgl-ke"
+    assert known["format"] == "dglke"
     assert known["weights"] == {
         f"clock_RotatE_{kind}.npy": hashlib.sha256(
             (written / f"clock_RotatE_{kind}.npy").read_bytes()

@@ -38,24 +38,30 @@ ROOMS = [
     ("optim",),
     ("train",),
     ("evaluate",),
+    ("compression",),
     ("checkpoint",),
-    ("zoo",),
     ("predict",),
-    ("export",),
     ("report",),
     ("workspace",),
     ("pipeline",),
+    ("zoo",),
     ("distill",),
+    ("export",),
     (
         "cli",
         "cli_compare",
+        "cli_compress",
         "cli_data",
         "cli_evaluate",
+        "cli_export",
+        "cli_import",
         "cli_output",
+        "cli_predict",
         "cli_report",
         "cli_run",
         "cli_settings",
         "cli_train",
+        "cli_zoo",
     ),
     ("__main__",),
 ]
@@ -181,9 +187,11 @@ def test_annotations_are_not_evaluated() -> None:
 
 def test_nothing_is_unpickled() -> None:
     unpickling = re.compile(r"\b(?:torch\.load|pickle\.loads?|allow_pickle=True)\b")
+    weights = re.compile(r"\btorch\.load\([^()]*, weights_only=True\)")  # torch's safe reader
     for path in MODULES.values():
         if not path.name.startswith("ogb"):  # the ogb package's own files are torch pickles
-            assert unpickling.findall(path.read_text(encoding="utf-8")) == [], path
+            text = weights.sub("", path.read_text(encoding="utf-8"))
+            assert unpickling.findall(text) == [], path
 
 
 def test_no_machine_of_ours_is_named() -> None:
@@ -215,7 +223,8 @@ def test_every_command_in_the_readme_exists() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```bash\n(.*?)```", readme, flags=re.DOTALL)
     text = "\n".join(blocks).replace("\\\n", " ")
-    commands = re.findall(r"dglke-distill ([a-z]+(?: (?:show|list|info|prepare))?)(.*)", text)
+    under = "show|list|info|prepare|publish|verify|load|pull"
+    commands = re.findall(rf"dglke-distill ([a-z]+(?: (?:{under}))?)(.*)", text)
     assert commands
     for command, rest in commands:
         shown = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"})

@@ -14,6 +14,7 @@ from typing import Any, Literal, Optional
 
 from dglke_distill.data.manifest import DatasetFile
 from dglke_distill.errors import UserError
+from dglke_distill.files import sha256_file
 
 __all__ = ["Identity", "Progress", "console_progress", "fetch", "identify"]
 
@@ -60,7 +61,12 @@ def identify(path: Path, file: DatasetFile) -> Identity:
 
 
 def fetch(
-    url: str, target: Path, file: DatasetFile, *, progress: Optional[Progress] = None
+    url: str,
+    target: Path,
+    file: DatasetFile,
+    *,
+    progress: Optional[Progress] = None,
+    otherwise: str = "place the published files in a data root",
 ) -> None:
     """Download a file, or finish a download that was broken off, and verify it.
 
@@ -73,6 +79,7 @@ def fetch(
         target: where it goes; kept when it is there and verified.
         file: what is known of its bytes.
         progress: told of bytes as they arrive.
+        otherwise: what else the user can do if the server has another file, for the message.
 
     Raises:
         UserError: the server refuses, cannot be reached, breaks off for good, or sends something
@@ -82,18 +89,17 @@ def fetch(
 
     def downloader(url: str, output_file: str, pooch: Any) -> None:
         part = target.with_name(target.name + ".part")
-        resumed = _receive_all(url, part, file, progress)
+        resumed = _receive_all(url, part, file, progress, otherwise)
         if identify(part, file) not in ("sha256", "git_blob", "counts") and resumed:
             # The part may be of another version of the file.
             part.unlink()
-            _receive_all(url, part, file, progress)
+            _receive_all(url, part, file, progress, otherwise)
         if identify(part, file) not in ("sha256", "git_blob", "counts"):
-            size = part.stat().st_size
+            size, digests = part.stat().st_size, _digests(part, file)
             part.unlink()
             raise UserError(
                 f"{url} sent {size} bytes that are not the published {target.name} (wrong "
-                f"{file.verified_by}); nothing was kept, try again later or place the published "
-                f"files in a data root"
+                f"{file.verified_by}): {digests}; nothing was kept, try again later or {otherwise}"
             )
         os.replace(part, output_file)
 
@@ -142,11 +148,23 @@ def console_progress() -> Iterator[Progress]:
 def _agrees(content: bytes, file: DatasetFile) -> bool:
     if file.sha256 is not None:
         return hashlib.sha256(content).hexdigest() == file.sha256
-    # git's own name for the content, where nobody could compute the sha256.
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == file.git_blob
+    return _git_blob(content) == file.git_blob
 
 
-def _receive_all(url: str, part: Path, file: DatasetFile, progress: Optional[Progress]) -> bool:
+def _git_blob(content: bytes) -> str:
+    """Return git's own name for the content, where nobody could compute the sha256."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _digests(path: Path, file: DatasetFile) -> str:
+    if file.sha256 is not None:
+        return f"{sha256_file(path)} instead of {file.sha256}"
+    return f"{_git_blob(path.read_bytes())} instead of {file.git_blob}"
+
+
+def _receive_all(
+    url: str, part: Path, file: DatasetFile, progress: Optional[Progress], otherwise: str
+) -> bool:
     """Bring ``part`` to its full length; return whether its beginning was there before."""
     import requests
 
@@ -159,7 +177,7 @@ def _receive_all(url: str, part: Path, file: DatasetFile, progress: Optional[Pro
     problem = ""
     for attempt in range(_ATTEMPTS):
         try:
-            _receive(url, part, progress)
+            _receive(url, part, progress, file.bytes, otherwise)
             return there > 0
         except (
             _BrokenOffError,
@@ -179,8 +197,13 @@ def _receive_all(url: str, part: Path, file: DatasetFile, progress: Optional[Pro
     )
 
 
-def _receive(url: str, part: Path, progress: Optional[Progress]) -> None:
-    """Ask once for what is missing of ``part`` and append it, or write it all anew."""
+def _receive(
+    url: str, part: Path, progress: Optional[Progress], expected: Optional[int], otherwise: str
+) -> None:
+    """Ask once for what is missing of ``part`` and append it, or write it all anew.
+
+    Where the size is known, one that sends more is not listened to any longer.
+    """
     import requests
 
     done = part.stat().st_size if part.exists() else 0
@@ -199,7 +222,7 @@ def _receive(url: str, part: Path, progress: Optional[Progress]) -> None:
         if response.status_code >= 300:
             raise UserError(
                 f"{url}: the server answers {response.status_code} {response.reason}; try again "
-                f"later, or place the published files in a data root"
+                f"later, or {otherwise}"
             )
         if response.status_code != 206 or not content_range.startswith(f"bytes {done}-"):
             done = 0
@@ -215,6 +238,8 @@ def _receive(url: str, part: Path, progress: Optional[Progress]) -> None:
                 done += len(block)
                 if progress is not None:
                     progress(part.name.removesuffix(".part"), done, total)
+                if expected is not None and done > expected:
+                    return
     if total is not None and done < total:
         raise _BrokenOffError(f"the connection closed after {done} of {total} bytes")
 

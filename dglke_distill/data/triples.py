@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Literal, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.data.spelling import near_spellings
 from dglke_distill.errors import UserError
 
 __all__ = ["SIDES", "Dataset", "Side", "Triples", "Vocabulary"]
@@ -141,7 +141,7 @@ class Vocabulary(Sequence[str]):
         """
         found = self._find(name)
         if found is None:
-            near = difflib.get_close_matches(name, self._names or (), n=3)
+            near = near_spellings(name, self._names or ())
             hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
             raise UserError(f"unknown {self.kind} {name!r}{hint}")
         return found
@@ -152,8 +152,8 @@ class Vocabulary(Sequence[str]):
         digest = hashlib.sha256()
         if self._names is None:
             digest.update(f"ids 0..{self._size - 1}\n".encode())
-        for name in self._names or ():
-            digest.update(name.encode() + b"\n")
+        if self._names:
+            digest.update("\n".join((*self._names, "")).encode())
         return digest.hexdigest()
 
 

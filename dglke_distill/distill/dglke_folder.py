@@ -6,20 +6,18 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dglke_distill.config import ModelConfig
 from dglke_distill.data.dictionaries import find_one, read_dictionary
-from dglke_distill.data.triples import Dataset, Vocabulary
+from dglke_distill.distill.foreign import ForeignModel, NamedTable
 from dglke_distill.errors import UserError
-from dglke_distill.models import build_model, build_score_function
-from dglke_distill.models.base import KGEModel
+from dglke_distill.models import build_score_function
 
-__all__ = ["DGLKE_MODELS", "Folder", "is_folder", "load_folder", "open_folder"]
+__all__ = ["DGLKE_MODELS", "INITIAL_EPSILON", "is_folder", "open_folder"]
 
 Array = NDArray[Any]
 
@@ -39,29 +37,8 @@ Its scores differ from ours by its gamma, which it adds to negated distances; an
 clips to 20 on either side.
 """
 
-_INITIAL_EPSILON = 2.0  # DGL-KE's constant in the range of its initial embeddings
-
-
-class Folder(NamedTuple):
-    """A DGL-KE folder, opened: the arrays are mapped, not read."""
-
-    config: ModelConfig
-    entity: Array
-    relation: Array
-    files: list[Path]
-    settings: Mapping[str, Any]
-
-    @property
-    def sizes(self) -> dict[str, Any]:
-        """The section ``model`` of results."""
-        floats = self.entity.shape[1]
-        return {
-            "name": self.config.name,
-            "dim": floats,
-            "floats_per_entity": floats,
-            "bytes_per_entity": floats * (8 if self.entity.dtype == np.float64 else 4),
-            "parameters": self.entity.size + self.relation.size,
-        }
+INITIAL_EPSILON = 2.0
+"""DGL-KE's constant in the range of its initial embeddings, and so in RotatE's phases."""
 
 
 def is_folder(place: Path) -> bool:
@@ -69,40 +46,11 @@ def is_folder(place: Path) -> bool:
     return next(place.glob("*_entity.npy"), None) is not None
 
 
-def load_folder(place: Path, dataset: Dataset) -> KGEModel:
-    """Load the model in a folder; its rows are put into the order of a dataset's ids.
+def open_folder(place: Path) -> ForeignModel:
+    """Open a folder; the entities' array is mapped, not read.
 
     Raises:
-        UserError: a file is missing or damaged, or shapes, names or ids do not fit.
-    """
-    saved = open_folder(place)
-    dtype = torch.float64 if saved.entity.dtype == np.float64 else torch.float32
-    model = build_model(saved.config, dataset.num_entities, dataset.num_relations, dtype)
-    rows = _rows(place, saved.settings, "entities", dataset.entities, len(saved.entity))
-    relation_rows = _rows(
-        place, saved.settings, "relations", dataset.relations, len(saved.relation)
-    )
-    relation = np.asarray(saved.relation, dtype=np.float64)
-    if saved.config.name == "RotatE":
-        relation = relation / _phase_unit(place, saved)
-    tables = {
-        "encoder.weight": (np.asarray(saved.entity)[rows], saved.files[0]),
-        "relation_weight": (relation[relation_rows], saved.files[1]),
-    }
-    state = {}
-    for name, (table, path) in tables.items():
-        if not np.isfinite(table).all():
-            raise UserError(f"{path}: has values that are not finite; train it again")
-        state[name] = torch.from_numpy(np.ascontiguousarray(table)).to(dtype)
-    model.load_state_dict(state)
-    return model.eval()
-
-
-def open_folder(place: Path) -> Folder:
-    """Open a folder and check its shapes.
-
-    Raises:
-        UserError: see ``load_folder``.
+        UserError: a file is missing or damaged, or shapes or names do not fit.
     """
     path = place / "config.json"
     try:
@@ -125,7 +73,13 @@ def open_folder(place: Path) -> Folder:
             f"{entity.shape[1]} floats per entity has {wanted}; was it trained with "
             "--double_ent and --double_rel as DGL-KE's own settings have them?"
         )
-    return Folder(config, entity, relation, files, settings)
+    if ours == "RotatE":
+        relation = relation.astype(np.float64) / _phase_unit(place, settings, config.dim)
+    tables = {}
+    for kind, rows, weights in zip(("entities", "relations"), (entity, relation), files):
+        dictionary = _dictionary(place, settings, kind)
+        tables[kind] = NamedTable(rows, read_dictionary(dictionary), weights, dictionary)
+    return ForeignModel(config, **tables)
 
 
 def _first(settings: Any, keys: Iterable[str]) -> Any:
@@ -156,42 +110,18 @@ def _read(path: Path) -> Array:
     return array
 
 
-def _phase_unit(place: Path, saved: Folder) -> float:
+def _phase_unit(place: Path, settings: Mapping[str, Any], dim: int) -> float:
     """Return what DGL-KE's RotatE divides a relation's numbers by to get radians."""
-    gamma = _first(saved.settings, ("gamma",))
-    hidden = _first(saved.settings, ("hidden_dim", "emb_size"))
-    numbers = all(isinstance(n, (int, float)) and n > 0 for n in (gamma, hidden))
-    if not numbers or 2 * hidden != saved.config.dim:
+    gamma = _first(settings, ("gamma",))
+    hidden = _first(settings, ("hidden_dim", "emb_size"))
+    numbers = all(isinstance(n, (int, float)) and n >= 0 for n in (gamma, hidden))
+    if not numbers or 2 * hidden != dim:
         raise UserError(
             f"{place / 'config.json'}: the phases of RotatE cannot be read without gamma (is "
-            f"{gamma!r}) and hidden_dim (is {hidden!r}), half the {saved.config.dim} floats of an "
+            f"{gamma!r}) and hidden_dim (is {hidden!r}), half the {dim} floats of an "
             "entity"
         )
-    return (float(gamma) + _INITIAL_EPSILON) / float(hidden) / math.pi
-
-
-def _rows(
-    place: Path, settings: Mapping[str, Any], kind: str, names: Vocabulary, count: int
-) -> NDArray[np.int64]:
-    """Return the row of each name of the dataset, found through the dictionary.
-
-    Raises:
-        UserError: there is no dictionary, or it does not fit the rows or the dataset.
-    """
-    path = _dictionary(place, settings, kind)
-    theirs = read_dictionary(path)
-    if len(theirs) != count:
-        raise UserError(f"{path}: names {len(theirs)} {kind}, but the teacher has {count} rows")
-    rows = {name: row for row, name in enumerate(theirs)}
-    missing = [name for name in names if name not in rows]
-    if missing or len(theirs) != len(names):
-        strange = missing[0] if missing else next(name for name in theirs if name not in names)
-        where = "is not there" if missing else "is not in the data"
-        raise UserError(
-            f"{path}: the teacher's {kind} are not those of the data: {strange!r} {where}; train "
-            "the student on the teacher's own data"
-        )
-    return np.array([rows[name] for name in names], dtype=np.int64)
+    return (float(gamma) + INITIAL_EPSILON) / float(hidden) / math.pi
 
 
 def _dictionary(place: Path, settings: Mapping[str, Any], kind: str) -> Path:

@@ -122,7 +122,8 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
         _lay(projection, vectors, table, parts)
         relations = teacher.relation_embeddings.cpu().double()
         target = student.relation_weight
-        follows = projection.selects or ours.kernel in ("l1", "l2")
+        # Translations are projected as entities are; phases and products are not.
+        follows = projection.selects or (ours.kernel in ("l1", "l2") and ours.parts == 1)
         if alike and follows and len(relations) == len(target):
             if target.shape[1] == ours.dim:
                 _lay(projection, relations, target, parts)

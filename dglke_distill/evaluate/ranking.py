@@ -11,6 +11,7 @@ that, a model that scores everything alike would be perfect.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -217,9 +218,11 @@ def _relations(*parts: Triples) -> int:
 
 
 def device_of(model: object) -> torch.device:
-    """Return where a model's parameters live; the CPU for one without parameters."""
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return torch.device("cpu") if parameter is None else parameter.device
+    """Return where a model's tables live; the CPU for one without tables."""
+    if not isinstance(model, nn.Module):
+        return torch.device("cpu")
+    table = next(itertools.chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if table is None else table.device
 
 
 def _score_bytes(model: object) -> int:

@@ -85,6 +85,16 @@ class KGEModel(nn.Module):
         return int(self.encoder.num_entities)
 
     @property
+    def device(self) -> torch.device:
+        """Where the tables are."""
+        return self.relation_weight.device
+
+    @property
+    def block_rows(self) -> int:
+        """Most entities that may be encoded at once where all are gone through."""
+        return max(1, self.num_entities)
+
+    @property
     def floats_per_entity(self) -> int:
         """Floats stored per entity: the vector and, if there is one, the bias."""
         return self.score_function.dim + (self.bias_weight is not None)
@@ -127,6 +137,16 @@ class KGEModel(nn.Module):
             bias = table_rows(self.bias_weight, nodes)
         return EntityRows(vectors, bias)
 
+    def encode_range(self, start: int, stop: int) -> EntityRows:
+        """Encode the entities ``start`` to ``stop`` (exclusive), for work done block by block."""
+        if self._frozen is not None:
+            vectors, bias = self._frozen
+            return EntityRows(vectors[start:stop], None if bias is None else bias[start:stop])
+        vectors = self.score_function.entity_view(self.encoder(None)[start:stop])
+        return EntityRows(
+            vectors, None if self.bias_weight is None else self.bias_weight[start:stop]
+        )
+
     @contextmanager
     def frozen(self) -> Iterator[EntityRows]:
         """Encode all entities once, without gradients, and reuse them inside the context."""
@@ -142,6 +162,10 @@ class KGEModel(nn.Module):
         """Map dataset relation ids (b,) to rows of the relation table for queries of a side."""
         return relation + self.num_relations if self.reciprocal and side == "head" else relation
 
+    def relation_rows(self, ids: Tensor) -> Tensor:
+        """Return rows (v, relation_floats) of the relation table by their numbers (v,) int64."""
+        return table_rows(self.relation_weight, ids)
+
     def query(
         self, entities: EntityRows, entity: Tensor, relation: Tensor, side: Side
     ) -> QueryVectors:
@@ -155,7 +179,7 @@ class KGEModel(nn.Module):
         """
         distinct, inverse = torch.unique(self.relation_ids(relation, side), return_inverse=True)
         side = "tail" if self.reciprocal else side
-        rows = table_rows(self.relation_weight, distinct)
+        rows = self.relation_rows(distinct)
         known = take_rows(entities.vectors, entity)
         if self.score_function.by_relation:
             vectors = self._query_by_relation(known, rows, inverse, side)
@@ -263,7 +287,7 @@ class KGEModel(nn.Module):
     def score_triples(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
         """Score triples given as (b,) int64 ids; returns (b,), differentiable."""
         if not len(head):
-            return self.relation_weight.new_zeros(0)
+            return self.relation_rows(head).new_zeros(0)
         nodes, rows = torch.unique(torch.cat([head, tail]), return_inverse=True)
         entities = self.encode(nodes, self.encoder.blocks_for(nodes))
         query = self.query(entities, rows[: len(head)], relation, "tail")

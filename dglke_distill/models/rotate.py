@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Optional
+from typing import Any, Literal, Optional
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from dglke_distill.data.triples import Side
@@ -15,8 +16,20 @@ from dglke_distill.models.score_function import ScoreFunction
 __all__ = ["RotatE"]
 
 
+class RotatEOptions(BaseModel):
+    """Options of RotatE."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    norm: Literal["l1", "l2"] = Field(
+        "l1", description="of the complex differences: the sum of their moduli, or PyKEEN's root"
+    )
+
+
 class RotatE(ScoreFunction):
     """score(h, r, t) = -sum_k |h_k exp(i r_k) - t_k|; h, t complex (dim/2,), r phases (dim/2,).
+
+    With the norm L2, as in PyKEEN, it is the root of the sum of squared moduli instead.
 
     Sun, Deng, Nie, Tang 2019, "RotatE: knowledge graph embedding by relational rotation in complex
     space". Phases are in radians and start uniform in (-pi, pi) whatever the scale. Entities start
@@ -24,13 +37,14 @@ class RotatE(ScoreFunction):
     (gamma + 2) / number of complex coordinates).
     """
 
-    kernel = "complex_modulus"
+    Options = RotatEOptions
     parts = 2
 
     def __init__(self, dim: int, options: Any) -> None:
-        """Check that the floats make whole complex numbers."""
+        """Check that the floats make whole complex numbers, and choose the kernel."""
         require_even(dim, "RotatE", "complex numbers of two floats each")
         super().__init__(dim, options)
+        self.kernel = "complex_modulus" if options.norm == "l1" else "l2"
 
     @property
     def relation_floats(self) -> int:

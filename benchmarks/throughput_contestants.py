@@ -1,0 +1,176 @@
+"""The two sides of the throughput benchmark: our training step and PyKEEN's, timed on demand."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dglke_distill.config import Config
+from dglke_distill.data.triples import Dataset
+from dglke_distill.losses import build_loss
+from dglke_distill.models import build_model
+from dglke_distill.objective import HardObjective
+from dglke_distill.sampling.batch import Batch
+from dglke_distill.train import step
+from dglke_distill.workspace import Workspace, build_loader, build_optimizer
+
+BATCH, NEGATIVES = 1024, 256
+TUNED = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model and size; ``shared_target`` and ``private_ratio`` are the goals set for them."""
+
+    model: str
+    floats: int
+    shared_target: float
+    private_ratio: float
+
+
+class Ours:
+    """One of our training loops, timed a while at a time; its epochs go on between timings."""
+
+    def __init__(self, workspace: Workspace, workload: Workload, sharing: str, chunk: int) -> None:
+        """Build the model, its loader and its optimiser."""
+        config = Config.from_mapping(
+            {
+                "model": {"name": workload.model, "dim": workload.floats},
+                "negatives": {"count": NEGATIVES, "sharing": sharing, "chunk_size": chunk},
+                "training": {"batch_size": BATCH},
+            },
+            "benchmark",
+        )
+        dataset = workspace.dataset
+        self.model = build_model(config.model, dataset.num_entities, dataset.num_relations)
+        self.model.set_row_sparse(entities=True, relations=True)
+        self.model.reset(0)
+        self.loader = build_loader(config, workspace, self.model)
+        self.optimizer = build_optimizer(config.optimizer, self.model)
+        self.objective = HardObjective(build_loss(config.loss))
+        self.batches = self._batches()
+        for _ in range(4):  # compile, fill caches
+            step(self.model, next(self.batches), self.objective, self.optimizer)
+
+    def _batches(self) -> Iterator[Batch]:
+        epoch = 0
+        while True:
+            yield from self.loader.epoch(epoch)
+            epoch += 1
+
+    def run(self, seconds: float) -> float:
+        """Train for a while; return positives per second."""
+        begun, positives = time.perf_counter(), 0
+        while time.perf_counter() - begun < seconds:
+            batch = next(self.batches)
+            step(self.model, batch, self.objective, self.optimizer)
+            positives += len(batch.edges)
+        return positives / (time.perf_counter() - begun)
+
+    def overhead(self, steps: int = 20) -> float:
+        """Return the share of a step that is neither score kernels nor optimiser."""
+        from dglke_distill.models.kernels import pairwise
+
+        kernel = self.model.score_function.kernel
+        whole, kernels, optimiser = [], [], []
+        for _ in range(steps):
+            begun = time.perf_counter()
+            batch = next(self.batches)
+            self.optimizer.zero_grad()
+            losses = self.objective(self.model, batch)
+            losses.total.backward()
+            middle = time.perf_counter()
+            self.optimizer.step()
+            end = time.perf_counter()
+            whole.append(end - begun)
+            optimiser.append(end - middle)
+            kernels.append(self._kernel_seconds(pairwise, kernel, batch))
+        return 1 - (statistics.median(kernels) + statistics.median(optimiser)) / (
+            statistics.median(whole)
+        )
+
+    def _kernel_seconds(self, pairwise: Any, kernel: Any, batch: Batch) -> float:
+        """Time the same score kernels alone, forward and backward, on tensors made beforehand."""
+        seconds = 0.0
+        with torch.no_grad():
+            entities = self.model.encode(batch.nodes)
+        for queries in batch.queries:
+            with torch.no_grad():
+                query = self.model.query(
+                    entities, queries.entity, queries.relation, queries.side
+                ).vectors
+            assert queries.answer is not None
+            for index in (queries.answer[:, None], queries.candidates):
+                left = query.clone().requires_grad_()
+                right = entities.vectors.clone().requires_grad_()
+                begun = time.perf_counter()
+                scores = pairwise(kernel, left, right, index)
+                middle = time.perf_counter()
+                gradient = torch.ones_like(scores)
+                resumed = time.perf_counter()
+                scores.backward(gradient)
+                seconds += time.perf_counter() - resumed + middle - begun
+        return seconds
+
+
+class Peer:
+    """A PyKEEN process that trains on demand."""
+
+    def __init__(
+        self, workload: Workload, triples: Path, dataset: Dataset, threads: int, tuned: bool
+    ) -> None:
+        """Start the process and let it warm up."""
+        command = [
+            sys.executable, str(Path(__file__).with_name("peer_pykeen_training.py")),
+            "--model", workload.model, "--floats", str(workload.floats),
+            "--triples", str(triples), "--entities", str(dataset.num_entities),
+            "--relations", str(dataset.num_relations), "--batch-size", str(BATCH),
+            "--negatives", str(NEGATIVES), "--threads", str(threads),
+        ]  # fmt: skip
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **(TUNED if tuned else {})},
+        )
+        self.few, self.many = (1, 5) if workload.floats >= 256 else (2, 34)
+        self._seconds(self.few)
+        self._seconds(self.many)
+
+    def _seconds(self, steps: int) -> float:
+        assert self.process.stdin and self.process.stdout
+        print(steps, file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError("the PyKEEN process ended: run it alone to see why")
+        return float(json.loads(line)["seconds"])
+
+    def run(self) -> float:
+        """Return positives per second, the fixed cost of an epoch taken off."""
+        for _ in range(5):
+            few, many = self._seconds(self.few), self._seconds(self.many)
+            if many > few:
+                return BATCH * (self.many - self.few) / (many - few)
+        raise RuntimeError("more steps took less time, five times over")
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.process.stdin:
+            print("stop", file=self.process.stdin, flush=True)
+        self.process.wait(timeout=60)

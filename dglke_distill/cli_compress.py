@@ -1,0 +1,126 @@
+"""``dglke-distill compress``."""
+
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+
+from dglke_distill import cli_settings as settings
+from dglke_distill.cli_output import metrics_table
+from dglke_distill.config import parse_assignment
+from dglke_distill.errors import UserError
+
+if TYPE_CHECKING:
+    from dglke_distill.checkpoint import LoadedModel
+    from dglke_distill.compression import Storage
+
+__all__ = ["compress", "in_storage"]
+
+
+def compress(
+    model: Annotated[
+        str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
+    ],
+    to: Annotated[
+        str, typer.Option("--to", help="float32 (back to a plain model), float16, int8, pq, binary")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the new checkpoint.")],
+    assignments: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--set",
+            metavar="OPTION=VALUE",
+            help="An option of the storage, e.g. pieces=32 of pq, scale=column of int8.",
+        ),
+    ] = None,
+    relations: Annotated[
+        Optional[str],
+        typer.Option("--relations", help="How to store relations, if not as --to chooses."),
+    ] = None,
+    evaluate: Annotated[
+        bool,
+        typer.Option("--evaluate", help="Rank valid and test with the new model, for its results."),
+    ] = False,
+    data_root: settings.DataRootFlag = None,
+) -> None:
+    """Store a model's tables in fewer bytes; the new checkpoint loads, ranks and predicts alike."""
+    from dglke_distill.checkpoint import save_model
+    from dglke_distill.compression import Storage
+    from dglke_distill.zoo import load_checkpoint
+
+    if out.resolve() == Path(model).resolve():
+        raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
+    storage = Storage.of(to, _options(assignments), relations)
+    before = load_checkpoint(model)
+    after = in_storage(before, storage)
+    if evaluate:
+        after.results["metrics"] = _metrics(after, model, data_root)
+    save_model(out, after.model, after.config, after.entities, after.relations, after.results)
+    shared = after.results["model"]["shared_bytes"]
+    typer.echo(
+        f"{out}: {before.model.bytes_per_entity} bytes per entity became "
+        f"{after.model.bytes_per_entity}" + (f", and {shared:,} for all together" if shared else "")
+    )
+    if evaluate:
+        Console().print(metrics_table(after.results["metrics"]))
+
+
+def in_storage(loaded: "LoadedModel", storage: "Storage") -> "LoadedModel":
+    """Return a loaded model with its tables stored in another way.
+
+    Its results are those of the source but for ``model`` and ``metrics``: figures of ranking are
+    not inherited (they stand under ``compressed_from``).
+
+    Raises:
+        UserError: an option of the storage is unknown or does not fit the model.
+    """
+    from dglke_distill.checkpoint import LoadedModel
+    from dglke_distill.compression import CompressedModel, compress, decompress
+    from dglke_distill.models.base import KGEModel
+
+    tree: dict[str, Any] = loaded.config.model_dump()
+    tree["model"].update(encoder="lookup", encoder_options={})
+    tree["training"]["dtype"] = "float32"
+    config = type(loaded.config).from_mapping(tree, "configuration")
+    model: KGEModel = compress(loaded.model, config.model, storage)
+    assert isinstance(model, CompressedModel)
+    shared = model.shared_bytes
+    if storage.plain:
+        model, shared = decompress(model, config.model), 0
+    source = {
+        "bytes_per_entity": loaded.model.bytes_per_entity,
+        "metrics": loaded.results.get("metrics", {}),
+    }
+    about = {
+        **loaded.results.get("model", {}),
+        "bytes_per_entity": model.bytes_per_entity,
+        "shared_bytes": shared,
+        "storage": storage.model_dump(mode="json"),
+    }
+    results = {**loaded.results, "model": about, "metrics": {}, "compressed_from": source}
+    return LoadedModel(model, config, loaded.entities, loaded.relations, results)
+
+
+def _options(assignments: Optional[Sequence[str]]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for text in assignments or ():
+        options.update(parse_assignment(text))
+    return options
+
+
+def _metrics(loaded: "LoadedModel", name: str, data_root: Optional[Path]) -> dict[str, Any]:
+    from dglke_distill import pipeline
+    from dglke_distill.workspace import prepare
+
+    workspace = prepare(loaded.config, data_root=data_root)
+    loaded.check_dataset(workspace.dataset, name)
+    model = loaded.model.to(workspace.device)
+    return {
+        split: pipeline.evaluate_model(model, workspace, split, loaded.config).to_dict()
+        for split in ("valid", "test")
+        if len(workspace.dataset.split(split))
+    }

@@ -1,0 +1,53 @@
+"""``dglke-distill export`` and ``dglke-distill export-formats``."""
+
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+
+from dglke_distill.config import parse_assignment
+
+__all__ = ["export", "formats"]
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
+    ],
+    format: Annotated[str, typer.Option("--format", help="One of `dglke-distill formats`.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="File or folder to write; nothing may be there yet.")
+    ],
+    assignments: Annotated[
+        Optional[list[str]],
+        typer.Option("--set", metavar="KEY=VALUE", help="A format's option; may be repeated."),
+    ] = None,
+) -> None:
+    """Write a model in another program's format."""
+    from dglke_distill.export import export_model
+    from dglke_distill.zoo import load_checkpoint
+
+    options: dict[str, Any] = {}
+    for text in assignments or ():
+        options.update(parse_assignment(text))
+    place = export_model(load_checkpoint(model), format, out, options)
+    typer.echo(f"written: {place}")
+
+
+def formats() -> None:
+    """Print the formats of `export`, with their options and what these are if not given."""
+    from rich.table import Table
+
+    from dglke_distill.export import FORMATS
+
+    table = Table(box=None)
+    for column in ("format", "writes", "options (--set)"):
+        table.add_column(column)
+    for name, format in FORMATS.items():
+        fields = format.Options.model_fields.items()
+        options = "\n".join(f"{key}={field.default}: {field.description}" for key, field in fields)
+        table.add_row(name, format.about, options)
+    Console().print(table)

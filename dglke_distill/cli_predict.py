@@ -1,0 +1,71 @@
+"""``dglke-distill predict``."""
+
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
+
+import json
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dglke_distill import cli_settings as settings
+from dglke_distill.errors import UserError
+
+__all__ = ["predict"]
+
+
+def predict(
+    model: Annotated[
+        str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
+    ],
+    head: Annotated[Optional[str], typer.Option("--head", help="Name of the head.")] = None,
+    relation: Annotated[Optional[str], typer.Option("--relation", help="Its relation.")] = None,
+    tail: Annotated[Optional[str], typer.Option("--tail", help="Name of the tail.")] = None,
+    count: Annotated[int, typer.Option("--count", "-k", min=1, help="How many answers.")] = 10,
+    exclude_known: Annotated[
+        bool,
+        typer.Option("--exclude-known", help="Leave out the facts of the model's own dataset."),
+    ] = False,
+    data_root: settings.DataRootFlag = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Complete a triple: give two of head, relation and tail; or score it: give all three."""
+    from dglke_distill.predict import NamedModel
+    from dglke_distill.zoo import load_checkpoint
+
+    given: dict[str, Optional[str]] = {"head": head, "relation": relation, "tail": tail}
+    missing = [part for part, name in given.items() if name is None]
+    if len(missing) > 1:
+        raise UserError(
+            "predict: give at least two of --head, --relation and --tail; the third is predicted"
+        )
+    named = NamedModel(load_checkpoint(model))
+    if exclude_known:
+        named.load_known(data_root)
+    if not missing:
+        triple = (head or "", relation or "", tail or "")
+        result: dict[str, Any] = {**given, "score": float(named.score([triple])[0])}
+        text = json.dumps(result, ensure_ascii=False) if as_json else f"{result['score']:.4f}"
+        typer.echo(text)
+        return
+    (asked,) = missing
+    first, second = (name for name in given.values() if name is not None)
+    ask = {
+        "head": named.predict_heads,
+        "relation": named.predict_relations,
+        "tail": named.predict_tails,
+    }[asked]
+    answers = ask(first, second, count, exclude_known=exclude_known)
+    if as_json:
+        result = {**given, "predictions": [answer._asdict() for answer in answers]}
+        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        return
+    shown = ", ".join("?" if name is None else name for name in given.values())
+    table = Table(title=f"({shown})", title_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column(asked, overflow="fold")
+    table.add_column("score", justify="right")
+    for rank, answer in enumerate(answers, 1):
+        table.add_row(str(rank), answer.name, f"{answer.score:.4f}")
+    Console().print(table, markup=False)

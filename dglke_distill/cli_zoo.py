@@ -1,0 +1,240 @@
+"""``dglke-distill zoo``: published models."""
+
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dglke_distill import cli_settings as settings
+from dglke_distill.errors import UserError
+
+if TYPE_CHECKING:
+    from dglke_distill.zoo import Verification
+
+__all__ = ["zoo_app"]
+
+zoo_app = typer.Typer(
+    help="Published models: list, load, publish, verify them.", no_args_is_help=True
+)
+
+NameArgument = Annotated[str, typer.Argument(help="Name of a model, or name@version.")]
+StoreFlag = Annotated[
+    Optional[str],
+    typer.Option(
+        "--store",
+        help="The only store to use: shipped, a folder, or an address (file, memory, s3, gs, hf, "
+        "http, https). Else those of DGLKE_DISTILL_STORES, your own, and shipped.",
+    ),
+]
+OfflineFlag = Annotated[
+    bool, typer.Option("--offline", help="Use what has been downloaded, and nothing else.")
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+
+
+@zoo_app.command("list")
+def zoo_list(
+    pattern: Annotated[str, typer.Argument(help="Of names, with * and ?.")] = "*",
+    model: Annotated[Optional[str], typer.Option("--model", help="Score function.")] = None,
+    dataset: Annotated[Optional[str], typer.Option("--dataset", help="Dataset.")] = None,
+    max_dim: Annotated[
+        Optional[int], typer.Option("--max-dim", help="Most floats per entity.")
+    ] = None,
+    max_bytes: Annotated[
+        Optional[int], typer.Option("--max-bytes", help="Most bytes, of all its files.")
+    ] = None,
+    all_versions: Annotated[
+        bool, typer.Option("--all-versions", help="Not only the newest of each name.")
+    ] = False,
+    store: StoreFlag = None,
+    offline: OfflineFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the models that there are."""
+    from dglke_distill.zoo.registry import list_found
+
+    found = list_found(
+        pattern,
+        model=model,
+        dataset=dataset,
+        max_dim=max_dim,
+        max_bytes=max_bytes,
+        all_versions=all_versions,
+        store=store,
+        offline=offline,
+    )
+    if as_json:
+        _print_json([{**one.entry.to_tree(), "store": one.store.place} for one in found])
+        return
+    if not found:
+        typer.echo("no such model")
+        return
+    for place in dict.fromkeys(one.store.place for one in found):
+        table = Table(title=Text(place), title_justify="left", box=None)
+        table.add_column("name", no_wrap=True)
+        for label in ("B/entity", "MRR", "Hits@1", "Hits@10", "split", "MB"):
+            table.add_column(label, justify="right", no_wrap=True)
+        for entry in (one.entry for one in found if one.store.place == place):
+            of = entry.metrics
+            figures = ["-"] * 4
+            if of is not None:
+                figures = [*(f"{x:.4f}" for x in (of.mrr, of.hits_at_1, of.hits_at_10)), of.split]
+            size = f"{entry.total_bytes / 1e6:.2f}"
+            name = entry.pinned if all_versions else entry.name
+            table.add_row(name, str(entry.bytes_per_entity), *figures, size)
+        Console().print(table)
+
+
+@zoo_app.command("info")
+def zoo_info(
+    name: NameArgument,
+    store: StoreFlag = None,
+    offline: OfflineFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print the card of a model, or all that the registry says of it."""
+    from dglke_distill.zoo.card import render_card
+    from dglke_distill.zoo.registry import find
+
+    entry, place = find(name, store=store, offline=offline)
+    if as_json:
+        _print_json({**entry.to_tree(), "store": place.place})
+    else:
+        typer.echo(render_card(entry, place))
+
+
+@zoo_app.command("load")
+def zoo_load(
+    name: NameArgument,
+    device: settings.DeviceFlag = None,
+    store: StoreFlag = None,
+    offline: OfflineFlag = False,
+) -> None:
+    """Load a model, as `zoo.load` in Python does, to see that it works here."""
+    import time
+
+    from dglke_distill import zoo
+
+    begun = time.perf_counter()
+    model = zoo.load(name, device=device or "cpu", store=store, offline=offline)
+    milliseconds = (time.perf_counter() - begun) * 1000
+    typer.echo(
+        f"{name}: {len(model.entities):,} entities, {len(model.relations):,} relations, loaded in "
+        f"{milliseconds:.0f} ms, imports included"
+    )
+
+
+@zoo_app.command("pull")
+def zoo_pull(name: NameArgument, store: StoreFlag = None) -> None:
+    """Download a model, so that it loads without a network."""
+    from dglke_distill.zoo.fetch import fetch_files
+    from dglke_distill.zoo.registry import find
+
+    found = find(name, store=store)
+    files = fetch_files(found)
+    for path in files.values():
+        typer.echo(str(path))
+
+
+@zoo_app.command("rm")
+def zoo_rm(name: NameArgument, store: StoreFlag = None) -> None:
+    """Delete what was downloaded of a model, unless another downloaded one needs it.
+
+    Published versions stay where they are: they never change.
+    """
+    from dglke_distill.zoo.fetch import remove
+
+    for path in remove(name, store=store):
+        typer.echo(f"deleted: {path}")
+
+
+@zoo_app.command("publish")
+def zoo_publish(
+    run_dir: Annotated[
+        Path, typer.Argument(help="A chain's directory, for all its students, or a checkpoint.")
+    ],
+    name: Annotated[
+        Optional[str],
+        typer.Option("--name", help="A checkpoint's name, or the one student to publish."),
+    ] = None,
+    store: StoreFlag = None,
+) -> None:
+    """Publish models into a store: your own, unless --store names another.
+
+    The same files under the same name again change nothing; other files are the next version.
+    """
+    from dglke_distill import zoo
+
+    for entry in zoo.publish(run_dir, name, store=store):
+        typer.echo(f"{entry.pinned}: {entry.total_bytes:,} bytes")
+
+
+@zoo_app.command("verify")
+def zoo_verify(
+    names: Annotated[Optional[list[str]], typer.Argument(help="Models, if not --all.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every version in the stores that are searched.")
+    ] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Also rank again what the figures were measured on.")
+    ] = False,
+    store: StoreFlag = None,
+    offline: OfflineFlag = False,
+    data_root: settings.DataRootFlag = None,
+    threads: settings.ThreadsFlag = None,
+) -> None:
+    """Check files, weights and names against the registry; with --metrics, the figures too.
+
+    Exit code 1 if a model is not what the registry says.
+    """
+    from dglke_distill import zoo
+
+    if bool(names) == everything:
+        raise UserError("zoo verify: name models, or give --all")
+    if everything:
+        entries = zoo.list(store=store, offline=offline, all_versions=True)
+        names = [entry.pinned for entry in entries]
+        if not names:
+            typer.echo("no models")
+    failures = 0
+    for name in names or ():
+        try:
+            found = zoo.verify(
+                name,
+                metrics=metrics,
+                store=store,
+                offline=offline,
+                data_root=data_root,
+                settings=settings.overrides(settings.given({"threads": threads}), None),
+            )
+        except (UserError, FloatingPointError) as error:
+            failures += 1
+            typer.echo(f"FAILED {name}: {error}")
+            continue
+        failures += not found.reproduced
+        typer.echo(_verdict(found))
+    if failures:
+        typer.echo(f"{failures} of {len(names or ())} are not what the registry says", err=True)
+        raise typer.Exit(1)
+
+
+def _verdict(found: "Verification") -> str:
+    text = f"{'ok' if found.reproduced else 'FAILED'} {found.entry.pinned}"
+    if not found.measured:
+        return f"{text}: files, weights and names"
+    registered: Any = found.entry.metrics
+    figures = [
+        f"{name} {value:.6f} (registered {getattr(registered, name):.6f})"
+        for name, value in found.measured.items()
+    ]
+    return f"{text}: {registered.split} {', '.join(figures)}"
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,235 @@
+"""A model whose tables stay compressed: it decodes the rows that it is about to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Optional, Union
+
+import torch
+from torch import Tensor, nn
+
+from dglke_distill.compression.storage import Storage, TableStorage, build_table
+from dglke_distill.compression.table import StoredTable
+from dglke_distill.config import ModelConfig
+from dglke_distill.data.triples import Side
+from dglke_distill.errors import UserError
+from dglke_distill.models import build_model, build_score_function
+from dglke_distill.models.base import EntityRows, KGEModel
+from dglke_distill.models.score_function import ScoreFunction
+
+__all__ = ["CompressedModel", "compress", "decompress"]
+
+BLOCK_ROWS = 1 << 14
+"""Most entities decoded at once."""
+
+BIAS = TableStorage(kind="float16")
+
+
+class StoredEncoder(nn.Module):
+    """Entity vectors out of a stored table; the encoder of a compressed model.
+
+    Args:
+        table: the vectors, (num_entities, dim).
+    """
+
+    needs_blocks = False
+
+    def __init__(self, table: StoredTable) -> None:
+        """Keep the table."""
+        super().__init__()
+        self.table = table
+        self.num_entities = len(table)
+
+    def blocks_for(self, nodes: Tensor) -> Optional[Sequence[Any]]:
+        """Return the message-flow graphs needed to encode ``nodes`` (u,): none."""
+        return None
+
+    def store_encoded(self) -> None:
+        """Keep encoded vectors: they are what is stored."""
+
+    def forward(
+        self, nodes: Union[slice, Tensor, None] = None, blocks: Optional[Sequence[Any]] = None
+    ) -> Tensor:
+        """Return the vectors (u, dim) float32 of ids (u,) int64, of a range, or of all entities."""
+        return self.table.decode(slice(None) if nodes is None else nodes)
+
+
+class CompressedModel(KGEModel):
+    """A model for inference whose tables are stored in fewer bytes.
+
+    Ranking, prediction and ``model(graph)`` decode entities in blocks of at most ``BLOCK_ROWS``;
+    only ``encode(None)`` and ``entity_embeddings`` decode them all. Scores are those of the decoded
+    model.
+
+    Args:
+        score_function: compares queries with candidates.
+        storage: how the tables are stored.
+        num_entities: entities of the dataset.
+        num_relations: relations of the dataset, reciprocal ones not counted.
+        reciprocal: as in ``KGEModel``. entity_bias: as in ``KGEModel``.
+    """
+
+    def __init__(
+        self,
+        score_function: ScoreFunction,
+        storage: Storage,
+        num_entities: int,
+        num_relations: int,
+        *,
+        reciprocal: bool = False,
+        entity_bias: bool = False,
+    ) -> None:
+        """Allocate empty tables, to be filled by ``compress`` or from a checkpoint."""
+        table = build_table(storage.entities, num_entities, score_function.dim)
+        super().__init__(StoredEncoder(table), score_function, 0, reciprocal=reciprocal)
+        del self.relation_weight
+        self.num_relations = num_relations
+        self.storage = storage
+        rows = num_relations * (2 if reciprocal else 1)
+        self.relation_table = build_table(storage.relations, rows, score_function.relation_floats)
+        self.bias_table = build_table(BIAS, num_entities, 1) if entity_bias else None
+        self.training = False
+
+    @classmethod
+    def build(
+        cls, config: ModelConfig, storage: Storage, num_entities: int, num_relations: int
+    ) -> CompressedModel:
+        """Build an empty model from the settings of the model that was, or is to be, compressed.
+
+        Raises:
+            UserError: a setting or an option of the storage is unknown or does not fit.
+        """
+        return cls(
+            build_score_function(config),
+            storage,
+            num_entities,
+            num_relations,
+            reciprocal=config.reciprocal,
+            entity_bias=config.entity_bias,
+        )
+
+    def train(self, mode: bool = True) -> CompressedModel:
+        """Stay in evaluation mode.
+
+        Raises:
+            UserError: ``mode`` is True.
+        """
+        if mode:
+            raise UserError(
+                "a compressed model cannot be trained: its tables hold no gradients; turn it back "
+                "by `dglke-distill compress CHECKPOINT --to float32 --out DIR`"
+            )
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tables are."""
+        return next(self.buffers()).device
+
+    @property
+    def floats_per_entity(self) -> int:
+        """Numbers per entity once decoded: the vector and, if there is one, the bias."""
+        return self.score_function.dim + (self.bias_table is not None)
+
+    @property
+    def bytes_per_entity(self) -> int:
+        """Bytes kept per entity: codes, its own scales, the bias; nothing that entities share."""
+        bias = 0 if self.bias_table is None else self.bias_table.bytes_per_row
+        return int(self.encoder.table.bytes_per_row) + bias
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes kept once for all entities, such as codebooks."""
+        return int(self.encoder.table.shared_bytes)
+
+    @property
+    def bytes_per_relation(self) -> int:
+        """Bytes kept per row of the relation table."""
+        return self.relation_table.bytes_per_row
+
+    @property
+    def block_rows(self) -> int:
+        """Most entities that may be encoded at once where all are gone through."""
+        return BLOCK_ROWS
+
+    def encode(
+        self, nodes: Union[slice, Tensor, None] = None, blocks: Optional[Sequence[Any]] = None
+    ) -> EntityRows:
+        """Decode entities (u,) int64, a range of them, or, with None, the whole table."""
+        vectors = self.score_function.entity_view(self.encoder(nodes))
+        rows = slice(None) if nodes is None else nodes
+        return EntityRows(
+            vectors, None if self.bias_table is None else self.bias_table.decode(rows)
+        )
+
+    def encode_range(self, start: int, stop: int) -> EntityRows:
+        """Decode the entities ``start`` to ``stop`` (exclusive)."""
+        return self.encode(slice(start, stop))
+
+    @contextmanager
+    def frozen(self) -> Iterator[EntityRows]:
+        """Do nothing: the weights cannot change, and no decoded table is kept."""
+        yield self.encode_range(0, 0)
+
+    def relation_rows(self, ids: Tensor) -> Tensor:
+        """Return rows (v, relation_floats) of the relation table by their numbers (v,) int64."""
+        return self.relation_table.decode(ids)
+
+    def score_all(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
+        """Score every entity, a block at a time; as ``KGEModel.score_all``."""
+        with torch.no_grad():
+            nodes, rows = torch.unique(entity, return_inverse=True)
+            query = self.query(self.encode(nodes), rows, relation, side)
+            scores = query.vectors.new_empty(len(entity), self.num_entities)
+            for start in range(0, self.num_entities, BLOCK_ROWS):
+                stop = min(start + BLOCK_ROWS, self.num_entities)
+                block = self.encode_range(start, stop)
+                scores[:, start:stop] = self.score(query, block, exact=True)
+            return scores
+
+    @property
+    def relation_embeddings(self) -> Tensor:
+        """The relation table decoded, (relations, relation_floats)."""
+        return self.relation_table.decode(slice(None))
+
+
+def compress(model: KGEModel, config: ModelConfig, storage: Storage) -> CompressedModel:
+    """Store a model's tables in fewer bytes.
+
+    What is stored of an entity is its vector as scoring sees it: normalised, and passed through the
+    encoder, whose own weights are not needed any more.
+
+    Args:
+        model: the model; if it is compressed, what it decodes to is compressed again.
+        config: the settings it was built from.
+        storage: how to store its tables.
+
+    Raises:
+        UserError: an option of the storage is unknown or does not fit the model.
+    """
+    made = CompressedModel.build(config, storage, model.num_entities, model.num_relations)
+    made.to(model.device)
+    with torch.no_grad():
+        entities = model.encode(None)
+        made.encoder.table.fit(entities.vectors.float())
+        made.relation_table.fit(model.relation_embeddings.float())
+        if made.bias_table is not None and entities.bias is not None:
+            made.bias_table.fit(entities.bias.float())
+    return made
+
+
+def decompress(model: CompressedModel, config: ModelConfig) -> KGEModel:
+    """Return a plain float32 model, which can be trained, with what the tables decode to.
+
+    Args:
+        model: the compressed model. config: the settings it was built from.
+    """
+    plain = build_model(config, model.num_entities, model.num_relations)
+    with torch.no_grad():
+        entities = model.encode(None)
+        plain.encoder.weight.copy_(entities.vectors)
+        plain.relation_weight.copy_(model.relation_embeddings)
+        if plain.bias_weight is not None and entities.bias is not None:
+            plain.bias_weight.copy_(entities.bias)
+    return plain.to(model.device).eval()

@@ -1,0 +1,138 @@
+"""Product quantisation: each piece of a row is the nearest of a few learned pieces."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, Optional
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from dglke_distill.compression.table import Rows, StoredTable
+from dglke_distill.errors import UserError
+
+__all__ = ["PQ", "PQOptions"]
+
+
+SAMPLE = 1 << 16
+"""Most rows that codebooks are learned from, evenly spaced; all rows are then coded."""
+
+
+WHOLE_PIECES = {1: torch.float32, 2: torch.float64, 4: torch.complex128}
+"""The number type as wide as a piece of so many floats."""
+
+
+DECODED_AT_ONCE = 1 << 12
+"""Rows whose places in the codebooks are held: few enough to reuse memory, which is fast."""
+
+
+class PQOptions(BaseModel):
+    """Options of ``pq``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pieces: Optional[int] = Field(
+        None, ge=1, description="pieces of a row, equally long; None: two floats each"
+    )
+    bits: Literal[4, 8] = Field(8, description="bits per piece: 16 or 256 learned pieces")
+    iterations: int = Field(25, ge=1, description="most iterations of k-means")
+    seed: int = Field(0, ge=0, description="seed of k-means")
+
+
+class PQ(StoredTable):
+    """A row is the concatenation of pieces out of codebooks.
+
+    Jégou, Douze, Schmid 2011, "Product quantization for nearest neighbor search". The codebooks
+    are the centres that k-means finds among the pieces of rows, of 65,536 at most.
+
+    Attributes:
+        codes: (rows, pieces) uint8; with 4 bits (rows, ceil(pieces / 2)), the even piece in the
+            lower half of a byte.
+        codebooks: (pieces, 2**bits, dim / pieces) float32.
+    """
+
+    Options = PQOptions
+
+    def __init__(self, rows: int, dim: int, options: Any) -> None:
+        """Allocate codes and codebooks.
+
+        Raises:
+            UserError: the pieces do not divide the row.
+        """
+        super().__init__(rows, dim, options)
+        self.pieces: int = options.pieces or max(1, dim // 2)
+        if dim % self.pieces:
+            raise UserError(f"pq: {dim} floats do not make {self.pieces} equal pieces; set pieces")
+        self.entries = 2**options.bits
+        width = self.pieces if options.bits == 8 else -(-self.pieces // 2)
+        self.register_buffer("codes", torch.zeros(rows, width, dtype=torch.uint8))
+        shape = (self.pieces, self.entries, dim // self.pieces)
+        self.register_buffer("codebooks", torch.zeros(shape))
+        self.codes: Tensor
+        self.codebooks: Tensor
+
+    def fit(self, table: Tensor) -> None:
+        """Learn the codebooks by k-means (scikit-learn) and take each piece's nearest entry."""
+        from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
+
+        codebooks, codes = torch.zeros_like(self.codebooks), []
+        step = -(-len(table) // SAMPLE)
+        for piece, part in enumerate(table.cpu().chunk(self.pieces, dim=1)):
+            sample = part[::step].contiguous()
+            distinct = torch.unique(sample, dim=0)
+            means = KMeans(
+                min(self.entries, len(distinct)),
+                n_init=1,
+                max_iter=self.options.iterations,
+                random_state=self.options.seed,
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                means.fit(sample.numpy())
+            assigned = means.labels_ if step == 1 else means.predict(part.contiguous().numpy())
+            centres = torch.from_numpy(means.cluster_centers_).to(codebooks.dtype)
+            codebooks[piece, : len(centres)] = centres
+            codes.append(torch.from_numpy(assigned).to(torch.uint8))
+        self.codebooks = codebooks.to(table.device)
+        self.store_codes(torch.stack(codes, dim=1).to(table.device))
+
+    def store_codes(self, codes: Tensor) -> None:
+        """Pack the numbers (rows, pieces) uint8 of the codebooks' entries."""
+        if self.options.bits == 4:
+            even, odd = codes[:, ::2], codes[:, 1::2]
+            odd = torch.nn.functional.pad(odd, (0, even.shape[1] - odd.shape[1]))
+            codes = even | (odd << 4)
+        self.codes = codes
+
+    def entry_numbers(self, rows: Rows) -> Tensor:
+        """Return the numbers (n, pieces) uint8 of rows' entries in the codebooks."""
+        codes = self.codes[rows]
+        if self.options.bits == 4:
+            codes = torch.stack([codes & 15, codes >> 4], dim=2).flatten(1)[:, : self.pieces]
+        return codes
+
+    def decode(self, rows: Rows) -> Tensor:
+        """Return rows as float32 (n, dim)."""
+        numbers = self.entry_numbers(rows)
+        first = torch.arange(0, self.pieces * self.entries, self.entries, device=numbers.device)
+        entries = self.codebooks.flatten(0, 1)
+        whole = WHOLE_PIECES.get(entries.shape[1])
+        if whole is not None:  # a piece is copied as one number, four times as fast
+            entries = entries.view(whole).flatten()
+        made = entries.new_empty(numbers.numel(), *entries.shape[1:])
+        parts = zip(numbers.split(DECODED_AT_ONCE), made.split(DECODED_AT_ONCE * self.pieces))
+        for part, place in parts:
+            torch.index_select(entries, 0, (part + first.int()).flatten(), out=place)
+        return made.view(torch.float32).view(len(numbers), self.dim)
+
+    @property
+    def bytes_per_row(self) -> int:
+        """A byte or half a byte per piece."""
+        return int(self.codes.shape[1])
+
+    @property
+    def shared_bytes(self) -> int:
+        """The codebooks."""
+        return self.codebooks.nbytes

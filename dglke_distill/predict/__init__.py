@@ -1,0 +1,9 @@
+"""Questions to a trained model, in names: what completes (Latvia, uses_currency, ?)."""
+
+from __future__ import annotations
+
+from dglke_distill.predict.named import Facts, NamedModel, Prediction, Question
+from dglke_distill.predict.names import Name
+from dglke_distill.predict.top_k import TopK
+
+__all__ = ["Facts", "Name", "NamedModel", "Prediction", "Question", "TopK"]

@@ -1,0 +1,127 @@
+"""The best answers to many questions in ids, candidates taken block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from dglke_distill.data.triples import Side
+from dglke_distill.errors import UserError
+from dglke_distill.models.base import KGEModel
+from dglke_distill.predict.top_k import TopK, search
+
+if TYPE_CHECKING:
+    from dglke_distill.known_answers import KnownAnswers
+
+__all__ = ["best_entities", "best_relations", "nearest_entities"]
+
+QUERIES_AT_ONCE = 256
+
+Answer = Callable[[Tensor, Tensor], TopK]
+
+
+def best_entities(
+    model: KGEModel,
+    entity: Tensor,
+    relation: Tensor,
+    side: Side,
+    k: int,
+    known: Optional[KnownAnswers] = None,
+) -> TopK:
+    """Return the best tails of (entity, relation, ?), or the best heads of (?, relation, entity).
+
+    Args:
+        model: the model. entity: (b,) int64 known entities. relation: (b,) int64 relation ids.
+        side: the side asked for. k: how many. known: answers to leave out.
+
+    Raises:
+        UserError: k is below 1.
+    """
+
+    def answer(entity: Tensor, relation: Tensor) -> TopK:
+        nodes, rows = torch.unique(entity, return_inverse=True)
+        query = model.query(model.encode(nodes), rows, relation, side)
+        row = left_out = np.zeros(0, np.int64)
+        if known is not None:
+            ids = entity.cpu().numpy(), relation.cpu().numpy()
+            offsets, left_out = known.gather(*ids, side)
+            row = np.repeat(np.arange(len(entity)), np.diff(offsets))
+
+        def score(start: int, stop: int) -> Tensor:
+            scores = model.score(query, model.encode_range(start, stop), exact=True)
+            if len(left_out):
+                here = (left_out >= start) & (left_out < stop)
+                scores[row[here], left_out[here] - start] = -torch.inf
+            return scores
+
+        return search(score, len(entity), model.num_entities, k, model.block_rows)
+
+    return _in_batches(model, answer, entity, relation, k)
+
+
+def best_relations(
+    model: KGEModel, head: Tensor, tail: Tensor, k: int, known: Optional[KnownAnswers] = None
+) -> TopK:
+    """Return the best relations for (head, ?, tail): all of them are scored as triples.
+
+    Args:
+        model: the model. head: (b,) int64 entity ids. tail: (b,) int64 entity ids.
+        k: how many. known: facts to leave out.
+
+    Raises:
+        UserError: k is below 1.
+    """
+    number = model.num_relations
+
+    def answer(head: Tensor, tail: Tensor) -> TopK:
+        heads, tails = head.repeat_interleave(number), tail.repeat_interleave(number)
+        relations = torch.arange(number, device=head.device).repeat(len(head))
+        scores = model.score_triples(heads, relations, tails)
+        if known is not None:
+            entity, relation, answers = (c.cpu().numpy() for c in (heads, relations, tails))
+            facts = known.contains(entity, relation, answers[:, None], "tail")[:, 0]
+            scores = scores.masked_fill(torch.from_numpy(facts).to(scores.device), -torch.inf)
+        table = scores.view(len(head), number)
+        return search(lambda start, stop: table[:, start:stop], len(head), number, k, number)
+
+    return _in_batches(model, answer, head, tail, k)
+
+
+def nearest_entities(model: KGEModel, entity: Tensor, k: int) -> TopK:
+    """Return the other entities whose vectors have the greatest cosine with each entity's.
+
+    Args:
+        model: the model. entity: (b,) int64 ids. k: how many.
+
+    Raises:
+        UserError: k is below 1.
+    """
+
+    def answer(entity: Tensor, _: Tensor) -> TopK:
+        nodes, rows = torch.unique(entity, return_inverse=True)
+        vectors = normalize(model.encode(nodes).vectors, dim=1)[rows]
+
+        def score(start: int, stop: int) -> Tensor:
+            cosines = vectors @ normalize(model.encode_range(start, stop).vectors, dim=1).T
+            here = torch.nonzero((entity >= start) & (entity < stop)).squeeze(1)
+            cosines[here, entity[here] - start] = -torch.inf
+            return cosines
+
+        return search(score, len(entity), model.num_entities, k, model.block_rows)
+
+    return _in_batches(model, answer, entity, entity, k)
+
+
+def _in_batches(model: KGEModel, answer: Answer, one: Tensor, other: Tensor, k: int) -> TopK:
+    if k < 1:
+        raise UserError(f"k is {k}: ask for at least 1 answer")
+    device = model.device
+    batches = zip(*(ids.to(device).split(QUERIES_AT_ONCE) for ids in (one, other)))
+    with torch.no_grad():
+        found: Sequence[TopK] = [answer(*batch) for batch in batches]
+    return TopK(*(torch.cat(parts) for parts in zip(*found)))

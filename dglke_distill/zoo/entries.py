@@ -1,0 +1,132 @@
+"""The registry's entry of a checkpoint, told by the checkpoint itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from dglke_distill.data.manifest import load_manifest
+from dglke_distill.errors import UserError
+from dglke_distill.files import sha256_file
+from dglke_distill.zoo.registry_file import validate_entry
+from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOL, TIES, Entry, compose_name
+
+__all__ = ["describe"]
+
+
+def describe(
+    directory: Path,
+    *,
+    root: Optional[Path] = None,
+    name: Optional[str] = None,
+    about: Optional[Mapping[str, Any]] = None,
+) -> Entry:
+    """Return the entry, version 1, of a checkpoint directory.
+
+    Args:
+        directory: the checkpoint.
+        root: the folder that the paths of its files are relative to; the checkpoint itself if None.
+        name: its name, by default ``<model>-<dataset>-dim<floats>[-<dtype>]``.
+        about: values of the entry's ``method``, ``teacher`` and ``recipe`` that are known better
+            than the checkpoint's results tell.
+
+    Raises:
+        UserError: a file is missing, or says too little.
+    """
+    for file in CHECKPOINT_FILES:
+        if not (directory / file).is_file():
+            raise UserError(f"{directory / file}: no such file; the checkpoint is incomplete")
+    settings, results = _read(directory / "config.json"), _read(directory / "results.json")
+    try:
+        entry = _entry(settings, results)
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{directory}: results.json or config.json does not tell what a zoo must know "
+            f"({error}); only models that this program trained, distilled or compressed can be "
+            "published"
+        ) from None
+    entry.update(about or {})
+    if name is not None:
+        entry["name"] = name
+    entry["files"] = [
+        {
+            "name": file,
+            "path": (directory / file).relative_to(directory if root is None else root).as_posix(),
+            "sha256": sha256_file(directory / file),
+            "bytes": (directory / file).stat().st_size,
+        }
+        for file in CHECKPOINT_FILES
+    ]
+    return validate_entry(entry, str(directory))
+
+
+def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    config, model, dataset = settings["config"], results["model"], results["dataset"]
+    dtype = config["training"]["dtype"]
+    if "storage" in settings:
+        dtype = settings["storage"]["entities"]["kind"]
+        if dtype == "pq":  # its size is a matter of choice, so the name must tell: pq32
+            dtype += str(model["bytes_per_entity"])
+    manifest = load_manifest(dataset["name"])
+    git = results["provenance"]["git"] or {"revision": "", "dirty": True}
+    taught = results.get("distillation") or {"method": "direct", "teachers": []}
+    entry = {
+        "name": compose_name(model["name"], dataset["name"], model["floats_per_entity"], dtype),
+        "version": 1,
+        "model": model["name"],
+        "dataset": dataset["name"],
+        "dim": model["floats_per_entity"],
+        "params": model["parameters"],
+        "dtype": dtype,
+        "bytes_per_entity": model["bytes_per_entity"],
+        "shared_bytes": model.get("shared_bytes", 0),
+        "dataset_fingerprint": dataset["fingerprint"],
+        "method": taught["method"],
+        "teacher": [_teacher(teacher["name"]) for teacher in taught["teachers"]],
+        "recipe": config["recipe"] or "",
+        "commit": git["revision"],
+        "dirty": git["dirty"],
+        "seed": config["training"]["seed"],
+        "licence": manifest.license if manifest is not None else "",
+        "citation": manifest.citation.strip() if manifest is not None else "",
+        "vocab": {
+            kind: {key: settings[kind][key] for key in ("count", "sha256")}
+            for kind in ("entities", "relations")
+        },
+    }
+    for split in ("test", "valid"):
+        figures = results["metrics"].get(split)
+        if figures is not None and _protocol(figures["protocol"]) == (PROTOCOL, TIES):
+            entry["metrics"] = {
+                "split": split,
+                "protocol": PROTOCOL,
+                "ties": TIES,
+                "mrr": figures["mrr"],
+                **{f"hits_at_{k}": figures[f"hits@{k}"] for k in (1, 3, 10)},
+            }
+            break
+    return entry
+
+
+def _protocol(stated: Mapping[str, Any]) -> tuple[str, str]:
+    """Return protocol and ties of a result, worded as entries word them; others never match."""
+    if stated["estimate"]:
+        return "estimate", stated["ties"]
+    kind = "filtered" if stated["filtered"] else "raw"
+    return f"{kind}, {stated['sides']} sides, {stated['candidates']} entities", stated["ties"]
+
+
+def _teacher(place: str) -> str:
+    """Return a teacher's name: a stage's, or what identifies a checkpoint without its folder."""
+    path = Path(place)
+    return path.parent.name if path.name == "checkpoint" and path.parent.name else path.name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+    return dict(value) if isinstance(value, dict) else {}

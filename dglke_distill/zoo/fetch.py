@@ -1,0 +1,240 @@
+"""From a name to a model in memory: files found or downloaded, every one checked, none trusted."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional, Union
+
+from dglke_distill.errors import UserError
+from dglke_distill.files import sha256_file
+from dglke_distill.zoo.card import render_card
+from dglke_distill.zoo.registry import Found, Place, default_cache, find, read_store, stores
+from dglke_distill.zoo.schema import Entry, FileEntry
+
+if TYPE_CHECKING:
+    import torch
+
+    from dglke_distill.checkpoint import LoadedModel
+    from dglke_distill.predict import NamedModel
+
+__all__ = ["checked_model", "fetch_files", "load", "load_checkpoint", "remove"]
+
+# A table is one tensor; a model of ours has a handful of them.
+_MAX_HEADER_BYTES = 1 << 20
+# Products of compressed codes are smaller than the floats they stand for, but not by more.
+_MAX_FLOATS_PER_BYTE = 64
+
+_checked: set[tuple[str, str, int, int, int]] = set()
+"""Files whose digest this process has compared: path, sha256, inode, size, time of change."""
+
+
+def load(
+    name: str,
+    *,
+    device: Union[str, torch.device] = "cpu",
+    cache_dir: Optional[Path] = None,
+    offline: bool = False,
+    store: Place = None,
+) -> NamedModel:
+    """Load a published model.
+
+    Args:
+        name: its name, for the newest version, or ``name@version``.
+        device: where it shall live: a device, or a name for ``runtime.resolve_device``.
+        cache_dir: folder for downloads; by default in the user's cache.
+        offline: whether to refuse to use the network.
+        store: the only store to look into: ``shipped``, a folder or an address.
+
+    Returns:
+        The model with its names, in evaluation mode.
+
+    Raises:
+        UserError: there is no such model, it cannot be downloaded, or a file is damaged, tampered
+            with, or no part of a sound checkpoint.
+    """
+    from dglke_distill.predict import NamedModel
+
+    found = find(name, store=store, cache_dir=cache_dir, offline=offline)
+    files = fetch_files(found, cache_dir=cache_dir, offline=offline)
+    loaded = checked_model(found.entry, files, device)
+    return NamedModel(loaded, card=render_card(found.entry, found.store)).eval()
+
+
+def load_checkpoint(
+    name_or_directory: Union[str, Path],
+    *,
+    device: Union[str, torch.device] = "cpu",
+    cache_dir: Optional[Path] = None,
+    offline: bool = False,
+    store: Place = None,
+) -> LoadedModel:
+    """Load a model from a checkpoint directory, or by its name in the zoo.
+
+    Args:
+        name_or_directory: a directory that exists, or text with a path separator in it, is a
+            directory; anything else is a name.
+        device, cache_dir, offline, store: as for ``load``.
+
+    Raises:
+        UserError: as ``load`` and ``checkpoint.load_model`` do.
+    """
+    from dglke_distill import checkpoint
+
+    place = Path(name_or_directory)
+    separators = [mark for mark in (os.sep, os.altsep) if mark]
+    written = str(name_or_directory)
+    if (
+        isinstance(name_or_directory, Path)
+        or place.is_dir()
+        or any(s in written for s in separators)
+    ):
+        return checkpoint.load_model(place, device)
+    try:
+        found = find(written, store=store, cache_dir=cache_dir, offline=offline)
+    except UserError as error:
+        raise UserError(f"{written}: no such checkpoint directory, and {error}") from None
+    files = fetch_files(found, cache_dir=cache_dir, offline=offline)
+    return checked_model(found.entry, files, device)
+
+
+def fetch_files(
+    found: Found, *, cache_dir: Optional[Path] = None, offline: bool = False
+) -> dict[str, Path]:
+    """Return where the files of a model lie, downloaded if they must be, and checked.
+
+    A file's digest is compared once per process, and again if it has changed since.
+
+    Raises:
+        UserError: a file is missing, cannot be downloaded, or is not what was published.
+    """
+    entry, store = found
+    places: dict[str, Path] = {}
+    for file in entry.files:
+        if file.url is None and not store.remote:
+            place = store.in_place(file.path)
+        else:
+            place = cached_path(file, cache_dir)
+            if not place.is_file():
+                if offline:
+                    raise UserError(
+                        f"{entry.pinned}: {file.name} has not been downloaded; do so with "
+                        f"`dglke-distill zoo pull {entry.pinned}` where there is a network"
+                    )
+                _download(found, file, place)
+        check_file(place, file)
+        places[file.name] = place
+    return places
+
+
+def cached_path(file: FileEntry, cache_dir: Optional[Path] = None) -> Path:
+    """Return where a downloaded file lies; files are kept by content."""
+    return (cache_dir or default_cache()) / "files" / file.sha256 / file.name
+
+
+def check_file(place: Path, file: FileEntry) -> None:
+    """Compare a file's size and digest with what was published.
+
+    Raises:
+        UserError: they differ.
+    """
+    state = place.stat()
+    key = (str(place), file.sha256, state.st_ino, state.st_size, state.st_mtime_ns)
+    if key in _checked:
+        return
+    if place.is_symlink():
+        raise UserError(f"{place}: is a symbolic link; put the file itself there")
+    digest = sha256_file(place)
+    if digest != file.sha256 or state.st_size != file.bytes:
+        raise UserError(
+            f"{place}: {state.st_size} bytes with sha256 {digest} are not the {file.bytes} with "
+            f"{file.sha256} that were published: broken or tampered with, and not loaded; remove "
+            "it and fetch it again"
+        )
+    _checked.add(key)
+
+
+def checked_model(
+    entry: Entry, files: dict[str, Path], device: Union[str, torch.device] = "cpu"
+) -> LoadedModel:
+    """Read a model, and check that it is the one that its entry describes.
+
+    Args:
+        entry: of the registry. files: what ``fetch_files`` returns. device: as for ``load``.
+
+    Raises:
+        UserError: the weights' header is absurdly large; the checkpoint is damaged, with weights
+            missing, of another shape or not finite; names or sizes are not those of the entry.
+    """
+    from dglke_distill import checkpoint
+
+    weights = files[checkpoint.MODEL_FILE]
+    _check_header(weights)
+    floats = entry.vocab.entities.count * entry.dim
+    if floats > _MAX_FLOATS_PER_BYTE * weights.stat().st_size:
+        raise UserError(
+            f"{weights}: too small for {entry.vocab.entities.count} entities of {entry.dim} "
+            f"floats, as the registry says {entry.pinned} has"
+        )
+    loaded = checkpoint.load_files(files, device)
+    for kind in ("entities", "relations"):
+        stated, names = getattr(entry.vocab, kind), getattr(loaded, kind)
+        if stated.count != len(names) or stated.sha256 != names.fingerprint:
+            raise UserError(
+                f"{files[f'{kind}.tsv']}: {len(names)} names with sha256 {names.fingerprint} are "
+                f"not the {stated.count} with {stated.sha256} that the registry says "
+                f"{entry.pinned} has"
+            )
+    if loaded.model.floats_per_entity != entry.dim:
+        raise UserError(
+            f"{weights}: {loaded.model.floats_per_entity} floats per entity, but the registry says "
+            f"{entry.pinned} has {entry.dim}"
+        )
+    return loaded
+
+
+def remove(name: str, *, store: Place = None, cache_dir: Optional[Path] = None) -> list[Path]:
+    """Delete the downloaded files of a model that no other downloaded model needs.
+
+    Returns:
+        What was deleted.
+
+    Raises:
+        UserError: there is no such model, or nothing of it was downloaded.
+    """
+    found = find(name, store=store, cache_dir=cache_dir, offline=True)
+    places = {cached_path(file, cache_dir) for file in found.entry.files}
+    for searched in {one.place: one for one in (found.store, *stores())}.values():
+        for entry in read_store(searched, cache_dir=cache_dir, offline=True):
+            kept = {cached_path(file, cache_dir) for file in entry.files}
+            if entry != found.entry and all(path.is_file() for path in kept):
+                places -= kept
+    deleted = sorted(place for place in places if place.is_file())
+    if not deleted:
+        raise UserError(f"{found.entry.pinned}: nothing of it lies in the cache by itself")
+    for place in deleted:
+        place.unlink()
+        place.parent.rmdir()
+    return deleted
+
+
+def _download(found: Found, file: FileEntry, place: Path) -> None:
+    if file.url is not None:
+        from dglke_distill.zoo.remote_stores import download
+
+        download(file.url, file, place)
+    else:
+        found.store.fetch(file, place)
+
+
+def _check_header(weights: Path) -> None:
+    """Refuse a safetensors file whose header would take long to read."""
+    with open(weights, "rb") as stream:
+        length = stream.read(8)
+    size = struct.unpack("<Q", length)[0] if len(length) == 8 else 0
+    if size > _MAX_HEADER_BYTES:
+        raise UserError(
+            f"{weights}: its header claims {size} bytes, more than the {_MAX_HEADER_BYTES} that "
+            "any model needs: no safetensors file, or a hostile one"
+        )

@@ -1,0 +1,231 @@
+"""Which models there are: the stores that are searched, and what their registries say.
+
+Stores are searched in this order, and the first that has a name answers for it: those of
+``DGLKE_DISTILL_STORES`` (separated by commas), the user's own folder, and what ships with the
+package. A store that is named explicitly is the only one searched.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple, Optional, Union
+
+from dglke_distill.errors import UserError
+from dglke_distill.files import atomic_write_bytes
+from dglke_distill.zoo.registry_file import parse_registry
+from dglke_distill.zoo.schema import Entry, split_version
+from dglke_distill.zoo.store import LocalStore, Store
+from dglke_distill.zoo.stores import open_store
+
+__all__ = [
+    "SHIPPED",
+    "STORES_VARIABLE",
+    "Found",
+    "Place",
+    "default_cache",
+    "default_store",
+    "find",
+    "info",
+    "list_models",
+    "read_store",
+    "shipped_store",
+    "stores",
+]
+
+STORES_VARIABLE = "DGLKE_DISTILL_STORES"
+"""Environment variable with further stores, separated by commas."""
+
+SHIPPED = "shipped"
+"""The name of the store inside the package."""
+
+Place = Union[str, Path, Store, None]
+"""How a caller names a store: ``shipped``, a folder, an address; None for all of them."""
+
+
+class Found(NamedTuple):
+    """An entry and the store that has it."""
+
+    entry: Entry
+    store: Store
+
+
+def shipped_store() -> LocalStore:
+    """Return the store inside the package; its registry is the ``zoo.toml`` of the repository."""
+    package = Path(__file__).resolve().parent.parent
+    inside, beside = package / "_zoo.toml", package.parent / "zoo.toml"
+    index = inside if inside.is_file() else beside
+    return LocalStore(package / "zoo" / "models", place=SHIPPED, index=index)
+
+
+def default_store() -> LocalStore:
+    """Return the store of the user's own models, a folder among the user's data."""
+    import platformdirs
+
+    return LocalStore(Path(platformdirs.user_data_dir("dglke_distill")) / "zoo")
+
+
+def default_cache() -> Path:
+    """Return the folder for downloaded models, beside that of downloaded datasets."""
+    from dglke_distill.data.catalog import default_cache_dir
+
+    given = os.environ.get("DGLKE_DISTILL_CACHE")
+    return (Path(given).expanduser() if given else default_cache_dir().parent) / "zoo"
+
+
+def stores(place: Place = None) -> list[Store]:
+    """Return the stores to search, in order.
+
+    Args:
+        place: the only one to search, or None.
+
+    Raises:
+        UserError: an address that no store can have.
+    """
+    if isinstance(place, Store):
+        return [place]
+    if place is not None:
+        return [shipped_store() if place == SHIPPED else open_store(place)]
+    given = [text.strip() for text in os.environ.get(STORES_VARIABLE, "").split(",")]
+    return [*(open_store(text) for text in given if text), default_store(), shipped_store()]
+
+
+def read_store(
+    store: Store,
+    *,
+    name: Optional[str] = None,
+    cache_dir: Optional[Path] = None,
+    offline: bool = False,
+) -> list[Entry]:
+    """Return the entries of a store; with a name, at least those of that name.
+
+    The registry of a remote one is kept in the cache, where it is read when ``offline``.
+
+    Raises:
+        UserError: the store cannot be reached, or its registry is not valid.
+    """
+    data: Optional[bytes]
+    if store.remote:
+        digest = hashlib.sha256(store.place.encode()).hexdigest()
+        kept = (cache_dir or default_cache()) / "registries" / f"{digest[:16]}.toml"
+        if offline:
+            data = kept.read_bytes() if kept.is_file() else None
+        else:
+            data = store.read_index()
+    else:
+        data = store.read_index()
+    if data is None:
+        return []
+    source = str(store.index) if isinstance(store, LocalStore) else f"{store.place}/zoo.toml"
+    try:
+        entries = parse_registry(data.decode(), source, name)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source}: not UTF-8 ({error})") from None
+    if store.remote and not offline and not (kept.is_file() and kept.read_bytes() == data):
+        atomic_write_bytes(kept, data)
+    return entries
+
+
+def find(
+    name: str, *, store: Place = None, cache_dir: Optional[Path] = None, offline: bool = False
+) -> Found:
+    """Return the entry that ``name`` (its newest version) or ``name@version`` stands for.
+
+    Raises:
+        UserError: no store has it; near spellings are suggested.
+    """
+    wanted, version = split_version(name)
+    places = stores(store)
+    for place in places:
+        entries = read_store(place, name=wanted, cache_dir=cache_dir, offline=offline)
+        fitting = [e for e in entries if e.name == wanted and version in (None, e.version)]
+        if fitting:
+            return Found(max(fitting, key=lambda entry: entry.version), place)
+    known = [e for p in places for e in read_store(p, cache_dir=cache_dir, offline=offline)]
+    versions = sorted(entry.version for entry in known if entry.name == wanted)
+    if versions:
+        has = ", ".join(f"{wanted}@{number}" for number in versions)
+        raise UserError(f"the zoo has no {name!r}; it has {has}")
+    near = difflib.get_close_matches(wanted, sorted({entry.name for entry in known}), n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else "see `dglke-distill zoo list`"
+    raise UserError(f"the zoo has no model {wanted!r}; {hint}")
+
+
+def info(name: str, *, store: Place = None, offline: bool = False) -> Entry:
+    """Return all that the zoo says of a model; see ``find``."""
+    return find(name, store=store, offline=offline).entry
+
+
+def list_found(
+    pattern: str = "*",
+    *,
+    model: Optional[str] = None,
+    dataset: Optional[str] = None,
+    max_dim: Optional[int] = None,
+    max_bytes: Optional[int] = None,
+    all_versions: bool = False,
+    store: Place = None,
+    offline: bool = False,
+) -> list[Found]:
+    """Return what ``list_models`` does, with the stores."""
+    found: dict[tuple[str, int], Found] = {}
+    owners: dict[str, Store] = {}
+    for place in stores(store):
+        for entry in read_store(place, offline=offline):
+            if owners.setdefault(entry.name, place) is place:
+                key = (entry.name, entry.version if all_versions else 0)
+                if key not in found or found[key].entry.version < entry.version:
+                    found[key] = Found(entry, place)
+
+    def fits(entry: Entry) -> bool:
+        return (
+            fnmatchcase(entry.name, pattern.lower())
+            and (model is None or entry.model.lower() == model.lower())
+            and (dataset is None or entry.dataset.lower() == dataset.lower())
+            and (max_dim is None or entry.dim <= max_dim)
+            and (max_bytes is None or entry.total_bytes <= max_bytes)
+        )
+
+    chosen = [one for one in found.values() if fits(one.entry)]
+    return sorted(chosen, key=lambda one: (one.entry.name, one.entry.version))
+
+
+def list_models(
+    pattern: str = "*",
+    *,
+    model: Optional[str] = None,
+    dataset: Optional[str] = None,
+    max_dim: Optional[int] = None,
+    max_bytes: Optional[int] = None,
+    all_versions: bool = False,
+    store: Place = None,
+    offline: bool = False,
+) -> list[Entry]:
+    """Return the models that the zoo has, sorted by name.
+
+    Args:
+        pattern: of names, with ``*`` and ``?``.
+        model: score function. dataset: name of the dataset; both in any letter case.
+        max_dim: most floats per entity.
+        max_bytes: largest size of all files together.
+        all_versions: not only the newest of each name.
+        store: the only store to look into.
+        offline: whether to go by what is known of remote stores.
+
+    Raises:
+        UserError: a store cannot be reached, or its registry is not valid.
+    """
+    found = list_found(
+        pattern,
+        model=model,
+        dataset=dataset,
+        max_dim=max_dim,
+        max_bytes=max_bytes,
+        all_versions=all_versions,
+        store=store,
+        offline=offline,
+    )
+    return [one.entry for one in found]

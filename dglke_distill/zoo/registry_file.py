@@ -1,0 +1,131 @@
+"""Registries as text: TOML in and out."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional
+
+import tomli_w
+
+from dglke_distill.config import validate_tree
+from dglke_distill.errors import UserError
+from dglke_distill.zoo.schema import NAME_PATTERN, SCHEMA, Entry
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["dump_entries", "dump_entry", "parse_entry", "parse_registry", "validate_entry"]
+
+_HEADER = """\
+# A registry of published models. Every [[model]] table is one version of a model, which never
+# changes:
+#
+#   name, version        what `zoo.load("name")` (newest version) and `zoo.load("name@1")` ask for;
+#                        a name is <model>-<dataset>-dim<floats>, then -<dtype> if not float32
+#   model, dataset       score function and dataset, as `dglke-distill train` knows them
+#   dim, params          floats per entity, and floats in all tables
+#   dtype                how entities are stored: float32, float16, int8, pq32 (of 32 bytes) ...
+#   bytes_per_entity     bytes that an entity takes so
+#   shared_bytes         bytes that all entities share, such as codebooks
+#   dataset_fingerprint  sha256 of names and triples, see data.triples.Dataset.fingerprint
+#   method, teacher      how it was distilled, and from what, the nearest teacher first
+#   recipe, seed         the chain's recipe and the seed of the training
+#   commit, dirty        revision of the code, and whether it had uncommitted changes
+#   licence, citation    of the dataset it was trained on
+#   vocab                counts and sha256 of the entity and relation names
+#   files                each with its name in a checkpoint, path in the store, sha256 and bytes;
+#                        a url where it lies elsewhere. Entries may share files.
+#   metrics              split, protocol, handling of ties, MRR and Hits@1, 3, 10
+#
+# Written by `dglke-distill zoo publish` from the files in entries/; do not edit by hand.
+"""
+
+
+def parse_registry(text: str, source: str, name: Optional[str] = None) -> list[Entry]:
+    """Read the text of a registry.
+
+    Args:
+        text: TOML. source: where it stands, for error messages.
+        name: the model asked for; tables that do not mention it are then skipped unread, which
+            makes the difference between a millisecond and a noticeable wait.
+
+    Returns:
+        The entries in the file's order, others than those asked for among them.
+
+    Raises:
+        UserError: not TOML, another schema, an unknown key, a bad value, or the same version of a
+            model twice.
+    """
+    if name is not None:
+        text = _only_mentioning(name, text)
+    tree = _read(text, source)
+    schema = tree.pop("schema", None)
+    if schema != SCHEMA:
+        raise UserError(
+            f"{source}: schema {schema!r} is not the one this version reads ({SCHEMA}); "
+            "install the dglke-distill that wrote it"
+        )
+    tables = tree.pop("model", [])
+    if tree:
+        raise UserError(f"{source}: unknown setting {min(tree)!r}; known: schema, model")
+    if not isinstance(tables, list):
+        raise UserError(f"{source}: models stand under [[model]], with two brackets")
+    entries: dict[str, Entry] = {}
+    for number, table in enumerate(tables, 1):
+        entry = validate_entry(table, f"{source}, model {number}")
+        if entry.pinned in entries:
+            raise UserError(f"{source}: {entry.pinned} stands there twice; remove one")
+        entries[entry.pinned] = entry
+    return list(entries.values())
+
+
+def _only_mentioning(name: str, text: str) -> str:
+    """Return a registry without the tables that do not mention a name."""
+    if '"""' in text or "'''" in text:
+        return text  # what looks like the beginning of a table may stand inside a text
+    begin = "\n[[model]]\n"
+    head, *tables = text.split(begin)
+    return begin.join([head, *(table for table in tables if name in table)])
+
+
+def parse_entry(text: str, source: str) -> Entry:
+    """Read the text of a file that holds one entry; see ``parse_registry``."""
+    return validate_entry(_read(text, source), source)
+
+
+def dump_entries(entries: Iterable[Entry]) -> str:
+    """Return entries as a registry in their order, with a header that describes it."""
+    tree: dict[str, Any] = {"schema": SCHEMA}
+    tables = [entry.to_tree() for entry in entries]
+    if tables:
+        tree["model"] = tables
+    return _HEADER + tomli_w.dumps(tree)
+
+
+def dump_entry(entry: Entry) -> str:
+    """Return an entry as ``parse_entry`` reads it."""
+    return tomli_w.dumps(entry.to_tree())
+
+
+def _read(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{source}: not valid TOML: {error}") from None
+
+
+def validate_entry(table: Any, source: str) -> Entry:
+    """Check a mapping that is to be an entry; see ``parse_registry``."""
+    if not isinstance(table, Mapping):
+        raise UserError(f"{source}: must be a table")
+    name = table.get("name")
+    label = (
+        f"{source} ({name})"
+        if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name)
+        else source
+    )
+    return validate_tree(Entry, table, label)

@@ -1,0 +1,100 @@
+"""Whether a published model is what its entry says: files, weights, names, and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from dglke_distill.errors import UserError
+from dglke_distill.zoo.fetch import checked_model, fetch_files
+from dglke_distill.zoo.registry import Place, find
+from dglke_distill.zoo.schema import PROTOCOL, TIES, Entry
+
+__all__ = ["TOLERANCE", "Verification", "verify"]
+
+TOLERANCE = 1e-4
+"""How far a figure may be from the registered one: kernels may sum in another order elsewhere."""
+
+_FIGURES = {"mrr": "mrr", **{f"hits_at_{k}": f"hits@{k}" for k in (1, 3, 10)}}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found out about a published model, whose files are as published.
+
+    Attributes:
+        entry: what the registry says.
+        measured: MRR and hits as measured now, by the names of ``schema.Metrics``; empty if
+            nothing was ranked.
+    """
+
+    entry: Entry
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def differences(self) -> dict[str, float]:
+        """How far each measured figure is from the registered one."""
+        return {
+            name: abs(value - getattr(self.entry.metrics, name))
+            for name, value in self.measured.items()
+        }
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether every figure that was measured is the registered one."""
+        return all(difference <= TOLERANCE for difference in self.differences.values())
+
+
+def verify(
+    name: str,
+    *,
+    metrics: bool = False,
+    store: Place = None,
+    cache_dir: Optional[Path] = None,
+    offline: bool = False,
+    data_root: Optional[Path] = None,
+    settings: Sequence[Mapping[str, Any]] = (),
+) -> Verification:
+    """Check a published model: digests, sizes, weights, names and, if asked, its figures.
+
+    Args:
+        name: its name, or ``name@version``.
+        metrics: whether to rank the split again that its figures are of.
+        store, cache_dir, offline: as for ``zoo.load``.
+        data_root: folder that holds datasets already.
+        settings: partial trees laid over the settings of its training, such as device or threads.
+
+    Returns:
+        What was found; a figure that differs is no error but shows in ``reproduced``.
+
+    Raises:
+        UserError: a file is not what was published; or there are no figures to compare with, or
+            of another protocol, or the dataset cannot be read or is not the one trained on.
+    """
+    found = find(name, store=store, cache_dir=cache_dir, offline=offline)
+    entry = found.entry
+    files = fetch_files(found, cache_dir=cache_dir, offline=offline)
+    loaded = checked_model(entry, files)
+    if not metrics:
+        return Verification(entry)
+    stated = entry.metrics
+    if stated is None:
+        raise UserError(f"{entry.pinned}: the registry has no figures of it to compare with")
+    if (stated.protocol, stated.ties) != (PROTOCOL, TIES):
+        raise UserError(
+            f"{entry.pinned}: its figures are of the protocol '{stated.protocol}' with "
+            f"'{stated.ties}' ties, which is not measured here"
+        )
+    from dglke_distill.pipeline import rank_loaded
+
+    figures, dataset = rank_loaded(
+        loaded, stated.split, name=entry.pinned, settings=settings, data_root=data_root
+    )
+    if dataset.fingerprint != entry.dataset_fingerprint:
+        raise UserError(
+            f"{entry.pinned}: the triples of {entry.dataset} here are not those it was trained "
+            "and measured on; see --data-root"
+        )
+    return Verification(entry, {key: figures[name] for key, name in _FIGURES.items()})

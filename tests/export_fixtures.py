@@ -1,0 +1,40 @@
+"""Models with names, ready to be exported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from model_formulas import DIM, ENTITIES, IDS, RELATIONS, VARIANTS, make
+
+from dglke_distill.checkpoint import LoadedModel
+from dglke_distill.config import Config
+from dglke_distill.data.triples import Vocabulary
+
+NAMES = Vocabulary([*(f"n{i}" for i in range(ENTITIES - 3)), "São Tomé", 'quo"te', "漢字"])
+RELATION_NAMES = Vocabulary([f"relation {i}" for i in range(RELATIONS)], kind="relation")
+
+PLAIN: list[dict[str, Any]] = [{}, {"reciprocal": True}, {"entity_bias": True}]
+every_model_and_setting = pytest.mark.parametrize(
+    ("name", "options", "settings"),
+    [(name, options, settings) for name, options in VARIANTS for settings in PLAIN],
+    ids=[f"{label}-{next(iter(settings), 'plain')}" for label in IDS for settings in PLAIN],
+)
+
+
+def loaded_model(
+    name: str, options: Any = None, *, dtype: str = "float32", **settings: Any
+) -> LoadedModel:
+    """Return a model of order-one weights, in evaluation mode, with its names."""
+    model = make(name, options, dtype=getattr(torch, dtype), **settings)
+    section = {"name": name, "dim": DIM, "options": options or {}, **settings}
+    tree = {"model": section, "data": {"dataset": "tiny"}, "training": {"dtype": dtype}}
+    config = Config.from_mapping(tree, "test")
+    return LoadedModel(model.eval(), config, NAMES, RELATION_NAMES, {})
+
+
+def queries() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return every pair of an entity and a relation."""
+    pairs = torch.cartesian_prod(torch.arange(ENTITIES), torch.arange(RELATIONS))
+    return pairs[:, 0], pairs[:, 1]

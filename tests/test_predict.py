@@ -1,0 +1,317 @@
+"""Predictions against every score sorted by Python."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from model_formulas import (
+    ENTITIES,
+    RELATIONS,
+    every_variant,
+    graph_of,
+    make,
+    one_thread,  # noqa: F401 (a fixture)
+    some_triples,
+)
+from typer.testing import CliRunner
+
+from dglke_distill import checkpoint
+from dglke_distill.cli import app, main
+from dglke_distill.config import Config
+from dglke_distill.data import catalog
+from dglke_distill.data.triples import Triples, Vocabulary
+from dglke_distill.errors import UserError
+from dglke_distill.models import build_model
+from dglke_distill.predict import NamedModel, top_k
+from dglke_distill.predict.top_k import TopK, search
+
+NAMES = Vocabulary(["Riga", "Latvia", "Euro", "Oslo", "Norway", "Krone", *"abcde"])
+LINKS = Vocabulary(["capital_of", "uses_currency", "borders"], kind="relation")
+assert (len(NAMES), len(LINKS)) == (ENTITIES, RELATIONS)
+
+
+def named(name: str = "ComplEx", options=None, **settings) -> NamedModel:
+    model = make(name, options, **settings)
+    model.eval()
+    tree = {"model": {"name": name, "dim": 6, "options": options or {}}}
+    config = Config.from_mapping(tree, "test")
+    return NamedModel(checkpoint.LoadedModel(model, config, NAMES, LINKS, {"a": 1}), card="# Card")
+
+
+def sorted_scores(scores: torch.Tensor, without=()) -> list[tuple[int, float]]:
+    pairs = [(i, s) for i, s in enumerate(scores.tolist()) if i not in without]
+    return sorted(pairs, key=lambda pair: -pair[1])
+
+
+def close(got, expected) -> None:
+    assert [i for i, _ in got] == [i for i, _ in expected]
+    assert [s for _, s in got] == pytest.approx([s for _, s in expected])
+
+
+# --- the best of many ---------------------------------------------------------------------------
+
+
+@given(
+    candidates=st.integers(1, 5000),
+    width=st.integers(1, 3000),
+    k=st.integers(1, 20),
+    hidden=st.floats(0, 1),
+    levels=st.sampled_from([3, 10**9]),
+    compiled=st.booleans(),
+    seed=st.integers(0, 2**20),
+)
+def test_search_by_blocks_is_topk_of_all(candidates, width, k, hidden, levels, compiled, seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, levels, (2, candidates), generator=generator).float()
+    scores[torch.rand(2, candidates, generator=generator) < hidden] = -torch.inf
+    asked = []
+
+    def score(start, stop):
+        asked.append((start, stop))
+        return scores[:, start:stop].clone()
+
+    with pytest.MonkeyPatch.context() as patch:
+        if compiled:
+            patch.setattr(top_k, "FEW_SCORES", 0)
+            patch.setattr(top_k, "CACHED_SCORES", 3000)
+        found = search(score, 2, candidates, k, width)
+    assert [start for start, _ in asked] == [0, *(stop for _, stop in asked[:-1])]
+    assert asked[-1][1] == candidates and all(b - a <= width for a, b in asked)
+    assert found.ids.shape == found.scores.shape == (2, k)
+    padded = torch.nn.functional.pad(scores, (0, k), value=-torch.inf)
+    assert torch.equal(found.scores, padded.topk(k).values)
+    real = found.ids >= 0
+    assert torch.equal(real, found.scores > -torch.inf)
+    assert torch.equal(padded.gather(1, found.ids.clamp(min=0))[real], found.scores[real])
+    for row in found.ids.tolist():
+        named = [i for i in row if i >= 0]
+        assert len(set(named)) == len(named)
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reciprocal", [False, True])
+@every_variant
+def test_answers_are_the_best_of_all_scores(name, options, reciprocal):
+    model = named(name, options, reciprocal=reciprocal, entity_bias=True)
+    one, relation = torch.tensor([1]), torch.tensor([2])
+    expected = sorted_scores(model.model.score_all(one, relation, "tail")[0])
+    got = model.predict_tails("Latvia", "borders", 4)
+    close([(p.id, p.score) for p in got], expected[:4])
+    assert [p.name for p in got] == [NAMES[p.id] for p in got]
+    expected = sorted_scores(model.model.score_all(one, relation, "head")[0])
+    close([(p.id, p.score) for p in model.predict_heads("borders", "Latvia", 99)], expected)
+    scores = model.score([("Riga", link, "Latvia") for link in LINKS])
+    got = model.predict_relations("Riga", "Latvia", 2)
+    close([(p.id, p.score) for p in got], sorted_scores(scores)[:2])
+    assert [p.name for p in got] == [LINKS[p.id] for p in got]
+
+
+def test_batches_answer_like_single_questions():
+    model = named()
+    head, relation, tail = some_triples(600)  # more than are asked at once
+    tails = model.top_tails(head, relation, 3)
+    heads = model.top_heads(relation, tail, 3)
+    links = model.top_relations(head, tail, 2)
+    assert tails.ids.shape == heads.ids.shape == (600, 3) and links.ids.shape == (600, 2)
+    for i in (0, 255, 256, 599):
+        h, r, t = int(head[i]), int(relation[i]), int(tail[i])
+        for found, single in (
+            (tails, model.predict_tails(h, r, 3)),
+            (heads, model.predict_heads(r, t, 3)),
+            (links, model.predict_relations(h, t, 2)),
+        ):
+            expected = [(p.id, p.score) for p in single]
+            close(list(zip(found.ids[i].tolist(), found.scores[i].tolist())), expected)
+
+
+def test_known_facts_are_left_out():
+    model = named()
+    facts = [("Riga", "capital_of", "Latvia"), ("Riga", "capital_of", 5), (3, 0, "Norway")]
+    left = {1, 5}
+    scores = model.model.score_all(torch.tensor([0]), torch.tensor([0]), "tail")[0]
+    expected = sorted_scores(scores, without=left)
+    for given_as in (facts, torch.tensor([[0, 0, 1], [0, 0, 5], [3, 0, 4]])):
+        got = model.predict_tails("Riga", "capital_of", 99, exclude_known=given_as)
+        close([(p.id, p.score) for p in got], expected)
+    heads = model.predict_heads("capital_of", "Norway", 99, exclude_known=facts)
+    assert {p.name for p in heads} == set(NAMES) - {"Oslo"}
+    links = model.predict_relations("Riga", "Latvia", 99, exclude_known=facts)
+    assert {p.name for p in links} == set(LINKS) - {"capital_of"}
+    batch = model.top_tails(torch.tensor([0, 3]), torch.tensor([0, 0]), 10, exclude_known=facts)
+    assert batch.ids[0].tolist().count(-1) == 1 and batch.ids[1].tolist().count(-1) == 0
+    assert batch.scores[0, -1] == -torch.inf
+    everything = [(0, 0, t) for t in range(ENTITIES)]
+    assert model.predict_tails("Riga", "capital_of", 3, exclude_known=everything) == []
+
+
+def test_the_nearest_have_the_greatest_cosine():
+    model = named("TransE")
+    vectors = model.entity_embeddings.numpy()
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosine = torch.from_numpy(unit @ unit[3])
+    got = [(p.id, p.score) for p in model.nearest_entities("Oslo", 5)]
+    close(got, sorted_scores(cosine, without={3})[:5])
+
+
+def test_scores_of_triples_by_names_ids_tensors_and_columns():
+    model = named()
+    array = np.array([[0, 0, 1], [3, 0, 4], [1, 1, 2]])
+    names = [(NAMES[h], LINKS[r], NAMES[t]) for h, r, t in array]
+    expected = model.model.score_triples(*torch.from_numpy(array.T.copy())).detach()
+    for given_as in (names, array.tolist(), torch.from_numpy(array), Triples.from_array(array)):
+        assert torch.equal(model.score(given_as), expected)
+    assert not model.score(names).requires_grad
+    assert model.score([]).shape == (0,)
+
+
+def test_frames_hold_answers_in_the_order_of_questions():
+    model = named()
+    questions = [("Riga", "capital_of", None), (None, "borders", "Norway"), (0, None, 1)]
+    frame = model.predict_frame([*questions, questions[0]], k=2)
+    assert list(frame.columns) == ["question", "rank", "head", "relation", "tail", "score"]
+    assert frame["question"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert frame["rank"].tolist() == [1, 2] * 4
+    first = model.predict_tails("Riga", "capital_of", 2)
+    assert frame["tail"][:2].tolist() == [p.name for p in first]
+    assert frame["head"][2:4].tolist() == [
+        p.name for p in model.predict_heads("borders", "Norway", 2)
+    ]
+    triples = list(zip(frame["head"], frame["relation"], frame["tail"]))
+    assert triples[4][0] == "Riga" and triples[4][2] == "Latvia"
+    relation_rows = model.score(triples).tolist()
+    assert frame["score"].tolist() == pytest.approx(relation_rows)
+    for bad in [("Riga", None, None), ("Riga", "borders", "Oslo"), ("Riga", None)]:
+        with pytest.raises(UserError, match="one of them None"):
+            model.predict_frame([bad])
+
+
+def test_names_and_ids_both_ways():
+    model = named()
+    assert model.entity_ids(["Oslo", 4, "Riga"]).tolist() == [3, 4, 0]
+    assert model.relation_ids(["borders"]).tolist() == [2]
+    assert model.entity_names(torch.tensor([3, 0])) == ["Oslo", "Riga"]
+    assert model.relation_names([1]) == ["uses_currency"]
+    assert model.card == "# Card" and model.results == {"a": 1}
+    assert "ComplEx" in repr(model)
+    for ask, message in (
+        (lambda: model.predict_tails("Latvai", "borders"), "'Latvai'; did you mean 'Latvia'"),
+        (lambda: model.predict_tails("RIGA", "borders"), "did you mean 'Riga'"),
+        (lambda: model.predict_heads("border", "Riga"), "relation 'border'; did you mean"),
+        (lambda: model.predict_tails(11, 0), "entity id 11: ids go from 0 to 10"),
+        (lambda: model.predict_tails(-1, 0), "entity id -1"),
+        (lambda: model.predict_tails(0, 0, k=0), "k is 0"),
+        (lambda: model.nearest_entities(0, k=0), "k is 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ask()
+
+
+def test_it_is_a_module_that_can_be_fine_tuned():
+    model = named(dtype=torch.float32)
+    assert [id(p) for p in model.parameters()] == [id(p) for p in model.model.parameters()]
+    graph = graph_of(*some_triples(20))
+    before = model(graph).mean()
+    optimizer = torch.optim.Adam(model.train().parameters(), lr=0.05)
+    for _ in range(5):
+        optimizer.zero_grad()
+        (-model(graph).mean()).backward()
+        optimizer.step()
+    assert model(graph).mean() > before + 0.1
+    expected = model.model.score_all(torch.tensor([0]), torch.tensor([0]), "tail").max()
+    assert model.predict_tails("Riga", "capital_of", 1)[0].score == pytest.approx(float(expected))
+
+
+# --- a dataset's own facts, and the command line ------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of the embedded dataset."""
+    dataset = catalog.load("cldr")
+    config = Config.from_mapping({"model": {"name": "DistMult", "dim": 8}}, "test")
+    model = build_model(config.model, dataset.num_entities, dataset.num_relations)
+    model.reset(0)
+    directory = tmp_path_factory.mktemp("predict") / "checkpoint"
+    checkpoint.save_model(directory, model, config, dataset.entities, dataset.relations, {})
+    return directory
+
+
+def test_facts_of_the_models_own_dataset(saved: Path):
+    model = NamedModel(checkpoint.load_model(saved))
+    dataset = catalog.load("cldr")
+    head, relation = int(dataset.test.head[0]), int(dataset.test.relation[0])
+    answers = set()
+    for split in ("train", "valid", "test"):
+        of = dataset.split(split)
+        answers |= set(of.tail[(of.head == head) & (of.relation == relation)].tolist())
+    got = model.predict_tails(head, relation, 10**4, exclude_known=True)
+    assert {p.id for p in got} == set(range(dataset.num_entities)) - answers
+
+
+def test_facts_of_another_dataset_are_refused(saved: Path):
+    loaded = checkpoint.load_model(saved)
+    names = Vocabulary([f"other {name}" for name in loaded.entities])
+    other = checkpoint.LoadedModel(loaded.model, loaded.config, names, loaded.relations, {})
+    with pytest.raises(UserError, match="not the"):
+        NamedModel(other).predict_tails(0, 0, exclude_known=True)
+
+
+def test_the_command_line_answers(saved: Path):
+    dataset = catalog.load("cldr")
+    head, relation = dataset.entities[5], dataset.relations[1]
+    model = NamedModel(checkpoint.load_model(saved))
+    ask = ["predict", str(saved), "--relation", relation, "-k", "3"]
+    shown = CliRunner().invoke(app, [*ask, "--head", head, "--json"])
+    assert shown.exit_code == 0, shown.output
+    result = json.loads(shown.output)
+    assert (result["head"], result["relation"], result["tail"]) == (head, relation, None)
+    expected = model.predict_tails(head, relation, 3)
+    assert [p["name"] for p in result["predictions"]] == [p.name for p in expected]
+    shown = CliRunner().invoke(app, [*ask, "--tail", head], env={"COLUMNS": "200"})
+    for answer in model.predict_heads(relation, head, 3):
+        assert answer.name in shown.output and f"{answer.score:.4f}" in shown.output
+    shown = CliRunner().invoke(app, [*ask, "--head", head, "--tail", head])
+    assert float(shown.output) == pytest.approx(
+        float(model.score([(head, relation, head)])), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--head", "x"], "at least two"),
+        (["--head", "Latvai", "--relation", "borders"], "unknown entity 'Latvai'"),
+    ],
+)
+def test_mistakes_are_one_line(saved: Path, flags, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", str(saved), *flags])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_importing_it_is_cheap():
+    heavy = ("dgl", "sklearn", "pandas", "matplotlib", "ogb", "numba")
+    code = (
+        "import sys; from dglke_distill.predict import NamedModel; "
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_missing_answers_are_marked():
+    found = search(lambda a, b: torch.full((1, b - a), -torch.inf), 1, 3, 5, 2)
+    assert isinstance(found, TopK)
+    assert found.ids.tolist() == [[-1] * 5]

@@ -1,0 +1,257 @@
+"""Names, versions, stores and their order, listings; what a registry may not say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from zoo_fixtures import NAME, change_registry, home, store, trained, variant
+
+from dglke_distill import checkpoint, zoo
+from dglke_distill.errors import UserError
+from dglke_distill.zoo import registry, registry_file, schema
+from dglke_distill.zoo.registry import find, list_found, read_store, shipped_store, stores
+from dglke_distill.zoo.store import LocalStore
+from dglke_distill.zoo.stores import open_store
+
+__all__ = ["home", "store", "trained"]
+
+
+def test_a_model_loads_by_its_name(store: Path, trained: Path) -> None:
+    model = zoo.load(NAME, store=store)
+    plain = checkpoint.load_model(trained)
+    for name, want in plain.model.state_dict().items():
+        assert model.model.state_dict()[name].equal(want)
+    assert list(model.entities) == list(plain.entities)
+    assert model.results == plain.results
+    assert model.card.startswith(f"# {NAME}\n")
+    assert not model.training
+    assert len(model.predict_tails("hour3", "plus2", 4)) == 4
+
+
+def test_an_entry_says_what_the_checkpoint_holds(store: Path, trained: Path) -> None:
+    entry = zoo.info(NAME, store=store)
+    loaded = checkpoint.load_model(trained)
+    assert (entry.name, entry.version, entry.model, entry.dataset) == (NAME, 1, "ComplEx", "clock")
+    assert (entry.dim, entry.dtype, entry.bytes_per_entity) == (8, "float32", 32)
+    assert entry.params == sum(p.numel() for p in loaded.model.parameters())
+    assert entry.vocab.entities.sha256 == loaded.entities.fingerprint
+    assert entry.metrics is not None
+    test = loaded.results["metrics"]["test"]
+    assert (entry.metrics.split, entry.metrics.mrr) == ("test", test["mrr"])
+    assert entry.metrics.hits_at_10 == test["hits@10"]
+    assert (entry.method, entry.teacher) == ("direct", [])
+    assert entry.total_bytes == sum(path.stat().st_size for path in trained.iterdir())
+
+
+def test_a_bare_name_is_the_newest_version(
+    store: Path,
+    trained: Path,
+    tmp_path: Path,
+) -> None:
+    zoo.publish(variant(trained, tmp_path / "other", 7), store=store)
+    assert zoo.info(NAME, store=store).version == 2
+    assert zoo.info(f"{NAME}@1", store=store).version == 1
+    first, second = (zoo.load(f"{NAME}@{n}", store=store) for n in (1, 2))
+    assert not first.entity_embeddings.equal(second.entity_embeddings)
+    assert [e.version for e in zoo.list(store=store)] == [2]
+    assert [e.version for e in zoo.list(store=store, all_versions=True)] == [1, 2]
+    with pytest.raises(UserError, match=rf"no '{NAME}@3'; it has {NAME}@1, {NAME}@2"):
+        zoo.info(f"{NAME}@3", store=store)
+
+
+def test_unknown_names_suggest_near_ones(store: Path) -> None:
+    with pytest.raises(UserError, match=rf"'complex-clock-dim9'; did you mean {NAME}\?"):
+        zoo.load("complex-clock-dim9", store=store)
+    for text in (f"{NAME}@", f"{NAME}@0", f"{NAME}@x", f"{NAME}@1@2"):
+        with pytest.raises(UserError, match="name@version"):
+            zoo.load(text, store=store)
+
+
+def test_listings_are_filtered(store: Path, trained: Path, tmp_path: Path) -> None:
+    entry = zoo.info(NAME, store=store)
+    for wanted in (
+        {"pattern": "complex-*"},
+        {"pattern": "*DIM8"},
+        {"model": "complex"},
+        {"dataset": "CLOCK"},
+        {"max_dim": 8},
+        {"max_bytes": entry.total_bytes},
+    ):
+        assert zoo.list(store=store, **wanted) == [entry]
+    for unwanted in (
+        {"pattern": "transe-*"},
+        {"model": "TransE"},
+        {"dataset": "umls"},
+        {"max_dim": 7},
+        {"max_bytes": entry.total_bytes - 1},
+    ):
+        assert zoo.list(store=store, **unwanted) == []
+
+
+def test_the_first_store_that_has_a_name_answers(
+    store: Path,
+    trained: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zoo.publish(variant(trained, home / "b", 1), store=home / "second")
+    zoo.publish(variant(trained, home / "c", 2), store=home / "second")
+    zoo.publish(variant(trained, home / "d", 3))  # into the user's own
+    monkeypatch.setenv("DGLKE_DISTILL_STORES", f"{store}, {home / 'second'},")
+    assert [place.place for place in stores()][:2] == [str(store), str(home / "second")]
+    assert stores()[-1].place == "shipped"
+    assert find(NAME).store.place == str(store)
+    assert find(f"{NAME}@2").store.place == str(home / "second")
+    assert [one.store.place for one in list_found("complex-clock*")] == [str(store)]
+    monkeypatch.delenv("DGLKE_DISTILL_STORES")
+    assert str(home) in find(NAME).store.place
+
+
+def test_a_checkpoint_or_a_name(store: Path, trained: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(trained.parent)
+    for place in (trained, str(trained), "checkpoint", "./checkpoint"):
+        assert zoo.load_checkpoint(place).config.model.name == "ComplEx"
+    assert zoo.load_checkpoint(NAME, store=store).config.model.name == "ComplEx"
+    with pytest.raises(UserError, match="runs/nothing: no such checkpoint directory"):
+        zoo.load_checkpoint("runs/nothing")
+    with pytest.raises(UserError, match="the zoo has no model 'nothing'"):
+        zoo.load_checkpoint("nothing", store=store)
+
+
+def test_stores_by_address() -> None:
+    assert isinstance(open_store("file:///a/b"), LocalStore)
+    assert open_store("s3://bucket/zoo/").place == "s3://bucket/zoo"
+    for place in ("ftp://host/zoo", "git+ssh://host", "simplecache::s3://bucket"):
+        with pytest.raises(UserError, match="a store cannot be at"):
+            open_store(place)
+
+
+def test_what_ships_is_sound() -> None:
+    """Every shipped model lies in the repository, whole, and every file there belongs to one."""
+    shipped = shipped_store()
+    entries = read_store(shipped)
+    named = {file.path for entry in entries for file in entry.files if file.url is None}
+    for entry in entries:
+        zoo.verify(entry.pinned, store=shipped)
+    there = {p.relative_to(shipped.root).as_posix() for p in shipped.root.rglob("*") if p.is_file()}
+    known = {f"entries/{entry.name}/{entry.version}.toml" for entry in entries}
+    assert there - known - named <= {p for p in there if p.endswith("README.md")}
+    assert sum((shipped.root / path).stat().st_size for path in there) <= 48 * 2**20
+
+
+def test_the_registry_may_lie_beside_the_store(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of what ships does: at the top of the repository, the files in the package."""
+    beside = LocalStore(tmp_path / "models", place="shipped", index=tmp_path / "zoo.toml")
+    monkeypatch.setattr(registry, "shipped_store", lambda: beside)
+    (entry,) = zoo.publish(trained, store="shipped")
+    assert registry_file.parse_registry((tmp_path / "zoo.toml").read_text(), "x") == [entry]
+    assert not (tmp_path / "models" / "zoo.toml").exists()
+    assert zoo.load(NAME, store="shipped").card.count('zoo.load("complex-clock-dim8@1")') == 1
+
+
+def test_the_shipped_registry_describes_itself() -> None:
+    text = shipped_store().index.read_text(encoding="utf-8")
+    assert text == registry_file.dump_entries(registry_file.parse_registry(text, "zoo.toml"))
+
+
+def test_names_of_files_agree() -> None:
+    assert schema.CHECKPOINT_FILES == checkpoint.CHECKPOINT_FILES
+    assert get_args(schema.FileEntry.model_fields["name"].annotation) == schema.CHECKPOINT_FILES
+
+
+@given(st.text(max_size=30), st.integers(1, 9999), st.sampled_from(["float32", "int8"]))
+def test_every_dataset_makes_a_name(dataset: str, dim: int, dtype: str) -> None:
+    name = schema.compose_name("ComplEx", dataset, dim, dtype)
+    assert schema.split_version(name) == (name, None)
+    assert name.startswith("complex-")
+    assert name.endswith(f"-dim{dim}" + ("-int8" if dtype == "int8" else ""))
+    assert re.fullmatch("[a-z0-9][a-z0-9._-]*", name)
+
+
+def test_a_registry_comes_back(store: Path) -> None:
+    entries = read_store(LocalStore(store))
+    assert registry_file.parse_registry(registry_file.dump_entries(entries), "x") == entries
+    assert registry_file.parse_entry(registry_file.dump_entry(entries[0]), "x") == entries[0]
+    assert registry_file.parse_registry(registry_file.dump_entries([]), "x") == []
+
+
+@pytest.mark.parametrize("quotes", ['"""', "'''"])
+def test_tables_of_other_models_are_skipped(store: Path, quotes: str) -> None:
+    """Only where that cannot go wrong: not where a text may hold what looks like a table."""
+    (entry,) = read_store(LocalStore(store))
+    text = registry_file.dump_entries([entry])
+    other = text.split("schema = 1\n")[1].replace(NAME, "complex-other-dim8")
+    broken = text + other.replace("dim = 8", "dim = 'eight'")
+    assert registry_file.parse_registry(broken, "x", NAME) == [entry]
+    assert registry_file.parse_registry(text + other, "x", "no-such-name") == []
+    with pytest.raises(UserError, match="dim"):
+        registry_file.parse_registry(broken, "x")
+    comment = f"\n[[model]]\nnote = {quotes}\n[[model]]\n{quotes}\n"
+    with pytest.raises(UserError, match="note"):
+        registry_file.parse_registry(text + comment, "x", NAME)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.update(schema=2), r"schema 2 is not the one this version reads \(1\)"),
+        (lambda t: t.pop("schema"), "schema None"),
+        (lambda t: t.update(modle=[]), "unknown setting 'modle'"),
+        (lambda t: t.update(model="x"), r"under \[\[model\]\]"),
+        (lambda t: t["model"].append(t["model"][0]), "stands there twice"),
+        (lambda t: t["model"][0].update(nmae="x"), "unknown setting 'nmae'; did you mean 'name'"),
+        (
+            lambda t: t["model"][0]["files"][0].update(sha="x"),
+            "unknown setting 'files.0.sha'; did you mean 'sha256'",
+        ),
+        (lambda t: t["model"][0].pop("dim"), "'dim'"),
+        (lambda t: t["model"][0].update(version=0), "'version' is 0"),
+        (lambda t: t["model"][0].update(dim=9), "end in '-dim9'"),
+        (lambda t: t["model"][0].update(model="TransE"), "begin with 'transe-'"),
+        (lambda t: t["model"][0].update(dtype="int8"), "end in '-dim8-int8'"),
+        (lambda t: t["model"][0].update(name="../../x-dim8"), "'name'"),
+        (lambda t: t["model"][0].update(licence="\x1b[2J"), "control characters"),
+        (lambda t: t["model"][0]["files"].pop(), "files must be model.safetensors"),
+        (lambda t: t["model"][0]["metrics"].update(mrr=1.5), "'metrics.mrr' is 1.5"),
+        (lambda t: t["model"][0]["vocab"]["entities"].update(count=0), "count"),
+    ],
+)
+def test_a_bad_registry_is_one_sentence(
+    store: Path,
+    change: Any,
+    message: str,
+) -> None:
+    change_registry(store, change)
+    with pytest.raises(UserError, match=message) as caught:
+        zoo.list(store=store)
+    assert str(store / "zoo.toml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[[", b"schema = 1\nschema = 1\n"])
+def test_what_is_no_registry_is_refused(store: Path, content: bytes) -> None:
+    (store / "zoo.toml").write_bytes(content)
+    with pytest.raises(UserError, match=r"zoo\.toml: not"):
+        zoo.load(NAME, store=store)
+
+
+def test_the_zoo_is_light() -> None:
+    """What it imports decides how long a script waits before its first prediction."""
+    code = (
+        "import sys\nfrom dglke_distill import zoo\n"
+        "assert 'torch' not in sys.modules\nzoo.list()\nassert 'torch' not in sys.modules\n"
+        "import dglke_distill.predict, dglke_distill.checkpoint\n"
+        "heavy = {'dgl', 'ogb', 'sklearn', 'scipy', 'matplotlib', 'pandas', 'numba', 'fsspec'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
