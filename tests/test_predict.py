@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from model_formulas import (
     ENTITIES,
@@ -68,6 +68,7 @@ def close(got, expected) -> None:
     compiled=st.booleans(),
     seed=st.integers(0, 2**20),
 )
+@example(candidates=2, width=1, k=2, hidden=0.0, levels=3, compiled=False, seed=1)
 def test_search_by_blocks_is_topk_of_all(candidates, width, k, hidden, levels, compiled, seed):
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randint(0, levels, (2, candidates), generator=generator).float()

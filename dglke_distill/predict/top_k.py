@@ -59,7 +59,7 @@ def _few(score: Score, candidates: int, k: int, width: int) -> TopK:
     missing = max(0, k - all_scores.shape[1])
     all_ids = torch.nn.functional.pad(all_ids, (0, missing))
     all_scores = torch.nn.functional.pad(all_scores, (0, missing), value=-torch.inf)
-    if all_scores.shape[1] > k:
+    if len(parts) > 1:
         all_scores, order = all_scores.topk(k)
         all_ids = all_ids.gather(1, order)
     return TopK(all_ids.masked_fill(all_scores == -torch.inf, -1), all_scores)
