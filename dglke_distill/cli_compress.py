@@ -113,14 +113,14 @@ def _options(assignments: Optional[Sequence[str]]) -> dict[str, Any]:
 
 
 def _metrics(loaded: "LoadedModel", name: str, data_root: Optional[Path]) -> dict[str, Any]:
-    from dglke_distill import pipeline
+    from dglke_distill.measure import measure
     from dglke_distill.workspace import prepare
 
     workspace = prepare(loaded.config, data_root=data_root)
     loaded.check_dataset(workspace.dataset, name)
     model = loaded.model.to(workspace.device)
     return {
-        split: pipeline.evaluate_model(model, workspace, split, loaded.config).to_dict()
+        split: measure(model, workspace, split, loaded.config)
         for split in ("valid", "test")
         if len(workspace.dataset.split(split))
     }

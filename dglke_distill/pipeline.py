@@ -18,8 +18,9 @@ from dglke_distill.checkpoint import LoadedModel
 from dglke_distill.config import Config, merge
 from dglke_distill.data.triples import Dataset
 from dglke_distill.errors import UserError
-from dglke_distill.evaluate import RankingResult, classify, evaluate, evaluate_subset
+from dglke_distill.evaluate import classify
 from dglke_distill.files import atomic_write_text
+from dglke_distill.measure import measure, validation_mrr
 from dglke_distill.models import build_model, canonical_name
 from dglke_distill.models.base import KGEModel
 from dglke_distill.tensor_files import load_state, save_state
@@ -38,7 +39,6 @@ __all__ = [
     "CHECKPOINT_DIRECTORY",
     "CONFIG_FILE",
     "RESUME_FILE",
-    "evaluate_model",
     "rank_loaded",
     "train_run",
 ]
@@ -48,29 +48,6 @@ BEST_FILE = "best.safetensors"
 CONFIG_FILE = "config.toml"
 CHECKPOINT_DIRECTORY = "checkpoint"
 REPORTED_SPLITS = {"none": (), "valid": ("valid",), "test": ("valid", "test")}
-
-
-def evaluate_model(
-    model: KGEModel,
-    workspace: Workspace,
-    split: str,
-    config: Config,
-    report: Optional[Callable[[int, int], None]] = None,
-) -> RankingResult:
-    """Rank a split with every known answer of train, valid and test filtered.
-
-    Args:
-        model: the model. workspace: its data. split: ``valid`` or ``test``.
-        config: memory of a score block. report: called with (queries done, queries in all).
-    """
-    return evaluate(
-        model,
-        workspace.dataset.split(split),
-        workspace.known,
-        train=workspace.dataset.train,
-        query_block_bytes=config.evaluation.query_block_megabytes << 20,
-        progress=report,
-    )
 
 
 def rank_loaded(
@@ -90,9 +67,8 @@ def rank_loaded(
         data_root: folder that holds datasets already.
 
     Returns:
-        What ``RankingResult.to_dict`` does and, for the test split of a dataset that ships false
-        triples, what ``ClassificationResult.to_dict`` does under ``classification``; and the
-        dataset.
+        What ``measure`` does and, for the test split of a dataset that ships false triples, what
+        ``ClassificationResult.to_dict`` does under ``classification``; and the dataset.
 
     Raises:
         UserError: no dataset, an empty split, or a dataset with other entities.
@@ -107,7 +83,7 @@ def rank_loaded(
     if not len(dataset.split(split)):
         raise UserError(f"--split {split}: {dataset.name} has no triples there")
     model = loaded.model.to(workspace.device)
-    figures = evaluate_model(model, workspace, split, config).to_dict(dataset.relations)
+    figures = measure(model, workspace, split, config, dataset.relations)
     false_triples = (dataset.valid_negatives, dataset.test_negatives)
     if split == "test" and None not in false_triples:
         figures["classification"] = classify(model, dataset).to_dict()
@@ -190,17 +166,6 @@ def train_run(
         model.encoder.store_encoded()
         save_state(run_directory / BEST_FILE, dict(model.state_dict()), identity)
 
-    def validate() -> float:
-        return evaluate_subset(
-            model,
-            dataset.valid,
-            workspace.known,
-            train=dataset.train,
-            limit=config.training.validation_limit,
-            seed=config.training.seed,
-            query_block_bytes=config.evaluation.query_block_megabytes << 20,
-        ).mrr
-
     state = train(
         model,
         loader,
@@ -209,7 +174,9 @@ def train_run(
         config.optimizer,
         config.training,
         state=state,
-        validate=validate if len(dataset.valid) else None,
+        validate=(
+            (lambda: validation_mrr(model, workspace, config)) if len(dataset.valid) else None
+        ),
         keep_best=keep_best,
         save=save,
         report=report,
@@ -219,8 +186,7 @@ def train_run(
     results = {**_results(config, workspace, model, state, setup_seconds), **(about or {})}
     for split in REPORTED_SPLITS[config.evaluation.split]:
         if len(dataset.split(split)):
-            ranking = evaluate_model(model, workspace, split, config)
-            results["metrics"][split] = ranking.to_dict()
+            results["metrics"][split] = measure(model, workspace, split, config)
     atomic_write_text(run_directory / "history.csv", _history_csv(state.history))
     # Last: a checkpoint says that the run is complete.
     checkpoint.save_model(

@@ -21,12 +21,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dglke_distill import pipeline, runtime
+from dglke_distill import runtime
 from dglke_distill.checkpoint import MODEL_FILE, LoadedModel, load_model, save_model
 from dglke_distill.cli_compress import in_storage
 from dglke_distill.compression import Storage
 from dglke_distill.config import parse_assignment
 from dglke_distill.files import atomic_write_text
+from dglke_distill.measure import evaluate_model
 from dglke_distill.workspace import prepare
 
 RESULTS = Path(__file__).parent / "results" / "compression.csv"
@@ -77,7 +78,7 @@ def measure(loaded: LoadedModel, storage: Storage, workspace: Any, splits: list[
             "compression_seconds": round(seconds, 1),
         }
         for split in splits:
-            ranking = pipeline.evaluate_model(model, workspace, split, made.config).to_dict()
+            ranking = evaluate_model(model, workspace, split, made.config).to_dict()
             row[f"{split}_mrr"] = round(ranking["mrr"], 4)
             row[f"{split}_hits_at_10"] = round(ranking["hits@10"], 4)
     return row

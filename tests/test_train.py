@@ -16,8 +16,9 @@ from dglke_distill.checkpoint import load_model
 from dglke_distill.config import Config, OptimizerConfig, compose
 from dglke_distill.errors import UserError
 from dglke_distill.losses import build_loss
+from dglke_distill.measure import evaluate_model
 from dglke_distill.objective import START, HardObjective, Moment
-from dglke_distill.pipeline import evaluate_model, train_run
+from dglke_distill.pipeline import train_run
 from dglke_distill.tensor_files import load_state
 from dglke_distill.train import Interrupted, learning_rate_factor
 from dglke_distill.workspace import prepare

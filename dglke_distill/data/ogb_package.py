@@ -29,7 +29,13 @@ from numpy.typing import NDArray
 
 from dglke_distill.errors import UserError
 
-__all__ = ["OGB_DATASETS", "OfficialData", "dataset_folder", "read_official"]
+__all__ = [
+    "OGB_DATASETS",
+    "OfficialData",
+    "dataset_folder",
+    "official_package",
+    "read_official",
+]
 
 OGB_DATASETS = ("ogbl-biokg", "ogbl-wikikg2")
 """The knowledge graphs among the link prediction datasets of the Open Graph Benchmark."""
@@ -71,7 +77,7 @@ def read_official(name: str, root: Path, download: bool) -> OfficialData:
             f"{name} is not in {root}: place the official folder {folder.name}/ there, "
             "or allow the download"
         )
-    dataset_class = _import_loader()
+    dataset_class = official_package().LinkPropPredDataset
     try:
         with (
             _torch_load_accepts_pickles(),
@@ -137,22 +143,25 @@ def _writable_root(folder: Path, present: bool) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _import_loader() -> Any:
-    """Import ogb without its check for newer versions, which goes to the network in a thread."""
+def official_package() -> Any:
+    """Return ``ogb.linkproppred``, imported without the check for newer versions.
+
+    That check goes to the network in a thread. The first import takes seconds.
+    """
     if "ogb" not in sys.modules:
         absent = object()
         before = sys.modules.get("outdated", absent)
         sys.modules["outdated"] = None  # type: ignore[assignment]
         try:
-            import ogb  # noqa: F401
+            import ogb
         finally:
             if before is absent:
                 del sys.modules["outdated"]
             else:
                 sys.modules["outdated"] = before  # type: ignore[assignment]
-    from ogb.linkproppred import LinkPropPredDataset
+    import ogb.linkproppred
 
-    return LinkPropPredDataset
+    return ogb.linkproppred
 
 
 @contextlib.contextmanager

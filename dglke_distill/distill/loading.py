@@ -14,8 +14,9 @@ from dglke_distill.distill import dglke_folder, openke_folder, pykeen_folder
 from dglke_distill.distill.foreign import ForeignModel
 from dglke_distill.errors import UserError
 from dglke_distill.files import sha256_file
+from dglke_distill.measure import measure
 from dglke_distill.models.base import KGEModel
-from dglke_distill.pipeline import REPORTED_SPLITS, evaluate_model
+from dglke_distill.pipeline import REPORTED_SPLITS
 from dglke_distill.workspace import Workspace
 
 __all__ = [
@@ -188,7 +189,7 @@ def _ranked(
 ) -> tuple[KGEModel, dict[str, Any]]:
     model = saved.model_for(workspace.dataset).to(workspace.device)
     metrics = {
-        split: evaluate_model(model, workspace, split, config).to_dict()
+        split: measure(model, workspace, split, config)
         for split in REPORTED_SPLITS[config.evaluation.split]
         if len(workspace.dataset.split(split))
     }

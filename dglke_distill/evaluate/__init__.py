@@ -5,6 +5,7 @@ from __future__ import annotations
 from dglke_distill.evaluate.categories import CATEGORIES, relation_categories
 from dglke_distill.evaluate.classification import ClassificationResult, classify
 from dglke_distill.evaluate.metrics import Metrics, RankingResult
+from dglke_distill.evaluate.ogb import evaluate_given, popularity_control
 from dglke_distill.evaluate.ranking import NonFiniteScores, ScoresAll, evaluate, evaluate_subset
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "ScoresAll",
     "classify",
     "evaluate",
+    "evaluate_given",
     "evaluate_subset",
+    "popularity_control",
     "relation_categories",
 ]

@@ -49,7 +49,7 @@ class Metrics:
 
 @dataclass(frozen=True, eq=False)
 class RankingResult:
-    """The outcome of filtered ranking.
+    """The outcome of filtered ranking, of all entities or of given candidates.
 
     Attributes:
         overall: figures over both sides.
@@ -65,6 +65,8 @@ class RankingResult:
         sampled_from: None for the whole split; else the size of the split that was sampled, and
             all figures are estimates.
         seconds: wall clock time of scoring and ranking.
+        negatives: None where every entity was a candidate; else how many given negatives each true
+            answer was ranked among.
     """
 
     overall: Metrics
@@ -77,6 +79,7 @@ class RankingResult:
     num_queries: int
     sampled_from: Optional[int]
     seconds: float
+    negatives: Optional[int] = None
 
     @property
     def mrr(self) -> float:
@@ -89,14 +92,16 @@ class RankingResult:
         Args:
             relation_names: names to use as keys of ``by_relation`` instead of ids.
         """
+        given = {} if self.negatives is None else {"negatives": self.negatives}
         return {
             **self.overall.to_dict(),
             "protocol": {
                 "filtered": True,
                 "ties": "realistic",
                 "sides": "both",
-                "candidates": "all",
+                "candidates": "all" if self.negatives is None else "given",
                 "estimate": self.sampled_from is not None,
+                **given,
             },
             "entities": self.num_entities,
             "triples": len(self.head_ranks),
@@ -127,6 +132,7 @@ def summarise(
     seconds: float,
     categories: Optional[NDArray[np.int8]] = None,
     sampled_from: Optional[int] = None,
+    negatives: Optional[int] = None,
 ) -> RankingResult:
     """Compute all figures of a ranked split; the arguments are the fields of the result.
 
@@ -161,4 +167,5 @@ def summarise(
         num_queries=num_queries,
         sampled_from=sampled_from,
         seconds=seconds,
+        negatives=negatives,
     )

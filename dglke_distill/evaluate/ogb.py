@@ -1,0 +1,228 @@
+"""Ranking among the given candidates of the Open Graph Benchmark, by its official Evaluator.
+
+Each true answer meets the negatives that ship with its triple, 500 a side, and the Evaluator of the
+``ogb`` package says where it stands; ties count half. Its official figure is the mean over the head
+and the tail questions together (Hu et al. 2020, "Open Graph Benchmark: datasets for machine
+learning on graphs", and the package's own example).
+
+The Evaluator takes scores that are not numbers for the worst ones, and would call a diverged model
+perfect; so scores are checked before it sees them. It gets torch tensors, because its numpy branch
+does not run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Optional, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dglke_distill.data.ogb import OgbDataset
+from dglke_distill.data.ogb_package import official_package
+from dglke_distill.data.triples import SIDES, Side
+from dglke_distill.evaluate.categories import relation_categories
+from dglke_distill.evaluate.metrics import RankingResult, summarise
+from dglke_distill.evaluate.popularity import RelationPopularity
+from dglke_distill.evaluate.ranking import NonFiniteScores, device_of, evaluation_mode
+from dglke_distill.models.base import KGEModel
+
+__all__ = ["ModelCandidates", "ScoresCandidates", "evaluate_given", "popularity_control"]
+
+_QUERIES = 256
+"""Queries scored at once; more of them do not fit the second-level cache."""
+
+
+class ScoresCandidates(Protocol):
+    """Anything that can be ranked among given candidates."""
+
+    @property
+    def relation_order(self) -> bool:
+        """Whether queries of one relation should come together."""
+        ...
+
+    def score_candidates(
+        self, entity: Tensor, relation: Tensor, candidates: Tensor, side: Side
+    ) -> Tensor:
+        """Score candidates (b, n) of queries (b,), all ids int64; higher is better."""
+        ...
+
+
+class ModelCandidates:
+    """Lets a model score candidates that belong to one query each, through its own ``score``.
+
+    Rows of the entity table are gathered inside the kernel, so that no (b, n, dim) copy is made. A
+    model whose table is not to be encoded whole (a compressed one) encodes those of each block.
+
+    Args:
+        model: the model, in evaluation mode.
+    """
+
+    def __init__(self, model: KGEModel) -> None:
+        """Encode all entities if the model can hold them."""
+        self.model = model
+        function = model.score_function
+        self.relation_order = function.by_relation or function.transforms_candidates
+        self.whole = model.block_rows >= model.num_entities
+        self.entities = model.encode(None) if self.whole else None
+
+    def block(self, candidates: int, limit_bytes: int) -> int:
+        """Return how many queries of so many candidates to score at once, within a limit."""
+        each = 16 * candidates  # ids and scores
+        if not self.whole or self.model.score_function.transforms_candidates:
+            each += 3 * 4 * candidates * self.model.score_function.dim
+        return max(1, min(_QUERIES, limit_bytes // each))
+
+    def score_candidates(
+        self, entity: Tensor, relation: Tensor, candidates: Tensor, side: Side
+    ) -> Tensor:
+        """Score candidates (b, n) of queries (b,); returns (b, n)."""
+        model, entities = self.model, self.entities
+        if entities is None:
+            nodes, rows = torch.unique(
+                torch.cat([entity[:, None], candidates], dim=1), return_inverse=True
+            )
+            entities = model.encode(nodes, model.encoder.blocks_for(nodes))
+            entity, candidates = rows[:, 0].contiguous(), rows[:, 1:].contiguous()
+        query = model.query(entities, entity, relation, side)
+        return model.score(query, entities, candidates, exact=True)
+
+
+def evaluate_given(
+    model: KGEModel | ScoresCandidates,
+    dataset: OgbDataset,
+    split: str,
+    *,
+    limit: Optional[int] = None,
+    seed: int = 0,
+    by_category: bool = False,
+    block_bytes: int = 256 << 20,
+    progress: Optional[Callable[[int, int], None]] = None,
+) -> RankingResult:
+    """Rank the true head and tail of every triple of a split among its given candidates.
+
+    Args:
+        model: a model, or anything else that scores candidates.
+        dataset: whose train split, splits and given negatives to use.
+        split: ``valid`` or ``test``.
+        limit: number of triples, sampled once by the seed; None: the whole split. Figures of a
+            sample are estimates, marked as such.
+        seed: of the sample.
+        by_category: report by relation category too.
+        block_bytes: memory that the work on a block of queries may take.
+        progress: called with the number of ranks found so far and the number of all.
+
+    Returns:
+        The ranks that the official Evaluator gave, and the figures that follow from them.
+
+    Raises:
+        NonFiniteScores: a score is NaN or infinite.
+        UserError: the split has no given negatives.
+        ValueError: the split is empty.
+    """
+    triples, given = dataset.split(split), dataset.candidates(split)
+    if len(triples) == 0:
+        raise ValueError("there are no triples to rank")
+    started = time.perf_counter()
+    chosen: NDArray[np.int64] = np.arange(len(triples))
+    if limit is not None and limit < len(triples):
+        chosen = np.sort(np.random.default_rng(seed).choice(len(triples), limit, replace=False))
+    evaluator = official_package().Evaluator(name=dataset.name)
+    ranks = {side: np.empty(len(chosen), np.float64) for side in SIDES}
+    negatives = given.head.shape[1]
+    is_model = isinstance(model, KGEModel)
+    with torch.no_grad(), evaluation_mode(model) if is_model else nullcontext():
+        scorer = ModelCandidates(model) if isinstance(model, KGEModel) else model
+        size = _QUERIES
+        if isinstance(scorer, ModelCandidates):
+            size = scorer.block(negatives + 1, block_bytes)
+        order = np.arange(len(chosen))
+        if scorer.relation_order:
+            order = np.argsort(triples.relation[chosen], kind="stable")
+        ids = torch.empty(size, negatives + 1, dtype=torch.int64)
+        for position, side in enumerate(SIDES):
+            for first in range(0, len(chosen), size):
+                at = order[first : first + size]
+                rows = chosen[at]
+                known = triples.head if side == "tail" else triples.tail
+                candidates = ids[: len(rows)]
+                candidates[:, 0] = torch.from_numpy(getattr(triples, side)[rows])
+                candidates[:, 1:] = torch.from_numpy(_rows_of(given.of(side), rows))
+                entity, relation = (
+                    torch.from_numpy(column[rows].astype(np.int64))
+                    for column in (known, triples.relation)
+                )
+                device = device_of(model)
+                scores = scorer.score_candidates(
+                    entity.to(device), relation.to(device), candidates.to(device), side
+                )
+                _check_finite(scores, entity, relation, candidates, side)
+                ranks[side][at] = _official_ranks(evaluator, scores)
+                if progress is not None:
+                    done = position * len(chosen) + first + len(rows)
+                    progress(done, 2 * len(chosen))
+    return summarise(
+        triples[chosen],
+        ranks["head"],
+        ranks["tail"],
+        num_entities=dataset.num_entities,
+        num_queries=2 * len(chosen),
+        seconds=time.perf_counter() - started,
+        categories=(
+            relation_categories(dataset.train, dataset.num_relations) if by_category else None
+        ),
+        sampled_from=None if len(chosen) == len(triples) else len(triples),
+        negatives=negatives,
+    )
+
+
+def _rows_of(given: NDArray[np.int32], rows: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return rows of a memory-mapped matrix; neighbouring ones are read in one go."""
+    if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return np.array(given[rows[0] : rows[-1] + 1])
+    return given[rows]
+
+
+def _check_finite(
+    scores: Tensor, entity: Tensor, relation: Tensor, candidates: Tensor, side: Side
+) -> None:
+    finite = torch.isfinite(scores)
+    if bool(finite.all()):
+        return
+    row, column = (int(i) for i in torch.nonzero(~finite)[0])
+    value, candidate = float(scores[row, column]), int(candidates[row, column])
+    raise NonFiniteScores(int(entity[row]), int(relation[row]), side, value, candidate)
+
+
+def _official_ranks(evaluator: Any, scores: Tensor) -> NDArray[np.float64]:
+    """Return the ranks of the first column among the others, as the Evaluator sees them.
+
+    It gives float32 reciprocals; ranks are multiples of a half, so nothing is lost.
+    """
+    judged = evaluator.eval({"y_pred_pos": scores[:, 0], "y_pred_neg": scores[:, 1:]})
+    halves = torch.round(2.0 / judged["mrr_list"].double())
+    return np.asarray((halves / 2.0).cpu().numpy())
+
+
+_controls: WeakKeyDictionary[OgbDataset, dict[str, RankingResult]] = WeakKeyDictionary()
+
+
+def popularity_control(dataset: OgbDataset, split: str) -> RankingResult:
+    """Rank a split by ``RelationPopularity``, once per dataset that is in memory.
+
+    Args:
+        dataset: the dataset. split: ``valid`` or ``test``.
+
+    Raises:
+        UserError: the split has no given negatives.
+    """
+    found = _controls.setdefault(dataset, {})
+    if split not in found:
+        popularity = RelationPopularity(dataset.train, dataset.num_entities, dataset.num_relations)
+        found[split] = evaluate_given(popularity, dataset, split)
+    return found[split]
