@@ -1,70 +1,32 @@
 """Row-sparse optimisers: a step costs what the touched rows cost, however large the table.
 
-`dglke_distill.models.kernels.table_rows` leaves the gradient of a table marked `row_sparse` as
-pairs (ids, gradient rows) in `parameter.row_gradients`. The optimisers here sum the rows of equal
-ids and update only those rows of the table; parameters with an ordinary `.grad` are updated whole.
-On the CPU both go through one fused kernel, elsewhere through torch.
+The optimisers sum the rows of equal ids in a stash (see `row_gradients`) and update only those rows
+of the table; parameters with an ordinary `.grad` are updated whole. On the CPU both go through one
+fused kernel, elsewhere through torch. Of a table in a coded dtype the touched rows are decoded,
+moved in float32 and rounded at random (see `models.tables`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, Callable, Optional, cast
+from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor
 
+from dglke_distill.models.tables import CODED, round_at_random
+from dglke_distill.row_gradients import (
+    Stash,
+    by_rows,
+    clip_gradients,
+    merged,
+    native,
+    new_state,
+    slots_of,
+    stash_of,
+)
+
 __all__ = ["OPTIMIZERS", "SGD", "Adagrad", "Adam", "clip_gradients"]
-
-Stash = list[tuple[Tensor, Tensor]]
-
-
-def _native(parameter: Tensor) -> bool:
-    return (
-        parameter.device.type == "cpu"
-        and parameter.dtype in (torch.float32, torch.float64)
-        and parameter.is_contiguous()
-        and parameter.numel() > 0
-    )
-
-
-def _by_rows(tensor: Tensor) -> Tensor:
-    """View a tensor as (rows, floats per row)."""
-    return tensor.view(tensor.shape[0] if tensor.dim() else 1, math.prod(tensor.shape[1:]))
-
-
-def _stash_of(parameter: Any) -> Stash:
-    """Return the stashed rows; beside a dense gradient they are added to it, and none are left.
-
-    Both occur where a table meets all its rows as candidates and gives some as queries.
-    """
-    stash: Stash = getattr(parameter, "row_gradients", None) or []
-    if stash and parameter.grad is not None:
-        for ids, rows in stash:
-            parameter.grad.index_add_(0, ids, rows)
-        parameter.row_gradients = stash = []
-    return stash
-
-
-def _merged(parameter: Tensor, stash: Stash) -> tuple[Tensor, Tensor]:
-    """Concatenate stashed row gradients and sum the rows of equal ids: ids (u,), rows (u, ...)."""
-    if _native(parameter):
-        return cast("tuple[Tensor, Tensor]", _slots(parameter).merge(stash))
-    ids = torch.cat([ids for ids, _ in stash])
-    rows = torch.cat([rows for _, rows in stash])
-    unique, inverse = torch.unique(ids, return_inverse=True)
-    return unique, rows.new_zeros(len(unique), *rows.shape[1:]).index_add_(0, inverse, rows)
-
-
-def _slots(parameter: Any) -> Any:
-    """Return the parameter's scratch space for finding equal ids."""
-    from dglke_distill.models.kernels.updates import RowSlots
-
-    found = getattr(parameter, "row_slots", None)
-    if found is None:
-        found = parameter.row_slots = RowSlots(parameter.shape[0])
-    return found
 
 
 class _RowOptimizer(torch.optim.Optimizer):
@@ -90,8 +52,11 @@ class _RowOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             group["steps"] += 1
             for parameter in group["params"]:
-                stash = _stash_of(parameter)
-                if stash:
+                stash = stash_of(parameter)
+                if stash and parameter.dtype in CODED:
+                    self._move_coded(parameter, group, stash)
+                    parameter.row_gradients = []
+                elif stash:
                     self._move(parameter, group, None, stash)
                     parameter.row_gradients = []
                 elif parameter.grad is not None:
@@ -105,6 +70,28 @@ class _RowOptimizer(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if getattr(parameter, "row_gradients", None):
                     parameter.row_gradients = []
+
+    def allocate(self) -> None:
+        """Make the state of every parameter now, which else its first gradient does."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self._allocate(parameter, group)
+
+    def _allocate(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        """Return a parameter's state: tensors with as many rows as it has."""
+        state: dict[str, Tensor] = self.state[parameter]
+        return state
+
+    def _move_coded(self, parameter: Tensor, group: dict[str, Any], stash: Stash) -> None:
+        """Move copies of the touched rows and of their state, and lay them back."""
+        ids, gradient = merged(parameter, stash)
+        state = self._allocate(parameter, group)
+        rows = parameter.index_select(0, ids).float()
+        self.state[rows] = {name: kept.index_select(0, ids) for name, kept in state.items()}
+        self._move(rows, group, gradient, [])
+        for name, moved in self.state.pop(rows).items():
+            state[name].index_copy_(0, ids, moved)
+        parameter.index_copy_(0, ids, round_at_random(rows, parameter.dtype))
 
     def _move(
         self, parameter: Tensor, group: dict[str, Any], gradient: Optional[Tensor], stash: Stash
@@ -124,15 +111,15 @@ def _native_update(
     """Run the fused kernel."""
     from dglke_distill.models.kernels import updates
 
-    state, other = [*(_by_rows(s) for s in states), None, None][:2]
+    state, other = [*(by_rows(s) for s in states), None, None][:2]
     updates.update(
         getattr(updates, method),
-        _by_rows(parameter),
+        by_rows(parameter),
         state,
         other,
-        None if gradient is None else _by_rows(gradient.contiguous()),
-        [(ids.contiguous(), _by_rows(rows.contiguous())) for ids, rows in stash],
-        _slots(parameter) if stash else None,
+        None if gradient is None else by_rows(gradient.contiguous()),
+        [(ids.contiguous(), by_rows(rows.contiguous())) for ids, rows in stash],
+        slots_of(parameter) if stash else None,
         rate,
         **options,
     )
@@ -152,12 +139,12 @@ class RowSGD(_RowOptimizer):
     def _move(
         self, parameter: Tensor, group: dict[str, Any], gradient: Optional[Tensor], stash: Stash
     ) -> None:
-        if _native(parameter):
+        if native(parameter):
             _native_update("SGD", parameter, [], gradient, stash, group["lr"])
         elif gradient is not None:
             parameter.sub_(gradient, alpha=group["lr"])
         else:
-            ids, rows = _merged(parameter, stash)
+            ids, rows = merged(parameter, stash)
             parameter.index_add_(0, ids, rows, alpha=-group["lr"])
 
 
@@ -189,15 +176,20 @@ class RowAdagrad(_RowOptimizer):
         }
         super().__init__(params, defaults)
 
+    def _allocate(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[parameter]
+        if "sum" not in state:
+            row_wise = group["row_wise"] and parameter.dim() > 1
+            shape = (len(parameter), *[1] * (parameter.dim() - 1)) if row_wise else parameter.shape
+            state["sum"] = new_state(parameter, shape, group["initial_accumulator"])
+        return state
+
     def _move(
         self, parameter: Tensor, group: dict[str, Any], gradient: Optional[Tensor], stash: Stash
     ) -> None:
-        state = self.state[parameter]
+        state = self._allocate(parameter, group)
         row_wise = group["row_wise"] and parameter.dim() > 1
-        if "sum" not in state:
-            shape = (len(parameter), *[1] * (parameter.dim() - 1)) if row_wise else parameter.shape
-            state["sum"] = parameter.new_full(shape, group["initial_accumulator"])
-        if _native(parameter):
+        if native(parameter):
             method = "ROW_WISE_ADAGRAD" if row_wise else "ADAGRAD"
             _native_update(
                 method,
@@ -211,7 +203,7 @@ class RowAdagrad(_RowOptimizer):
             return
         where: Any = slice(None)
         if gradient is None:
-            where, gradient = _merged(parameter, stash)
+            where, gradient = merged(parameter, stash)
         square = gradient.square()
         if row_wise:
             square = square.mean(tuple(range(1, gradient.dim())), keepdim=True)
@@ -244,17 +236,21 @@ class RowAdam(_RowOptimizer):
             raise ValueError(f"betas must lie in [0, 1), got {betas}")
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
+    def _allocate(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[parameter]
+        if "mean" not in state:
+            state["mean"] = new_state(parameter, parameter.shape)
+            state["square"] = new_state(parameter, parameter.shape)
+        return state
+
     def _move(
         self, parameter: Tensor, group: dict[str, Any], gradient: Optional[Tensor], stash: Stash
     ) -> None:
-        state = self.state[parameter]
-        if "mean" not in state:
-            state["mean"] = torch.zeros_like(parameter)
-            state["square"] = torch.zeros_like(parameter)
+        state = self._allocate(parameter, group)
         first, second = group["betas"]
         rate = group["lr"] / (1 - first ** group["steps"])
         scale = 1 / math.sqrt(1 - second ** group["steps"])
-        if _native(parameter):
+        if native(parameter):
             _native_update(
                 "ADAM",
                 parameter,
@@ -269,42 +265,12 @@ class RowAdam(_RowOptimizer):
             return
         where: Any = slice(None)
         if gradient is None:
-            where, gradient = _merged(parameter, stash)
+            where, gradient = merged(parameter, stash)
         mean = first * state["mean"][where] + (1 - first) * gradient
         square = second * state["square"][where] + (1 - second) * gradient.square()
         state["mean"][where] = mean
         state["square"][where] = square
         parameter[where] -= rate * mean / (square.sqrt() * scale + group["eps"])
-
-
-@torch.no_grad()
-def clip_gradients(params: Iterable[Tensor], max_norm: float) -> Tensor:
-    """Scale all gradients, stashed rows included, so that their joint L2 norm is <= max_norm.
-
-    Rows of equal ids are summed first, as the optimisers would.
-
-    Returns:
-        The norm before clipping, a scalar tensor.
-    """
-    gradients: list[Tensor] = []
-    for parameter in params:
-        stash = _stash_of(parameter)
-        if stash:
-            ids, rows = _merged(parameter, stash)
-            # The stash may hold views that autograd shares with others.
-            cast(Any, parameter).row_gradients = [(ids, rows.clone())]
-            gradients.append(cast(Any, parameter).row_gradients[0][1])
-        if parameter.grad is not None:
-            gradients.append(parameter.grad)
-    if not gradients:
-        return torch.zeros(())
-    norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
-    norm = torch.linalg.vector_norm(torch.stack(norms))
-    if not norm <= max_norm:
-        scale = max_norm / (norm + 1e-6)
-        for gradient in gradients:
-            gradient.mul_(scale)
-    return norm
 
 
 # The classes' own names differ from torch's: PyKEEN registers every optimiser class in the process

@@ -8,6 +8,7 @@ import platform
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "available_cores",
+    "available_memory_bytes",
     "peak_memory_bytes",
     "provenance",
+    "resident_memory_bytes",
     "resolve_device",
     "seed_everything",
     "tune_allocator",
@@ -127,6 +130,68 @@ def peak_memory_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_memory_bytes() -> int:
+    """Return what this process holds in memory now, in bytes; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def available_memory_bytes() -> int:
+    """Return how much memory this process may have, in bytes: what it holds and what is left.
+
+    The least of what the machine and every control group above the process (version 1 or 2) have
+    left. Files that the system keeps in memory only for speed count as free.
+    """
+    left = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                left.append(int(line.split()[1]) * 1024)
+    except (OSError, ValueError):
+        pass
+    left += [_left_in(group) for group in _memory_groups()]
+    return resident_memory_bytes() + max(0, min(left))
+
+
+def _memory_groups() -> Iterator[Path]:
+    """Yield the folders of this process's control groups that may limit memory, up to the root."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        root = Path("/sys/fs/cgroup")
+        if "memory" in controllers.split(","):
+            root = root / "memory"
+        elif controllers:
+            continue
+        folder = root / name.lstrip("/")
+        # In a container the name may be that of the host, and its own group is the root.
+        yield from (place for place in (folder, *folder.parents) if root in (place, *place.parents))
+
+
+def _left_in(group: Path) -> int:
+    """Return what a control group has left, a very large number where it has no limit."""
+    for limit, usage in (
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            most = int((group / limit).read_text())
+            used = int((group / usage).read_text())
+            statistics = (group / "memory.stat").read_text().splitlines()
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+        counts = dict(line.split()[:2] for line in statistics)
+        cached = counts.get("total_inactive_file", counts.get("inactive_file", "0"))
+        return most - used + int(cached)
+    return sys.maxsize
 
 
 def provenance() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dglke_distill.models.kernels import table_rows
 from dglke_distill.models.score_function import NoOptions, ScoreFunction
+from dglke_distill.models.tables import new_table
 
 __all__ = ["LookupEncoder"]
 
@@ -35,7 +36,7 @@ class LookupEncoder(nn.Module):
         """Allocate the table; ``reset`` fills it."""
         super().__init__()
         self.num_entities = num_entities
-        self.weight = nn.Parameter(torch.zeros(num_entities, dim, dtype=dtype))
+        self.weight = new_table(num_entities, dim, dtype)
 
     @classmethod
     def build(
