@@ -19,6 +19,7 @@ from dglke_distill.cli_import import import_model
 from dglke_distill.cli_predict import predict
 from dglke_distill.cli_report import report
 from dglke_distill.cli_run import run
+from dglke_distill.cli_serve import serve
 from dglke_distill.cli_train import train
 from dglke_distill.cli_zoo import zoo_app
 from dglke_distill.errors import UserError
@@ -43,6 +44,7 @@ app.command()(compress)
 app.command()(export)
 app.command()(formats)
 app.command("import")(import_model)
+app.command()(serve)
 app.command()(report)
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")

@@ -49,6 +49,7 @@ ROOMS = [
     ("zoo",),
     ("distill",),
     ("export",),
+    ("serve",),
     (
         "cli",
         "cli_compare",
@@ -61,6 +62,7 @@ ROOMS = [
         "cli_predict",
         "cli_report",
         "cli_run",
+        "cli_serve",
         "cli_settings",
         "cli_train",
         "cli_zoo",

@@ -1,0 +1,63 @@
+"""``dglke-distill serve``."""
+
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
+
+from typing import Annotated, Optional
+
+import typer
+
+from dglke_distill import cli_settings as settings
+from dglke_distill.cli_zoo import OfflineFlag, StoreFlag
+
+__all__ = ["serve"]
+
+
+def serve(
+    model: Annotated[
+        str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
+    ],
+    other: Annotated[
+        Optional[str],
+        typer.Argument(metavar="[NAME_OR_CHECKPOINT]", help="Another one to compare with."),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", help="Port; 0 for any free one.")] = 8350,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", help="Address to listen on; by default only this machine reaches it."
+        ),
+    ] = "127.0.0.1",
+    store: StoreFlag = None,
+    offline: OfflineFlag = False,
+    data_root: settings.DataRootFlag = None,
+    device: settings.DeviceFlag = None,
+    threads: settings.ThreadsFlag = None,
+) -> None:
+    """Look at models in the browser: ask them, compare two, see a map of their entities."""
+    from dglke_distill import runtime
+    from dglke_distill.serve import Gallery, PageServer
+    from dglke_distill.serve.api import Api
+
+    runtime.tune_allocator()
+    with PageServer(host, port) as server:
+        gallery = Gallery(
+            [name for name in (model, other) if name is not None],
+            device=device or "cpu",
+            store=store,
+            offline=offline,
+            data_root=data_root,
+            threads=threads or 0,
+        )
+        server.api = Api(gallery)
+        for name in gallery.given:
+            if reason := gallery.get(name).no_facts:
+                gallery.notes.append(f"known facts of {name} are not marked: {reason}")
+        for note in gallery.notes:
+            typer.echo(f"note: {note}", err=True)
+        if not server.loopback:
+            typer.echo("note: whoever reaches this machine can ask; there is no password", err=True)
+        typer.echo(f"{server.url} (Ctrl-C ends it)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("ended")

@@ -1,0 +1,178 @@
+"""The models that a page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Optional, TypeVar
+
+from dglke_distill import runtime
+from dglke_distill.checkpoint import LoadedModel
+from dglke_distill.errors import UserError
+from dglke_distill.known_answers import KnownAnswers
+from dglke_distill.models import canonical_name
+from dglke_distill.models.kernels import set_num_threads
+from dglke_distill.predict import NamedModel
+from dglke_distill.serve.entity_map import EntityMap
+from dglke_distill.serve.facts import FactShelf, prominence
+from dglke_distill.serve.search import NameSearch
+from dglke_distill.zoo import load_checkpoint
+from dglke_distill.zoo.registry import Place, list_found
+
+__all__ = ["Gallery", "Shown"]
+
+Made = TypeVar("Made")
+
+MOST_PICKED = 4
+"""Models picked on the page that stay in memory; those named at the start always do."""
+
+
+class Shown:
+    """A model on the page, with what is needed to ask it.
+
+    Args:
+        name: what it is called on the page.
+        loaded: the model.
+        shelf: where its facts may be had.
+
+    Attributes:
+        named: the model with its names.
+        facts: all facts of its dataset, or None.
+        no_facts: why there are none; empty if there are.
+        entities: finds names of entities. relations: of relations.
+    """
+
+    def __init__(self, name: str, loaded: LoadedModel, shelf: FactShelf) -> None:
+        """Look for facts and fold the names."""
+        self.name = name
+        self.named = NamedModel(loaded).eval()
+        self.facts: Optional[KnownAnswers] = None
+        self.no_facts = ""
+        try:
+            self.facts = shelf.of(loaded)
+        except UserError as error:
+            self.no_facts = str(error)
+        weight = None if self.facts is None else prominence(self.facts)
+        self.entities = NameSearch(self.named.entities, weight)
+        self.relations = NameSearch(self.named.relations)
+
+    @cached_property
+    def map(self) -> EntityMap:
+        """The map of its entities, worked out when first asked for."""
+        return EntityMap(self.named.model)
+
+    @property
+    def dataset(self) -> str:
+        """The name of its dataset."""
+        described = self.named.results.get("dataset") or {}
+        return str(described.get("name", self.named.config.data.dataset))
+
+    def about(self) -> dict[str, Any]:
+        """Return what a reader wants to know of it, for JSON."""
+        named, config = self.named, self.named.config
+        metrics = named.results.get("metrics") or {}
+        split = next((split for split in ("test", "valid") if split in metrics), None)
+        return {
+            "name": self.name,
+            "model": canonical_name(config.model.name),
+            "dataset": self.dataset,
+            "dim": named.model.floats_per_entity,
+            "bytes_per_entity": named.model.bytes_per_entity,
+            "entities": len(named.entities),
+            "relations": len(named.relations),
+            "split": split,
+            "mrr": None if split is None else metrics[split]["mrr"],
+            "facts": None if self.facts is None else len(self.facts.packed["tail"]),
+            "no_facts": self.no_facts,
+        }
+
+
+class Gallery:
+    """The models named at the start, and those of the zoo that may be picked to compare.
+
+    One thread loads models and has them score, whoever asks: compiled kernels do not run side by
+    side, and how many threads they use is a setting of the thread that calls them.
+
+    Args:
+        names: names of the zoo, or checkpoint directories; the first is the one that is shown.
+        device: where models live. store, offline: as for ``zoo.load``.
+        data_root: folder of datasets already there.
+        threads: for torch and the kernels; 0 for all cores.
+
+    Attributes:
+        given: the names at the start.
+        offered: the names of the zoo's models of the first one's dataset, others than ``given``.
+        notes: what the user should know, of things that go wrong without doing harm.
+
+    Raises:
+        UserError: a model cannot be loaded, or is named twice.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        device: str = "cpu",
+        store: Place = None,
+        offline: bool = False,
+        data_root: Optional[Path] = None,
+        threads: int = 0,
+    ) -> None:
+        """Load the models named."""
+        if threads < 0:
+            raise UserError(f"--threads {threads}: give a number from 1 on")
+        if len(set(names)) < len(names):
+            raise UserError(f"serve: {names[-1]} is named twice; name another one to compare with")
+        count = threads or runtime.available_cores()
+        self._worker = ThreadPoolExecutor(1, "models", set_num_threads, (count,))
+        self.given = list(names)
+        self.notes: list[str] = []
+        self._device, self._store = device, store
+        self._shelf = FactShelf(data_root)
+        self._kept = self.in_turn(lambda: {name: self._load(name, offline) for name in names})
+        self.offered = self._offers()
+
+    def get(self, name: str) -> Shown:
+        """Return a model that is given or offered.
+
+        Raises:
+            KeyError: it is neither.
+            UserError: it cannot be loaded; what is not on this machine is not downloaded.
+        """
+        found = self._kept.get(name)
+        if found is None:
+            if name not in self.offered:
+                raise KeyError(name)
+            found = self.in_turn(lambda: self._pick(name))
+        return found
+
+    def in_turn(self, work: Callable[[], Made]) -> Made:
+        """Return what ``work`` does, done when all that was asked for before is done.
+
+        What it raises is raised here. It must not call ``get`` or ``in_turn`` itself.
+        """
+        return self._worker.submit(work).result()
+
+    def _pick(self, name: str) -> Shown:
+        if name not in self._kept:
+            found = self._load(name, offline=True)
+            picked = [kept for kept in self._kept if kept not in self.given]
+            if len(picked) >= MOST_PICKED:
+                del self._kept[picked[0]]
+            self._kept[name] = found
+        return self._kept[name]
+
+    def _load(self, name: str, offline: bool) -> Shown:
+        loaded = load_checkpoint(name, device=self._device, store=self._store, offline=offline)
+        return Shown(name, loaded, self._shelf)
+
+    def _offers(self) -> list[str]:
+        dataset = self._kept[self.given[0]].dataset
+        try:
+            found = list_found(dataset=dataset, store=self._store, offline=True)
+        except UserError as error:
+            self.notes.append(f"no other models are offered to compare with: {error}")
+            return []
+        return [one.entry.name for one in found if one.entry.name not in self.given]
