@@ -216,7 +216,7 @@ def find_recipe(model: str, dataset: str, dim: int) -> Optional[str]:
 
     Tried in order: ``model-dataset-dimN``, ``model-dataset``, ``model``.
     """
-    stem = Path(dataset).name.lower()
+    stem = Path(dataset).name.lower().replace("_", "-")  # ogb's folders have underscores
     names = set(recipe_names())
     for name in (f"{model}-{stem}-dim{dim}", f"{model}-{stem}", model):
         if name.lower() in names:

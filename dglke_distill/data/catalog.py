@@ -31,7 +31,7 @@ from dglke_distill.data.manifest import (
     manifest_names,
     read_manifest,
 )
-from dglke_distill.data.ogb import load_ogb
+from dglke_distill.data.ogb import OGB_DATASETS, load_ogb
 from dglke_distill.data.triples import Dataset
 from dglke_distill.errors import UserError
 
@@ -73,8 +73,9 @@ def load(
     """Load a dataset.
 
     Args:
-        name_or_path: a folder of train, valid and test files; one file of facts, to be split; or
-            a name of the catalog, in any letter case.
+        name_or_path: a folder of train, valid and test files; a folder as the ogb package leaves
+            it, with its name; one file of facts, to be split; or a name of the catalog, in any
+            letter case.
         data_root: folder of pre-placed datasets, ``<data_root>/<name>/``; by default the
             environment variable ``DGLKE_DISTILL_DATA``.
         cache_dir: folder for downloads; by default ``DGLKE_DISTILL_CACHE``, else the user's cache.
@@ -91,6 +92,9 @@ def load(
     path = Path(name_or_path).expanduser()
     manifest = load_manifest(name_or_path)
     if path.exists():
+        ogb = _ogb_manifest(path)
+        if ogb is not None:
+            return _read_ogb_folder(path, ogb, cache_dir or default_cache_dir())
         if path.is_dir():
             dataset = read_folder(path, format=format)
         else:
@@ -233,6 +237,16 @@ def _download(
 
 
 def _check_counts(manifest: Manifest, dataset: Dataset, location: Location) -> None:
+    difference = _count_difference(manifest, dataset)
+    if difference is not None:
+        raise UserError(
+            f"{location.folder} holds {difference}: replace that copy, or give the folder's path "
+            "to use it as your own data"
+        )
+
+
+def _count_difference(manifest: Manifest, dataset: Dataset) -> Optional[str]:
+    """Return the first count that is not the published one, in words; None if all are."""
     expected = manifest.counts
     found = {
         "entities": (dataset.num_entities, expected.entities),
@@ -244,10 +258,8 @@ def _check_counts(manifest: Manifest, dataset: Dataset, location: Location) -> N
     }
     for what, (count, published) in found.items():
         if count != published:
-            raise UserError(
-                f"{location.folder} holds {count} {what} where {manifest.title} has {published}: "
-                f"replace that copy, or give the folder's path to use it as your own data"
-            )
+            return f"{count} {what} where {manifest.title} has {published}"
+    return None
 
 
 def _doubts(manifest: Manifest, location: Location) -> list[str]:
@@ -288,3 +300,25 @@ def _load_ogb(manifest: Manifest, location: Location, cache: Path, offline: bool
     )
     _check_counts(manifest, dataset, location)
     return dataset
+
+
+def _ogb_manifest(path: Path) -> Optional[Manifest]:
+    """Return the manifest of the OGB dataset that a folder is laid out as, if it is one."""
+    name = path.resolve().name.replace("_", "-")
+    known = name in OGB_DATASETS and path.resolve().name != name
+    files = ("RELEASE_v*.txt", "processed/*/description.json")
+    laid_out = known and any(any(path.glob(pattern)) for pattern in files)
+    return load_manifest(name) if laid_out else None
+
+
+def _read_ogb_folder(folder: Path, manifest: Manifest, cache: Path) -> Dataset:
+    """Read a folder in the official layout that may hold other triples than the published ones."""
+    assert manifest.ogb is not None
+    folder = folder.resolve()
+    converted = None if os.access(folder, os.W_OK) else cache / f"{manifest.name}_converted"
+    dataset = load_ogb(manifest.ogb.dataset, folder.parent, download=False, cache=converted)
+    difference = _count_difference(manifest, dataset)
+    if difference is None:
+        return dataset
+    note = f"{folder} holds {difference}: figures on it are none of the leaderboard's"
+    return dataclasses.replace(dataset, warnings=(*dataset.warnings, note))

@@ -194,7 +194,7 @@ def _without(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
 def _find(recipe: str, dataset: str, model: Optional[str]) -> Optional[str]:
     if recipe == "none":
         return None
-    names, stem = chain_recipe_names(), Path(dataset).name.lower()
+    names, stem = chain_recipe_names(), Path(dataset).name.lower().replace("_", "-")
     family = "best" if recipe == "auto" else recipe
     tried = [recipe]
     if model is not None:
