@@ -145,7 +145,7 @@ def build_objective(
         if function.relation_query is ScoreFunction.relation_query:
             raise UserError(
                 f"loss.relation_weight: {canonical_name(config.model.name)} cannot predict "
-                "relations; set it to 0, or choose ComplEx or DistMult"
+                "relations; set it to 0, or choose ComplEx, DistMult or AutoSF"
             )
     return HardObjective(loss, regularizer, config.loss.relation_weight)
 

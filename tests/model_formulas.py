@@ -18,7 +18,7 @@ from dglke_distill.config import ModelConfig
 from dglke_distill.models import SCORE_FUNCTIONS, build_model, build_score_function
 from dglke_distill.models.base import KGEModel
 
-ENTITIES, RELATIONS, DIM = 11, 3, 6
+ENTITIES, RELATIONS, DIM = 11, 3, 12
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -107,6 +107,51 @@ def pair_re(h, r, t, normalize=True):
     return -sum(abs(h[k] * r[k] - t[k] * r[d + k]) for k in range(d))
 
 
+def triple_re(h, r, t, version="v2", u=1.0, normalize=True):
+    if normalize:
+        h, t = unit(h), unit(t)
+    d = len(h)
+    u = u if version == "v2" else 0.0
+    return -sum(abs(h[k] * (r[k] + u) - t[k] * (r[2 * d + k] + u) + r[d + k]) for k in range(d))
+
+
+def auto_sf(h, r, t, structure="ogbl-wikikg2"):
+    """As the authors' leaderboard code and searched_SFs.txt write it, blocks named one by one."""
+    size = len(h) // 4
+    (h0, h1, h2, h3), (r0, r1, r2, r3), (t0, t1, t2, t3) = (
+        [vector[k * size : (k + 1) * size] for k in range(4)] for vector in (h, r, t)
+    )
+    total = 0.0
+    for k in range(size):
+        if structure == "ogbl-wikikg2":
+            total += h0[k] * r0[k] * t0[k]
+            total += (h1[k] * r1[k] - h3[k] * r1[k]) * t1[k]
+            total += (h2[k] * r0[k] + h3[k] * r3[k]) * t2[k]
+            total += (h1[k] * r2[k] + h2[k] * r2[k]) * t3[k]
+        elif structure == "ogbl-biokg":
+            total += h0[k] * r0[k] * t0[k]
+            total += (h0[k] * r0[k] + h1[k] * r1[k]) * t1[k]
+            total += h2[k] * r2[k] * t2[k] + h3[k] * r3[k] * t3[k]
+        elif structure == "FB15k237":
+            total += h0[k] * r0[k] * t2[k] + h1[k] * r1[k] * t1[k]
+            total += h2[k] * r2[k] * t3[k] + h3[k] * r3[k] * t0[k]
+        elif structure == "wn18rr":
+            total += h0[k] * r0[k] * t1[k] + h1[k] * r1[k] * t0[k]
+            total += h2[k] * r2[k] * t2[k] + h3[k] * r3[k] * t3[k]
+            total += h1[k] * r3[k] * t1[k] + h0[k] * r3[k] * t0[k]
+            total -= h3[k] * r0[k] * t2[k] + h2[k] * r1[k] * t3[k]
+            total -= h3[k] * r1[k] * t1[k] + h1[k] * r0[k] * t3[k]
+        else:  # numbers
+            first, more = structure[:4], structure[4:]
+            blocks = [(h0, h1, h2, h3), (r0, r1, r2, r3), (t0, t1, t2, t3)]
+            for i in range(4):
+                total += blocks[0][i][k] * blocks[1][i][k] * blocks[2][first[i]][k]
+            for at in range(0, len(more), 4):
+                k_r, k_h, k_t, sign = more[at : at + 4]
+                total += sign * blocks[1][k_r][k] * blocks[0][k_h][k] * blocks[2][k_t][k]
+    return total
+
+
 REFERENCES: dict[str, Any] = {
     "TransE": trans_e,
     "DistMult": dist_mult,
@@ -117,6 +162,8 @@ REFERENCES: dict[str, Any] = {
     "HolE": hol_e,
     "TransR": trans_r,
     "PairRE": pair_re,
+    "TripleRE": triple_re,
+    "AutoSF": auto_sf,
 }
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -127,6 +174,12 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("TransR", {"norm": "l2", "relation_dim": 4, "normalize": True}),
     ("TransR", {"relation_dim": 9}),
     ("PairRE", {"normalize": False}),
+    ("TripleRE", {"version": "v1"}),
+    ("TripleRE", {"u": 0.3, "normalize": False}),
+    ("AutoSF", {"structure": "ogbl-biokg"}),
+    ("AutoSF", {"structure": "FB15k237"}),
+    ("AutoSF", {"structure": "wn18rr"}),
+    ("AutoSF", {"structure": [1, 2, 3, 0, 2, 0, 0, -1]}),
 ]
 IDS = ["-".join([name, *(f"{k}={v}" for k, v in options.items())]) for name, options in VARIANTS]
 every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)

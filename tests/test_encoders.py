@@ -17,7 +17,7 @@ from dglke_distill.models import ENCODERS, SCORE_FUNCTIONS, build_model, neighbo
 from dglke_distill.models.base import KGEModel
 from dglke_distill.sampling.neighbors import NeighborBlocks
 
-ENTITIES, RELATIONS, DIM = 13, 3, 6
+ENTITIES, RELATIONS, DIM = 13, 3, 8
 ISOLATED = 12
 
 VARIANTS: list[dict[str, Any]] = [

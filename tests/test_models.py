@@ -63,13 +63,15 @@ def test_scores_are_the_formula_on_both_sides(name, options, reciprocal, entity_
     torch.testing.assert_close(model(graph_of(head, relation, tail)).detach(), own)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 5, 7])
+@pytest.mark.parametrize("dim", [1, 2, 4, 5, 7])
 @every_model
 def test_small_and_odd_sizes(name, dim):
     try:
         model = make(name, dim=dim)
     except UserError as error:
-        assert dim % 2 and "model.dim" in str(error) and str(dim + 1) in str(error)
+        equal = 4 if name == "AutoSF" else 2
+        assert dim % equal and "model.dim" in str(error)
+        assert f"take {dim + equal - dim % equal}" in str(error)
         return
     head, relation, tail = some_triples()
     entity, table = model.encoder.weight.detach(), model.relation_weight.detach()

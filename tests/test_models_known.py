@@ -23,6 +23,13 @@ from dglke_distill.data.triples import SIDES
 
 # --- an independent implementation --------------------------------------------------------------
 
+# Head, relation and tail block, and sign of each term.
+AUTO_SF = {
+    "fb15k237": [(0, 0, 2, 1), (1, 1, 1, 1), (2, 2, 3, 1), (3, 3, 0, 1)],
+    "ogbl-biokg": [(0, 0, 0, 1), (1, 1, 1, 1), (2, 2, 2, 1), (3, 3, 3, 1), (0, 0, 1, 1)],
+    "fb15k": [(0, 0, 3, 1), (1, 1, 2, 1), (2, 2, 1, 1), (3, 3, 0, 1), (0, 1, 1, 1), (1, 2, 0, 1)],
+}
+
 
 def pykeen_score(name: str, options: dict[str, Any], h, r, t) -> torch.Tensor:
     """Score rows of vectors (b, dim), (b, relation_floats), (b, dim) with PyKEEN's interactions."""
@@ -63,6 +70,13 @@ def pykeen_score(name: str, options: dict[str, Any], h, r, t) -> torch.Tensor:
         return interaction(h, (r[:, :k], r[:, k:].view(-1, h.shape[1], k)), t)
     if name == "PairRE":
         return modules.PairREInteraction(p=1, power_norm=False)(h, r.chunk(2, -1), t)
+    if name == "TripleRE":
+        u = None if options.get("version") == "v1" else options.get("u", 1.0)
+        return modules.TripleREInteraction(u=u)(h, r.chunk(3, -1), t)
+    if name == "AutoSF":
+        blocks = (vectors.chunk(4, -1) for vectors in (h, r, t))
+        # Not its from_searched_sf, which takes the first four numbers for blocks of the relation.
+        return modules.AutoSFInteraction(AUTO_SF[options["structure"]])(*blocks)
     raise NotImplementedError(name)
 
 
@@ -80,6 +94,9 @@ def pykeen_score(name: str, options: dict[str, Any], h, r, t) -> torch.Tensor:
         ("TransR", {"relation_dim": 5}),
         ("TransR", {"norm": "l2"}),
         ("PairRE", {"normalize": False}),
+        ("TripleRE", {"normalize": False, "u": 0.4}),
+        ("TripleRE", {"normalize": False, "version": "v1"}),
+        *(("AutoSF", {"structure": name}) for name in AUTO_SF),
     ],
 )
 def test_agrees_with_pykeen(name, options):
@@ -166,6 +183,22 @@ def test_hole_is_the_explicit_double_sum(rows, side):
     assert one_score("HolE", h, r, t, side=side) == close(
         hol_e(h.tolist(), r.tolist(), t.tolist()), abs=1e-6
     )
+
+
+@quickly
+@given(vectors(8, 3), st.sampled_from(SIDES))
+def test_autosf_holds_other_bilinear_models(rows, side):
+    """The structures by which its authors' searched_SFs.txt writes them."""
+    h, r, t = rows
+    conjugate = torch.cat([r[:4], -r[4:]])
+    complex_blocks = [0, 1, 0, 1, 0, 2, 2, 1, 1, 3, 3, 1, 2, 0, 2, -1, 3, 1, 3, -1]
+    for structure, expected in (
+        ([0, 1, 2, 3], one_score("DistMult", h, r, t, side=side)),
+        ([2, 3, 0, 1], 2 * one_score("SimplE", h, r, t, side=side)),
+        (complex_blocks, one_score("ComplEx", h, conjugate, t, side=side)),
+    ):
+        got = one_score("AutoSF", h, r, t, {"structure": structure}, side)
+        assert got == close(expected, abs=1e-9)
 
 
 @quickly

@@ -22,12 +22,13 @@ from dglke_distill.config import ModelConfig
 from dglke_distill.data.triples import SIDES
 from dglke_distill.errors import UserError
 from dglke_distill.models import SCORE_FUNCTIONS, build_model, canonical_name
+from dglke_distill.models.autosf_structures import STRUCTURES, read_structure
 
 close = pytest.approx
 
 
 def test_normalised_models_ignore_the_length_of_entities():
-    for name, options in (("TransE", {"normalize": True}), ("PairRE", {})):
+    for name, options in (("TransE", {"normalize": True}), ("PairRE", {}), ("TripleRE", {})):
         model = make(name, options)
         before = model.score_all(*some_triples()[:2], "tail")
         with torch.no_grad():
@@ -91,7 +92,16 @@ def test_magnitudes_of_rotations_are_one_and_of_real_models_squares():
 
 @pytest.mark.parametrize(
     ("name", "floats"),
-    [("TransE", 6), ("RotatE", 3), ("SimplE", 6), ("RESCAL", 36), ("TransR", 42), ("PairRE", 12)],
+    [
+        ("TransE", DIM),
+        ("RotatE", DIM // 2),
+        ("SimplE", DIM),
+        ("RESCAL", DIM * DIM),
+        ("TransR", DIM + DIM * DIM),
+        ("PairRE", 2 * DIM),
+        ("TripleRE", 3 * DIM),
+        ("AutoSF", DIM),
+    ],
 )
 def test_floats_are_counted_as_stored(name, floats):
     model = make(name, reciprocal=True, entity_bias=True)
@@ -124,6 +134,17 @@ def test_embeddings_are_handed_out_detached():
     assert not model.relation_embeddings.requires_grad
 
 
+def test_structures_that_leave_nothing_out_are_not_degenerate_and_rank_decides():
+    """A repeated row of relation blocks is degenerate though no row or column is empty."""
+    for name in STRUCTURES:
+        assert len(read_structure(name)) >= 4
+    repeated = [0, 0, 2, 3, 0, 0, 1, 1, 1, 1, 1, 1]  # both columns: r_0 h_0 + r_1 h_1
+    with pytest.raises(UserError, match="degenerate"):
+        read_structure(repeated)
+    repeated[-1] = -1
+    assert len(read_structure(repeated)) == 6
+
+
 # --- names and mistakes -------------------------------------------------------------------------
 
 
@@ -143,6 +164,20 @@ def test_names_are_found_in_any_letter_case(name):
         ({"name": "ComplEx", "dim": 7}, ["model.dim", "7", "8"]),
         ({"name": "RotatE", "dim": 1}, ["model.dim", "1", "2"]),
         ({"name": "SimplE", "dim": 33}, ["model.dim", "33", "34"]),
+        ({"name": "AutoSF", "dim": 34}, ["model.dim", "34", "36"]),
+        ({"name": "AutoSF", "options": {"structure": "wn"}}, ["structure 'wn'", "wn18rr"]),
+        ({"name": "AutoSF", "options": {"structure": [0, 1, 2]}}, ["structure has 3 numbers"]),
+        ({"name": "AutoSF", "options": {"structure": [0, 1, 2, 4]}}, ["[3, 3, 4, 1] is no term"]),
+        (
+            {"name": "AutoSF", "options": {"structure": [0, 1, 2, 3, 0, 1, 3, 0]}},
+            ["[0, 1, 3, 0] is no term", "the sign is 1 or -1"],
+        ),
+        (
+            {"name": "AutoSF", "options": {"structure": [0, 1, 2, 3, 1, 2, 2, 1]}},
+            ["head block 2 meets tail block 2 twice"],
+        ),
+        ({"name": "AutoSF", "options": {"structure": [0, 1, 2, 2]}}, ["degenerate", "rank 3 of 4"]),
+        ({"name": "TripleRE", "options": {"version": "v3"}}, ["model.options", "version", "'v3'"]),
         ({"name": "TransE", "options": {"nrm": "l1"}}, ["model.options", "TransE", "'norm'"]),
         ({"name": "TransE", "options": {"norm": "l3"}}, ["model.options", "norm", "'l3'"]),
         ({"name": "TransR", "options": {"relation_dim": 0}}, ["model.options", "relation_dim"]),

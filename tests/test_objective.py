@@ -19,7 +19,7 @@ TRIPLES = [(0, 1, 3), (0, 1, 2), (4, 0, 4), (2, 2, 3)]
 
 
 def model_of(name: str, reciprocal: bool = False):
-    config = ModelConfig(name=name, dim=6, reciprocal=reciprocal)
+    config = ModelConfig(name=name, dim=8, reciprocal=reciprocal)
     model = build_model(config, 5, 3, torch.float64)
     model.reset(3, 1.0)
     return model
@@ -44,7 +44,7 @@ def batch_of(*groups: Queries) -> Batch:
 
 @pytest.mark.parametrize("reciprocal", [False, True])
 @pytest.mark.parametrize("side", ["head", "tail"])
-@pytest.mark.parametrize("name", ["ComplEx", "DistMult"])
+@pytest.mark.parametrize("name", ["ComplEx", "DistMult", "AutoSF"])
 def test_relation_loss_is_the_cross_entropy_of_triple_scores(name, side, reciprocal) -> None:
     model = model_of(name, reciprocal)
     total = 0.0
@@ -61,7 +61,7 @@ def test_relation_loss_is_the_cross_entropy_of_triple_scores(name, side, recipro
     assert value.item() == pytest.approx(total / len(TRIPLES), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["ComplEx", "TransE", "PairRE"])
+@pytest.mark.parametrize("name", ["ComplEx", "TransE", "PairRE", "TripleRE"])
 def test_groups_asked_together_cost_what_they_cost_apart(name) -> None:
     model = model_of(name)
     objective = HardObjective(build_loss(LossConfig(name="softmax")))

@@ -10,6 +10,7 @@ import torch
 
 from dglke_distill.config import ModelConfig, validate_options
 from dglke_distill.errors import UserError
+from dglke_distill.models.autosf import AutoSF
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
 from dglke_distill.models.complex import ComplEx
 from dglke_distill.models.distmult import DistMult
@@ -23,6 +24,7 @@ from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.models.simple import SimplE
 from dglke_distill.models.transe import TransE
 from dglke_distill.models.transr import TransR
+from dglke_distill.models.triplere import TripleRE
 
 __all__ = [
     "ENCODERS",
@@ -46,6 +48,8 @@ SCORE_FUNCTIONS: dict[str, type[ScoreFunction]] = {
     "HolE": HolE,
     "TransR": TransR,
     "PairRE": PairRE,
+    "TripleRE": TripleRE,
+    "AutoSF": AutoSF,
 }
 
 ENCODERS: dict[str, type[LookupEncoder]] = {

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from dglke_distill.data.triples import Side
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["PairRE"]
+__all__ = ["PairRE", "PairREOptions"]
 
 
 class PairREOptions(BaseModel):
