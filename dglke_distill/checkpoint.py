@@ -24,8 +24,8 @@ from dglke_distill.config import Config, validate_tree
 from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.errors import UserError
 from dglke_distill.files import directory_aside
-from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
+from dglke_distill.models.coded import build_configured
 from dglke_distill.runtime import resolve_device
 from dglke_distill.tensor_files import (
     flatten_state,
@@ -197,8 +197,7 @@ def _empty_model(
     about: Mapping[str, Any], config: Config, entities: int, relations: int, path: Path
 ) -> KGEModel:
     if "storage" not in about:
-        dtype = getattr(torch, config.training.dtype)
-        return build_model(config.model, entities, relations, dtype)
+        return build_configured(config, entities, relations)
     storage = validate_tree(Storage, about["storage"], str(path))
     try:
         return CompressedModel.build(config.model, storage, entities, relations)

@@ -84,7 +84,7 @@ def in_storage(loaded: "LoadedModel", storage: "Storage") -> "LoadedModel":
 
     tree: dict[str, Any] = loaded.config.model_dump()
     tree["model"].update(encoder="lookup", encoder_options={})
-    tree["training"]["dtype"] = "float32"
+    tree["training"].update(dtype="float32", storage=None)
     config = type(loaded.config).from_mapping(tree, "configuration")
     model: KGEModel = compress(loaded.model, config.model, storage)
     assert isinstance(model, CompressedModel)

@@ -109,6 +109,19 @@ class TrainingConfig(Section):
     device: str = "auto"
     threads: Optional[int] = Field(None, ge=1, description="None: all cores")
     dtype: Literal["float32", "float64"] = "float32"
+    # Of those below none is set by default, so that the settings saved with older runs are theirs.
+    processes: Optional[int] = Field(
+        None, ge=1, description="processes that train one table at once (Hogwild); None: one"
+    )
+    storage: Optional[Literal["bfloat16", "float16"]] = Field(
+        None, description="dtype in which the entity table is kept; None: dtype"
+    )
+    tables: Optional[Literal["memory", "file"]] = Field(
+        None, description="where tables and optimiser state lie; file: mapped, may exceed memory"
+    )
+    memory_megabytes: Optional[int] = Field(
+        None, ge=1, description="memory the run may take; None: what the machine has available"
+    )
 
 
 class EvaluationConfig(Section):

@@ -71,6 +71,27 @@ class _RowOptimizer(torch.optim.Optimizer):
                 if getattr(parameter, "row_gradients", None):
                     parameter.row_gradients = []
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned: tensors are copied to where state lies.
+
+        torch's own would cast a coded table's state to the table's dtype.
+
+        Raises:
+            ValueError: it is of other parameters.
+        """
+        super().load_state_dict({**state_dict, "state": {}})
+        parameters = [
+            (parameter, group) for group in self.param_groups for parameter in group["params"]
+        ]
+        for number, saved in state_dict["state"].items():
+            state = self._allocate(*parameters[number])
+            if state.keys() != saved.keys():
+                raise ValueError("the state is of another optimiser")
+            for name, tensor in saved.items():
+                if tensor.shape != state[name].shape:
+                    raise ValueError("the state is of parameters of other shapes")
+                state[name].copy_(tensor)
+
     def allocate(self) -> None:
         """Make the state of every parameter now, which else its first gradient does."""
         for group in self.param_groups:

@@ -21,8 +21,9 @@ from dglke_distill.errors import UserError
 from dglke_distill.evaluate import classify
 from dglke_distill.files import atomic_write_text
 from dglke_distill.measure import measure, validation_mrr
-from dglke_distill.models import build_model, canonical_name
+from dglke_distill.models import canonical_name
 from dglke_distill.models.base import KGEModel
+from dglke_distill.models.coded import build_configured
 from dglke_distill.tensor_files import load_state, save_state
 from dglke_distill.train import Progress, TrainState, train
 from dglke_distill.workspace import (
@@ -131,9 +132,8 @@ def train_run(
     dataset = workspace.dataset
     for warning in dataset.warnings:
         announce(f"warning: {warning}")
-    dtype = getattr(torch, config.training.dtype)
-    model = build_model(
-        config.model, dataset.num_entities, dataset.num_relations, dtype, graph=workspace.graph
+    model = build_configured(
+        config, dataset.num_entities, dataset.num_relations, graph=workspace.graph
     )
     model.set_row_sparse(entities=True, relations=True)
     model.reset(config.training.seed, config.model.init_scale)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from model_formulas import (
+    DIM,
     ENTITIES,
     RELATIONS,
     every_variant,
@@ -31,7 +32,6 @@ from dglke_distill.compression import (
     compress,
     decompress,
 )
-from dglke_distill.compression import model as compressed_models
 from dglke_distill.compression.int8 import bfloat16_above
 from dglke_distill.config import Config, ModelConfig
 from dglke_distill.data.triples import SIDES, Triples, Vocabulary
@@ -195,7 +195,7 @@ def test_overflow_of_half_floats_is_an_error():
 
 def both(name, options, kind, chosen, **settings):
     """A compressed model, and the plain one that it decodes to."""
-    config = ModelConfig(name=name, dim=6, options=options, **settings)
+    config = ModelConfig(name=name, dim=DIM, options=options, **settings)
     model = make(name, options, dtype=torch.float32, **settings)
     small = compress(model, config, Storage.of(kind, chosen))
     return model, small, decompress(small, config)
@@ -239,7 +239,7 @@ def test_no_more_than_a_block_is_ever_decoded(kind, chosen, monkeypatch):
     from dglke_distill.predict.batches import best_entities, nearest_entities
 
     _, small, plain = both("ComplEx", {}, kind, chosen)
-    monkeypatch.setattr(compressed_models, "BLOCK_ROWS", 4)
+    monkeypatch.setattr("dglke_distill.models.blockwise.BLOCK_ROWS", 4)
     table, asked = small.encoder.table, []
 
     def decode(rows):
@@ -273,12 +273,12 @@ def test_a_compressed_model_says_that_it_cannot_be_trained():
 
 def test_bytes_of_a_model():
     _, small, _ = both("ComplEx", {}, "int8", {}, entity_bias=True)
-    assert small.bytes_per_entity == 6 + 2 + 2  # codes, scale, bias
-    assert small.floats_per_entity == 7
+    assert small.bytes_per_entity == DIM + 2 + 2  # codes, scale, bias
+    assert small.floats_per_entity == DIM + 1
     assert small.shared_bytes == 0
     _, small, _ = both("ComplEx", {}, "pq", {"pieces": 3})
     assert small.bytes_per_entity == 3
-    assert small.shared_bytes == 3 * 256 * 2 * 4
+    assert small.shared_bytes == 3 * 256 * (DIM // 3) * 4
 
 
 # --- checkpoints --------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def test_bytes_of_a_model():
 @every_storage
 def test_checkpoints_come_back_bit_for_bit(tmp_path: Path, kind, chosen):
     _, small, _ = both("RESCAL", {}, kind, chosen, reciprocal=True, entity_bias=True)
-    model = {"name": "RESCAL", "dim": 6, "reciprocal": True, "entity_bias": True}
+    model = {"name": "RESCAL", "dim": DIM, "reciprocal": True, "entity_bias": True}
     config = Config.from_mapping({"model": model}, "test")
     names = Vocabulary([f"e{i}" for i in range(ENTITIES)])
     relations = Vocabulary([f"r{i}" for i in range(RELATIONS)], kind="relation")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 import torch
@@ -12,16 +11,13 @@ from torch import Tensor, nn
 from dglke_distill.compression.storage import Storage, TableStorage, build_table
 from dglke_distill.compression.table import StoredTable
 from dglke_distill.config import ModelConfig
-from dglke_distill.data.triples import Side
 from dglke_distill.errors import UserError
 from dglke_distill.models import build_model, build_score_function
 from dglke_distill.models.base import EntityRows, KGEModel
+from dglke_distill.models.blockwise import BlockwiseModel
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["CompressedModel", "compress", "decompress"]
-
-BLOCK_ROWS = 1 << 14
-"""Most entities decoded at once."""
 
 BIAS = TableStorage(kind="float16")
 
@@ -55,12 +51,10 @@ class StoredEncoder(nn.Module):
         return self.table.decode(slice(None) if nodes is None else nodes)
 
 
-class CompressedModel(KGEModel):
+class CompressedModel(BlockwiseModel):
     """A model for inference whose tables are stored in fewer bytes.
 
-    Ranking, prediction and ``model(graph)`` decode entities in blocks of at most ``BLOCK_ROWS``;
-    only ``encode(None)`` and ``entity_embeddings`` decode them all. Scores are those of the decoded
-    model.
+    Scores are those of the decoded model; it is decoded block by block (see ``BlockwiseModel``).
 
     Args:
         score_function: compares queries with candidates.
@@ -148,11 +142,6 @@ class CompressedModel(KGEModel):
         """Bytes kept per row of the relation table."""
         return self.relation_table.bytes_per_row
 
-    @property
-    def block_rows(self) -> int:
-        """Most entities that may be encoded at once where all are gone through."""
-        return BLOCK_ROWS
-
     def encode(
         self, nodes: Union[slice, Tensor, None] = None, blocks: Optional[Sequence[Any]] = None
     ) -> EntityRows:
@@ -167,26 +156,9 @@ class CompressedModel(KGEModel):
         """Decode the entities ``start`` to ``stop`` (exclusive)."""
         return self.encode(slice(start, stop))
 
-    @contextmanager
-    def frozen(self) -> Iterator[EntityRows]:
-        """Do nothing: the weights cannot change, and no decoded table is kept."""
-        yield self.encode_range(0, 0)
-
     def relation_rows(self, ids: Tensor) -> Tensor:
         """Return rows (v, relation_floats) of the relation table by their numbers (v,) int64."""
         return self.relation_table.decode(ids)
-
-    def score_all(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
-        """Score every entity, a block at a time; as ``KGEModel.score_all``."""
-        with torch.no_grad():
-            nodes, rows = torch.unique(entity, return_inverse=True)
-            query = self.query(self.encode(nodes), rows, relation, side)
-            scores = query.vectors.new_empty(len(entity), self.num_entities)
-            for start in range(0, self.num_entities, BLOCK_ROWS):
-                stop = min(start + BLOCK_ROWS, self.num_entities)
-                block = self.encode_range(start, stop)
-                scores[:, start:stop] = self.score(query, block, exact=True)
-            return scores
 
     @property
     def relation_embeddings(self) -> Tensor:

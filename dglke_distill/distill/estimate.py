@@ -13,8 +13,8 @@ import torch
 from dglke_distill.distill.loading import load_teacher
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Stage
-from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
+from dglke_distill.models.coded import build_configured
 from dglke_distill.objective import Moment, Objective
 from dglke_distill.train import step
 from dglke_distill.workspace import (
@@ -74,9 +74,8 @@ def estimate(
 
 def _untrained(stage: Stage, workspace: Workspace) -> KGEModel:
     config, dataset = stage.config, workspace.dataset
-    dtype = getattr(torch, config.training.dtype)
-    model = build_model(
-        config.model, dataset.num_entities, dataset.num_relations, dtype, graph=workspace.graph
+    model = build_configured(
+        config, dataset.num_entities, dataset.num_relations, graph=workspace.graph
     )
     model.set_row_sparse(entities=True, relations=True)
     model.reset(config.training.seed, config.model.init_scale)

@@ -64,7 +64,7 @@ def describe(
 
 def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
     config, model, dataset = settings["config"], results["model"], results["dataset"]
-    dtype = config["training"]["dtype"]
+    dtype = config["training"].get("storage") or config["training"]["dtype"]
     if "storage" in settings:
         dtype = settings["storage"]["entities"]["kind"]
         if dtype == "pq":  # its size is a matter of choice, so the name must tell: pq32
