@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dglke_distill.data.ogb import OgbDataset
+from dglke_distill.data.ogb import Candidates, OgbDataset
 from dglke_distill.data.ogb_package import official_package
-from dglke_distill.data.triples import SIDES, Side
+from dglke_distill.data.triples import SIDES, Side, Triples
 from dglke_distill.evaluate.categories import relation_categories
 from dglke_distill.evaluate.metrics import RankingResult, summarise
 from dglke_distill.evaluate.popularity import RelationPopularity
@@ -36,6 +36,9 @@ __all__ = ["ModelCandidates", "ScoresCandidates", "evaluate_given", "popularity_
 
 _QUERIES = 256
 """Queries scored at once; more of them do not fit the second-level cache."""
+
+_JUDGED = 4096
+"""Queries that the Evaluator sees at once: each of its steps wakes all threads."""
 
 
 class ScoresCandidates(Protocol):
@@ -134,37 +137,20 @@ def evaluate_given(
         chosen = np.sort(np.random.default_rng(seed).choice(len(triples), limit, replace=False))
     evaluator = official_package().Evaluator(name=dataset.name)
     ranks = {side: np.empty(len(chosen), np.float64) for side in SIDES}
-    negatives = given.head.shape[1]
     is_model = isinstance(model, KGEModel)
     with torch.no_grad(), evaluation_mode(model) if is_model else nullcontext():
         scorer = ModelCandidates(model) if isinstance(model, KGEModel) else model
-        size = _QUERIES
-        if isinstance(scorer, ModelCandidates):
-            size = scorer.block(negatives + 1, block_bytes)
         order = np.arange(len(chosen))
         if scorer.relation_order:
             order = np.argsort(triples.relation[chosen], kind="stable")
-        ids = torch.empty(size, negatives + 1, dtype=torch.int64)
+        work = _Work(scorer, device_of(model), given.head.shape[1], block_bytes)
         for position, side in enumerate(SIDES):
-            for first in range(0, len(chosen), size):
-                at = order[first : first + size]
-                rows = chosen[at]
-                known = triples.head if side == "tail" else triples.tail
-                candidates = ids[: len(rows)]
-                candidates[:, 0] = torch.from_numpy(getattr(triples, side)[rows])
-                candidates[:, 1:] = torch.from_numpy(_rows_of(given.of(side), rows))
-                entity, relation = (
-                    torch.from_numpy(column[rows].astype(np.int64))
-                    for column in (known, triples.relation)
-                )
-                device = device_of(model)
-                scores = scorer.score_candidates(
-                    entity.to(device), relation.to(device), candidates.to(device), side
-                )
-                _check_finite(scores, entity, relation, candidates, side)
+            for first in range(0, len(chosen), work.queries):
+                at = order[first : first + work.queries]
+                scores = work.scores(triples, given, chosen[at], side)
                 ranks[side][at] = _official_ranks(evaluator, scores)
                 if progress is not None:
-                    done = position * len(chosen) + first + len(rows)
+                    done = position * len(chosen) + first + len(at)
                     progress(done, 2 * len(chosen))
     return summarise(
         triples[chosen],
@@ -177,26 +163,77 @@ def evaluate_given(
             relation_categories(dataset.train, dataset.num_relations) if by_category else None
         ),
         sampled_from=None if len(chosen) == len(triples) else len(triples),
-        negatives=negatives,
+        negatives=given.head.shape[1],
     )
 
 
+class _Work:
+    """Scores some queries after others in the same memory.
+
+    Args:
+        scorer: scores their candidates. device: where it wants the ids.
+        negatives: given ones of each query.
+        limit_bytes: memory that the work may take.
+    """
+
+    def __init__(
+        self, scorer: ScoresCandidates, device: torch.device, negatives: int, limit_bytes: int
+    ) -> None:
+        """Decide on the numbers of queries and take the memory."""
+        self.scorer, self.device = scorer, device
+        self.step, held = _QUERIES, 4
+        if isinstance(scorer, ModelCandidates):
+            self.step = scorer.block(negatives + 1, limit_bytes)
+            held = scorer.model.relation_embeddings.element_size()
+        bounded = limit_bytes // (2 * (8 + held) * (negatives + 1))
+        self.queries = max(1, self.step, min(_JUDGED, bounded))
+        self._ids = torch.empty(self.queries, negatives + 1, dtype=torch.int64)
+
+    def scores(
+        self, triples: Triples, given: Candidates, rows: NDArray[np.int64], side: Side
+    ) -> Tensor:
+        """Return the scores (rows, 1 + negatives) of the true answers, then of their negatives.
+
+        Raises:
+            NonFiniteScores: one of them is NaN or infinite.
+        """
+        known = triples.head if side == "tail" else triples.tail
+        candidates = self._ids[: len(rows)]
+        numbers = candidates.numpy()  # filled by one thread, which is not waited for
+        numbers[:, 0] = getattr(triples, side)[rows]
+        numbers[:, 1:] = _rows_of(given.of(side), rows)
+        entity, relation = (
+            torch.from_numpy(column[rows].astype(np.int64)) for column in (known, triples.relation)
+        )
+        blocks = zip(*(ids.split(self.step) for ids in (entity, relation, candidates)))
+        parts = [
+            self.scorer.score_candidates(
+                e.to(self.device), r.to(self.device), c.to(self.device), side
+            )
+            for e, r, c in blocks
+        ]
+        scores = parts[0] if len(parts) == 1 else torch.cat(parts)
+        # The sum of finite scores may overflow, and then each is looked at.
+        if not bool(torch.isfinite(scores.sum())):
+            _check_finite(scores, entity, relation, candidates, side)
+        return scores
+
+
 def _rows_of(given: NDArray[np.int32], rows: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Return rows of a memory-mapped matrix; neighbouring ones are read in one go."""
+    """Return rows of a memory-mapped matrix; those that follow each other are not copied."""
     if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
-        return np.array(given[rows[0] : rows[-1] + 1])
+        return given[rows[0] : rows[-1] + 1]
     return given[rows]
 
 
 def _check_finite(
     scores: Tensor, entity: Tensor, relation: Tensor, candidates: Tensor, side: Side
 ) -> None:
-    finite = torch.isfinite(scores)
-    if bool(finite.all()):
-        return
-    row, column = (int(i) for i in torch.nonzero(~finite)[0])
-    value, candidate = float(scores[row, column]), int(candidates[row, column])
-    raise NonFiniteScores(int(entity[row]), int(relation[row]), side, value, candidate)
+    bad = torch.nonzero(~torch.isfinite(scores))
+    if len(bad):
+        row, column = (int(i) for i in bad[0])
+        value, candidate = float(scores[row, column]), int(candidates[row, column])
+        raise NonFiniteScores(int(entity[row]), int(relation[row]), side, value, candidate)
 
 
 def _official_ranks(evaluator: Any, scores: Tensor) -> NDArray[np.float64]:
