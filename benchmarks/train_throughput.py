@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
     runtime.tune_allocator()
+    runtime.speed_up_products()
     set_num_threads(arguments.threads)
     dataset = load(arguments.data_root)
     graph = build_graph(dataset.train, dataset.num_entities)

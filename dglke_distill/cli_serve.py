@@ -39,6 +39,7 @@ def serve(
     from dglke_distill.serve.api import Api
 
     runtime.tune_allocator()
+    runtime.speed_up_products()
     with PageServer(host, port) as server:
         gallery = Gallery(
             [name for name in (model, other) if name is not None],

@@ -58,6 +58,7 @@ def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
         UserError: the data cannot be found or read, or the device is absent.
     """
     runtime.tune_allocator()
+    runtime.speed_up_products()
     set_num_threads(config.training.threads or runtime.available_cores())
     device = runtime.resolve_device(config.training.device)
     dataset = catalog.load(

@@ -13,6 +13,7 @@ import torch
 
 from dglke_distill import __version__, runtime
 from dglke_distill.errors import UserError
+from dglke_distill.runtime import speed_up_products
 
 LINUX_GLIBC = sys.platform == "linux" and os.confstr("CS_GNU_LIBC_VERSION") is not None
 
@@ -162,3 +163,33 @@ def test_provenance_is_json_and_says_what_runs_here() -> None:
     assert facts["hardware"]["memory_bytes"] > 1 << 28
     assert facts["hardware"]["cpu"]
     assert facts["date"].endswith("+00:00")
+
+
+def test_sped_up_products_are_as_exact() -> None:
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(65, 300, generator=generator) for _ in range(2))
+    try:
+        plain = one @ other.T
+        speed_up_products()
+        found = one @ other.T
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+    exact = one.double() @ other.double().T
+    for product in (plain, found):
+        assert float((product - exact).abs().max()) < 1e-4
+    # A processor that would round keeps what it had.
+    rounded = one.bfloat16().double() @ other.bfloat16().double().T
+    assert float((rounded - exact).abs().max()) > 1e-2
+
+
+def test_only_processors_that_gain_are_sped_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    for fields in (
+        {"vendor_id": "GenuineIntel", "flags": "avx512f"},
+        {"vendor_id": "AuthenticAMD", "flags": "avx512f amx_tile"},
+        {},
+    ):
+        monkeypatch.setattr(runtime, "_cpu_field", lambda name, of=fields: of.get(name, ""))
+        assert not speed_up_products()
+        assert torch.backends.mkldnn.matmul.fp32_precision == before
