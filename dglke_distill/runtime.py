@@ -90,7 +90,7 @@ def speed_up_products() -> bool:
     """
     import torch
 
-    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
     if _cpu_field("vendor_id") != "AuthenticAMD" or "amx_tile" in _cpu_field("flags").split():
         return False
     if not torch.backends.mkldnn.is_available() or not hasattr(matmul, "fp32_precision"):
