@@ -7,7 +7,8 @@ Random tables of 2,500,604 entities and random triples, as many as the test spli
 negatives a side drawn uniformly, so that no cache helps. ``--share`` takes a part of the split and
 multiplies the seconds. Every question reads 501 rows of the table, which must come from memory:
 the floor is that reading alone, one number of each cache line, measured before and after on rows
-drawn in the same way. The aim is the whole split in under five minutes on two cores.
+drawn in the same way. The aim is the whole split in under five minutes on two cores. Where other
+programs want the cores too, the seconds for which ours had them tell more than the clock.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ def measure(name: str, dataset: OgbDataset, options: argparse.Namespace) -> dict
     evaluate_given(model, dataset, "test", limit=256)  # compiles the kernels
     table = model.entity_embeddings
     before = reading_rate(table, 1)
+    used = time.process_time()
     seconds = evaluate_given(model, dataset, "test").seconds
+    used = (time.process_time() - used) / torch.get_num_threads()
     rate = max(before, reading_rate(table, 2))
     whole = seconds * TRIPLES / number
     read = 2e-9 * TRIPLES * (NEGATIVES + 1) * options.dim * table.element_size()
@@ -111,13 +114,14 @@ def measure(name: str, dataset: OgbDataset, options: argparse.Namespace) -> dict
     how = "measured" if number == TRIPLES else f"extrapolated from {number:,} triples"
     print(
         f"{name:<10} dim {options.dim}: {whole:6.1f} s for {TRIPLES:,} triples ({how}); reading "
-        f"the rows alone {floor:.1f} s at {rate:.1f} GB/s, {floor / whole:.0%} of it; "
-        f"peak {peak:.1f} GiB; aim {AIM_SECONDS} s",
+        f"the rows alone {floor:.1f} s at {rate:.1f} GB/s, {floor / whole:.0%} of it; cores busy "
+        f"with it {used * TRIPLES / number:.1f} s; peak {peak:.1f} GiB; aim {AIM_SECONDS} s",
         flush=True,
     )
     return {
         "model": name, "dim": options.dim, "triples": number, "seconds": round(seconds, 2),
-        "whole_split_seconds": round(whole, 1), "reading_gb_per_second": round(rate, 2),
+        "whole_split_seconds": round(whole, 1),
+        "whole_split_core_seconds": round(used * TRIPLES / number, 1), "reading_gb_per_second": round(rate, 2),
         "floor_seconds": round(floor, 1), "share_of_floor": round(floor / whole, 3),
         "peak_gib": round(peak, 2),
     }  # fmt: skip
