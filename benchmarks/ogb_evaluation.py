@@ -121,7 +121,8 @@ def measure(name: str, dataset: OgbDataset, options: argparse.Namespace) -> dict
     return {
         "model": name, "dim": options.dim, "triples": number, "seconds": round(seconds, 2),
         "whole_split_seconds": round(whole, 1),
-        "whole_split_core_seconds": round(used * TRIPLES / number, 1), "reading_gb_per_second": round(rate, 2),
+        "whole_split_core_seconds": round(used * TRIPLES / number, 1),
+        "reading_gb_per_second": round(rate, 2),
         "floor_seconds": round(floor, 1), "share_of_floor": round(floor / whole, 3),
         "peak_gib": round(peak, 2),
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any, Callable, Optional
 
 from dglke_distill.config import Config
@@ -72,6 +73,7 @@ def measure(
         control = popularity_control(workspace.dataset, split).to_dict()
         del control["by_relation"]
         figures["popularity_control"] = control
+        figures["protocol"]["evaluator"] = f"ogb {metadata.version('ogb')}"
     return figures
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "chain_recipe_names",
     "compose_chain",
     "divided",
+    "overlaid",
     "plan",
     "read_chain",
 ]
@@ -160,6 +161,16 @@ def compose_chain(
     for override in overrides:
         tree = merge(_outdone(tree, override), override)
     return ChainConfig.from_mapping(merge(tree, {"data": {"dataset": dataset}}), "chain")
+
+
+def overlaid(chain: ChainConfig, override: Mapping[str, Any]) -> ChainConfig:
+    """Return a chain with a partial tree laid over it; its word is the last one.
+
+    Raises:
+        UserError: unknown key or bad value.
+    """
+    tree = chain.model_dump()
+    return ChainConfig.from_mapping(merge(_outdone(tree, override), override), "chain")
 
 
 def _outdone(tree: Tree, override: Mapping[str, Any]) -> Tree:
