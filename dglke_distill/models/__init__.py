@@ -14,9 +14,10 @@ from dglke_distill.models.autosf import AutoSF
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
 from dglke_distill.models.complex import ComplEx
 from dglke_distill.models.distmult import DistMult
-from dglke_distill.models.encoders import LookupEncoder
+from dglke_distill.models.encoders import Encoder, LookupEncoder
 from dglke_distill.models.hole import HolE
 from dglke_distill.models.neighbor_encoder import NeighborEncoder
+from dglke_distill.models.node_piece import NodePieceEncoder
 from dglke_distill.models.pairre import PairRE
 from dglke_distill.models.rescal import RESCAL
 from dglke_distill.models.rotate import RotatE
@@ -52,9 +53,10 @@ SCORE_FUNCTIONS: dict[str, type[ScoreFunction]] = {
     "AutoSF": AutoSF,
 }
 
-ENCODERS: dict[str, type[LookupEncoder]] = {
+ENCODERS: dict[str, type[Encoder]] = {
     "lookup": LookupEncoder,
     "neighbor": NeighborEncoder,
+    "node_piece": NodePieceEncoder,
 }
 
 Registered = TypeVar("Registered")
@@ -106,8 +108,8 @@ def build_model(
         num_entities: entities of the dataset.
         num_relations: relations of the dataset, reciprocal ones not counted.
         dtype: float32 or float64.
-        graph: train graph with inverse edges for encoders that pass messages; None for the others
-            and for a trained model that carries its encoded vectors.
+        graph: train graph with inverse edges for encoders that read it; None for the others and
+            for a trained model, which carries what it needs.
 
     Raises:
         UserError: unknown name, unknown or bad option, or a dim that the function cannot have.

@@ -96,13 +96,14 @@ class KGEModel(nn.Module):
 
     @property
     def floats_per_entity(self) -> int:
-        """Floats stored per entity: the vector and, if there is one, the bias."""
+        """Floats of an entity: its vector and, if there is one, the bias."""
         return self.score_function.dim + (self.bias_weight is not None)
 
     @property
     def bytes_per_entity(self) -> int:
-        """Bytes stored per entity in the tables' dtype."""
-        return self.floats_per_entity * self.relation_weight.element_size()
+        """Bytes stored per entity: what the encoder keeps of it and, if there is one, the bias."""
+        bias = 0 if self.bias_weight is None else self.bias_weight.element_size()
+        return int(self.encoder.bytes_per_entity) + bias
 
     def reset(self, seed: int, scale: Optional[float] = None) -> None:
         """Initialise all tables from a seed."""

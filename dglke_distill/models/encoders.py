@@ -13,10 +13,60 @@ from dglke_distill.models.kernels import table_rows
 from dglke_distill.models.score_function import NoOptions, ScoreFunction
 from dglke_distill.models.tables import new_table
 
-__all__ = ["LookupEncoder"]
+__all__ = ["Encoder", "LookupEncoder", "check_message_graph"]
 
 
-class LookupEncoder(nn.Module):
+class Encoder(nn.Module):
+    """What turns entity ids into vectors; by default it keeps no graph and needs no blocks.
+
+    Attributes:
+        num_entities: entities that it knows.
+        needs_blocks: whether ``forward`` wants message-flow graphs for the ids it is given.
+    """
+
+    Options: type[BaseModel] = NoOptions
+    needs_blocks = False
+    num_entities: int
+
+    @classmethod
+    def build(
+        cls, num_entities: int, num_relations: int, dim: int, options: Any, dtype: torch.dtype
+    ) -> Encoder:
+        """Build from the sizes of a dataset and validated options; ``reset`` then fills it."""
+        raise NotImplementedError
+
+    @property
+    def bytes_per_entity(self) -> int:
+        """Bytes kept for each entity, not counting what entities share."""
+        raise NotImplementedError
+
+    def reset(
+        self, score_function: ScoreFunction, scale: Optional[float], generator: torch.Generator
+    ) -> None:
+        """Fill the weights as the score function likes vectors; ``scale`` None: its default."""
+        raise NotImplementedError
+
+    def set_row_sparse(self, flag: bool) -> None:
+        """Choose whether gradients of tables are kept for touched rows only (see ``optim``)."""
+
+    def attach(self, graph: Optional[Any]) -> None:
+        """Take the train graph with inverse edges, or, with None, forget it."""
+
+    def blocks_for(self, nodes: Tensor) -> Optional[Sequence[Any]]:
+        """Return the message-flow graphs needed to encode ``nodes`` (u,): none."""
+        return None
+
+    def store_encoded(self) -> None:
+        """Keep in the module's own state all that ``forward`` needs without a graph."""
+
+    def forward(
+        self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None
+    ) -> Tensor:
+        """Return the vectors (u, dim) of entity ids (u,) int64, or of all entities in id order."""
+        raise NotImplementedError
+
+
+class LookupEncoder(Encoder):
     """One learned vector per entity.
 
     Args:
@@ -26,11 +76,7 @@ class LookupEncoder(nn.Module):
 
     Attributes:
         weight: the table, (num_entities, dim).
-        needs_blocks: whether ``forward`` wants message-flow graphs for the ids it is given.
     """
-
-    Options: type[BaseModel] = NoOptions
-    needs_blocks = False
 
     def __init__(self, num_entities: int, dim: int, dtype: torch.dtype = torch.float32) -> None:
         """Allocate the table; ``reset`` fills it."""
@@ -45,6 +91,11 @@ class LookupEncoder(nn.Module):
         """Build from the sizes of a dataset and validated options."""
         return cls(num_entities, dim, dtype)
 
+    @property
+    def bytes_per_entity(self) -> int:
+        """Bytes of a row of the table."""
+        return self.weight.shape[1] * self.weight.element_size()
+
     def reset(
         self, score_function: ScoreFunction, scale: Optional[float], generator: torch.Generator
     ) -> None:
@@ -56,18 +107,29 @@ class LookupEncoder(nn.Module):
         """Choose whether the table's gradient is kept for touched rows only (see ``optim``)."""
         self.weight.row_sparse = flag  # type: ignore[attr-defined]
 
-    def attach(self, graph: Optional[Any]) -> None:
-        """Take the train graph, which a table has no use for."""
-
-    def blocks_for(self, nodes: Tensor) -> Optional[Sequence[Any]]:
-        """Return the message-flow graphs needed to encode ``nodes`` (u,): none."""
-        return None
-
-    def store_encoded(self) -> None:
-        """Keep what ``forward(None)`` returns in the module's own state: the table already is."""
-
     def forward(
         self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None
     ) -> Tensor:
         """Return the vectors (u, dim) of entity ids (u,) int64, or of all entities in id order."""
         return self.weight if nodes is None else table_rows(self.weight, nodes)
+
+
+def check_message_graph(graph: Any, num_entities: int, num_relations: int) -> None:
+    """Check that a graph is ``build_graph(train, num_entities, inverse=True)``.
+
+    Raises:
+        ValueError: it has another number of nodes, no relation ids, no inverse edges, or relation
+            ids out of range.
+    """
+    if graph.num_nodes() != num_entities:
+        raise ValueError(
+            f"the graph has {graph.num_nodes()} nodes, the encoder {num_entities} rows"
+        )
+    relation = graph.edata.get("relation")
+    if relation is None:
+        raise ValueError('the graph needs relation ids in edata["relation"]')
+    if len(relation) and not num_relations <= int(relation.max()) < 2 * num_relations:
+        raise ValueError(
+            f"relation ids must reach from 0 to {2 * num_relations - 1}: build the graph with "
+            "inverse=True and the dataset's number of relations"
+        )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from dglke_distill.errors import UserError
-from dglke_distill.models.encoders import LookupEncoder
+from dglke_distill.models.encoders import LookupEncoder, check_message_graph
 from dglke_distill.models.kernels import table_rows
 from dglke_distill.models.message_passing import BasisLayer, CompositionLayer, RelationalLayer
 from dglke_distill.models.score_function import ScoreFunction
@@ -130,20 +130,7 @@ class NeighborEncoder(LookupEncoder):
                 or relation ids out of range.
         """
         if graph is not None:
-            if graph.num_nodes() != self.num_entities:
-                raise ValueError(
-                    f"the graph has {graph.num_nodes()} nodes, the encoder {self.num_entities} rows"
-                )
-            relation = graph.edata.get("relation")
-            if relation is None:
-                raise ValueError('the graph needs relation ids in edata["relation"]')
-            if len(relation) and not (
-                self.num_relations <= int(relation.max()) < 2 * self.num_relations
-            ):
-                raise ValueError(
-                    f"relation ids must reach from 0 to {2 * self.num_relations - 1}: build the "
-                    "graph with inverse=True and the dataset's number of relations"
-                )
+            check_message_graph(graph, self.num_entities, self.num_relations)
         self._graph = graph
 
     def blocks_for(self, nodes: Tensor) -> Optional[Sequence[Any]]:
