@@ -20,7 +20,7 @@ export class Combobox {
     input.addEventListener("keydown", (event) => this.key(event));
     this.list.addEventListener("pointerdown", (event) => event.preventDefault()); // keeps the focus
     this.list.addEventListener("click", (event) => {
-      const option = event.target.closest("[role=option]");
+      const option = event.target.closest("[data-name]");
       if (option) this.take(option.dataset.name);
     });
   }
@@ -43,7 +43,7 @@ export class Combobox {
     this.list.replaceChildren(...found.map(({ name, note }, i) => {
       const option = document.createElement("li");
       option.id = `${this.input.id}-${i}`;
-      option.role = "option";
+      option.setAttribute("role", "option");
       option.dataset.name = name;
       const label = document.createElement("bdi");
       label.textContent = name;
@@ -51,8 +51,15 @@ export class Combobox {
       if (note) option.append(Object.assign(document.createElement("small"), { textContent: note }));
       return option;
     }));
-    this.list.hidden = !found.length;
-    this.input.setAttribute("aria-expanded", String(found.length > 0));
+    if (!found.length) {
+      const nothing = Object.assign(document.createElement("li"), { textContent: "no such name" });
+      nothing.className = "muted";
+      nothing.setAttribute("role", "option");
+      nothing.setAttribute("aria-disabled", "true");
+      this.list.append(nothing);
+    }
+    this.list.hidden = false;
+    this.input.setAttribute("aria-expanded", "true");
     this.activate(found.length ? 0 : -1);
     this.announce(found.length === 1 ? "1 suggestion" : `${found.length} suggestions`);
   }
@@ -87,10 +94,12 @@ export class Combobox {
 
   async key(event) {
     if (event.isComposing || event.ctrlKey || event.metaKey) return;
-    const count = this.list.hidden ? 0 : this.list.children.length;
+    const open = !this.list.hidden;
+    const count = open ? this.list.querySelectorAll("[data-name]").length : 0;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
-      if (!count) return void this.suggest();
+      if (!open) return void this.suggest();
+      if (!count) return;
       const step = event.key === "ArrowDown" ? 1 : -1;
       this.activate((this.active + step + count) % count);
     } else if (event.key === "Enter" && (count || this.pending)) {
@@ -99,7 +108,7 @@ export class Combobox {
       const option = this.list.hidden ? null : this.list.children[this.active];
       if (option) this.take(option.dataset.name);
       else this.input.form.requestSubmit();
-    } else if (event.key === "Escape" && count) {
+    } else if (event.key === "Escape" && open) {
       event.preventDefault();
       this.close();
     }

@@ -32,6 +32,7 @@ export class EntityMap {
   /** Show the entities of /api/map. */
   show(map) {
     this.points = map.names.map((name, i) => ({ name, place: map.places[i], role: map.role[i] }));
+    this.coloured = map.roles.length > 0;
     const shares = map.shares.map((share) => `${(100 * share).toFixed(0)}%`);
     const [shown, all] = [map.names.length, map.entities].map((n) => n.toLocaleString("en"));
     const which = shown === all ? `all ${all} entities` : `${shown} of ${all} entities`;
@@ -56,8 +57,8 @@ export class EntityMap {
   mark(found) {
     this.marks = !found ? [] : [
       { name: found.entity, place: found.place, label: found.entity, asked: true },
-      ...found.answers.map((answer, i) => (
-        { name: answer.name, place: answer.place, label: `${i + 1} ${answer.name}` })),
+      ...found.answers.map(({ name, place }, i) => (
+        { name, place, label: `${i + 1} ${name}`, number: String(i + 1) })),
     ];
     this.draw();
   }
@@ -76,7 +77,7 @@ export class EntityMap {
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
     const size = this.points.length > 600 ? 2.3 : 3.2;
     for (const known of [false, true]) {
-      pen.globalAlpha = known ? 0.75 : 0.5;
+      pen.globalAlpha = (known || !this.coloured ? 0.75 : 0.5) * (this.marks.length ? 0.5 : 1);
       for (const { x, y, role } of this.points) {
         if ((role >= 0) !== known) continue;
         pen.fillStyle = colour(known ? `role-${role}` : "other");
@@ -84,13 +85,16 @@ export class EntityMap {
       }
     }
     pen.globalAlpha = 1;
-    for (const { x, y, asked } of [...this.marks].reverse()) {
+    const labelled = this.marks.slice(0, LABELS + 1);
+    const mark = ({ x, y, asked }, radius) => {
       pen.fillStyle = colour(asked ? "ink" : "accent");
       pen.strokeStyle = colour("card");
       pen.lineWidth = 2;
-      dot(pen, x, y, asked ? 7 : 5, true);
-    }
-    this.label(pen, width, height, colour);
+      dot(pen, x, y, radius, true);
+    };
+    for (const one of this.marks.slice(LABELS + 1)) mark(one, 3);
+    this.label(pen, labelled, width, height, colour);
+    for (const one of labelled.reverse()) mark(one, one.asked ? 7 : 4.5);
     if (this.here) {
       pen.strokeStyle = colour("ink");
       pen.lineWidth = 2;
@@ -116,29 +120,35 @@ export class EntityMap {
     }
   }
 
-  /** Write the names of the first marks where they hide no other name. */
-  label(pen, width, height, colour) {
-    const taken = [];
+  /** Write the names of marks, or their numbers alone, where they hide none of the others. */
+  label(pen, marks, width, height, colour) {
+    const taken = marks.map(({ x, y }) => [x - 5, y - 5, x + 5, y + 5]);
     pen.font = `600 12px ${getComputedStyle(document.body).fontFamily}`;
     pen.textBaseline = "middle";
     pen.lineJoin = "round";
-    for (const { x, y, label, asked } of this.marks.slice(0, LABELS + 1)) {
-      const text = label.length > 30 ? `${label.slice(0, 29)}…` : label;
+    const free = (text, { x, y, asked }) => {
       const wide = pen.measureText(text).width;
-      const gap = asked ? 11 : 9;
+      const gap = asked ? 11 : 8;
       const places = [[x + gap, y], [x - gap - wide, y], [x - wide / 2, y - 15],
         [x - wide / 2, y + 15], [x + gap, y - 13], [x + gap, y + 13],
         [x - gap - wide, y - 13], [x - gap - wide, y + 13]];
-      const free = places.map(([a, b]) => [a, b - 7, a + wide, b + 7]).find(([a, b, c, d]) =>
+      return places.map(([a, b]) => [a, b - 7, a + wide, b + 7]).find(([a, b, c, d]) =>
         a >= 2 && c <= width - 2 && b >= 2 && d <= height - 2 &&
         taken.every(([e, f, g, h]) => c < e || a > g || d < f || b > h));
-      if (!free) continue;
-      taken.push(free);
-      pen.strokeStyle = colour("card");
-      pen.lineWidth = 4;
-      pen.strokeText(text, free[0], free[1] + 7);
-      pen.fillStyle = colour("ink");
-      pen.fillText(text, free[0], free[1] + 7);
+    };
+    for (const mark of marks) {
+      const { label } = mark;
+      for (const text of [label.length > 30 ? `${label.slice(0, 29)}…` : label, mark.number]) {
+        const place = text && free(text, mark);
+        if (!place) continue;
+        taken.push(place);
+        pen.strokeStyle = colour("card");
+        pen.lineWidth = 4;
+        pen.strokeText(text, place[0], place[1] + 7);
+        pen.fillStyle = colour("ink");
+        pen.fillText(text, place[0], place[1] + 7);
+        break;
+      }
     }
   }
 

@@ -119,7 +119,7 @@ function build(name) {
       about.model, about.dataset, `${about.dim} floats, ${number(about.bytes_per_entity)} bytes per entity`,
       `${number(about.entities)} entities`, `${number(about.relations)} relations`,
       ...(about.mrr === null ? [] : [`${about.split} MRR ${about.mrr.toFixed(4)}`]),
-    ].join(" · ");
+    ].map((text) => text.replaceAll(" ", "\u00a0")).join(" · ");
     if (about.no_facts) part(".facts").textContent = `Known facts are not marked: ${about.no_facts}.`;
     if (name === at("model").value) allowHiding();
   }).catch((error) => refuse(column, error));
@@ -173,7 +173,7 @@ function refuse({ part, map }, error) {
   part("table").hidden = true;
   const problem = part(".problem");
   const text = error.message.charAt(0).toUpperCase() + error.message.slice(1);
-  problem.replaceChildren(text + (error.names?.length ? ". Did you mean" : "."), document.createElement("br"));
+  problem.replaceChildren(text + (error.names?.length ? ". Did you mean:" : "."), document.createElement("br"));
   const fields = { entity, relation };
   for (const name of fields[error.field] ? error.names : []) {
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: name });
@@ -212,6 +212,7 @@ function restore() {
   relation.value = given.get("relation") ?? "";
   form.elements.side.value = given.get("side") === "head" ? "head" : "tail";
   at("hide").checked = given.get("known") === "hide";
+  allowHiding();
   if (entity.value && relation.value) ask(false);
   else {
     columns.clear();
@@ -222,7 +223,8 @@ function restore() {
 
 async function start() {
   const { given, offered } = await call("models");
-  const options = (names) => names.map((name) => new Option(name, name));
+  const short = (name) => (name.length > 44 ? `…${name.slice(-42)}` : name); // paths differ in their ends
+  const options = (names) => names.map((name) => new Option(short(name), name));
   at("model").append(...options([...given, ...offered]));
   at("other").append(new Option("none", ""), ...options([...given, ...offered]));
   at("other").value = given[1] ?? "";
