@@ -57,8 +57,8 @@ def serve(
             typer.echo(f"note: {note}", err=True)
         if not server.loopback:
             typer.echo("note: whoever reaches this machine can ask; there is no password", err=True)
-        typer.echo(f"{server.url} (Ctrl-C ends it)")
         try:
+            typer.echo(f"{server.url} (Ctrl-C ends it)")
             server.serve_forever()
         except KeyboardInterrupt:
             typer.echo("ended")

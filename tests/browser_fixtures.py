@@ -64,7 +64,7 @@ class Browser:
         """Return what JavaScript returns; ``arguments[0]`` and so on stand in it."""
         return self.call("POST", "/execute/sync", {"script": code, "args": list(arguments)})
 
-    def wait(self, code: str, *arguments: Any, seconds: float = 20) -> Any:
+    def wait(self, code: str, *arguments: Any, seconds: float = 60) -> Any:
         """Return what JavaScript returns as soon as that is true."""
         end = time.monotonic() + seconds
         while not (found := self.run(f"return ({code})", *arguments)):

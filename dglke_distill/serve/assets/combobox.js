@@ -1,5 +1,7 @@
 // A text field with a list of suggestions, after the ARIA pattern of an editable combobox.
 
+import { written } from "/names.js";
+
 /** The field and its list. Names are shown as text, never as markup. */
 export class Combobox {
   /**
@@ -45,9 +47,7 @@ export class Combobox {
       option.id = `${this.input.id}-${i}`;
       option.setAttribute("role", "option");
       option.dataset.name = name;
-      const label = document.createElement("bdi");
-      label.textContent = name;
-      option.append(label);
+      option.append(written(name));
       if (note) option.append(Object.assign(document.createElement("small"), { textContent: note }));
       return option;
     }));

@@ -1,5 +1,7 @@
 // The map of a model's entities on a canvas; answers lie over it.
 
+import { written } from "/names.js";
+
 const LABELS = 10;
 const REACH = 14; // pixels between the pointer and a point that it means
 
@@ -47,7 +49,7 @@ export class EntityMap {
     this.figure.querySelector(".legend").replaceChildren(...legend.map(([colour, text]) => {
       const item = document.createElement("li");
       item.append(Object.assign(document.createElement("i"), { className: colour }));
-      item.append(Object.assign(document.createElement("bdi"), { textContent: text }));
+      item.append(written(text));
       return item;
     }));
     this.draw();

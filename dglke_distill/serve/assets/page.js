@@ -2,6 +2,7 @@
 
 import { Combobox } from "/combobox.js";
 import { EntityMap } from "/map.js";
+import { written } from "/names.js";
 
 const at = (id) => document.getElementById(id);
 const form = at("question");
@@ -78,7 +79,7 @@ async function ask(remember = true) {
     return;
   }
   if (remember) history.pushState(null, "", `?${new URLSearchParams(asked)}`);
-  at("triple").textContent = triple(asked);
+  at("triple").replaceChildren(written(triple(asked)));
   at("triple").hidden = false;
   document.title = `${triple(asked)} · dglke-distill`;
   const number = ++asking;
@@ -152,7 +153,7 @@ function answer({ part, map }, found, other) {
     const button = document.createElement("button");
     button.type = "button";
     button.title = "Ask about it";
-    button.append(Object.assign(document.createElement("bdi"), { textContent: name }));
+    button.append(written(name));
     button.addEventListener("click", () => look(name));
     const place = cell(button, "");
     if (known) place.append(Object.assign(document.createElement("span"), { className: "known", textContent: "known" }));
@@ -162,8 +163,8 @@ function answer({ part, map }, found, other) {
   }));
   if (found.known !== null) {
     const among = found.answers.filter(({ known }) => known).length;
-    part(".facts").textContent = at("hide").checked
-      ? `Known facts are left out: ${found.known}.`
+    part(".facts").textContent = !found.known ? "No facts are known."
+      : at("hide").checked ? `Known facts are left out: ${found.known}.`
       : `Known facts: ${found.known}, of which ${among} among these answers.`;
   }
   map.mark(found);
@@ -223,7 +224,10 @@ function restore() {
 
 async function start() {
   const { given, offered } = await call("models");
-  const short = (name) => (name.length > 44 ? `…${name.slice(-42)}` : name); // paths differ in their ends
+  const short = (name) => { // paths differ in their ends
+    const said = name.replace(/\/checkpoint\/?$/, "");
+    return said.length > 30 ? `…${said.slice(-29)}` : said;
+  };
   const options = (names) => names.map((name) => new Option(short(name), name));
   at("model").append(...options([...given, ...offered]));
   at("other").append(new Option("none", ""), ...options([...given, ...offered]));
