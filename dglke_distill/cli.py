@@ -16,6 +16,7 @@ from dglke_distill.cli_data import data_app
 from dglke_distill.cli_evaluate import evaluate
 from dglke_distill.cli_export import export, formats
 from dglke_distill.cli_import import import_model
+from dglke_distill.cli_ogb import ogb_app
 from dglke_distill.cli_predict import predict
 from dglke_distill.cli_report import report
 from dglke_distill.cli_run import run
@@ -48,6 +49,7 @@ app.command()(serve)
 app.command()(report)
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
+app.add_typer(ogb_app, name="ogb")
 app.add_typer(config_app, name="config")
 app.add_typer(recipes_app, name="recipes")
 

@@ -99,13 +99,19 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
     Args:
         metrics: split name to what ``RankingResult.to_dict`` returns.
     """
-    table = Table(title="Filtered ranking of all entities, realistic ties", title_justify="left")
+    given = [figures.get("protocol", {}).get("negatives") for figures in metrics.values()]
+    title = "Filtered ranking of all entities, realistic ties"
+    if given and given[0] is not None:
+        title = f"Ranking among the {given[0]} given negatives of each question, ties count half"
+    table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in ("MRR", "MR", "Hits@1", "Hits@3", "Hits@10", "ranks"):
         table.add_column(name, justify="right")
     for split, figures in metrics.items():
         rows = {split: figures}
         rows.update({f"  {side}": of for side, of in figures.get("by_side", {}).items()})
+        if "popularity_control" in figures:
+            rows["  relation popularity (control)"] = figures["popularity_control"]
         for label, of in rows.items():
             hits = [f"{of[f'hits@{k}']:.4f}" for k in (1, 3, 10)]
             table.add_row(label, f"{of['mrr']:.4f}", f"{of['mr']:.1f}", *hits, f"{of['count']:,}")
@@ -140,7 +146,10 @@ def chain_table(results: Mapping[str, Any]) -> Table:
     Bytes are those of an entity; kept is the share of the teacher's MRR.
     """
     summary = results["summary"]
-    title = "Filtered ranking of the test split, all entities, realistic ties"
+    metrics = results["stages"][-1]["results"]["metrics"].get("test", {})
+    given = metrics.get("protocol", {}).get("candidates") == "given"
+    candidates = "given candidates" if given else "all entities"
+    title = f"Filtered ranking of the test split, {candidates}, realistic ties"
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("stage", no_wrap=True)
     names = ("bytes", "MRR", "Hits@1", "Hits@3", "Hits@10", "kept", "s")

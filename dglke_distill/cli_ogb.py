@@ -1,0 +1,290 @@
+"""``dglke-distill ogb``: the leaderboard of the Open Graph Benchmark."""
+
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+
+from dglke_distill import cli_settings as settings
+from dglke_distill.cli_output import TrainingDisplay, metrics_table, plan_table
+from dglke_distill.cli_run import ChainRecipeFlag, DimsFlag, overrides, unused, whole_numbers
+from dglke_distill.config import parse_assignment
+from dglke_distill.errors import UserError
+
+if TYPE_CHECKING:
+    from dglke_distill.leaderboard import SeedsConfig
+
+__all__ = ["ogb_app"]
+
+ogb_app = typer.Typer(
+    help="Runs, figures and the submission sheet for the OGB leaderboard.", no_args_is_help=True
+)
+
+AboutFlag = Annotated[
+    Optional[Path],
+    typer.Option("--about", help="TOML file of what only you can say: contact, code, paper ..."),
+]
+YesFlag = Annotated[
+    bool, typer.Option("--yes", help="Agree to downloading the dataset where it is absent.")
+]
+
+
+@ogb_app.command("run")
+def ogb_run(
+    dataset: Annotated[
+        Optional[str],
+        typer.Argument(help="ogbl-wikikg2, ogbl-biokg, or a folder in their official layout."),
+    ] = None,
+    model: settings.ModelFlag = None,
+    dims: DimsFlag = None,
+    seeds: Annotated[
+        Optional[int],
+        typer.Option("--seeds", min=1, help="How many, from seed 0.", show_default="10"),
+    ] = None,
+    method: Annotated[
+        Optional[str], typer.Option("--method", help="Of the chain; with one size there is none.")
+    ] = None,
+    recipe: ChainRecipeFlag = "auto",
+    config: settings.ConfigFlag = None,
+    assignments: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--set",
+            metavar="PART.SECTION.KEY=VALUE",
+            help="Any setting of the chain, e.g. student.training.epochs=20; may be repeated.",
+        ),
+    ] = None,
+    epochs: settings.EpochsFlag = None,
+    device: settings.DeviceFlag = None,
+    threads: settings.ThreadsFlag = None,
+    about: AboutFlag = None,
+    data_root: settings.DataRootFlag = None,
+    yes: YesFlag = False,
+    out: Annotated[
+        Optional[Path],
+        typer.Option("--out", help="Run directory; if not given, a new one below runs/."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan of a seed, with sizes, and stop.")
+    ] = False,
+) -> None:
+    """Run the seeds of a leaderboard entry, and write its submission sheet after each.
+
+    A seed is a chain of distillations, or with a single size one training. Validation chooses the
+    model; its test split is ranked once, among the official candidates.
+    """
+    from dglke_distill.distill.plan import read_chain
+    from dglke_distill.leaderboard import compose_seeds, saved_seeds
+
+    if resume:
+        if out is None:
+            raise UserError("--resume: say which run by --out RUN_DIR")
+        asked = saved_seeds(out)
+        if seeds is not None:
+            asked = asked.model_copy(update={"seeds": seeds})
+    else:
+        if dataset is None:
+            raise UserError("ogb run: name ogbl-wikikg2 or ogbl-biokg")
+        trees = [] if config is None else [read_chain(config)]
+        trees += overrides(
+            {"epochs": epochs, "device": device, "threads": threads},
+            student_model=None,
+            more_teachers=None,
+        )
+        if method is not None:
+            trees.append({"method": method})
+        sizes = whole_numbers(dims, "--dims")
+        if sizes is not None:
+            trees.append({"dims": sizes})
+        trees += [parse_assignment(text) for text in assignments or ()]
+        command = _command(
+            dataset,
+            {
+                "--model": model, "--dims": dims, "--seeds": seeds, "--method": method,
+                "--recipe": None if recipe == "auto" else recipe, "--config": config,
+                "--set": assignments, "--epochs": epochs, "--device": device,
+                "--threads": threads, "--data-root": data_root, "--out": out,
+            },
+        )  # fmt: skip
+        name = model or (None if config is not None else "ComplEx")
+        asked = compose_seeds(dataset, name, recipe, seeds or 10, trees, command)
+    _agree(asked.chain.data.dataset, yes, data_root)
+    if dry_run:
+        _show_plan(asked, data_root)
+        return
+    _run(asked, out or _new_directory(asked), resume, about, data_root)
+
+
+@ogb_app.command("evaluate")
+def ogb_evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
+    ],
+    dataset: Annotated[
+        Optional[str],
+        typer.Option("--dataset", help="Where its dataset lies now, if not where it was."),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="valid, test or both")] = "both",
+    device: settings.DeviceFlag = None,
+    threads: settings.ThreadsFlag = None,
+    data_root: settings.DataRootFlag = None,
+    yes: YesFlag = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all figures as JSON instead of a table.")
+    ] = False,
+) -> None:
+    """Rank a model among the official candidates by the official Evaluator.
+
+    The control that ignores the known entity stands beside.
+    """
+    if split not in ("valid", "test", "both"):
+        raise UserError(f"--split {split}: choose valid, test or both")
+    flags = settings.given({**locals(), "model": None})
+    from dglke_distill import zoo
+    from dglke_distill.leaderboard.settings import ogb_name
+    from dglke_distill.pipeline import rank_loaded
+
+    loaded = zoo.load_checkpoint(model)
+    place = dataset or loaded.config.data.dataset
+    ogb_name(place)
+    _agree(place, yes, data_root)
+    figures = {
+        one: rank_loaded(
+            loaded,
+            one,
+            name=model,
+            settings=settings.overrides(flags, None),
+            data_root=data_root,
+        )[0]
+        for one in (("valid", "test") if split == "both" else (split,))
+    }
+    if as_json:
+        typer.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+    else:
+        Console().print(metrics_table(figures))
+
+
+@ogb_app.command("sheet")
+def ogb_sheet(
+    directory: Annotated[Path, typer.Argument(help="Of `ogb run`.")],
+    about: AboutFlag = None,
+) -> None:
+    """Write the submission sheet anew from the seeds that are done."""
+    from dglke_distill.files import atomic_write_text
+    from dglke_distill.leaderboard import saved_seeds, write_sheet
+    from dglke_distill.leaderboard.settings import ABOUT_FILE, read_about
+
+    saved_seeds(directory)
+    if about is not None:
+        read_about(about)
+        atomic_write_text(directory / ABOUT_FILE, about.read_text(encoding="utf-8"))
+    _show_sheet(write_sheet(directory), directory)
+
+
+def _agree(dataset: str, yes: bool, data_root: Optional[Path]) -> None:
+    """Refuse a download that was not agreed to, or announce it."""
+    from dglke_distill.data.ogb_download import consent
+
+    line = consent(dataset, yes, data_root)
+    if line is not None:
+        typer.echo(line)
+
+
+def _command(dataset: str, flags: dict[str, Any]) -> str:
+    parts = ["dglke-distill", "ogb", "run", dataset]
+    for flag, value in flags.items():
+        for one in value if isinstance(value, list) else [value]:
+            parts += [] if one is None else [flag, str(one)]
+    return shlex.join(parts)
+
+
+def _new_directory(asked: "SeedsConfig", parent: Path = Path("runs")) -> Path:
+    from dglke_distill.distill.plan import plan
+
+    last = plan(asked.chain)[-1].config.model
+    name = Path(asked.chain.data.dataset).name.replace("_", "-")
+    return unused(parent / f"{name}-{asked.chain.method}-{last.name}-dim{last.dim}".lower())
+
+
+def _show_plan(asked: "SeedsConfig", data_root: Optional[Path]) -> None:
+    from dglke_distill.cli_output import duration
+    from dglke_distill.distill.estimate import estimate
+    from dglke_distill.distill.plan import plan
+
+    console = Console()
+    stages = plan(asked.chain)
+    with console.status("timing a few steps of every stage"):
+        sizes = estimate(stages, data_root=data_root)
+    console.print(plan_table(stages, sizes))
+    seconds = asked.seeds * sum(size.seconds for size in sizes)
+    typer.echo(
+        f"{sum(size.parameters for size in sizes):,} parameters over all stages; "
+        f"{asked.seeds} seeds take about {duration(seconds)}"
+    )
+
+
+def _run(
+    asked: "SeedsConfig",
+    directory: Path,
+    resume: bool,
+    about: Optional[Path],
+    data_root: Optional[Path],
+) -> None:
+    from dglke_distill.distill.chain import Watcher
+    from dglke_distill.leaderboard.run import SeedWatcher, run_seeds
+    from dglke_distill.leaderboard.settings import SEEDS_FILE
+    from dglke_distill.train import Interrupted
+
+    console = Console()
+
+    def begin_seed(seed: int, total: int) -> None:
+        console.print(f"seed {seed} of {total}", highlight=False)
+
+    def begin(stage: Any, number: int, total: int) -> None:
+        console.print(f"stage {number + 1} of {total}: {stage.name}", highlight=False)
+
+    try:
+        with TrainingDisplay(console) as display:
+            chain = Watcher(begin, display.report, display.announce)
+            sheet = run_seeds(
+                asked,
+                directory,
+                resume=resume,
+                about=about,
+                data_root=data_root,
+                watcher=SeedWatcher(begin_seed, chain),
+            )
+    except (Interrupted, KeyboardInterrupt):
+        typer.echo("\ninterrupted", err=True)
+        if (directory / SEEDS_FILE).exists():
+            typer.echo(f"go on with: dglke-distill ogb run --resume --out {directory}", err=True)
+        raise typer.Exit(130) from None
+    _show_sheet(sheet, directory)
+
+
+def _show_sheet(sheet: dict[str, Any], directory: Path) -> None:
+    from dglke_distill.leaderboard.sheet import MARKDOWN_FILE
+
+    form, popularity = sheet["form"], sheet["popularity_control"]
+    for split, key in (("test", "test_performance"), ("valid", "validation_performance")):
+        typer.echo(
+            f"{split} MRR {form[key]['text']} over {form[key]['seeds']} seeds; "
+            f"relation popularity {popularity[split]['mrr']:.4f}"
+        )
+    typer.echo(
+        f"parameters: {form['parameters']:,} over all stages, "
+        f"{sheet['parameters']['deployed']:,} deployed"
+    )
+    for what in sheet["missing"]:
+        typer.echo(f"missing: {what}")
+    for what in sheet["notes"]:
+        typer.echo(f"note: {what}")
+    typer.echo(f"sheet: {directory / MARKDOWN_FILE}")

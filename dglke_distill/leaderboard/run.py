@@ -1,0 +1,116 @@
+"""Runs the seeds of a leaderboard entry, or goes on with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional
+
+from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain
+from dglke_distill.errors import UserError
+from dglke_distill.files import atomic_write_text
+from dglke_distill.leaderboard.settings import (
+    ABOUT_FILE,
+    SEEDS_FILE,
+    SeedsConfig,
+    about_template,
+    chain_of,
+    read_about,
+    saved_seeds,
+)
+from dglke_distill.leaderboard.sheet import SEEDS, write_sheet
+from dglke_distill.workspace import Workspaces
+
+__all__ = ["SeedWatcher", "run_seeds"]
+
+
+class SeedWatcher(NamedTuple):
+    """What hears of the seeds under way.
+
+    Attributes:
+        seed: called with (seed, seeds in all) when a seed begins. chain: hears of its stages.
+    """
+
+    seed: Callable[[int, int], None] = lambda seed, total: None
+    chain: Watcher = Watcher()
+
+
+def run_seeds(
+    settings: SeedsConfig,
+    directory: Path,
+    *,
+    resume: bool = False,
+    about: Optional[Path] = None,
+    data_root: Optional[Path] = None,
+    watcher: SeedWatcher = SeedWatcher(),  # noqa: B008 (immutable)
+) -> dict[str, Any]:
+    """Train and rank every seed, and write the sheet after each.
+
+    Args:
+        settings: what to run.
+        directory: receives ``ogb.toml``, ``about.toml``, ``seeds/`` (a chain each),
+            ``submission.json`` and ``submission.md``.
+        resume: go on with the run that is there; seeds that are done stay as they are, and there
+            may be more of them than before.
+        about: file of what only the author can say; else what ``about.toml`` there says.
+        data_root: folder of pre-placed datasets.
+        watcher: hears of progress.
+
+    Returns:
+        What ``submission.json`` holds.
+
+    Raises:
+        UserError: bad settings or data, or a directory in use.
+        Interrupted: asked to stop; the run can be resumed.
+    """
+    told = None if about is None else (read_about(about), about.read_text(encoding="utf-8"))
+    _claim(settings, directory, resume)
+    if told is not None:
+        atomic_write_text(directory / ABOUT_FILE, told[1])
+    elif not (directory / ABOUT_FILE).exists():
+        atomic_write_text(directory / ABOUT_FILE, about_template())
+    else:
+        read_about(directory / ABOUT_FILE)  # before hours of training, not after
+    workspaces = Workspaces(data_root)
+    for seed in range(settings.seeds):
+        place = directory / SEEDS / str(seed)
+        watcher.seed(seed, settings.seeds)
+        done = (place / RESULTS_FILE).is_file()
+        if done:
+            watcher.chain.announce(f"seed {seed}: done already")
+        else:
+            run_chain(
+                chain_of(settings, seed),
+                place,
+                resume=(place / CHAIN_FILE).is_file(),
+                workspaces=workspaces,
+                watcher=watcher.chain,
+            )
+        sheet = write_sheet(directory) if not done or seed == settings.seeds - 1 else {}
+    return sheet
+
+
+def _claim(settings: SeedsConfig, directory: Path, resume: bool) -> None:
+    path = directory / SEEDS_FILE
+    if not path.exists():
+        if resume:
+            raise UserError(f"{directory}: nothing to resume ({SEEDS_FILE} is missing)")
+        if directory.is_dir() and {path.name for path in directory.iterdir()} - {ABOUT_FILE}:
+            raise UserError(f"{directory}: holds something else already; choose another --out")
+        directory.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(path, settings.to_toml())
+        return
+    if not resume:
+        raise UserError(
+            f"{directory}: holds a leaderboard run already; add --resume to go on with it, or "
+            "choose another --out"
+        )
+    saved = saved_seeds(directory)
+    if settings.chain != saved.chain:
+        raise UserError(f"{path}: the run has other settings; --resume alone goes on with its own")
+    if settings.seeds < saved.seeds:
+        raise UserError(
+            f"--seeds {settings.seeds}: the run has {saved.seeds} already; seeds are not chosen "
+            "among afterwards"
+        )
+    if settings.seeds > saved.seeds:
+        atomic_write_text(path, saved.model_copy(update={"seeds": settings.seeds}).to_toml())

@@ -1,0 +1,154 @@
+"""What a leaderboard run was asked to do, and what only its author can say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import tomli_w
+from pydantic import Field
+
+from dglke_distill.config import Section, read_toml, validate_tree
+from dglke_distill.data.manifest import load_manifest
+from dglke_distill.data.ogb import OGB_DATASETS
+from dglke_distill.distill.plan import ChainConfig, compose_chain, overlaid
+from dglke_distill.errors import UserError
+
+__all__ = [
+    "ABOUT_FILE",
+    "SEEDS_FILE",
+    "About",
+    "SeedsConfig",
+    "chain_of",
+    "compose_seeds",
+    "ogb_name",
+    "read_about",
+    "saved_seeds",
+]
+
+SEEDS_FILE = "ogb.toml"
+ABOUT_FILE = "about.toml"
+
+_TEMPLATE = """\
+# What the leaderboard's form asks and no measurement tells. Fill in what stands empty, then
+# `dglke-distill ogb sheet DIR` writes the sheet anew.
+method = ""            # name of the method on the board; if empty, one is made up of the chain
+contact_name = ""      # who answers questions about method and code
+contact_email = ""
+code = ""              # public repository with all code and the exact commands
+paper = ""             # paper that describes the method, preferably on arXiv
+hyperparameters = ""   # what was tuned on valid, and among which values: "lr: [0.1*, 0.01]"
+# official = true      # whether you are the method's own authors
+# external_data = true # pretrained models, text or triples from elsewhere; say so in method
+"""
+
+
+class About(Section):
+    """What the form asks of the author."""
+
+    method: str = Field("", description="name on the board; empty: made up of the chain")
+    contact_name: str = ""
+    contact_email: str = ""
+    code: str = Field("", description="address of the public repository")
+    paper: str = Field("", description="address of the paper")
+    hyperparameters: str = Field("", description="what was tuned, and among which values")
+    official: Optional[bool] = Field(None, description="whether by the method's own authors")
+    external_data: bool = Field(False, description="whether anything but the dataset was used")
+
+
+class SeedsConfig(Section):
+    """All settings of a leaderboard run."""
+
+    seeds: int = Field(10, ge=1, description="runs, with the seeds 0, 1, 2 ...")
+    command: str = Field("", description="the command line that began it")
+    chain: ChainConfig = Field(default_factory=ChainConfig)
+
+    def to_toml(self) -> str:
+        """Return the tree as TOML; keys whose value is None are left out."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+def ogb_name(dataset: str) -> str:
+    """Return the official name of the OGB dataset that a name or a folder stands for.
+
+    Raises:
+        UserError: it is none.
+    """
+    path = Path(dataset).expanduser()
+    if path.is_dir():
+        name = path.resolve().name.replace("_", "-")
+        if name in OGB_DATASETS and name != path.resolve().name:
+            return name
+    else:
+        manifest = load_manifest(dataset)
+        if manifest is not None and manifest.name in OGB_DATASETS:
+            return manifest.name
+    names = " or ".join(OGB_DATASETS)
+    folders = " or ".join(name.replace("-", "_") for name in OGB_DATASETS)
+    raise UserError(
+        f"{dataset} has no leaderboard: name {names}, or a folder {folders} in the official layout"
+    )
+
+
+def compose_seeds(
+    dataset: str,
+    model: Optional[str],
+    recipe: str,
+    seeds: int,
+    overrides: Sequence[Mapping[str, Any]],
+    command: str = "",
+) -> SeedsConfig:
+    """Compose the settings of a leaderboard run.
+
+    Every seed is a chain without a control; with a single size, it is one training.
+
+    Args:
+        dataset: name, or folder in the official layout. model: score function.
+        recipe: as for ``compose_chain``. seeds: how many.
+        overrides: partial ``ChainConfig`` trees, the last one winning.
+        command: the command line, to be recorded.
+
+    Raises:
+        UserError: no such dataset or recipe, unknown key or bad value.
+    """
+    name = ogb_name(dataset)
+    place = dataset if Path(dataset).expanduser().is_dir() else name
+    chain = compose_chain(recipe, place, model, [{"control": "none"}, *overrides])
+    if len(chain.dims) == 1:
+        chain = overlaid(chain, {"method": "direct"})
+    tree = {"seeds": seeds, "command": command, "chain": chain.model_dump()}
+    return validate_tree(SeedsConfig, tree, "command line")
+
+
+def chain_of(settings: SeedsConfig, seed: int) -> ChainConfig:
+    """Return the chain of one seed, which is that of all its stages."""
+    return overlaid(settings.chain, {"shared": {"training": {"seed": seed}}})
+
+
+def saved_seeds(directory: Path) -> SeedsConfig:
+    """Return the settings that a leaderboard run was started with.
+
+    Raises:
+        UserError: there is none, or its settings are damaged.
+    """
+    path = directory / SEEDS_FILE
+    if not path.is_file():
+        raise UserError(f"{directory}: there is no leaderboard run ({SEEDS_FILE} is missing)")
+    return validate_tree(SeedsConfig, read_toml(path), str(path))
+
+
+def read_about(path: Path) -> About:
+    """Read what the author says.
+
+    Raises:
+        UserError: the file is missing or malformed, or has other keys.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check --about")
+    return validate_tree(About, read_toml(path), str(path))
+
+
+def about_template() -> str:
+    """Return the file that an author fills in."""
+    return _TEMPLATE

@@ -1,0 +1,285 @@
+"""The submission sheet: every field of the leaderboard's form, from the seeds that are done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dglke_distill.data.manifest import load_manifest
+from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.errors import UserError
+from dglke_distill.files import atomic_write_text
+from dglke_distill.leaderboard.markdown import markdown
+from dglke_distill.leaderboard.results import (
+    FIGURES,
+    SPLITS,
+    SeedResult,
+    StageResult,
+    read_seed,
+)
+from dglke_distill.leaderboard.settings import (
+    ABOUT_FILE,
+    About,
+    SeedsConfig,
+    chain_of,
+    read_about,
+    saved_seeds,
+)
+from dglke_distill.report.comparison_results import Spread
+
+__all__ = ["JSON_FILE", "MARKDOWN_FILE", "SEEDS", "WANTED_SEEDS", "build_sheet", "write_sheet"]
+
+SEEDS = "seeds"
+JSON_FILE = "submission.json"
+MARKDOWN_FILE = "submission.md"
+WANTED_SEEDS = 10
+"""Seeds that the leaderboard asks for, 0 to 9."""
+
+
+def write_sheet(directory: Path) -> dict[str, Any]:
+    """Write ``submission.json`` and ``submission.md`` of a leaderboard run, and return the former.
+
+    Raises:
+        UserError: no seed is done, or their results are not of one piece.
+    """
+    sheet = build_sheet(directory)
+    text = json.dumps(sheet, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write_text(directory / MARKDOWN_FILE, markdown(sheet))
+    atomic_write_text(directory / JSON_FILE, text)
+    return sheet
+
+
+def build_sheet(directory: Path) -> dict[str, Any]:
+    """Put the sheet together from the seeds that are done.
+
+    Args:
+        directory: of a leaderboard run.
+
+    Returns:
+        A tree that JSON can hold; ``form`` has the fields of the form in its order, ``missing``
+        what still keeps it from being submitted, ``notes`` what a reader should know.
+
+    Raises:
+        UserError: no seed is done, or their results are not of one piece.
+    """
+    settings = saved_seeds(directory)
+    seeds = _finished(settings, directory)
+    about_path = directory / ABOUT_FILE
+    about = read_about(about_path) if about_path.is_file() else About()
+    first, spreads = seeds[0], _spreads(seeds)
+    versions = _distinct(_versions(seed.provenance) for seed in seeds)
+    evaluators = _distinct(seed.evaluator for seed in seeds)
+    form = {
+        "ogb_version": ", ".join(text.rpartition(" ")[2] for text in evaluators),
+        "method": about.method or _method(first),
+        "external_data": about.external_data,
+        "dataset": first.dataset["name"],
+        "test_performance": spreads["test"]["mrr"],
+        "validation_performance": spreads["valid"]["mrr"],
+        "contact": {"name": about.contact_name, "email": about.contact_email},
+        "code": about.code,
+        "paper": about.paper,
+        "parameters": first.parameters,
+        "hardware": "; ".join(_distinct(_hardware(seed.provenance) for seed in seeds)),
+        "official": about.official,
+        "hyperparameters": about.hyperparameters,
+    }
+    published = _published(first.dataset)
+    return {
+        "schema": 1,
+        "kind": "ogb submission",
+        "missing": _missing(about, seeds, published),
+        "notes": _notes(seeds, settings),
+        "form": form,
+        "metric": "MRR of the official Evaluator, head and tail questions together",
+        "evaluator": ", ".join(evaluators),
+        "performance": spreads,
+        "popularity_control": dict(first.popularity),
+        "parameters": {
+            "all_stages": first.parameters,
+            "deployed": first.deployed.parameters,
+            "stages": _stages(seeds, controls=False),
+        },
+        "controls": _stages(seeds, controls=True),
+        "seeds": [_seed(seed, directory) for seed in seeds],
+        "dataset": {**first.dataset, "published": published},
+        "memory": {"peak_bytes": max(seed.peak_memory_bytes for seed in seeds)},
+        "seconds": sum(seed.seconds for seed in seeds),
+        "versions": versions,
+        "commands": _commands(settings, first, directory),
+        "settings": first.settings,
+        "chain": settings.chain.model_dump(mode="json"),
+    }
+
+
+def _finished(settings: SeedsConfig, directory: Path) -> list[SeedResult]:
+    places = [(seed, directory / SEEDS / str(seed)) for seed in range(settings.seeds)]
+    seeds = []
+    for number, place in places:
+        if not (place / "results.json").is_file():
+            continue
+        found = read_seed(place)
+        chain = ChainConfig.from_mapping(found.chain, str(place / "results.json"))
+        if found.seed != number or chain != chain_of(settings, number):
+            raise UserError(
+                f"{place}: is not the run's seed {number}, or was run with other settings; "
+                "delete it, and add --resume to run it again"
+            )
+        seeds.append(found)
+    if not seeds:
+        raise UserError(
+            f"{directory}: no seed is done yet; go on with "
+            f"dglke-distill ogb run --resume --out {directory}"
+        )
+    if len({seed.dataset["fingerprint"] for seed in seeds}) > 1:
+        raise UserError(f"{directory}: the seeds were run on different triples; run them anew")
+    return seeds
+
+
+def _spreads(seeds: Sequence[SeedResult]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return mean and unbiased deviation: split to figure, with those of the sides."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for split in SPLITS:
+        found[split] = {
+            key: _spread([seed.deployed.metrics[split][key] for seed in seeds]) for key in FIGURES
+        }
+        for side in ("head", "tail"):
+            values = [seed.sides[split][side]["mrr"] for seed in seeds]
+            found[split][f"{side} mrr"] = _spread(values)
+    return found
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    of = Spread.of(values)
+    text = f"{of.mean:.4f}" + ("" if of.deviation is None else f" ± {of.deviation:.4f}")
+    return {"mean": of.mean, "std": of.deviation, "seeds": len(values), "text": text}
+
+
+def _stages(seeds: Sequence[SeedResult], controls: bool) -> list[dict[str, Any]]:
+    """Return sizes and test figures of the stages of all seeds, or of the controls."""
+    all_of = [seed.controls if controls else seed.stages for seed in seeds]
+    rows = []
+    for name in _distinct(stage.name for stages in all_of for stage in stages):
+        same = [stage for stages in all_of for stage in stages if stage.name == name]
+        ranked = [stage.metrics["test"]["mrr"] for stage in same if "test" in stage.metrics]
+        rows.append({**_size(same[0]), "test_mrr": _spread(ranked) if ranked else None})
+    return rows
+
+
+def _size(stage: StageResult) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "role": stage.role,
+        "model": stage.model,
+        "floats_per_entity": stage.floats_per_entity,
+        "bytes_per_entity": stage.bytes_per_entity,
+        "parameters": stage.parameters,
+        "further_parameters": stage.further_parameters,
+    }
+
+
+def _seed(seed: SeedResult, directory: Path) -> dict[str, Any]:
+    return {
+        "seed": seed.seed,
+        "directory": seed.directory.relative_to(directory).as_posix(),
+        **{split: dict(seed.deployed.metrics[split]) for split in SPLITS},
+        "seconds": seed.seconds,
+        "peak_memory_bytes": seed.peak_memory_bytes,
+        "date": seed.provenance.get("date"),
+        "revision": (seed.provenance.get("git") or {}).get("revision"),
+    }
+
+
+def _method(seed: SeedResult) -> str:
+    """Return a name for a method whose author has given none."""
+    first, last = seed.stages[0], seed.deployed
+    if last.role != "student":
+        return f"{last.model} (dim {last.floats_per_entity})"
+    names = _distinct(stage.model for stage in seed.stages)
+    sizes = ", ".join(str(stage.floats_per_entity) for stage in seed.stages)
+    origin = "" if len(names) == 1 else f" from {first.model}"
+    return f"{last.model} distilled{origin} ({seed.method}, dims {sizes})"
+
+
+def _hardware(provenance: Mapping[str, Any]) -> str:
+    of = provenance.get("hardware") or {}
+    memory = of.get("memory_bytes") or 0
+    parts = [f"{of.get('cpu', 'unknown processor')}, {of.get('cores', '?')} cores"]
+    parts += [f"{memory / 2**30:.0f} GiB memory"] if memory else []
+    parts += [f"GPU {name}" for name in of.get("cuda") or ()] or ["no GPU"]
+    return ", ".join(parts)
+
+
+def _versions(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("python", "torch", "dgl", "numba", "numpy", "platform")
+    return {"dglke-distill": provenance.get("version"), **{n: provenance.get(n) for n in names}}
+
+
+def _published(dataset: Mapping[str, Any]) -> bool:
+    """Whether the counts are those of the published dataset."""
+    manifest = load_manifest(str(dataset["name"]))
+    if manifest is None:
+        return False
+    counts, triples = manifest.counts, dataset["triples"]
+    return (dataset["entities"], dataset["relations"]) == (counts.entities, counts.relations) and (
+        all(triples[split] == getattr(counts, split) for split in ("train", "valid", "test"))
+    )
+
+
+def _missing(about: About, seeds: Sequence[SeedResult], published: bool) -> list[str]:
+    found = []
+    if not published:
+        name = seeds[0].dataset["name"]
+        found.append(f"the published {name}: these triples are others, so this is a rehearsal")
+    if len(seeds) < WANTED_SEEDS:
+        found.append(f"{WANTED_SEEDS - len(seeds)} of {WANTED_SEEDS} seeds")
+    for key, what in (
+        ("contact_name", "a person to contact"),
+        ("contact_email", "an e-mail address to contact"),
+        ("code", "the address of the code"),
+        ("paper", "the address of the paper"),
+        ("hyperparameters", "the tuned hyper-parameters"),
+    ):
+        if not getattr(about, key).strip():
+            found.append(f"{what} ({key} in {ABOUT_FILE})")
+    if about.official is None:
+        found.append(f"whether the authors of the method submit it (official in {ABOUT_FILE})")
+    return found
+
+
+def _notes(seeds: Sequence[SeedResult], settings: SeedsConfig) -> list[str]:
+    found = []
+    if len(seeds) < settings.seeds:
+        found.append(f"{settings.seeds - len(seeds)} of {settings.seeds} seeds are not done")
+    states = [seed.provenance.get("git") for seed in seeds]
+    if any(state and state.get("dirty") for state in states):
+        found.append("some seeds ran from a working tree with changes that were not committed")
+    if len({(state or {}).get("revision") for state in states}) > 1:
+        found.append("the seeds ran from different revisions of the code")
+    if len(_distinct(_versions(seed.provenance) for seed in seeds)) > 1:
+        found.append("the seeds ran with different versions of libraries")
+    best = max(seed.popularity["test"]["mrr"] for seed in seeds)
+    if min(seed.deployed.metrics["test"]["mrr"] for seed in seeds) <= best:
+        found.append("a seed is no better than relation popularity, which ignores the question")
+    return found
+
+
+def _commands(settings: SeedsConfig, first: SeedResult, directory: Path) -> dict[str, str]:
+    place = f"{directory}/{SEEDS}/SEED"
+    return {
+        "all seeds": settings.command,
+        "one seed again": "dglke-distill run --recipe none "
+        f"--config {place}/chain.toml --out NEW_DIRECTORY",
+        "rank one seed": f"dglke-distill ogb evaluate {place}/stages/{first.deployed.name}/"
+        "checkpoint",
+    }
+
+
+def _distinct(values: Any) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
