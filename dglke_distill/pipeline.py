@@ -184,6 +184,8 @@ def train_run(
     best, _ = load_state(run_directory / BEST_FILE)
     model.load_state_dict(best)
     results = {**_results(config, workspace, model, state, setup_seconds), **(about or {})}
+    learned_beside = sum(p.numel() for p in objective.parameters())
+    results["training"]["objective_parameters"] = learned_beside
     for split in REPORTED_SPLITS[config.evaluation.split]:
         if len(dataset.split(split)):
             results["metrics"][split] = measure(model, workspace, split, config)
