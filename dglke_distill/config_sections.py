@@ -151,6 +151,12 @@ class SoftLabelConfig(Section):
         description="memory for a teacher's answers, if they fit: its best candidates, "
         "or with all entities its distributions (k_vs_all, kl)",
     )
+    further: float = Field(
+        0.0,
+        ge=0,
+        description="queries that train does not ask, per query of train, with candidates all: "
+        "plausible pairs of entity and relation, which the teacher alone answers",
+    )
 
 
 class SoftWeightConfig(Section):

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Optional
 
 from dglke_distill.config import Config, DistillationConfig, SoftLabelConfig, validate_options
 from dglke_distill.distill.candidates import Candidates, GraphNeighbors, TopCandidates
+from dglke_distill.distill.further import FurtherQueries
 from dglke_distill.distill.initialization import initialize
 from dglke_distill.distill.objective import DistillationObjective, Scale, SoftLabels
 from dglke_distill.distill.query_rows import QueryRows
@@ -78,6 +79,8 @@ class Method(Component):
             scale,
             structure,
             float(getattr(self.options, "structure_weight", 1.0)),
+            _further(config, workspace) if self.scores else None,
+            settings.soft.further,
         )
         return self.combine(config, hard, settings, teacher, labels, workspace)
 
@@ -155,6 +158,27 @@ def _prepared(
     elif isinstance(loss, KullbackLeibler):  # both sides of a comparison of distributions alike
         factor = float(getattr(hard.loss.options, "scale", 1.0))
     return Teacher(teachers[0], factor), "standardize" if wanted == "standardize" else "none"
+
+
+def _further(config: Config, workspace: Workspace) -> Optional[FurtherQueries]:
+    """Return the source of queries beyond train's, if the settings want any.
+
+    Raises:
+        UserError: such queries have no answers to sample negatives against.
+    """
+    assert config.distillation is not None
+    soft = config.distillation.soft
+    if soft.further == 0:
+        return None
+    if soft.candidates != "all" or config.model.encoder != "lookup":
+        raise UserError(
+            "distillation.soft.further: queries beyond train's are put to all entities, of a "
+            'lookup student: set distillation.soft.candidates to "all" and model.encoder to '
+            '"lookup", or further to 0'
+        )
+    return FurtherQueries(
+        workspace.graph, workspace.dataset.num_relations, seed=config.training.seed
+    )
 
 
 def _check_candidates(config: Config, soft: SoftLabelConfig) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dglke_distill.distill.candidates import Candidates
+from dglke_distill.distill.further import FurtherQueries
 from dglke_distill.distill.schedules import Schedule
 from dglke_distill.distill.soft import KullbackLeibler, SoftLoss
 from dglke_distill.distill.structure import Structure
@@ -66,6 +67,8 @@ class SoftLabels(NamedTuple):
         candidates: further ones beside the sampled, or in place of all entities.
         scale: how the teacher's scores are laid beside the student's.
         structure: a term on the entities' vectors, or None. structure_weight: its weight.
+        further: queries beyond those of train, or None. further_share: how many for each of
+            train's in a batch, and how much all of them weigh beside train's.
     """
 
     loss: Optional[SoftLoss]
@@ -74,6 +77,8 @@ class SoftLabels(NamedTuple):
     scale: Scale = "none"
     structure: Optional[Structure] = None
     structure_weight: float = 1.0
+    further: Optional[FurtherQueries] = None
+    further_share: float = 0.0
 
 
 class Terms(NamedTuple):
@@ -128,6 +133,11 @@ class DistillationObjective(HardObjective):
         asked = ask(model, batch)
         hard, soft, own = self.compare(model, batch, asked, moment)
         parts: dict[str, Tensor] = {"hard": hard.detach(), "soft": soft.detach()}
+        if self.labels.further is not None:
+            more = self.further(model, sum(len(q.entity) for q in batch.queries), moment)
+            parts["further"] = more.detach()
+            share = self.labels.further_share
+            soft = (soft + share * more) / (1 + share)
         if self.structure is not None:
             heads, tails = positives(asked)
             theirs = self.teacher.model.encode(batch.nodes).vectors
@@ -137,9 +147,38 @@ class DistillationObjective(HardObjective):
         weight = self.labels.schedule.weight(moment, float(hard.detach()), float(soft.detach()))
         parts["soft_weight"] = torch.tensor(weight)
         parts.update({name: term.detach() for name, term in own.items()})
-        extra, more = self.extras(model, asked)
+        extra, others = self.extras(model, asked)
         total = self.hard_weight * hard + weight * soft + extra + sum(own.values())
-        return Objectives(total, {**parts, **more})
+        return Objectives(total, {**parts, **others})
+
+    def further(self, model: KGEModel, queries: int, moment: Moment) -> Tensor:
+        """Return the mean soft loss of queries that train does not ask, over all entities."""
+        assert self.labels.further is not None
+        count = max(1, round(queries * self.labels.further_share))
+        batch = self.labels.further.draw(count, moment, model.relation_weight.device)
+        asked = ask(model, batch)
+        reply = getattr(self.teacher, "live", self.teacher).ask(batch)
+        total = asked.entities.vectors.new_zeros(())
+        for group in asked.whole:
+            scores = model.score(group.query, asked.entities)
+            teacher = reply.over_all(group.numbers)
+            each = scores.new_ones(len(scores))
+            if self._fused:
+                assert self.labels.loss is not None
+                _, soft = distillation_cross_entropy(
+                    scores if self._logits == 1 else scores * self._logits,
+                    teacher,
+                    group.offsets,
+                    group.answers,
+                    each,
+                    each,
+                    temperature=self.labels.loss.options.temperature,
+                    inplace=True,
+                )
+            else:
+                soft = self.soft(scores, teacher, None) * len(scores)
+            total = total + soft / count
+        return total
 
     def compare(self, model: KGEModel, batch: Batch, asked: Asked, moment: Moment) -> Terms:
         """Ask the teacher and return the losses; groups count by their share of triples."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from dglke_distill.data.triples import SIDES
+from dglke_distill.distill.further import unanswered
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.models.base import KGEModel
-from dglke_distill.sampling.batch import Answers, Batch, Queries
+from dglke_distill.sampling.batch import Batch, Queries
 
 __all__ = ["Remembered"]
 
@@ -42,7 +43,7 @@ class Remembered:
 
     def __init__(self, teacher: _Asked, rows: QueryRows, entities: int) -> None:
         """Ask everything, in a fixed order, so that what is kept depends on no batch."""
-        self.model, self._rows = teacher.model, rows
+        self.model, self.live, self._rows = teacher.model, teacher, rows
         self._dtype = teacher.model.relation_weight.dtype
         device = teacher.model.relation_weight.device
         self._kept = {}
@@ -51,9 +52,7 @@ class Remembered:
             table = torch.empty(len(entity), entities, dtype=torch.float16, device=device)
             for block in torch.arange(len(entity)).split(_BLOCK):
                 asked = entity[block].to(device), relation[block].to(device)
-                scores = teacher.ask(
-                    _batch(Queries(side, *asked, None, _none(len(block), device), None, None, None))
-                ).over_all((0,))
+                scores = teacher.ask(_batch(unanswered(side, *asked))).over_all((0,))
                 scores -= scores.amax(dim=1, keepdim=True)
                 table[block[0] : block[-1] + 1] = scores
             self._kept[side] = table
@@ -97,14 +96,6 @@ class _Recalled:
     def against(self, number: int, candidates: Tensor) -> Tensor:
         """Refuse: only distributions over all entities are kept."""
         raise NotImplementedError
-
-
-def _none(count: int, device: torch.device) -> Answers:
-    """Return the answers of queries that have none."""
-    return Answers(
-        torch.zeros(count + 1, dtype=torch.int64, device=device),
-        torch.zeros(0, dtype=torch.int64, device=device),
-    )
 
 
 def _batch(queries: Queries) -> Batch:
