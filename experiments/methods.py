@@ -1,0 +1,127 @@
+"""The published recipes, method by method under one teacher, and whether the paper's claims hold.
+
+    python experiments/methods.py --data-root DIR              # both recipes: hours; resumable
+    python experiments/methods.py --data-root DIR --only paper-transe-fb15k237
+    python experiments/methods.py --collect                    # the tables again, no training
+
+An experiment is a chain recipe that ships, changed by ``experiments/configs/NAME.toml`` where that
+exists (epochs are cut there where validation stands still). Iterde goes down all sizes; bkd, ta,
+dualde and direct make the smallest size alone. The CSV has a row per method, with the seconds of
+its whole chain, the teacher's own apart; and a row per stage of iterde.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from chains import write
+
+from dglke_distill.config import read_toml
+from dglke_distill.distill.chain import RESULTS_FILE, Watcher
+from dglke_distill.distill.compare import (
+    COMPARISON_FILE,
+    ComparisonConfig,
+    run_comparison,
+    saved_comparison,
+)
+from dglke_distill.distill.plan import compose_chain
+from dglke_distill.report import write_comparison
+
+HERE = Path(__file__).parent
+EXPERIMENTS = ("paper-transe-fb15k237", "paper-complex-wn18rr")
+METHODS = ("iterde", "bkd", "ta", "dualde", "direct")
+
+
+def run(name: str, directory: Path, data_root: Path | None, threads: int) -> None:
+    """Run an experiment, or go on with it."""
+    if (directory / COMPARISON_FILE).exists():
+        comparison = saved_comparison(directory)
+    else:
+        file = HERE / "configs" / f"{name}.toml"
+        changes = read_toml(file) if file.exists() else {}
+        threading = {"shared": {"training": {"threads": threads}}}
+        chain = compose_chain(name, name.split("-")[-1], None, [changes, threading])
+        comparison = ComparisonConfig(methods=list(METHODS), chain=chain)
+    watcher = Watcher(
+        lambda stage, number, total: print(f"{name}: {stage.name}", flush=True),
+        announce=lambda text: print(f"{name}: {text}", flush=True),
+    )
+    resume = (directory / COMPARISON_FILE).exists()
+    run_comparison(comparison, directory, resume=resume, data_root=data_root, watcher=watcher)
+    write_comparison(directory)
+
+
+def rows_of(name: str, directory: Path) -> list[dict[str, Any]]:
+    """Return a line for the teacher, for each method's last student, and for each of iterde's."""
+    results = json.loads((directory / RESULTS_FILE).read_text())
+    rows = [_row(name, "teacher", results["teacher"], results["teacher_seconds"], {})]
+    found = {row["method"]: row for row in results["rows"]}
+    for method, row in found.items():
+        chain = json.loads((directory / "chains" / f"{method}-seed0" / RESULTS_FILE).read_text())
+        for stage in chain["stages"]:
+            last = stage is chain["stages"][-1]
+            seconds = row["chain_seconds"] if last else ""
+            rows.append(_row(name, method, stage, seconds, row if last else {}))
+    return rows
+
+
+def _row(
+    name: str, method: str, stage: Mapping[str, Any], seconds: Any, row: Mapping[str, Any]
+) -> dict[str, Any]:
+    of = stage["results"]
+    test, training, about = of["metrics"]["test"], of["training"], of["provenance"]
+    git = about["git"] or {"revision": "", "dirty": ""}
+    return {
+        "experiment": name,
+        "method": method,
+        "stage": stage["name"],
+        "floats_per_entity": of["model"]["floats_per_entity"],
+        "bytes_per_entity": of["model"]["bytes_per_entity"],
+        "parameters": of["model"]["parameters"],
+        "test_mrr": round(test["mrr"], 4),
+        **{f"test_hits_at_{k}": round(test[f"hits@{k}"], 4) for k in (1, 3, 10)},
+        "valid_mrr": round(of["metrics"]["valid"]["mrr"], 4),
+        "share_of_teacher": _rounded(row.get("share_of_teacher")),
+        "gain_over_direct": _rounded(row.get("gain_over_direct")),
+        "epochs": training["epochs"],
+        "best_epoch": training["best_epoch"],
+        "seconds": round(training["seconds"], 1),
+        "chain_seconds": seconds if seconds == "" else round(seconds, 1),
+        "threads": training["threads"],
+        "seed": training["seed"],
+        "revision": git["revision"],
+        "dirty": git["dirty"],
+        "torch": about["torch"],
+        "cpu": about["hardware"]["cpu"],
+        "date": about["date"],
+    }
+
+
+def _rounded(value: float | None) -> float | str:
+    return "" if value is None else round(value, 4)
+
+
+def main() -> None:
+    """Run or collect, then write the CSV."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--runs", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--only", action="append", choices=EXPERIMENTS)
+    parser.add_argument("--collect", action="store_true", help="what is finished, no training")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--csv", type=Path, default=HERE / "results" / "methods.csv")
+    arguments = parser.parse_args()
+    for name in arguments.only or EXPERIMENTS:
+        place = arguments.runs / name
+        if not arguments.collect:
+            run(name, place, arguments.data_root, arguments.threads)
+        if (place / RESULTS_FILE).exists():
+            write(rows_of(name, place), arguments.csv)
+
+
+if __name__ == "__main__":
+    main()
