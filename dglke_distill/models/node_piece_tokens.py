@@ -10,6 +10,7 @@ neighbour lists, the anchors next to each entity and the result is held: about 1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -212,14 +213,18 @@ def _advance(start, stop, step, key, lists, nearest, distance, filled):  # type:
             for at in range(offsets[node], offsets[node + 1]):
                 neighbor = neighbors[at]
                 if step == 2:
-                    # Of a long list a stretch that holds as many new ones as there is room for.
+                    # Of a long list as many, all different, as there might be room for.
                     first, length = beside_offsets[neighbor], beside_offsets[neighbor + 1]
                     length -= first
-                    shift = 0
+                    shift, stride = np.int64(0), np.int64(1)
                     if length > width:
-                        shift = np.int64(bits_at(stream, -1 - neighbor) % np.uint64(length))
+                        bits = bits_at(stream, -1 - neighbor)
+                        shift = np.int64((bits >> np.uint64(32)) % np.uint64(length))
+                        stride += np.int64((bits & np.uint64(0xFFFFFFFF)) % np.uint64(length))
+                        while math.gcd(stride, length) > 1:
+                            stride += 1
                     for i in range(min(length, width)):
-                        anchor = beside[first + (shift + i) % length]
+                        anchor = beside[first + (shift + i * stride) % length]
                         count = _offer(anchor, stream, row, have, keys, chosen, count, room)
                 else:
                     for i in range(width):
