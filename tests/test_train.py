@@ -91,7 +91,7 @@ def crash() -> None:
 
 
 @pytest.mark.parametrize("at", [1, 4, 7, 13])
-@pytest.mark.parametrize("encoder", ["lookup", "neighbor"])
+@pytest.mark.parametrize("encoder", ["lookup", "neighbor", "node_piece"])
 def test_killed_anywhere_and_resumed_ends_with_the_same_bits(
     triples: Path, tmp_path: Path, at: int, encoder: str
 ) -> None:

@@ -192,7 +192,7 @@ class NodePieceEncoder(Encoder):
 
     def _prepare(self) -> None:
         """Find the tokens, if they are not there."""
-        if self._ready:
+        if self._ready or self._has_tokens():
             return
         if self._graph is None:
             raise UserError(
@@ -217,18 +217,24 @@ class NodePieceEncoder(Encoder):
 
     @staticmethod
     def _loaded(module: NodePieceEncoder, _: Any) -> None:
-        """Check tokens that come from a file, which may hold any numbers."""
-        module._kept = None
-        module._ready = not module.anchors.is_meta and bool((module.anchors >= 0).all())
-        tables = (
-            (module.anchors, module.num_entities - 1),
-            (module.nearest, module.num_anchors),
-            (module.distance, module.options.max_distance + 1),
-            (module.context, 2 * module.num_relations),
-        )
-        for table, largest in tables if module._ready else ():
+        module._ready, module._kept = False, None
+        if not module.anchors.is_meta:
+            module._has_tokens()
+
+    def _has_tokens(self) -> bool:
+        """Look whether tokens have been read from a file, which may hold any numbers."""
+        if not bool((self.anchors >= 0).all()):
+            return False
+        for table, largest in (
+            (self.anchors, self.num_entities - 1),
+            (self.nearest, self.num_anchors),
+            (self.distance, self.options.max_distance + 1),
+            (self.context, 2 * self.num_relations),
+        ):
             if table.numel() and not 0 <= int(table.min()) <= int(table.max()) <= largest:
                 raise UserError("the model's tokens name anchors or relations that do not exist")
+        self._ready = True
+        return True
 
     def forward(
         self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None
@@ -247,14 +253,14 @@ class NodePieceEncoder(Encoder):
         """
         self._prepare()
         if torch.is_grad_enabled():
-            self._kept = None  # whoever asks for gradients is about to change the weights
+            self._kept = None  # weights are about to change
             rows: Rows = slice(None) if nodes is None else nodes
             return self._encode(rows, self._tables(len(self.nearest[rows])))
         if nodes is not None or self.training:
             return self._in_chunks(nodes)
-        state = [(weight.data_ptr(), weight._version) for weight in self.parameters()]
-        if self._kept is None or self._kept[0] != state:
-            self._kept = (state, self._in_chunks(None))
+        now = [_checksum(weight) for weight in self.parameters()]
+        if self._kept is None or self._kept[0] != now:
+            self._kept = (now, self._in_chunks(None))
         return self._kept[1]
 
     def _in_chunks(self, nodes: Optional[Tensor]) -> Tensor:
@@ -316,3 +322,9 @@ class NodePieceEncoder(Encoder):
         training = self.training and torch.is_grad_enabled()
         hidden = dropout(hidden, self.options.dropout, training)
         return hidden @ self.out_weight + self.out_bias
+
+
+def _checksum(weight: Tensor) -> tuple[torch.device, int]:
+    """Return the sum of a tensor's bits, read as integers."""
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
+    return weight.device, int(weight.detach().view(integers).sum())
