@@ -11,6 +11,7 @@ from distill_fixtures import ENTITIES, RELATIONS, model_of, workspace_of
 
 from dglke_distill.config import ModelConfig
 from dglke_distill.data.triples import SIDES
+from dglke_distill.distill import initialization
 from dglke_distill.distill.initialization import INITIALIZATIONS, bilinear_forms, initialize
 from dglke_distill.errors import UserError
 from dglke_distill.models import build_model
@@ -233,3 +234,24 @@ def test_a_complex_student_gets_the_nearest_relations() -> None:
     )
     want = torch.linalg.lstsq(basis.T, form.flatten()[:, None]).solution[:, 0]
     torch.testing.assert_close(function.relation_of(form), want)
+
+
+@pytest.mark.parametrize("name", ["pca", "truncate"])
+def test_a_large_graph_is_projected_in_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks change nothing; the projection may be worked out from a part of the entities."""
+    teacher = model_of("ComplEx", 12, 1, entities=MANY)
+    whole, blocks, sampled = (model_of("ComplEx", 8, 2, entities=MANY) for _ in range(3))
+    initialize(name, whole, teacher)
+    with monkeypatch.context() as patch:
+        patch.setattr(initialization, "_ROWS", 7)
+        initialize(name, blocks, teacher)
+        patch.setattr(initialization, "_MOST_ROWS", 15)  # every third of 40
+        initialize(name, sampled, teacher)
+    torch.testing.assert_close(blocks.encoder.weight, whole.encoder.weight)
+    third = teacher.entity_embeddings[::3].double()
+    project = INITIALIZATIONS[name]
+    assert project is not None
+    matrix = project(torch.cat(third.chunk(2, dim=1)), 4).matrix
+    parts = [part @ matrix for part in teacher.entity_embeddings.chunk(2, dim=1)]
+    torch.testing.assert_close(sampled.encoder.weight.detach(), torch.cat(parts, dim=1))
+    assert name == "truncate" or not torch.equal(sampled.encoder.weight, whole.encoder.weight)

@@ -17,6 +17,12 @@ from dglke_distill.models.score_function import ScoreFunction
 __all__ = ["INITIALIZATIONS", "initialize"]
 
 
+_MOST_ROWS = 1 << 18
+"""Entities that a projection is worked out from: every second, third, ... of a larger graph."""
+_ROWS = 1 << 16
+"""Entities projected at once."""
+
+
 class Projection(NamedTuple):
     """A linear map of coordinates: (D, d), and whether it merely selects some of them."""
 
@@ -114,10 +120,11 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
             f"distillation.initialization {name!r}: {student.num_entities} entities cannot start "
             f"from a teacher of {teacher.num_entities}; set it to random"
         )
-    vectors = teacher.entity_embeddings.cpu().double()
+    vectors = teacher.entity_embeddings.cpu()
     alike = type(ours) is type(theirs) and ours.options == theirs.options
     parts = ours.parts if theirs.parts == ours.parts else 1
-    projection = project(torch.cat(vectors.chunk(parts, dim=1)), ours.dim // parts)
+    seen = vectors[:: -(-len(vectors) // _MOST_ROWS)].double()
+    projection = project(torch.cat(seen.chunk(parts, dim=1)), ours.dim // parts)
     with torch.no_grad():
         _lay(projection, vectors, table, parts)
         relations = teacher.relation_embeddings.cpu().double()
@@ -163,5 +170,7 @@ def _carry_bilinear(
 
 
 def _lay(projection: Projection, vectors: Tensor, table: Tensor, parts: int) -> None:
-    for part, place in zip(vectors.chunk(parts, dim=1), table.chunk(parts, dim=1)):
-        place[:, : projection.matrix.shape[1]] = part @ projection.matrix
+    count = projection.matrix.shape[1]
+    for some, places in zip(vectors.split(_ROWS), table.split(_ROWS)):
+        for part, place in zip(some.double().chunk(parts, dim=1), places.chunk(parts, dim=1)):
+            place[:, :count] = part @ projection.matrix
