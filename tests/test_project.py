@@ -230,8 +230,8 @@ def test_every_command_in_the_readme_exists() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```bash\n(.*?)```", readme, flags=re.DOTALL)
     text = "\n".join(blocks).replace("\\\n", " ")
-    under = "show|list|info|prepare|publish|verify|load|pull"
-    commands = re.findall(rf"dglke-distill ([a-z]+(?: (?:{under}))?)(.*)", text)
+    under = "show|list|info|prepare|publish|verify|load|pull|run|evaluate|sheet"
+    commands = re.findall(rf"dglke-distill ([a-z]+(?: (?:{under})\b)?)(.*)", text)
     assert commands
     for command, rest in commands:
         shown = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"})
