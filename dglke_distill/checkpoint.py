@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
@@ -28,6 +28,10 @@ from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 from dglke_distill.runtime import resolve_device
 from dglke_distill.tensor_files import (
+    SavedState,
+    all_finite,
+    check_finite,
+    check_shapes,
     flatten_state,
     load_state,
     portable,
@@ -48,6 +52,7 @@ __all__ = [
     "load_model",
     "load_state",
     "restore_training",
+    "restore_weights",
     "save_model",
     "save_state",
     "training_tensors",
@@ -123,7 +128,7 @@ def save_model(
         )
     tensors = portable(model.state_dict())
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not all_finite(tensor):
             raise UserError(
                 f"{directory}: not written, {name!r} has values that are not finite; "
                 "lower optimizer.learning_rate or set optimizer.clip_norm"
@@ -186,7 +191,8 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     # Without memory first: settings that do not fit the weights could ask for any amount of it.
     with torch.device("meta"):
         expected = _empty_model(about, config, *sizes, path).state_dict()
-    _check_weights(files[MODEL_FILE], tensors, expected)
+    check_shapes(files[MODEL_FILE], tensors, expected)
+    check_finite(files[MODEL_FILE], tensors)
     model = _empty_model(about, config, *sizes, path)
     model.load_state_dict(tensors)
     model.eval().to(target)
@@ -221,36 +227,37 @@ def restore_training(
     Raises:
         UserError: the weights are not those of this module.
     """
-    weights = {n: t for n, t in tensors.items() if not n.startswith("optimizer.")}
-    _check_weights(Path("resume state"), weights, learned.state_dict())
     state = restore_state(tensors, "optimizer")
     if state is None or len(state["param_groups"]) != len(optimizer.param_groups):
         raise UserError("resume state: the optimiser's state is missing or of another optimiser")
     rates = [group["lr"] for group in optimizer.param_groups]
-    learned.load_state_dict(weights)
+    weights = {n: t for n, t in tensors.items() if not n.startswith("optimizer.")}
+    restore_weights(tensors, weights, learned, Path("resume state"))
     optimizer.load_state_dict(state)
     for group, rate in zip(optimizer.param_groups, rates):
         group["lr"] = rate
 
 
-def _check_weights(
-    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+def restore_weights(
+    tensors: Mapping[str, Tensor], names: Iterable[str], learned: nn.Module, path: Path
 ) -> None:
-    for name in sorted(set(tensors) ^ set(expected)):
-        problem = "is missing" if name in expected else "is unknown to this model"
-        raise UserError(f"{path}: weight {name!r} {problem}")
-    for name, want in expected.items():
-        have = tensors[name]
-        if have.shape != want.shape or have.dtype != want.dtype:
-            raise UserError(
-                f"{path}: weight {name!r} is {_kind(have)}, but the settings ask for {_kind(want)}"
-            )
-        if have.is_floating_point() and not torch.isfinite(have).all():
-            raise UserError(f"{path}: weight {name!r} has values that are not finite")
+    """Put saved weights back where they lie, a table never being held twice.
 
+    Args:
+        tensors: the weights, and perhaps others. names: the names of the weights.
+        learned: what they belong to. path: their file, for messages.
 
-def _kind(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).replace('torch.', '')} of shape {tuple(tensor.shape)}"
+    Raises:
+        UserError: the weights are not those of this module.
+    """
+    expected = learned.state_dict()
+    check_shapes(path, {name: tensors[name] for name in names}, expected)
+    for name, target in expected.items():
+        if isinstance(tensors, SavedState):
+            tensors.read_into(name, target)
+        else:
+            target.copy_(tensors[name])
+    check_finite(path, expected)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -119,13 +119,15 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
-    """Return what a chain will train: sizes, and the seconds its steps will take."""
+    """Return what a chain will train: sizes, the seconds its steps will take, and its memory."""
+    from dglke_distill.memory import bytes_text
+
     total = sum(size.seconds for size in sizes)
     title = f"{len(stages)} stages, about {duration(total)} of training on this machine"
     table = Table(title=title, title_justify="left")
     table.add_column("stage", no_wrap=True)
     table.add_column("learns from")
-    for name in ("floats/entity", "bytes/entity", "parameters", "epochs", "time"):
+    for name in ("floats/entity", "bytes/entity", "parameters", "epochs", "time", "memory"):
         table.add_column(name, justify="right")
     for stage, size in zip(stages, sizes):
         table.add_row(
@@ -136,6 +138,7 @@ def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
             f"{size.parameters:,}",
             str(stage.config.training.epochs),
             duration(size.seconds),
+            bytes_text(size.memory.total),
         )
     return table
 

@@ -99,6 +99,8 @@ def run(
     seed: settings.SeedFlag = None,
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
+    processes: settings.ProcessesFlag = None,
+    memory: settings.MemoryFlag = None,
     data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],
@@ -125,7 +127,14 @@ def run(
     else:
         trees = [] if config is None else [read_chain(config)]
         trees += overrides(
-            {"epochs": epochs, "seed": seed, "device": device, "threads": threads},
+            {
+                "epochs": epochs,
+                "seed": seed,
+                "device": device,
+                "threads": threads,
+                "processes": processes,
+                "memory_megabytes": memory,
+            },
             student_model=student_model,
             more_teachers=more_teachers,
         )

@@ -53,6 +53,14 @@ ThreadsFlag = Annotated[
 DtypeFlag = Annotated[
     Optional[str], typer.Option("--dtype", help="training.dtype: float32 or float64")
 ]
+ProcessesFlag = Annotated[
+    Optional[int],
+    typer.Option("--processes", help="training.processes: how many train one table at once"),
+]
+MemoryFlag = Annotated[
+    Optional[int],
+    typer.Option("--memory", help="training.memory_megabytes: what the run may take, in MiB"),
+]
 DataRootFlag = Annotated[
     Optional[Path],
     typer.Option(
@@ -77,6 +85,8 @@ FLAGS = {
     "device": "training.device",
     "threads": "training.threads",
     "dtype": "training.dtype",
+    "processes": "training.processes",
+    "memory": "training.memory_megabytes",
 }
 """Which setting each flag names."""
 

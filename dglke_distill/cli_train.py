@@ -32,6 +32,8 @@ def train(
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
     dtype: settings.DtypeFlag = None,
+    processes: settings.ProcessesFlag = None,
+    memory: settings.MemoryFlag = None,
     data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],
@@ -39,6 +41,9 @@ def train(
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what memory and disk it needs, and stop.")
     ] = False,
 ) -> None:
     """Train a model, rank its test split and leave a checkpoint.
@@ -53,7 +58,23 @@ def train(
         resolved = saved_settings(out, settings.overrides(flags, assignments))
     else:
         resolved = settings.resolve(flags, assignments, file=config, recipe=recipe)
+    if dry_run:
+        _show_need(resolved, data_root)
+        return
     run(resolved, out or new_run_directory(resolved), resume=resume, data_root=data_root)
+
+
+def _show_need(config: Config, data_root: Optional[Path]) -> None:
+    from dglke_distill.data import catalog
+    from dglke_distill.memory import DataSize, check_memory, memory_need
+
+    data = config.data
+    size = DataSize.published(data.dataset) or DataSize.of(
+        catalog.load(data.dataset, data_root=data_root, format=data.format)
+    )
+    need = memory_need(config, size)
+    typer.echo(f"needs about {need}")
+    check_memory(config, need, Path())
 
 
 def saved_settings(run_directory: Path, changes: list[settings.Tree]) -> Config:

@@ -21,10 +21,11 @@ from dglke_distill.errors import UserError
 from dglke_distill.evaluate import classify
 from dglke_distill.files import atomic_write_text
 from dglke_distill.measure import measure, validation_mrr
+from dglke_distill.memory import DataSize, TeacherSize, check_memory, memory_need
 from dglke_distill.models import canonical_name
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
-from dglke_distill.tensor_files import load_state, save_state
+from dglke_distill.tensor_files import SavedState, save_state
 from dglke_distill.train import Progress, TrainState, train
 from dglke_distill.workspace import (
     Setup,
@@ -100,6 +101,7 @@ def train_run(
     workspace: Optional[Workspace] = None,
     setup: Optional[Setup] = None,
     about: Optional[Mapping[str, Any]] = None,
+    teachers: Sequence[TeacherSize] = (),
     report: Callable[[Progress], None] = lambda progress: None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -116,20 +118,28 @@ def train_run(
             called with (settings, initialised model, workspace), also before a resume, which then
             lays the saved weights over.
         about: further sections for the results, e.g. of the teacher.
+        teachers: sizes of the models that ``setup`` loads, to be counted with the rest.
         report: progress of the training. announce: lines for the user.
 
     Returns:
         What ``results.json`` holds.
 
     Raises:
-        UserError: bad settings or data, a run directory in use, nothing to resume.
+        UserError: bad settings or data, a run directory in use, nothing to resume, or more memory
+            needed than there is.
         Interrupted: asked to stop; the run can be resumed.
     """
     resume_path = run_directory / RESUME_FILE
     resolved = config.to_toml()
     _check_run_directory(run_directory, resolved, resume)
+    published = None if workspace else DataSize.published(config.data.dataset)
+    if published is not None:  # before its data is loaded
+        check_memory(config, memory_need(config, published, teachers), run_directory)
     workspace = workspace or prepare(config, data_root=data_root)
     dataset = workspace.dataset
+    need = memory_need(config, DataSize.of(dataset), teachers)
+    check_memory(config, need, run_directory)
+    announce(f"needs about {need}")
     for warning in dataset.warnings:
         announce(f"warning: {warning}")
     model = build_configured(
@@ -148,11 +158,11 @@ def train_run(
     state: Optional[TrainState] = None
     identity = {"config": resolved, "dataset": dataset.fingerprint}
     if resume:
-        tensors, metadata = load_state(resume_path)
-        if metadata["dataset"] != dataset.fingerprint:
+        tensors = SavedState(resume_path)
+        if tensors.metadata["dataset"] != dataset.fingerprint:
             raise UserError(f"{resume_path}: written for other triples than {dataset.name} now has")
         checkpoint.restore_training(tensors, learned, optimizer)
-        state = TrainState(**metadata["state"])
+        state = TrainState(**tensors.metadata["state"])
         announce(f"resuming after epoch {state.epoch}, batch {state.batch}")
     else:
         run_directory.mkdir(parents=True, exist_ok=True)
@@ -181,8 +191,8 @@ def train_run(
         save=save,
         report=report,
     )
-    best, _ = load_state(run_directory / BEST_FILE)
-    model.load_state_dict(best)
+    best = SavedState(run_directory / BEST_FILE)
+    checkpoint.restore_weights(best, best, model, best.path)
     results = {**_results(config, workspace, model, state, setup_seconds), **(about or {})}
     learned_beside = sum(p.numel() for p in objective.parameters())
     results["training"]["objective_parameters"] = learned_beside

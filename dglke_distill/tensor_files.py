@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -17,6 +18,10 @@ from dglke_distill.errors import UserError
 from dglke_distill.files import file_aside
 
 __all__ = [
+    "SavedState",
+    "all_finite",
+    "check_finite",
+    "check_shapes",
     "flatten_state",
     "load_state",
     "portable",
@@ -27,6 +32,20 @@ __all__ = [
 
 _METADATA_KEY = "dglke_distill"
 _STRUCTURE = "structure"
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_BLOCK = 1 << 24
+"""Elements looked at at once."""
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -54,6 +73,120 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path}: not written by dglke_distill; choose another file") from None
     # The tensors read are views of the mapped file; what training changes must be its own memory.
     return {name: tensor.clone() for name, tensor in tensors.items()}, metadata
+
+
+class SavedState(Mapping[str, Tensor]):
+    """A file written by ``save_state`` whose tensors are read as they are asked for.
+
+    ``state[name]`` is a view of the file, mapped; changing it does not change the file.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        metadata: what ``save_state`` was given.
+
+    Raises:
+        UserError: as ``load_state``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the header."""
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        try:
+            with safe_open(path, framework="pt", device="cpu"):  # it looks whether all is there
+                pass
+            with open(path, "rb") as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                header = json.loads(stream.read(length))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"{path}: damaged, or no safetensors file ({error})") from None
+        try:
+            self.metadata: dict[str, Any] = json.loads(header.pop("__metadata__")[_METADATA_KEY])
+        except (KeyError, ValueError):
+            raise UserError(f"{path}: not written by dglke_distill; choose another file") from None
+        self.path, self._start, self._tensors = path, 8 + length, header
+
+    def __len__(self) -> int:
+        """Return the number of tensors."""
+        return len(self._tensors)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._tensors)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a tensor as a view of the file."""
+        dtype, shape, start = self._place(name)
+        size = math.prod(shape) * torch.empty((), dtype=dtype).element_size()
+        if size == 0:
+            return torch.empty(shape, dtype=dtype)
+        mapped = np.memmap(self.path, np.uint8, "c", start, (size,))
+        return torch.from_numpy(mapped).view(dtype).view(shape)
+
+    def _place(self, name: str) -> tuple[torch.dtype, tuple[int, ...], int]:
+        about = self._tensors[name]
+        return (
+            _DTYPES[about["dtype"]],
+            tuple(about["shape"]),
+            self._start + about["data_offsets"][0],
+        )
+
+    def read_into(self, name: str, target: Tensor) -> None:
+        """Fill a tensor of the same shape and dtype without holding a second one in memory."""
+        dtype, shape, start = self._place(name)
+        if target.dtype != dtype or target.shape != shape:
+            raise ValueError(f"{name} is {dtype} {shape}, not {target.dtype} {tuple(target.shape)}")
+        if target.device.type != "cpu" or not target.is_contiguous() or target.numel() == 0:
+            target.copy_(self[name])
+            return
+        array: Any = target.detach().view(-1).view(torch.uint8).numpy()
+        memory = memoryview(array)
+        with open(self.path, "rb", buffering=0) as stream:
+            stream.seek(start)
+            while len(memory):
+                count = stream.readinto(memory)
+                if not count:
+                    raise UserError(f"{self.path}: has become shorter; restore it")
+                memory = memory[count:]
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Return whether no value is NaN or infinite, block by block: a table can be large."""
+    return all(bool(torch.isfinite(block).all()) for block in tensor.reshape(-1).split(_BLOCK))
+
+
+def check_shapes(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Check that weights have the names, shapes and dtypes of those expected.
+
+    Raises:
+        UserError: they have not; the message names their file.
+    """
+    for name in sorted(set(tensors) ^ set(expected)):
+        problem = "is missing" if name in expected else "is unknown to this model"
+        raise UserError(f"{path}: weight {name!r} {problem}")
+    for name, want in expected.items():
+        have = tensors[name]
+        if have.shape != want.shape or have.dtype != want.dtype:
+            raise UserError(
+                f"{path}: weight {name!r} is {_kind(have)}, but the settings ask for {_kind(want)}"
+            )
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Check that all weights are numbers.
+
+    Raises:
+        UserError: one is not; the message names their file.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not all_finite(tensor):
+            raise UserError(f"{path}: weight {name!r} has values that are not finite")
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).replace('torch.', '')} of shape {tuple(tensor.shape)}"
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -26,6 +26,7 @@ from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.errors import UserError
 from dglke_distill.files import atomic_write_text
+from dglke_distill.memory import TeacherSize
 from dglke_distill.models.base import KGEModel
 from dglke_distill.objective import Objective
 from dglke_distill.train import Progress
@@ -180,8 +181,12 @@ def run_stage(
     else:
         about: dict[str, Any] = {}
         setup: Optional[Setup] = None
+        sizes: list[TeacherSize] = []
         if stage.teachers:
             about, setup = _taught(stage, directory)
+            for teacher in about["distillation"]["teachers"]:
+                known = teacher["model"] or {}
+                sizes.append(TeacherSize(known.get("parameters", 0), known.get("dim", 0)))
         results = pipeline.train_run(
             stage.config,
             place,
@@ -189,6 +194,7 @@ def run_stage(
             workspace=workspaces.of(stage.config),
             setup=setup,
             about=about,
+            teachers=sizes,
             report=watcher.report,
             announce=watcher.announce,
         )

@@ -10,9 +10,10 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from dglke_distill.distill.loading import load_teacher
+from dglke_distill.distill.loading import describe_teacher, load_teacher
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Stage
+from dglke_distill.memory import DataSize, MemoryNeed, TeacherSize, check_memory, memory_need
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 from dglke_distill.objective import Moment, Objective
@@ -31,12 +32,13 @@ _STEPS = 4
 
 
 class Estimate(NamedTuple):
-    """Size of a stage's model, and seconds of its training without validation."""
+    """Size of a stage's model, seconds of its training without validation, and its memory."""
 
     floats_per_entity: int
     bytes_per_entity: int
     parameters: int
     seconds: float
+    memory: MemoryNeed
 
 
 def estimate(
@@ -50,11 +52,15 @@ def estimate(
     Args:
         stages: the plan. loaded: checkpoints of the first student's teachers.
         data_root: folder of pre-placed datasets.
+
+    Raises:
+        UserError: a stage needs more memory than it may have.
     """
     workspaces = Workspaces(data_root)
+    needs = [_memory(stage, stages, loaded, workspaces) for stage in stages]
     models: dict[str, KGEModel] = {}
     found = []
-    for stage in stages:
+    for stage, need in zip(stages, needs):
         workspace = workspaces.of(stage.config)
         for path in loaded:
             if path not in models:
@@ -67,9 +73,27 @@ def estimate(
                 model.bytes_per_entity,
                 sum(p.numel() for p in model.parameters()),
                 _seconds(stage, workspace, teachers),
+                need,
             )
         )
     return found
+
+
+def _memory(
+    stage: Stage, stages: Sequence[Stage], loaded: Sequence[str], workspaces: Workspaces
+) -> MemoryNeed:
+    size = DataSize.of(workspaces.of(stage.config).dataset)
+    configs = {other.name: other.config for other in stages}
+    teachers = []
+    for name in stage.teachers:
+        if name in configs:
+            teachers.append(TeacherSize.of(configs[name], size))
+        else:
+            known = describe_teacher(Path(name))["model"] or {}
+            teachers.append(TeacherSize(known.get("parameters", 0), known.get("dim", 0)))
+    need = memory_need(stage.config, size, teachers)
+    check_memory(stage.config, need, Path(), name=stage.name)
+    return need
 
 
 def _untrained(stage: Stage, workspace: Workspace) -> KGEModel:

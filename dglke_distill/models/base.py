@@ -247,8 +247,15 @@ class KGEModel(nn.Module):
             for i, row in enumerate(query.relation_rows.split(1)):
                 chosen = torch.nonzero(query.relation == i).squeeze(1)
                 moved = function.candidate(entities.vectors[None], row, query.side)[0]
-                pieces.append(pairwise(function.kernel, query.vectors[chosen], moved, exact=exact))
+                piece = pairwise(function.kernel, query.vectors[chosen], moved, exact=exact)
+                del moved  # before the next one is made: it is as large as the table
+                if not torch.is_grad_enabled():  # pieces kept between tables would tear up the heap
+                    scores[chosen] = piece
+                    continue
+                pieces.append(piece)
                 where.append(chosen)
+            if not pieces:
+                return scores
             if len(pieces) == 1:
                 return pieces[0]
             return scores.index_copy(0, torch.cat(where), torch.cat(pieces))
