@@ -101,7 +101,8 @@ def comparison_page(results: ComparisonResults, svg: str) -> str:
         note="A small point per seed, a large one for the method's mean.",
         svg=svg,
     )
-    caption = "Filtered ranking of all entities on the test split; means over the seeds. Seconds "
+    caption = f"Filtered ranking of {results.dataset.candidates} on the test split; means over "
+    caption += "the seeds. Seconds "
     caption += "are those of the last stage's training; a chain's count its other students, and "
     caption += "validation, but not the teacher that all share"
     if results.teacher_seconds:

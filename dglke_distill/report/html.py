@@ -35,7 +35,8 @@ def run_page(run: RunResults, drawings: Sequence[Drawing]) -> str:
     sizes = [str(stage.floats_per_entity) for stage in run.stages if stage.in_chain]
     title = f"{' and '.join(models)} on {run.dataset.name}, distilled"
     subtitle = f"{run.method} · {' → '.join(sizes)} floats per entity · seed {run.seed}"
-    caption = f"Filtered ranking of all entities on the {run.split} split, realistic ties."
+    among = run.dataset.candidates
+    caption = f"Filtered ranking of {among} on the {run.split} split, realistic ties."
     if run.students:
         caption += " Highlighted: the student with the highest MRR."
     more = {

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from dglke_distill.data.ogb import OGB_DATASETS
 from dglke_distill.report.fields import Fields, read_history, read_results, read_text
 
 __all__ = [
@@ -120,6 +121,11 @@ class Dataset:
     entities: int
     relations: int
     triples: dict[str, int]
+
+    @property
+    def candidates(self) -> str:
+        """What true answers are ranked among, in words."""
+        return "the given candidates" if self.name in OGB_DATASETS else "all entities"
 
 
 @dataclass(frozen=True)
