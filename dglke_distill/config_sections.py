@@ -154,8 +154,11 @@ class SoftLabelConfig(Section):
     further: float = Field(
         0.0,
         ge=0,
-        description="queries that train does not ask, per query of train, with candidates all: "
-        "plausible pairs of entity and relation, which the teacher alone answers",
+        description="queries that train does not ask, per query of train: plausible pairs of "
+        "entity and relation, which the teacher alone answers",
+    )
+    further_pool: float = Field(
+        2.0, gt=0, description="how many of them there are to draw from, per query of train"
     )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.distill.candidates import GraphNeighbors, TopCandidates
+from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.teacher import Teacher
 from dglke_distill.objective import START, Moment
 
@@ -30,7 +31,7 @@ def queries_of(side: Side) -> tuple[torch.Tensor, torch.Tensor]:
 
 def top(teacher: Teacher, graph: Any = WORKSPACE.graph, **settings: Any) -> TopCandidates:
     given_settings = {"count": 4, "memory": LARGE, **settings}
-    return TopCandidates(teacher, graph, RELATIONS, **given_settings)
+    return TopCandidates(teacher, QueryRows(graph, RELATIONS), **given_settings)
 
 
 @pytest.mark.parametrize("memory", [0, LARGE])

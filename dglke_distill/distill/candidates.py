@@ -27,13 +27,13 @@ class Candidates:
 class TopCandidates(Candidates):
     """The entities that a teacher thinks the best answers.
 
-    They are found once for every query of the train graph if they fit the memory given, at each
+    They are found once for every query if they fit the memory given, at each
     step otherwise. Memory: 4 bytes for each of ``count`` candidates of each distinct query, and
     8 per query.
 
     Args:
         teacher: the teacher.
-        graph: the train graph. num_relations: relations, without inverses.
+        rows: numbers the queries that will be asked.
         count: candidates per query. memory: bytes that may be kept.
         block: queries scored at once.
     """
@@ -41,8 +41,7 @@ class TopCandidates(Candidates):
     def __init__(
         self,
         teacher: Teacher,
-        graph: Any,
-        num_relations: int,
+        rows: QueryRows,
         *,
         count: int,
         memory: int,
@@ -53,7 +52,6 @@ class TopCandidates(Candidates):
         self._count = min(count, self._model.num_entities)
         self._block = block
         self._found: dict[Side, Tensor] = {}
-        rows = QueryRows(graph, num_relations)
         self._rows = rows if len(rows) * (8 + 4 * self._count) <= memory else None
         if self._rows is not None:
             for side in SIDES:

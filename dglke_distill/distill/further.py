@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
 
-from dglke_distill.data.triples import SIDES
+from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.objective import Moment
 from dglke_distill.sampling.batch import Answers, Batch, Queries
@@ -16,52 +17,97 @@ __all__ = ["FurtherQueries", "unanswered"]
 
 
 class FurtherQueries:
-    """Draws plausible queries (entity, relation) of both sides.
+    """A pool of plausible queries (entity, relation) of both sides, none of them train's.
 
     A student learns its teacher's answers to the queries of the train graph, and is then asked
-    others. Here an entity e is paired with a relation that it may lack: s is drawn among the
-    queries asked of e, e' among the entities of which s is asked, too, and the relation (with its
-    side) among the queries asked of e'. So entities get the relations of their like, and no
-    triple of any split is looked at but those of train. Queries of the train graph may be drawn
-    as well. Draws depend on the seed and the step alone.
+    others. Here an entity e is paired with a relation that it lacks: s is drawn among the queries
+    asked of e, e' among the entities of which s is asked, too, and the relation (with its side)
+    among the queries asked of e'. So entities get the relations of their like, and no triple of
+    any split is looked at but those of train. The pool depends on the seed alone, what a step
+    draws from it on the seed and the step.
 
     Args:
-        graph: the train graph. num_relations: relations, without inverses. seed: of the draws.
+        graph: the train graph. num_relations: relations, without inverses.
+        size: pairs drawn for each distinct query of train; those of train and repeated ones are
+            left out. seed: of all draws.
     """
 
-    def __init__(self, graph: Any, num_relations: int, *, seed: int) -> None:
-        """Sort the queries by entity and by relation; 24 bytes for each."""
+    def __init__(self, graph: Any, num_relations: int, *, size: float, seed: int) -> None:
+        """Draw the pool; 8 bytes for each query of it, and 24 for each of train's meanwhile."""
         rows = QueryRows(graph, num_relations)
-        self._relations, self._seed = num_relations, seed
+        self._seed, self._nodes = seed, int(graph.num_nodes())
         entities, kinds = [], []
         for number, side in enumerate(SIDES):
             entity, relation = rows.queries(side)
             entities.append(entity)
             kinds.append(relation + number * num_relations)
         entity, kind = torch.cat(entities), torch.cat(kinds)
-        self._of_entity = _Grouped(entity, kind, int(graph.num_nodes()))
-        self._of_kind = _Grouped(kind, entity, 2 * num_relations)
-        self._asked = torch.unique(entity)
-
-    def draw(self, count: int, moment: Moment, device: torch.device) -> Batch:
-        """Return a batch of ``count`` queries without answers, against all entities."""
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + moment.step + 1)
-        drawn = torch.randint(len(self._asked), (count,), generator=generator)
-        entity = self._asked[drawn]
-        alike = self._of_kind.draw(self._of_entity.draw(entity, generator), generator)
-        kind = self._of_entity.draw(alike, generator)
-        groups = []
+        of_entity = _Grouped(entity, kind, self._nodes)
+        of_kind = _Grouped(kind, entity, 2 * num_relations)
+        generator = torch.Generator().manual_seed(seed)
+        asked = torch.unique(entity)
+        drawn = torch.randint(len(asked), (round(size * len(rows)),), generator=generator)
+        chosen = asked[drawn]
+        alike = of_kind.draw(of_entity.draw(chosen, generator), generator)
+        pool = torch.unique(of_entity.draw(alike, generator) * self._nodes + chosen)
+        pool = pool[~torch.isin(pool, kind * self._nodes + entity)]
+        self._queries: dict[Side, tuple[Tensor, Tensor]] = {}
         for number, side in enumerate(SIDES):
-            chosen = kind // self._relations == number
-            if bool(chosen.any()):
-                asked = entity[chosen].to(device), (kind[chosen] % self._relations).to(device)
-                groups.append(unanswered(side, *asked))
+            keys = pool[pool // (num_relations * self._nodes) == number]
+            relation = keys // self._nodes - number * num_relations
+            self._queries[side] = keys % self._nodes, relation
+
+    def __len__(self) -> int:
+        """Return how many there are on both sides together."""
+        return sum(len(entity) for entity, _ in self._queries.values())
+
+    @property
+    def queries(self) -> Mapping[Side, tuple[Tensor, Tensor]]:
+        """Entity and relation ids (n,) of the pool, by side."""
+        return self._queries
+
+    def draw(
+        self, count: int, moment: Moment, device: torch.device, candidates: Optional[int] = None
+    ) -> Batch:
+        """Return a batch of ``count`` queries of the pool without answers.
+
+        Args:
+            count: drawn with replacement. moment: where training stands.
+            device: of the tensors.
+            candidates: entities drawn uniformly that all queries meet, whose first stands for the
+                answer of each; None: all entities.
+        """
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + moment.step + 1)
+        drawn = torch.randint(len(self), (count,), generator=generator)
+        shared = None
+        if candidates is not None:
+            shared = torch.randint(self._nodes, (candidates,), generator=generator)
+        asked, first = [], 0
+        for side in SIDES:
+            entity, relation = self._queries[side]
+            chosen = drawn[(drawn >= first) & (drawn < first + len(entity))] - first
+            first += len(entity)
+            if len(chosen):
+                asked.append((side, entity[chosen], relation[chosen]))
+        nodes = None
+        if shared is not None:
+            parts = [shared, *(entity for _, entity, _ in asked)]
+            nodes, rows = torch.unique(torch.cat(parts), return_inverse=True)
+            shared, *known = rows.split([len(part) for part in parts])
+            asked = [(each[0], entity, each[2]) for each, entity in zip(asked, known)]
+            nodes, shared = nodes.to(device), shared.to(device)
+        groups = tuple(unanswered(side, e.to(device), r.to(device), shared) for side, e, r in asked)
         none = torch.zeros(0, dtype=torch.int64, device=device)
-        return Batch(None, tuple(groups), none, none, none, none, None)
+        return Batch(nodes, groups, none, none, none, none, None)
 
 
-def unanswered(side: Any, entity: Tensor, relation: Tensor) -> Queries:
-    """Return queries (b,) of a side without answers, against all entities."""
+def unanswered(
+    side: Side, entity: Tensor, relation: Tensor, shared: Optional[Tensor] = None
+) -> Queries:
+    """Return queries (b,) of a side without answers, against shared rows (n,) or all entities."""
+    if shared is not None:
+        first, others = shared[:1].expand(len(entity)), shared[None, 1:]
+        return Queries(side, entity, relation, first, None, others, None, None)
     offsets = torch.zeros(len(entity) + 1, dtype=torch.int64, device=entity.device)
     return Queries(side, entity, relation, None, Answers(offsets, offsets[:0]), None, None, None)
 

@@ -72,15 +72,17 @@ class Method(Component):
         teacher, scale = _prepared(config, student, teachers, workspace, loss, hard)
         first = teacher if isinstance(teacher, Teacher) else teacher.teachers[0]
         structure = self.build_structure(student, first.model)
+        further = _further(config, workspace) if self.scores else None
         labels = SoftLabels(
             loss,
             build_schedule(settings.weight),
-            self.build_candidates(config, first, workspace) if self.scores else None,
+            self.build_candidates(config, first, workspace, further) if self.scores else None,
             scale,
             structure,
             float(getattr(self.options, "structure_weight", 1.0)),
-            _further(config, workspace) if self.scores else None,
+            further,
             settings.soft.further,
+            config.negatives.count if config.training.mode == "negatives" else None,
         )
         return self.combine(config, hard, settings, teacher, labels, workspace)
 
@@ -96,7 +98,7 @@ class Method(Component):
         """Put the pieces together; methods with an objective of their own override this."""
         soft = settings.soft
         if isinstance(labels.loss, KullbackLeibler) and soft.candidates == "all":
-            rows = QueryRows(workspace.graph, workspace.dataset.num_relations)
+            rows = _rows(workspace, labels.further)
             entities = workspace.dataset.num_entities
             fits = Remembered.size(rows, entities) <= soft.cache_megabytes << 20
             if fits and config.training.mode == "k_vs_all":
@@ -104,20 +106,20 @@ class Method(Component):
         return DistillationObjective(hard, settings.hard_weight, teacher, labels)
 
     def build_candidates(
-        self, config: Config, teacher: Teacher, workspace: Workspace
+        self,
+        config: Config,
+        teacher: Teacher,
+        workspace: Workspace,
+        further: Optional[FurtherQueries] = None,
     ) -> Optional[Candidates]:
         """Return the source of further candidates that the settings name."""
         assert config.distillation is not None
         soft = config.distillation.soft
         _check_candidates(config, soft)
         if soft.candidates == "top":
-            return TopCandidates(
-                teacher,
-                workspace.graph,
-                workspace.dataset.num_relations,
-                count=soft.count,
-                memory=soft.cache_megabytes << 20,
-            )
+            rows = _rows(workspace, further)
+            memory = soft.cache_megabytes << 20
+            return TopCandidates(teacher, rows, count=soft.count, memory=memory)
         if soft.candidates == "neighbors":
             return GraphNeighbors(workspace.graph, count=soft.count, seed=config.training.seed)
         return None
@@ -160,25 +162,34 @@ def _prepared(
     return Teacher(teachers[0], factor), "standardize" if wanted == "standardize" else "none"
 
 
+def _rows(workspace: Workspace, further: Optional[FurtherQueries]) -> QueryRows:
+    """Number all queries that students will be asked."""
+    queries = None if further is None else further.queries
+    return QueryRows(workspace.graph, workspace.dataset.num_relations, queries)
+
+
 def _further(config: Config, workspace: Workspace) -> Optional[FurtherQueries]:
-    """Return the source of queries beyond train's, if the settings want any.
+    """Return the source of queries beyond train's, if the settings want any and there are any.
 
     Raises:
-        UserError: such queries have no answers to sample negatives against.
+        UserError: the student needs neighbour blocks.
     """
     assert config.distillation is not None
     soft = config.distillation.soft
     if soft.further == 0:
         return None
-    if soft.candidates != "all" or config.model.encoder != "lookup":
+    if config.model.encoder != "lookup":
         raise UserError(
-            "distillation.soft.further: queries beyond train's are put to all entities, of a "
-            'lookup student: set distillation.soft.candidates to "all" and model.encoder to '
-            '"lookup", or further to 0'
+            "distillation.soft.further: queries beyond train's have no neighbour blocks; set "
+            "model.encoder to lookup, or further to 0"
         )
-    return FurtherQueries(
-        workspace.graph, workspace.dataset.num_relations, seed=config.training.seed
+    further = FurtherQueries(
+        workspace.graph,
+        workspace.dataset.num_relations,
+        size=soft.further_pool,
+        seed=config.training.seed,
     )
+    return further if len(further) else None
 
 
 def _check_candidates(config: Config, soft: SoftLabelConfig) -> None:

@@ -69,6 +69,7 @@ class SoftLabels(NamedTuple):
         structure: a term on the entities' vectors, or None. structure_weight: its weight.
         further: queries beyond those of train, or None. further_share: how many for each of
             train's in a batch, and how much all of them weigh beside train's.
+        further_candidates: how many candidates they share; None: all entities.
     """
 
     loss: Optional[SoftLoss]
@@ -79,6 +80,7 @@ class SoftLabels(NamedTuple):
     structure_weight: float = 1.0
     further: Optional[FurtherQueries] = None
     further_share: float = 0.0
+    further_candidates: Optional[int] = None
 
 
 class Terms(NamedTuple):
@@ -152,13 +154,17 @@ class DistillationObjective(HardObjective):
         return Objectives(total, {**parts, **others})
 
     def further(self, model: KGEModel, queries: int, moment: Moment) -> Tensor:
-        """Return the mean soft loss of queries that train does not ask, over all entities."""
-        assert self.labels.further is not None
-        count = max(1, round(queries * self.labels.further_share))
-        batch = self.labels.further.draw(count, moment, model.relation_weight.device)
-        asked = ask(model, batch)
-        reply = getattr(self.teacher, "live", self.teacher).ask(batch)
+        """Return the mean soft loss of queries that train does not ask."""
+        labels = self.labels
+        assert labels.further is not None
+        count = max(1, round(queries * labels.further_share))
+        device = model.relation_weight.device
+        batch = labels.further.draw(count, moment, device, labels.further_candidates)
+        asked, reply = ask(model, batch), self.teacher.ask(batch)
         total = asked.entities.vectors.new_zeros(())
+        for number, sampled in enumerate(asked.sampled):
+            student, teacher = self._beside(model, batch, number, sampled, reply, moment)
+            total = total + self.soft(student, teacher, None) * (len(student) / count)
         for group in asked.whole:
             scores = model.score(group.query, asked.entities)
             teacher = reply.over_all(group.numbers)

@@ -43,7 +43,7 @@ class Remembered:
 
     def __init__(self, teacher: _Asked, rows: QueryRows, entities: int) -> None:
         """Ask everything, in a fixed order, so that what is kept depends on no batch."""
-        self.model, self.live, self._rows = teacher.model, teacher, rows
+        self.model, self._rows = teacher.model, rows
         self._dtype = teacher.model.relation_weight.dtype
         device = teacher.model.relation_weight.device
         self._kept = {}
