@@ -8,8 +8,9 @@ batch 1,024 and 256 negatives for one side of each positive. ``shared`` draws ne
 of 256 positives (as DGL-KE does) and once per batch; ``private`` draws them for each positive, the
 same work as PyKEEN's, which runs both as it comes and with the C allocator tuned in its favour.
 Runs are interleaved and medians quoted. PyKEEN's fixed cost per epoch is taken off by timing two
-numbers of steps. Also printed: the share of a step outside the kernels and the optimiser, and the
-machine's ceilings measured in the same run. Without ``--data-root`` a synthetic graph of the same
+numbers of steps. Also printed: the share of a step outside the score kernels and the optimiser (gathers, the loss and
+autograd count as outside), the share of sampling alone, and the machine's ceilings measured in the
+same run. Without ``--data-root`` a synthetic graph of the same
 size stands in, and says so.
 """
 
@@ -159,6 +160,7 @@ def measure_workload(
             goal = f">= {workload.shared_target:,.0f}"
         elif private and tuned_peer:
             goal = f">= {workload.private_ratio:g}x tuned"
+        outside, sampling = modes[name].overhead() if name in modes else ("", "")
         rows.append(
             {
                 "model": workload.model,
@@ -169,7 +171,8 @@ def measure_workload(
                 "lowest": min(figures[name]),
                 "highest": max(figures[name]),
                 "ratio_to_tuned_peer": value / tuned_peer if private and tuned_peer else "",
-                "outside_kernels_and_optimiser": modes[name].overhead() if name in modes else "",
+                "outside_kernels_and_optimiser": outside,
+                "sampling": sampling,
                 "goal": goal,
             }
         )
@@ -180,17 +183,18 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     """Print the rows for people."""
     print(
         f"{'model':<13}{'mode':<24}{'positives/s':>12}  {'lowest-highest':<19}"
-        f"{'x tuned':>8}{'outside':>9}{'ceiling':>9}  goal"
+        f"{'x tuned':>8}{'outside':>9}{'sampling':>10}{'ceiling':>9}  goal"
     )
     for row in rows:
         ratio, outside = row["ratio_to_tuned_peer"], row["outside_kernels_and_optimiser"]
-        ceiling = row["fraction_of_ceiling"]
+        ceiling, sampling = row["fraction_of_ceiling"], row["sampling"]
         print(
             f"{row['model'] + ' ' + str(row['floats']):<13}{row['mode']:<24}"
             f"{row['positives_per_second']:>12,.0f}  "
             f"{row['lowest']:>8,.0f}-{row['highest']:<10,.0f}"
             f"{f'{ratio:.1f}' if ratio != '' else '':>8}"
             f"{f'{outside:.0%}' if outside != '' else '':>9}"
+            f"{f'{sampling:.1%}' if sampling != '' else '':>10}"
             f"{f'{ceiling:.0%}' if ceiling != '' else '':>9}  {row['goal']}"
         )
 
