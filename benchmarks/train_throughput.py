@@ -10,7 +10,8 @@ same work as PyKEEN's, which runs both as it comes and with the C allocator tune
 Runs are interleaved and medians quoted. PyKEEN's fixed cost per epoch is taken off by timing two
 numbers of steps. Also printed: the share of a step outside the score kernels and the optimiser
 (gathers, the loss and autograd count as outside), the share of sampling alone, and the machine's
-ceilings measured in the same run. Without ``--data-root`` a synthetic graph of the same size stands in, and says so.
+ceilings measured in the same run. Without ``--data-root`` a synthetic graph of the same size
+stands in, and says so.
 """
 
 from __future__ import annotations
