@@ -13,6 +13,7 @@ from torch import nn
 from dglke_distill import runtime
 from dglke_distill.config import Config, OptimizerConfig
 from dglke_distill.data import catalog
+from dglke_distill.data.ogb import OgbDataset
 from dglke_distill.data.triples import Dataset
 from dglke_distill.errors import UserError
 from dglke_distill.graph import KnownAnswers, build_graph
@@ -40,11 +41,14 @@ __all__ = [
 
 @dataclass
 class Workspace:
-    """What a run works on: the data, its graph and its filter, and the device."""
+    """What a run works on: the data, its graph and its filter, and the device.
+
+    There is no filter where the dataset gives the candidates to be ranked.
+    """
 
     dataset: Dataset
     graph: Any
-    known: KnownAnswers
+    known: Optional[KnownAnswers]
     device: torch.device
 
 
@@ -73,7 +77,10 @@ def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
         inverse=config.model.encoder != "lookup",
         num_relations=dataset.num_relations,
     )
-    known = KnownAnswers.build([dataset.train, dataset.valid, dataset.test], dataset.num_entities)
+    known: Optional[KnownAnswers] = None
+    if not isinstance(dataset, OgbDataset):
+        splits = [dataset.train, dataset.valid, dataset.test]
+        known = KnownAnswers.build(splits, dataset.num_entities)
     return Workspace(dataset, graph, known, device)
 
 

@@ -159,9 +159,7 @@ def evaluate_given(
         num_entities=dataset.num_entities,
         num_queries=2 * len(chosen),
         seconds=time.perf_counter() - started,
-        categories=(
-            relation_categories(dataset.train, dataset.num_relations) if by_category else None
-        ),
+        categories=_categories(dataset) if by_category else None,
         sampled_from=None if len(chosen) == len(triples) else len(triples),
         negatives=given.head.shape[1],
     )
@@ -246,7 +244,15 @@ def _official_ranks(evaluator: Any, scores: Tensor) -> NDArray[np.float64]:
     return np.asarray((halves / 2.0).cpu().numpy())
 
 
+# What takes train as a whole is worked out once per dataset in memory.
 _controls: WeakKeyDictionary[OgbDataset, dict[str, RankingResult]] = WeakKeyDictionary()
+_categorised: WeakKeyDictionary[OgbDataset, NDArray[np.int8]] = WeakKeyDictionary()
+
+
+def _categories(dataset: OgbDataset) -> NDArray[np.int8]:
+    if dataset not in _categorised:
+        _categorised[dataset] = relation_categories(dataset.train, dataset.num_relations)
+    return _categorised[dataset]
 
 
 def popularity_control(dataset: OgbDataset, split: str) -> RankingResult:
