@@ -144,6 +144,16 @@ def check_memory(
             "training.storage bfloat16), let tables lie in files (training.tables file), or raise "
             "--memory"
         )
+    shared = need.lasting.get("tables", 0) + need.lasting.get("optimiser", 0)
+    memory = Path("/dev/shm")
+    if (config.training.processes or 1) > 1 and memory.is_dir():
+        free = shutil.disk_usage(memory).free
+        if shared > free:
+            raise UserError(
+                f"{name} shares about {bytes_text(shared)} of tables among processes, but /dev/shm "
+                f"has {bytes_text(free)} left; enlarge it, let them lie in files (training.tables "
+                "file), or leave --processes out"
+            )
     place = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
     if need.disk > free:
@@ -177,8 +187,8 @@ def memory_need(config: Config, size: DataSize, teachers: Sequence[TeacherSize] 
     processes = config.training.processes or 1
     if processes > 1:
         own = _batches(config, size, teachers) + 12 * size.entities + _WORKER
-        # The main process has a loader of its own, which is shared with the others.
-        lasting["processes"] = processes * own
+        # They share copies of the main process's loader and teachers.
+        lasting["processes"] = processes * own + lasting["loader"] + lasting.get("teachers", 0)
     passing = {"preparing": 60 * size.train + _preparing(size)}
     if on_cpu:
         passing["batches"] = _batches(config, size, teachers)

@@ -7,6 +7,7 @@ import io
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -20,13 +21,15 @@ from dglke_distill.data.triples import Dataset
 from dglke_distill.errors import UserError
 from dglke_distill.evaluate import classify
 from dglke_distill.files import atomic_write_text
+from dglke_distill.hogwild import Workers
 from dglke_distill.measure import measure, validation_mrr
 from dglke_distill.memory import DataSize, TeacherSize, check_memory, memory_need
 from dglke_distill.models import canonical_name
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
+from dglke_distill.models.tables import FileTables, Place, SharedTables, tables_in
 from dglke_distill.tensor_files import SavedState, save_state
-from dglke_distill.train import Progress, TrainState, train
+from dglke_distill.train import Progress, Steps, TrainState, train
 from dglke_distill.workspace import (
     Setup,
     Workspace,
@@ -142,9 +145,10 @@ def train_run(
     announce(f"needs about {need}")
     for warning in dataset.warnings:
         announce(f"warning: {warning}")
-    model = build_configured(
-        config, dataset.num_entities, dataset.num_relations, graph=workspace.graph
-    )
+    with tables_in(_place(config, run_directory)):
+        model = build_configured(
+            config, dataset.num_entities, dataset.num_relations, graph=workspace.graph
+        )
     model.set_row_sparse(entities=True, relations=True)
     model.reset(config.training.seed, config.model.init_scale)
     model.to(workspace.device)
@@ -176,21 +180,28 @@ def train_run(
         model.encoder.store_encoded()
         save_state(run_directory / BEST_FILE, dict(model.state_dict()), identity)
 
-    state = train(
-        model,
-        loader,
-        objective,
-        optimizer,
-        config.optimizer,
-        config.training,
-        state=state,
-        validate=(
-            (lambda: validation_mrr(model, workspace, config)) if len(dataset.valid) else None
-        ),
-        keep_best=keep_best,
-        save=save,
-        report=report,
-    )
+    settings = config.optimizer, config.training
+    with ExitStack() as stack:
+        steps: Optional[Steps] = None
+        if (config.training.processes or 1) > 1:
+            count = config.training.processes or 1
+            workers = Workers(count, learned, loader, optimizer, *settings)
+            steps = stack.enter_context(workers).steps
+        state = train(
+            model,
+            loader,
+            objective,
+            optimizer,
+            *settings,
+            state=state,
+            steps=steps,
+            validate=(
+                (lambda: validation_mrr(model, workspace, config)) if len(dataset.valid) else None
+            ),
+            keep_best=keep_best,
+            save=save,
+            report=report,
+        )
     best = SavedState(run_directory / BEST_FILE)
     checkpoint.restore_weights(best, best, model, best.path)
     results = {**_results(config, workspace, model, state, setup_seconds), **(about or {})}
@@ -210,6 +221,13 @@ def train_run(
         results,
     )
     return results
+
+
+def _place(config: Config, run_directory: Path) -> Place:
+    """Return where the tables of a run lie, and the state of their optimiser."""
+    if config.training.tables == "file":
+        return FileTables(run_directory)
+    return SharedTables() if (config.training.processes or 1) > 1 else Place()
 
 
 def _check_run_directory(run_directory: Path, resolved: str, resume: bool) -> None:

@@ -9,9 +9,10 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -26,16 +27,37 @@ from dglke_distill.sampling.batch import Batch, BatchLoader
 
 __all__ = [
     "Interrupted",
+    "Lost",
     "Progress",
+    "Steps",
+    "Stride",
     "TrainState",
     "learning_rate_factor",
     "step",
+    "take_steps",
     "train",
 ]
 
 
 class Interrupted(Exception):
     """Training was asked to stop (Ctrl-C or SIGTERM); its state has been saved."""
+
+
+class Lost(UserError):
+    """Training cannot go on, by no fault of the model; its state has been saved."""
+
+
+class Stride(NamedTuple):
+    """Some steps that were taken: batches, their triples, and sums of losses over batches."""
+
+    batches: int
+    triples: int
+    loss: float
+    parts: dict[str, float]
+
+
+Steps = Callable[[int, int], Iterator[Stride]]
+"""Takes the steps of an epoch from a batch on: called with both numbers."""
 
 
 def step(
@@ -73,6 +95,38 @@ def learning_rate_factor(config: OptimizerConfig, progress: float) -> float:
     if config.schedule == "step" and progress >= config.step_at:
         return config.final
     return 1.0
+
+
+def take_steps(
+    model: KGEModel,
+    loader: BatchLoader,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    optimizer_config: OptimizerConfig,
+    config: TrainingConfig,
+    base_rates: Sequence[float],
+    epoch: int,
+    start: int,
+    stop: Optional[int] = None,
+) -> Iterator[Stride]:
+    """Take the steps of an epoch one by one; what happens depends on the batch's number alone.
+
+    Args:
+        model, loader, objective, optimizer, optimizer_config, config: see ``train``.
+        base_rates: learning rates of the optimiser's groups before any schedule.
+        epoch: number of the epoch. start: its first batch. stop: one past its last; None: all.
+    """
+    batches = len(loader)
+    total = config.epochs * batches
+    for done, batch in enumerate(loader.epoch(epoch, start, stop), epoch * batches + start):
+        factor = learning_rate_factor(optimizer_config, done / total)
+        for group, rate in zip(optimizer.param_groups, base_rates):
+            group["lr"] = rate * factor
+        torch.manual_seed(config.seed * 1_000_003 + done)  # dropout resumes too
+        moment = Moment(epoch, config.epochs, done, total)
+        losses = step(model, batch, objective, optimizer, optimizer_config.clip_norm, moment)
+        parts = {name: float(value) for name, value in losses.parts.items()}
+        yield Stride(1, len(batch.edges), float(losses.total), parts)
 
 
 @dataclass
@@ -150,6 +204,7 @@ def train(
     config: TrainingConfig,
     *,
     state: Optional[TrainState] = None,
+    steps: Optional[Steps] = None,
     validate: Optional[Callable[[], float]] = None,
     keep_best: Callable[[], None] = lambda: None,
     save: Callable[[TrainState], None] = lambda state: None,
@@ -164,6 +219,7 @@ def train(
         optimizer: holds the base learning rate in its parameter groups.
         optimizer_config: schedule and clipping. config: length, cadence, patience.
         state: where to go on; None for the start.
+        steps: takes the steps; None for ``take_steps`` in this process.
         validate: returns the validation MRR, called every ``evaluate_every`` epochs and at the end.
         keep_best: called when the model is the best so far, to keep its weights.
         save: called every ``checkpoint_minutes``, at the end and when interrupted.
@@ -174,47 +230,43 @@ def train(
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM, after ``save``.
+        Lost: what ``steps`` works with is gone, after ``save``.
         UserError: the loss is no longer finite.
     """
     state = state or TrainState()
     batches = len(loader)
     total = config.epochs * batches
     base_rates = [group["lr"] for group in optimizer.param_groups]
+    if steps is None:
+        alone = (model, loader, objective, optimizer, optimizer_config, config, base_rates)
+        steps = partial(take_steps, *alone)
     begun, steps_done, triples_done = time.perf_counter(), 0, 0
     last_save = last_report = begun
     with _stop_requests() as stop:
         while state.epoch < config.epochs and not state.finished:
             model.train()
             before = time.perf_counter()
-            for batch in loader.epoch(state.epoch, start=state.batch):
-                done = state.epoch * batches + state.batch
-                factor = learning_rate_factor(optimizer_config, done / total)
-                for group, rate in zip(optimizer.param_groups, base_rates):
-                    group["lr"] = rate * factor
-                torch.manual_seed(config.seed * 1_000_003 + done)  # dropout resumes too
-                moment = Moment(state.epoch, config.epochs, done, total)
-                losses = step(
-                    model, batch, objective, optimizer, optimizer_config.clip_norm, moment
-                )
-                state.loss_sum += float(losses.total)
-                for name, value in losses.parts.items():
-                    state.parts_sum[name] = state.parts_sum.get(name, 0.0) + float(value)
+            for stride in _kept(steps(state.epoch, state.batch), state, save):
+                state.loss_sum += stride.loss
+                for name, value in stride.parts.items():
+                    state.parts_sum[name] = state.parts_sum.get(name, 0.0) + value
                 if not math.isfinite(state.loss_sum):
                     raise UserError(
-                        f"the loss is {float(losses.total)} in epoch {state.epoch + 1}, batch "
+                        f"the loss is {stride.loss} in epoch {state.epoch + 1}, batch "
                         f"{state.batch + 1}: lower optimizer.learning_rate "
                         f"(now {optimizer_config.learning_rate:g}) or set optimizer.clip_norm"
                     )
-                state.batch += 1
-                steps_done += 1
-                triples_done += len(batch.edges)
+                state.batch += stride.batches
+                steps_done += stride.batches
+                triples_done += stride.triples
                 now = time.perf_counter()
                 state.seconds += now - before
                 before = now
                 if now - last_report > 0.25:
                     last_report = now
                     elapsed = now - begun
-                    left = (total - done - 1) * elapsed / steps_done
+                    done = state.epoch * batches + state.batch
+                    left = (total - done) * elapsed / steps_done
                     report(
                         Progress(
                             state.epoch,
@@ -240,6 +292,17 @@ def train(
         state.finished = True
         save(state)
     return state
+
+
+def _kept(
+    strides: Iterator[Stride], state: TrainState, save: Callable[[TrainState], None]
+) -> Iterator[Stride]:
+    """Yield the strides; where they are lost, save what was reached."""
+    try:
+        yield from strides
+    except Lost:
+        save(state)
+        raise
 
 
 def _end_epoch(

@@ -54,10 +54,9 @@ def random_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("random")
     rng = np.random.default_rng(0)
     entities = 60_000
-    columns = np.stack(
-        [rng.permutation(entities), rng.integers(0, 20, entities), rng.permutation(entities)]
-    )
-    for name, count in (("train", entities), ("valid", 40), ("test", 40)):
+    heads, tails = rng.permutation(entities).reshape(2, -1)
+    columns = np.stack([heads, rng.integers(0, 20, len(heads)), tails])
+    for name, count in (("train", len(heads)), ("valid", 40), ("test", 40)):
         lines = [f"entity{h}\trelation{r}\tentity{t}\n" for h, r, t in columns.T[:count]]
         (folder / f"{name}.txt").write_text("".join(lines))
     return folder

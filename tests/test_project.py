@@ -38,6 +38,7 @@ ROOMS = [
     ("row_gradients",),
     ("optim",),
     ("train",),
+    ("hogwild",),
     ("evaluate",),
     ("compression",),
     ("checkpoint",),

@@ -178,13 +178,13 @@ class BatchLoader:
         """Return the number of batches of an epoch, a smaller last one included."""
         return -(-self._size // self.batch_size)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of epoch ``epoch`` from number ``start`` on."""
+    def epoch(self, epoch: int, start: int = 0, stop: Optional[int] = None) -> Iterator[Batch]:
+        """Yield the batches of epoch ``epoch`` from number ``start`` on, up to ``stop``."""
         make = {
             "negatives": self._negatives, "one_vs_all": self._one_vs_all,
             "k_vs_all": self._k_vs_all,
         }[self.mode]  # fmt: skip
-        for index in range(start, len(self)):
+        for index in range(start, len(self) if stop is None else stop):
             yield make(epoch, index)
 
     def _positions(self, epoch: int, index: int) -> Int64:

@@ -43,6 +43,10 @@ class Relabeler:
         self._slots = np.zeros(num_entities, np.int64)
         self._calls = 0
 
+    def __reduce__(self) -> tuple[type[Relabeler], tuple[int]]:
+        """Give another process slots of its own."""
+        return Relabeler, (len(self._slots),)
+
     def __call__(self, parts: Sequence[Int64]) -> tuple[Int64, list[Int64]]:
         """Relabel several id arrays together.
 
