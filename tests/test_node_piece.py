@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,13 @@ def test_a_loaded_model_needs_neither_graph_nor_search(graph, triples, monkeypat
         assert torch.equal(loaded.score_all(head, relation, "tail"), expected)
         loaded.encoder.store_encoded()
         assert loaded.encoder.blocks_for(torch.tensor([1])) is None
+
+
+def test_a_copy_has_tokens_and_no_graph(graph):
+    model = make(graph)
+    copied = copy.deepcopy(model)
+    assert copied.encoder._graph is None
+    assert torch.equal(copied.encode().vectors, model.encode().vectors)
 
 
 def test_without_graph_and_tokens_it_says_so():

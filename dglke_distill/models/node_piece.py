@@ -185,6 +185,11 @@ class NodePieceEncoder(Encoder):
             check_message_graph(graph, self.num_entities, self.num_relations)
         self._graph = graph
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process or a copy needs: tokens, no graph."""
+        self.store_encoded()
+        return {**self.__dict__, "_graph": None, "_kept": None}
+
     def store_encoded(self) -> None:
         """Find the tokens if there is a graph to take them from."""
         if self._graph is not None:
@@ -211,8 +216,8 @@ class NodePieceEncoder(Encoder):
             pagerank_share=options.pagerank_share,
             seed=options.seed,
         )
-        for name, array in zip(found._fields, found):
-            getattr(self, name).copy_(torch.from_numpy(array))
+        for name in reversed(found._fields):  # anchors last: they say that tokens are there
+            getattr(self, name).copy_(torch.from_numpy(getattr(found, name)))
         self._ready, self._graph = True, None
 
     @staticmethod
