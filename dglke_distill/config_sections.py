@@ -46,7 +46,7 @@ class ModelConfig(Section):
     name: str = Field("TransE", description="score function, in any letter case")
     dim: int = Field(64, ge=1, description="floats per entity; complex parts counted")
     options: Options = Field(default_factory=dict, description="the score function's own options")
-    encoder: str = Field("lookup", description="lookup or neighbor")
+    encoder: str = Field("lookup", description="lookup, neighbor or node_piece")
     encoder_options: Options = Field(default_factory=dict)
     reciprocal: bool = Field(False, description="a second embedding per relation for head queries")
     entity_bias: bool = Field(False, description="one more float per entity, added to its scores")
