@@ -75,6 +75,12 @@ def rotat_e(h, r, t, norm_name="l1"):
     return -norm([abs(a - b) for a, b in zip(rotated, complex_parts(t))], norm_name)
 
 
+def rot_e(h, r, t):
+    move, phases = complex_parts(r[: len(h)]), r[len(h) :]
+    turned = [a * cmath.exp(1j * phase) for a, phase in zip(complex_parts(h), phases)]
+    return -norm([abs(a + m - b) for a, m, b in zip(turned, move, complex_parts(t))], "l2")
+
+
 def rescal(h, r, t):
     d = len(h)
     return sum(h[i] * r[i * d + j] * t[j] for i in range(d) for j in range(d))
@@ -158,6 +164,7 @@ REFERENCES: dict[str, Any] = {
     "ComplEx": compl_ex,
     "SimplE": simpl_e,
     "RotatE": rotat_e,
+    "RotE": rot_e,
     "RESCAL": rescal,
     "HolE": hol_e,
     "TransR": trans_r,

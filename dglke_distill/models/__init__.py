@@ -21,6 +21,7 @@ from dglke_distill.models.node_piece import NodePieceEncoder
 from dglke_distill.models.pairre import PairRE
 from dglke_distill.models.rescal import RESCAL
 from dglke_distill.models.rotate import RotatE
+from dglke_distill.models.rote import RotE
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.models.simple import SimplE
 from dglke_distill.models.transe import TransE
@@ -45,6 +46,7 @@ SCORE_FUNCTIONS: dict[str, type[ScoreFunction]] = {
     "ComplEx": ComplEx,
     "SimplE": SimplE,
     "RotatE": RotatE,
+    "RotE": RotE,
     "RESCAL": RESCAL,
     "HolE": HolE,
     "TransR": TransR,

@@ -1,0 +1,58 @@
+"""RotE: a relation rotates each complex coordinate and then moves the entity."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from dglke_distill.data.triples import Side
+from dglke_distill.models.complex_numbers import multiply, require_even, squared_moduli
+from dglke_distill.models.score_function import ScoreFunction
+
+__all__ = ["RotE"]
+
+
+class RotE(ScoreFunction):
+    """score(h, r, t) = -||h exp(i p_r) + m_r - t||; h, t, m complex (dim/2,), p phases (dim/2,).
+
+    Chami, Wolf, Juan, Sala, Ravi, Re 2020, "Low-dimensional hyperbolic knowledge graph
+    embeddings", section 4.3 without curvature. It has the square of this distance, which ranks
+    alike, and biases (``entity_bias``). Entities and moves start uniform in +-sqrt(6/dim), phases
+    in (-pi, pi) whatever the scale.
+    """
+
+    kernel = "l2"
+    parts = 2
+
+    def __init__(self, dim: int, options: Any) -> None:
+        """Check that the floats make whole complex numbers."""
+        require_even(dim, "RotE", "complex numbers of two floats each")
+        super().__init__(dim, options)
+
+    @property
+    def relation_floats(self) -> int:
+        """A move, then a phase per complex coordinate."""
+        return self.dim + self.dim // 2
+
+    def init_relation(
+        self, weight: Tensor, scale: Optional[float], generator: torch.Generator
+    ) -> None:
+        """Fill moves as entities are, phases uniformly in (-pi, pi)."""
+        move, phase = weight.split([self.dim, self.dim // 2], dim=1)
+        super().init_relation(move, scale, generator)
+        phase.uniform_(-math.pi, math.pi, generator=generator)
+
+    def query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
+        """Rotate and move the head to meet tails; move the tail back and rotate it: (b, dim)."""
+        move, phase = relation.split([self.dim, self.dim // 2], dim=-1)
+        if side == "head":
+            entity, phase = entity - move, -phase
+        turned = multiply(entity, torch.cat([phase.cos(), phase.sin()], dim=-1))
+        return turned + move if side == "tail" else turned
+
+    def squared_magnitudes(self, vectors: Tensor) -> Tensor:
+        """Return the squared moduli of entities or moves, (u, dim/2); phases have none."""
+        return squared_moduli(vectors[..., : self.dim])
