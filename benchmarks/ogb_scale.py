@@ -1,207 +1,160 @@
-"""Does a graph of the size of ogbl-wikikg2 train as fast as FB15k-237, and in how much memory?
+"""Training a graph of the size of ogbl-wikikg2, against the loop of OGB's own example.
 
-    python benchmarks/synthetic_wikikg2.py synthetic
-    python benchmarks/ogb_scale.py synthetic --data-root datasets_at_hand --csv ogb_scale.csv
+    python benchmarks/ogb_scale.py synthetic --csv ogb_scale.csv            # whole size, an hour
+    python benchmarks/ogb_scale.py synthetic --share 0.1                    # a tenth, minutes
 
-Loads ogbl-wikikg2 (real or synthetic) by the official loader, or from its converted form if an
-earlier run left one, builds the train graph, then takes real training steps (sampling, forward,
-backward, optimiser) on it and on FB15k-237, some of each in turn, so that a passing disturbance
-hits both: TransE with L1 distances, negatives shared by chunks, self-adversarial loss, row-sparse
-row-wise Adagrad. Prints seconds and peak memory of each phase, positives per second on both
-graphs, and their ratio.
+``synthetic`` is a folder that receives ``share-1/ogbl_wikikg2`` (see ``synthetic_wikikg2.py``)
+where it is not there yet. Prints seconds to prepare it and to open it again, and for ComplEx of 100
+floats and TransE of 500, with 128 sampled negatives and batches of 512, peak memory and triples per
+second of both, and the ratios. The contestants take turns, each time in a fresh process, so that a
+passing disturbance hits both and each peak is its own (see ``ogb_contestants.py``).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
-import resource
+import json
+import shutil
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-import numba
-import torch
+import synthetic_wikikg2
 
 from dglke_distill import runtime
-from dglke_distill.config import LossConfig, ModelConfig
-from dglke_distill.data import catalog
-from dglke_distill.data.ogb import load_ogb
-from dglke_distill.data.triples import Dataset
-from dglke_distill.graph import build_graph
-from dglke_distill.losses import build_loss
-from dglke_distill.models import build_model
-from dglke_distill.models.kernels import set_num_threads
-from dglke_distill.objective import HardObjective
-from dglke_distill.optim import OPTIMIZERS
-from dglke_distill.sampling.batch import Batch, BatchLoader
-from dglke_distill.sampling.negatives import build_sampler
-from dglke_distill.train import step
+from dglke_distill.memory import bytes_text
 
-WARMUP_STEPS = 20
-BLOCKS = 10
+AIM_SPEED, AIM_MEMORY = 20.0, 0.5
+MODELS = {"ComplEx": 100, "TransE": 500}
+CONTESTANT = Path(__file__).with_name("ogb_contestants.py")
 
 
-@dataclass
-class Phases:
-    """Seconds and peak memory of each phase, printed as they end."""
-
-    records: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Time a block and record the largest resident set during it, in GiB."""
-        _forget_peak()
+def prepare(root: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Write the graph if it is not there, and time the first and the second opening."""
+    folder = root / "ogbl_wikikg2"
+    if not folder.exists():
+        size = synthetic_wikikg2.Size(negatives=options.given).scaled(options.share)
         begun = time.perf_counter()
-        yield
-        seconds, peak = time.perf_counter() - begun, runtime.peak_memory_bytes() / 2**30
-        self.records[name] = (seconds, peak)
-        print(f"{name:<28}{seconds:8.1f} s   peak {peak:5.2f} GiB", flush=True)
-
-
-def _forget_peak() -> None:
-    """Let the kernel's peak counter of this process start anew, where it can (Linux)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-class Trainer:
-    """A model in training, a block of steps at a time.
-
-    Attributes:
-        seconds: of each block measured.
-        loading: share of each block's seconds spent in waiting for batches.
-    """
-
-    def __init__(self, dataset: Dataset, options: argparse.Namespace, phases: Phases) -> None:
-        """Build graph, sampler, loader, model and optimiser."""
-        self.name, self.batch_size = dataset.name, options.batch_size
-        self.seconds: list[float] = []
-        self.loading: list[float] = []
-        with phases.phase(f"graph of {dataset.name}"):
-            graph = build_graph(dataset.train, dataset.num_entities)
-            sampler = build_sampler(
-                "uniform",
-                graph,
-                dataset.num_relations,
-                count=options.negatives,
-                sharing="chunk",
-                chunk_size=options.chunk_size,
-            )
-            self.loader = BatchLoader(
-                graph, dataset.num_relations, batch_size=options.batch_size, sampler=sampler
-            )
-        with phases.phase(f"model of {dataset.name}"):
-            config = ModelConfig(name="TransE", dim=options.dim, options={"norm": "l1"})
-            self.model = build_model(config, dataset.num_entities, dataset.num_relations)
-            self.model.set_row_sparse(entities=True, relations=True)
-            self.model.reset(seed=0)
-            make = OPTIMIZERS["rowwise_adagrad"]
-            self.optimizer = make(self.model.parameters(), lr=options.learning_rate)
-        loss = LossConfig(name="self_adversarial", options={"margin": 9.0, "temperature": 1.0})
-        self.objective = HardObjective(build_loss(loss))
-        self.batches = self._full_batches()
-
-    def _full_batches(self) -> Iterator[Batch]:
-        epoch = 0
-        while True:
-            for batch in self.loader.epoch(epoch):
-                if len(batch.edges) == self.batch_size:
-                    yield batch
-            epoch += 1
-
-    def run(self, steps: int, measured: bool = True) -> float:
-        """Take some steps and return the last loss."""
-        begun, waited = time.perf_counter(), 0.0
-        for _ in range(steps):
-            before = time.perf_counter()
-            batch = next(self.batches)
-            waited += time.perf_counter() - before
-            losses = step(self.model, batch, self.objective, self.optimizer)
-        if measured:
-            self.seconds.append(time.perf_counter() - begun)
-            self.loading.append(waited / self.seconds[-1])
-        return float(losses.total)
-
-    def rate(self, steps: int) -> float:
-        """Return the median positives per second of the measured blocks."""
-        return self.batch_size * steps / statistics.median(self.seconds)
-
-
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run the benchmark and return a record for each graph."""
-    phases = Phases()
-    with phases.phase("load ogbl-wikikg2"):
-        large = load_ogb("ogbl-wikikg2", options.root, download=False)
-    small = catalog.load("fb15k237", data_root=options.data_root, offline=True)
-    print(
-        f"{large.num_entities} entities, {large.num_relations} relations, "
-        f"{len(large.train)} train triples"
-    )
-    trainers = [Trainer(large, options, phases), Trainer(small, options, phases)]
-    block = max(1, options.steps // BLOCKS)
-    losses: list[list[float]] = [[], []]
-    with phases.phase(f"{WARMUP_STEPS} steps of warmup"):
-        for trainer, seen in zip(trainers, losses):
-            seen.append(trainer.run(WARMUP_STEPS, measured=False))
-    with phases.phase(f"{block * BLOCKS} steps of each"):
-        for _ in range(BLOCKS):
-            for trainer, seen in zip(trainers, losses):
-                seen.append(trainer.run(block))
-    peak = max(peak for _, peak in phases.records.values())
-    records: list[dict[str, Any]] = []
-    for trainer, seen in zip(trainers, losses):
-        rate, waited = trainer.rate(block), statistics.median(trainer.loading)
-        print(
-            f"{trainer.name:<16}{rate:10.0f} positives/s, {waited:4.0%} of it in sampling, "
-            f"loss {seen[0]:.3f} -> {seen[-1]:.3f}"
+        synthetic_wikikg2.write(root, size, seed=0)
+        print(f"wrote {size} in {time.perf_counter() - begun:.0f} s", flush=True)
+    shutil.rmtree(folder / "processed" / "dglke_distill", ignore_errors=True)
+    (folder / "processed" / "data_processed").unlink(missing_ok=True)
+    found = {}
+    for name in ("prepare_seconds", "reopen_seconds"):
+        code = (
+            "import sys, time; from pathlib import Path; begun = time.perf_counter()\n"
+            "from dglke_distill.data.ogb import load_ogb\n"
+            "begun = time.perf_counter()\n"
+            "load_ogb('ogbl-wikikg2', Path(sys.argv[1]), download=False)\n"
+            "print(time.perf_counter() - begun)"
         )
-        records.append({
-            "dataset": trainer.name, "positives_per_second": round(rate),
-            "sampling_share": round(waited, 3), "first_loss": seen[0], "last_loss": seen[-1],
-        })  # fmt: skip
-    large_rate, small_rate = (record["positives_per_second"] for record in records)
-    print(f"ratio {small_rate / large_rate:.2f} (FB15k-237 over ogbl-wikikg2; aim: at most 2)")
-    whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory of the process {peak:.2f} GiB (ru_maxrss {whole:.2f}; aim: at most 16)")
-    about = runtime.provenance()
-    shared = {
-        "dim": options.dim, "batch_size": options.batch_size, "negatives": options.negatives,
-        "chunk_size": options.chunk_size, "steps": block * BLOCKS,
-        "peak_gib": round(peak, 2), "threads": torch.get_num_threads(),
-        "cpu": about["hardware"]["cpu"], "torch": about["torch"], "dgl": about["dgl"],
-        "numba": numba.__version__, "revision": (about["git"] or {}).get("revision", ""),
-        "date": about["date"],
-    }  # fmt: skip
-    return [{**record, **shared} for record in records]
+        command = [sys.executable, "-c", code, str(root)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found[name] = float(done.stdout.split()[-1])
+        print(f"{name.replace('_', ' ')}: {found[name]:.1f}", flush=True)
+    return found
+
+
+def contest(
+    who: str, root: Path, model: str, options: argparse.Namespace, *further: str
+) -> Optional[dict[str, Any]]:
+    """Run one contestant in a process of its own; None where it ends without a result."""
+    steps = options.peer_steps if who == "official" else options.steps
+    command = [
+        sys.executable, str(CONTESTANT), who, str(root), "--model", model,
+        "--dim", str(MODELS[model]), "--batch-size", str(options.batch_size),
+        "--negatives", str(options.negatives), "--steps", str(steps),
+        "--threads", str(options.threads), *further,
+    ]  # fmt: skip
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        print(f"{who} {model} ended with {done.returncode}", flush=True)
+        return None
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def measure(model: str, root: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Let the contestants take turns on a model; return a record for each."""
+    contestants = {
+        "official example": ("official",),
+        "ours, private negatives": ("ours",),
+        "ours, shared negatives": ("ours", "--sharing", "chunk"),
+        "ours, private, bfloat16": ("ours", "--storage", "bfloat16"),
+    }
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
+    size = synthetic_wikikg2.Size().scaled(options.share)
+    dense = 4 * 4 * size.entities * MODELS[model]
+    if dense > runtime.available_memory_bytes():
+        print(f"official {model}: its {bytes_text(dense)} of tables and moments do not fit here")
+        del contestants["official example"]
+    for _ in range(options.rounds):
+        for name, (who, *further) in contestants.items():
+            result = contest(who, root, model, options, *further)
+            if result is not None:
+                found[name].append(result)
+    records = []
+    for name, results in found.items():
+        if results:
+            step = statistics.median(result["seconds_per_step"] for result in results)
+            peak = max(result["peak_bytes"] for result in results)
+            records.append({
+                "model": model, "dim": MODELS[model], "contestant": name,
+                "triples_per_second": round(options.batch_size / step, 1),
+                "peak_gib": round(peak / 2**30, 3),
+                "first_loss": results[0]["first_loss"], "last_loss": results[0]["last_loss"],
+            })  # fmt: skip
+    peer = next((r for r in records if r["contestant"] == "official example"), None)
+    for record in records:
+        line = f"{model} {record['dim']:<4}{record['contestant']:<26}"
+        line += f"{record['triples_per_second']:>10,.0f} triples/s  {record['peak_gib']:6.2f} GiB"
+        if peer is not None and record is not peer:
+            record["speed_ratio"] = record["triples_per_second"] / peer["triples_per_second"]
+            record["memory_ratio"] = record["peak_gib"] / peer["peak_gib"]
+            line += f"  {record['speed_ratio']:6.1f}x as fast (aim {AIM_SPEED:g}x)"
+            line += f", {record['memory_ratio']:.2f} of its memory (aim < {AIM_MEMORY:g})"
+        print(line, flush=True)
+    return records
 
 
 def main() -> None:
     """Read the command line, measure, and write the records if a file is named."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("root", type=Path, help="folder that holds ogbl_wikikg2/")
-    parser.add_argument("--data-root", type=Path, help="folder that holds fb15k237/")
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=1024)
-    parser.add_argument("--negatives", type=int, default=256)
-    parser.add_argument("--chunk-size", type=int, default=256, help="0: the batch shares them")
-    parser.add_argument("--learning-rate", type=float, default=0.01)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("root", type=Path, help="folder that holds, or receives, the graph")
+    parser.add_argument("--share", type=float, default=1.0, help="share of entities and triples")
+    parser.add_argument("--given", type=int, default=500, help="given negatives a side, if written")
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--negatives", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=200, help="of ours, per round")
+    parser.add_argument("--peer-steps", type=int, default=10, help="of the official, per round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--threads", type=int, default=runtime.available_cores())
     parser.add_argument("--csv", type=Path, help="file that receives the records")
     options = parser.parse_args()
-    runtime.tune_allocator()
-    set_num_threads(options.threads)
-    records = measure(options)
-    if options.csv is not None:
+    root = options.root / f"share-{options.share:g}"
+    root.mkdir(parents=True, exist_ok=True)
+    times = prepare(root, options)
+    records = [
+        record for model in options.models.split(",") for record in measure(model, root, options)
+    ]
+    about = runtime.provenance()
+    shared = {
+        "share": options.share, **times, "batch_size": options.batch_size,
+        "negatives": options.negatives, "rounds": options.rounds, "threads": options.threads,
+        "cpu": about["hardware"]["cpu"], "torch": about["torch"], "dgl": about["dgl"],
+        "revision": (about["git"] or {}).get("revision", ""), "date": about["date"],
+    }  # fmt: skip
+    if options.csv is not None and records:
+        columns = dict.fromkeys(key for record in records for key in {**record, **shared})
         with open(options.csv, "w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
+            writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(records)
+            writer.writerows({**record, **shared} for record in records)
 
 
 if __name__ == "__main__":
