@@ -310,6 +310,7 @@ def test_an_empty_split_is_refused(wikikg2: Any) -> None:
 def test_a_run_is_chosen_and_reported_by_the_candidates(tmp_path: Path) -> None:
     from dglke_distill.checkpoint import load_model
     from dglke_distill.pipeline import rank_loaded, train_run
+    from dglke_distill.zoo.entries import describe
 
     write_wikikg2(tmp_path, negatives=20)
     folder = tmp_path / "ogbl_wikikg2"
@@ -339,3 +340,7 @@ def test_a_run_is_chosen_and_reported_by_the_candidates(tmp_path: Path) -> None:
     assert ranked["mrr"] == results["metrics"]["test"]["mrr"]
     with pytest.raises(UserError, match="no given negatives"):
         rank_loaded(loaded, "train", name="run")
+    stated = describe(tmp_path / "run" / "checkpoint").metrics
+    assert stated is not None
+    assert stated.protocol == "filtered, both sides, given entities"
+    assert stated.mrr == ranked["mrr"]

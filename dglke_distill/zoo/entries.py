@@ -11,7 +11,7 @@ from dglke_distill.data.manifest import load_manifest
 from dglke_distill.errors import UserError
 from dglke_distill.files import sha256_file
 from dglke_distill.zoo.registry_file import validate_entry
-from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOL, TIES, Entry, compose_name
+from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOLS, TIES, Entry, compose_name
 
 __all__ = ["describe"]
 
@@ -98,10 +98,13 @@ def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str,
     }
     for split in ("test", "valid"):
         figures = results["metrics"].get(split)
-        if figures is not None and _protocol(figures["protocol"]) == (PROTOCOL, TIES):
+        if figures is None:
+            continue
+        protocol, ties = _protocol(figures["protocol"])
+        if protocol in PROTOCOLS and ties == TIES:
             entry["metrics"] = {
                 "split": split,
-                "protocol": PROTOCOL,
+                "protocol": protocol,
                 "ties": TIES,
                 "mrr": figures["mrr"],
                 **{f"hits_at_{k}": figures[f"hits@{k}"] for k in (1, 3, 10)},

@@ -18,6 +18,7 @@ __all__ = [
     "CHECKPOINT_FILES",
     "NAME_PATTERN",
     "PROTOCOL",
+    "PROTOCOLS",
     "SCHEMA",
     "TIES",
     "Entry",
@@ -34,6 +35,9 @@ SCHEMA = 1
 
 PROTOCOL = "filtered, both sides, all entities"
 """The protocol of ``evaluate.evaluate``, as entries state it."""
+
+PROTOCOLS = (PROTOCOL, "filtered, both sides, given entities")
+"""All that are measured here; the second is that of ``evaluate.evaluate_given``."""
 
 TIES = "realistic"
 """How ``evaluate.evaluate`` ranks ties, as entries state it."""
