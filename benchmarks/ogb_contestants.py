@@ -97,7 +97,7 @@ class Official(nn.Module):
             loss = loss + PENALTY * (self.entity.norm(p=3) ** 3 + self.relation.norm(p=3) ** 3)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     @property
     def dim(self) -> int:

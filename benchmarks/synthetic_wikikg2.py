@@ -150,10 +150,10 @@ def write(root: Path, size: Size, seed: int) -> Path:
         (folder / part).mkdir(parents=True)
     splits = draw_splits(World.draw(size, np.random.default_rng([seed, 0])), seed)
     train = splits["train"]
-    _write_table(folder / "raw" / "edge.csv.gz", train["head"], train["tail"])
-    _write_table(folder / "raw" / "edge_reltype.csv.gz", train["relation"])
-    _write_table(folder / "raw" / "num-node-list.csv.gz", np.array([size.entities]))
-    _write_table(folder / "raw" / "num-edge-list.csv.gz", np.array([size.train]))
+    write_table(folder / "raw" / "edge.csv.gz", train["head"], train["tail"])
+    write_table(folder / "raw" / "edge_reltype.csv.gz", train["relation"])
+    write_table(folder / "raw" / "num-node-list.csv.gz", np.array([size.entities]))
+    write_table(folder / "raw" / "num-edge-list.csv.gz", np.array([size.train]))
     del train
     rng = np.random.default_rng([seed, 2])
     for name in ("train", "valid", "test"):
@@ -164,7 +164,7 @@ def write(root: Path, size: Size, seed: int) -> Path:
                 for side in ("head", "tail"):
                     on_disk = Path(temporary, f"{side}_neg.npy")
                     columns[f"{side}_neg"] = _draw_negatives(on_disk, shape, size.entities, rng)
-            _save_as_torch_does(columns, folder / "split" / "time" / f"{name}.pt")
+            save_as_torch_does(columns, folder / "split" / "time" / f"{name}.pt")
             del columns
     (folder / "RELEASE_v1.txt").touch()
     return folder
@@ -181,7 +181,7 @@ def _draw_negatives(
     return np.asarray(negatives)
 
 
-def _save_as_torch_does(columns: dict[str, Ids], path: Path) -> None:
+def save_as_torch_does(columns: dict[str, Ids], path: Path) -> None:
     """Write what ``torch.save`` would write for numpy arrays, which it gathers in memory first."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         # Protocol 5 hands an array's memory to the file as it is; older ones copy it.
@@ -191,7 +191,7 @@ def _save_as_torch_does(columns: dict[str, Ids], path: Path) -> None:
         archive.writestr(f"{path.stem}/version", "3\n")
 
 
-def _write_table(path: Path, *columns: Ids) -> None:
+def write_table(path: Path, *columns: Ids) -> None:
     """Write columns as gzipped comma-separated text without a header, some rows at a time."""
     import pandas as pd
 
