@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from distill_fixtures import chain_tree, write_clock
+from ogb_fixtures import write_wikikg2
 from zoo_fixtures import home
 
 from dglke_distill import checkpoint, zoo
@@ -24,7 +25,7 @@ from dglke_distill.graph import build_graph
 from dglke_distill.models import SCORE_FUNCTIONS, build_model, node_piece
 from dglke_distill.models.base import KGEModel
 from dglke_distill.optim import OPTIMIZERS
-from dglke_distill.pipeline import train_run
+from dglke_distill.pipeline import rank_loaded, train_run
 from dglke_distill.tensor_files import load_state
 
 __all__ = ["home"]
@@ -376,6 +377,19 @@ def test_a_run_that_is_cut_ends_with_the_same_bits(tmp_path: Path, mode: str, mo
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     files = [tmp_path / n / "checkpoint" / "model.safetensors" for n in ("whole", "cut")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_it_is_ranked_among_given_candidates(tmp_path: Path):
+    """On a graph in OGB's layout; its checkpoint alone gives the same figures."""
+    write_wikikg2(tmp_path)
+    folder = str(tmp_path / "ogbl_wikikg2")
+    options = {"model": {"name": "TripleRE", "encoder_options": {"anchors": 6, "per_entity": 3}}}
+    config = config_of(folder, options, epochs=3, batch_size=16)
+    results = train_run(config, tmp_path / "run")
+    loaded = checkpoint.load_model(tmp_path / "run" / "checkpoint")
+    again, _ = rank_loaded(loaded, "test", name="it")
+    for figure in ("mrr", "hits@1"):
+        assert again[figure] == pytest.approx(results["metrics"]["test"][figure], abs=1e-12)
 
 
 def test_it_teaches_and_is_taught(tmp_path: Path):
