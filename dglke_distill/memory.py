@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from dglke_distill import runtime
 from dglke_distill.config import Config
 from dglke_distill.data.manifest import load_manifest
+from dglke_distill.data.ogb import OgbDataset
 from dglke_distill.data.triples import Dataset
 from dglke_distill.errors import UserError
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
+from dglke_distill.models.node_piece import CHUNK_ROWS, NodePieceEncoder
 from dglke_distill.models.tables import CODED
 from dglke_distill.workspace import build_optimizer
 
@@ -27,6 +29,8 @@ _PROGRAM = 500 << 20
 """What the program with torch, dgl and compiled kernels takes without any data."""
 _WORKER = 330 << 20
 """What a further process of it takes."""
+_TOKEN_COPIES = 5
+"""Tensors as large as NodePiece's largest that are alive together in a step."""
 _NAME = 130
 """An entity's name in the vocabulary and in the set that checks it."""
 _MESSAGES = 4 << 25
@@ -34,7 +38,11 @@ _MESSAGES = 4 << 25
 
 
 class DataSize(NamedTuple):
-    """Counts of a dataset. ``named``: whether names are held that are not just the ids."""
+    """Counts of a dataset.
+
+    ``named``: whether names are held that are not just the ids; ``given``: whether valid and test
+    are ranked among given candidates, which needs no index of known answers.
+    """
 
     entities: int
     relations: int
@@ -42,13 +50,15 @@ class DataSize(NamedTuple):
     valid: int
     test: int
     named: bool = True
+    given: bool = False
 
     @classmethod
     def of(cls, dataset: Dataset) -> DataSize:
         """Count a dataset."""
         train, valid, test = (len(dataset.split(name)) for name in ("train", "valid", "test"))
         named = dataset.entities.named
-        return cls(dataset.num_entities, dataset.num_relations, train, valid, test, named)
+        given = isinstance(dataset, OgbDataset)
+        return cls(dataset.num_entities, dataset.num_relations, train, valid, test, named, given)
 
     @classmethod
     def published(cls, name: str) -> Optional[DataSize]:
@@ -57,7 +67,15 @@ class DataSize(NamedTuple):
         if manifest is None:
             return None
         counts = manifest.counts
-        return cls(counts.entities, counts.relations, counts.train, counts.valid, counts.test)
+        return cls(
+            counts.entities,
+            counts.relations,
+            counts.train,
+            counts.valid,
+            counts.test,
+            named=True,
+            given=manifest.source.kind == "ogb",
+        )
 
     @property
     def triples(self) -> int:
@@ -186,12 +204,13 @@ def memory_need(config: Config, size: DataSize, teachers: Sequence[TeacherSize] 
     lasting["soft labels"] = _soft_labels(config, size)
     processes = config.training.processes or 1
     if processes > 1:
-        own = _batches(config, size, teachers) + 12 * size.entities + _WORKER
+        own = _batches(config, size, teachers) + _tokens(config, model, size)
+        own += 12 * size.entities + _WORKER
         # They share copies of the main process's loader and teachers.
         lasting["processes"] = processes * own + lasting["loader"] + lasting.get("teachers", 0)
     passing = {"preparing": 60 * size.train + _preparing(size)}
     if on_cpu:
-        passing["batches"] = _batches(config, size, teachers)
+        passing["batches"] = _batches(config, size, teachers) + _tokens(config, model, size)
         passing["ranking"] = _ranking(config, model, size)
         passing["beginning"] = _beginning(config, size, teachers)
     checkpoints = 2 * tables + state
@@ -231,14 +250,14 @@ def _data(config: Config, size: DataSize) -> dict[str, int]:
     return {
         "triples": 12 * size.triples + (_NAME * size.entities if size.named else 0),
         "graph": 24 * size.train * inverse + index,
-        "known answers": 16 * size.triples + 16 * size.entities,
+        "known answers": 0 if size.given else 16 * size.triples + 16 * size.entities,
         "loader": loader,
     }
 
 
 def _preparing(size: DataSize) -> int:
     """What indexing the known answers takes besides: copies of the columns, and sorted orders."""
-    return (12 + 2 * (4 + 4) + 2 * 8) * size.triples
+    return 0 if size.given else (12 + 2 * (4 + 4) + 2 * 8) * size.triples
 
 
 def _gradients(config: Config, model: KGEModel) -> int:
@@ -277,15 +296,31 @@ def _batches(config: Config, size: DataSize, teachers: Sequence[TeacherSize]) ->
     return rows + (6 + 3 * len(teachers)) * scores * wide + 40 * met
 
 
+def _tokens(config: Config, model: KGEModel, size: DataSize) -> int:
+    """What NodePiece makes of the tokens of a step's entities: some tensors and their gradients."""
+    if not isinstance(model.encoder, NodePieceEncoder):
+        return 0
+    met = size.entities
+    if config.training.mode == "negatives":
+        met = min(_candidates(config)[0], met)
+    wide = model.relation_weight.element_size()
+    return _TOKEN_COPIES * model.encoder.passing_floats(met) * wide
+
+
 def _ranking(config: Config, model: KGEModel, size: DataSize) -> int:
     """A block of scores and its copies; a table that scoring sees otherwise is made once."""
-    block = max(config.evaluation.query_block_megabytes << 20, 8 * size.entities)
+    block = config.evaluation.query_block_megabytes << 20
+    if not size.given:
+        block = max(block, 8 * size.entities)
     most = 2 * max(size.valid, size.test) * size.entities * 4
     table = next(model.encoder.parameters())
     made = 2 * _bytes(table) if model.score_function.transforms_candidates else 0
     if config.model.encoder.lower() == "neighbor":
         made += 3 * _MESSAGES
-    if table.dtype not in CODED and len(table) == size.entities:
+    if isinstance(model.encoder, NodePieceEncoder):  # vectors, perhaps normalised ones beside
+        made += 2 * size.entities * config.model.dim * table.element_size()
+        made += model.encoder.passing_floats(CHUNK_ROWS) * table.element_size()
+    elif table.dtype not in CODED and len(table) == size.entities:
         seen = model.score_function.entity_view(table)
         made += 0 if seen is table else 2 * _bytes(table)
     return min(2 * block, 2 * most) + made + 40 * max(size.valid, size.test)
@@ -296,12 +331,15 @@ def _soft_labels(config: Config, size: DataSize) -> int:
         return 0
     soft = config.distillation.soft
     queries = min(2 * size.train, 2 * size.entities * size.relations)
+    if soft.further:
+        queries = round(queries * (1 + soft.further_pool))
     kept = {
         "top": (8 + 4 * min(soft.count, size.entities)) * queries,
         "all": 2 * size.entities * queries + 8 * queries,
     }.get(soft.candidates, 0)
     index = 8 * queries if soft.candidates in ("top", "all") else 0
-    return (kept if kept <= soft.cache_megabytes << 20 else 0) + index
+    # Distinct queries are fewer than these: what seems too much may be kept all the same.
+    return min(kept, soft.cache_megabytes << 20) + index
 
 
 def _beginning(config: Config, size: DataSize, teachers: Sequence[TeacherSize]) -> int:

@@ -33,6 +33,7 @@ from dglke_distill.data.manifest import (
 )
 from dglke_distill.data.ogb import OGB_DATASETS, load_ogb
 from dglke_distill.data.triples import Dataset
+from dglke_distill.data.wikikg90m import is_wikikg90m, load_wikikg90m
 from dglke_distill.errors import UserError
 
 __all__ = [
@@ -74,8 +75,8 @@ def load(
 
     Args:
         name_or_path: a folder of train, valid and test files; a folder as the ogb package leaves
-            it, with its name; one file of facts, to be split; or a name of the catalog, in any
-            letter case.
+            it, with its name, or that of WikiKG90Mv2; one file of facts, to be split; or a name of
+            the catalog, in any letter case.
         data_root: folder of pre-placed datasets, ``<data_root>/<name>/``; by default the
             environment variable ``DGLKE_DISTILL_DATA``.
         cache_dir: folder for downloads; by default ``DGLKE_DISTILL_CACHE``, else the user's cache.
@@ -95,6 +96,8 @@ def load(
         ogb = _ogb_manifest(path)
         if ogb is not None:
             return _read_ogb_folder(path, ogb, cache_dir or default_cache_dir())
+        if is_wikikg90m(path):
+            return load_wikikg90m(path)
         if path.is_dir():
             dataset = read_folder(path, format=format)
         else:

@@ -22,6 +22,7 @@ Side = Literal["head", "tail"]
 SIDES: tuple[Side, Side] = ("head", "tail")
 
 IdArray = NDArray[np.int32]
+_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,5 +213,7 @@ class Dataset:
             triples = self.split(name)
             digest.update(f"{name} {len(triples)}\n".encode())
             for column in (triples.head, triples.relation, triples.tail):
-                digest.update(np.ascontiguousarray(column).astype("<i4", copy=False).tobytes())
+                for start in range(0, len(column), _BLOCK):  # it may be mapped, and very long
+                    block = np.ascontiguousarray(column[start : start + _BLOCK])
+                    digest.update(block.astype("<i4", copy=False).tobytes())
         return digest.hexdigest()

@@ -1,0 +1,154 @@
+"""WikiKG90Mv2 of OGB's Large-Scale Challenge, read where it lies.
+
+91,230,610 entities, 1,387 relations and 601,062,811 train triples: the arrays are mapped, not read.
+Hu, Fey, Ren, Nakata, Dong, Leskovec 2021, "OGB-LSC: a large-scale challenge for machine learning on
+graphs". The layout is that of the official archive, which the ogb package's ``WikiKG90Mv2Dataset``
+downloads: ``meta.pt`` and, in ``processed/``, ``train_hrt.npy``, ``val_hr.npy``, ``val_t.npy``,
+``test-dev_hr.npy``, ``test-challenge_hr.npy``, ``entity_feat.npy`` and ``relation_feat.npy``.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dglke_distill.data.triples import Dataset, Triples, Vocabulary
+from dglke_distill.errors import UserError
+from dglke_distill.files import directory_aside
+
+__all__ = ["WikiKG90M", "is_wikikg90m", "load_wikikg90m"]
+
+NAME = "wikikg90m-v2"
+_COLUMNS = ("head", "relation", "tail")
+_ROWS = 1 << 22
+"""Rows converted or looked at at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class WikiKG90M(Dataset):
+    """The dataset: ``train`` is mapped, ``test`` is empty because its answers are hidden.
+
+    Attributes:
+        test_queries: of ``test-dev`` and ``test-challenge`` the queries, int (n, 2): head and
+            relation, mapped. A challenge asks for the ten best tails of each.
+        entity_features: float16 (entities, 768), mapped; None where the file is absent.
+        relation_features: float16 (relations, 768), mapped; None where the file is absent.
+    """
+
+    test_queries: dict[str, NDArray[Any]] = field(default_factory=dict)
+    entity_features: Optional[NDArray[np.float16]] = None
+    relation_features: Optional[NDArray[np.float16]] = None
+
+
+def is_wikikg90m(folder: Path) -> bool:
+    """Return whether a folder has the layout."""
+    return (folder / "processed" / "train_hrt.npy").is_file()
+
+
+def load_wikikg90m(folder: Path, *, cache: Optional[Path] = None) -> WikiKG90M:
+    """Open the dataset in its folder; no array is read into memory.
+
+    Where the official file has 64-bit ids, columns of 32 bits are written once, some rows at a
+    time, into ``cache``.
+
+    Args:
+        folder: the folder ``wikikg90m-v2`` of the archive.
+        cache: folder for converted columns; default: inside ``processed/``.
+
+    Raises:
+        UserError: a file is missing, of another shape, or has ids out of range.
+    """
+    processed = folder / "processed"
+    train = _mapped(processed / "train_hrt.npy", 3)
+    features = {
+        kind: _mapped(path) if (path := processed / f"{kind}_feat.npy").is_file() else None
+        for kind in ("entity", "relation")
+    }
+    entities, relations = _counts(folder, features)
+    if train.dtype == np.int32:
+        columns = Triples(*(train[:, i] for i in range(3)))
+    else:
+        source = [str((processed / "train_hrt.npy").stat().st_mtime_ns), str(len(train))]
+        columns = _converted(train, cache or processed / "dglke_distill", "-".join(source))
+    valid = np.column_stack(
+        [_mapped(processed / "val_hr.npy", 2), _mapped(processed / "val_t.npy").reshape(-1, 1)]
+    )
+    for name, ids, limit in (
+        ("val_hr.npy and val_t.npy", valid[:, [0, 2]], entities),
+        ("val_hr.npy", valid[:, 1], relations),
+    ):
+        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < limit:
+            raise UserError(f"{processed}: an id of {name} is outside 0..{limit - 1}")
+    queries = {
+        name: _mapped(path, 2)
+        for name in ("test-dev", "test-challenge")
+        if (path := processed / f"{name}_hr.npy").is_file()
+    }
+    return WikiKG90M(
+        name=NAME,
+        entities=Vocabulary(size=entities, kind="entity"),
+        relations=Vocabulary(size=relations, kind="relation"),
+        train=columns,
+        valid=Triples.from_array(valid),
+        test=Triples.from_array(np.empty((0, 3), np.int32)),
+        warnings=("the answers of the test split are hidden: it is empty here",),
+        test_queries=queries,
+        entity_features=features["entity"],
+        relation_features=features["relation"],
+    )
+
+
+def _mapped(path: Path, width: Optional[int] = None) -> NDArray[Any]:
+    """Map an array; with a width it must be (n, width)."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; the copy of {NAME} is not complete") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: not an array of numpy ({error}); copy it anew") from None
+    if width is not None and (array.ndim != 2 or array.shape[1] != width):
+        raise UserError(f"{path}: has shape {array.shape}, not (n, {width}); copy it anew")
+    if width is not None and array.dtype.kind not in "iu":
+        raise UserError(f"{path}: holds {array.dtype}, not ids; copy it anew")
+    return array
+
+
+def _counts(folder: Path, features: dict[str, Optional[NDArray[Any]]]) -> tuple[int, int]:
+    """Return the numbers of entities and relations: by ``meta.pt``, else by the feature tables."""
+    import torch
+
+    path = folder / "meta.pt"
+    if path.is_file():
+        try:
+            meta = torch.load(path, weights_only=True)
+            return int(meta["num_entities"]), int(meta["num_relations"])
+        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: does not tell the counts ({error}); copy it anew") from None
+    entity, relation = features["entity"], features["relation"]
+    if entity is None or relation is None:
+        raise UserError(f"{path}: no such file, nor the tables of features; copy one of them")
+    return len(entity), len(relation)
+
+
+def _converted(train: NDArray[Any], cache: Path, source: str) -> Triples:
+    """Write the columns as int32, unless they are there, and map them."""
+    stamp = cache / "source.txt"
+    if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == source):
+        with directory_aside(cache) as aside:
+            for i, name in enumerate(_COLUMNS):
+                path = aside / f"train_{name}.npy"
+                column = np.lib.format.open_memmap(path, "w+", np.int32, (len(train),))
+                for start in range(0, len(train), _ROWS):
+                    rows = train[start : start + _ROWS, i]
+                    if int(rows.min()) < 0 or int(rows.max()) > np.iinfo(np.int32).max:
+                        raise UserError(f"train_hrt.npy: an id of column {i} has over 31 bits")
+                    column[start : start + _ROWS] = rows
+                column.flush()
+                del column
+            (aside / "source.txt").write_text(source, encoding="utf-8")
+    return Triples(*(np.load(cache / f"train_{name}.npy", mmap_mode="r") for name in _COLUMNS))
