@@ -6,50 +6,23 @@ from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout, embedding_bag
 
 from dglke_distill.errors import UserError
 from dglke_distill.models.encoders import Encoder, check_message_graph
 from dglke_distill.models.kernels import take_rows
+from dglke_distill.models.node_piece_options import NodePieceOptions
 from dglke_distill.models.node_piece_tokens import tokenise
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["NodePieceEncoder", "NodePieceOptions"]
 
-MOST_ANCHORS = 20_000
-"""Anchors of a large graph unless ``anchors`` says otherwise."""
 CHUNK_ROWS = 1 << 14
 """Entities encoded at once where all of them are without gradients."""
 _SAMPLE = 1024
 
 Rows = Union[slice, Tensor]
-
-
-class NodePieceOptions(BaseModel):
-    """Options of NodePiece."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    anchors: Optional[int] = Field(
-        None, ge=1, description="entities that are anchors; None: a tenth, at most 20,000"
-    )
-    per_entity: int = Field(
-        20, ge=1, le=256, description="nearest anchors that stand for an entity"
-    )
-    context: int = Field(12, ge=0, le=256, description="relations of its own that do so too")
-    max_distance: int = Field(20, ge=1, le=254, description="edges to the farthest anchor")
-    degree_share: float = Field(0.4, ge=0, le=1, description="anchors that have the most edges")
-    pagerank_share: float = Field(0.4, ge=0, le=1, description="by PageRank; the rest: random")
-    seed: int = Field(0, ge=0, description="of the tokens; a run's own seed does not change them")
-    token_dim: Optional[int] = Field(
-        None, ge=1, description="floats of a token; None: as an entity"
-    )
-    hidden: Optional[int] = Field(
-        None, ge=1, description="hidden units; None: two per entity float"
-    )
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped")
 
 
 class NodePieceEncoder(Encoder):
@@ -103,8 +76,7 @@ class NodePieceEncoder(Encoder):
                 "more than 1; lower one of them"
             )
         self.num_entities, self.num_relations, self.options = num_entities, num_relations, options
-        wanted = options.anchors or max(1, min(num_entities // 10, MOST_ANCHORS))
-        self.num_anchors = count = min(wanted, num_entities)
+        self.num_anchors = count = options.count_anchors(num_entities)
         floats, hidden = options.token_dim or dim, options.hidden or 2 * dim
         slots = options.per_entity + options.context
 
@@ -277,6 +249,17 @@ class NodePieceEncoder(Encoder):
             out[chunk] = self._encode(chunk if nodes is None else nodes[chunk], tables)
         return out
 
+    def _table_rows(self) -> int:
+        near, more = self.nearest.shape[1], self.context.shape[1]
+        of_anchors = len(self.anchor_weight) + len(self.distance_weight)
+        return near * of_anchors + more * len(self.context_weight)
+
+    def passing_floats(self, size: int) -> int:
+        """Return how many floats the largest tensor has that encoding ``size`` entities makes."""
+        slots, floats, hidden = self.hidden_weight.shape
+        rows = self._table_rows()
+        return size * slots * floats if size * slots <= rows else max(rows, size) * hidden
+
     def _tables(self, size: int) -> Optional[Tensor]:
         """Return each token's share in the hidden units by slot, if ``size`` entities pay for it.
 
@@ -284,11 +267,10 @@ class NodePieceEncoder(Encoder):
             (rows, hidden): per slot of an anchor those of all anchors, per slot of a distance those
             of all distances, per slot of a relation those of all relations; or None.
         """
-        slots, near = len(self.hidden_weight), self.nearest.shape[1]
-        sizes = [len(w) for w in (self.anchor_weight, self.distance_weight, self.context_weight)]
-        if size * slots <= near * (sizes[0] + sizes[1]) + (slots - near) * sizes[2]:
+        near, more = self.nearest.shape[1], self.context.shape[1]
+        if size * (near + more) <= self._table_rows():
             return None
-        for_anchors, for_context = self.hidden_weight.split([near, slots - near])
+        for_anchors, for_context = self.hidden_weight.split([near, more])
         parts = [
             weight @ slot  # (1, n, token_dim) @ (slots, token_dim, hidden)
             for weight, slot in (
