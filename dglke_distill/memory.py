@@ -22,6 +22,7 @@ from dglke_distill.memory_parts import (
     preparing_bytes,
     ranking_bytes,
     soft_label_bytes,
+    token_bytes,
     without_memory,
 )
 
@@ -31,8 +32,6 @@ _PROGRAM = 500 << 20
 """What the program with torch, dgl and compiled kernels takes without any data."""
 _WORKER = 330 << 20
 """What a further process of it takes."""
-_TOKEN_COPIES = 5
-"""Tensors as large as NodePiece's largest that are alive together in a step."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def check_memory(
         UserError: it needs more memory than it may have, or more disk than there is.
     """
     given = config.training.memory_megabytes
-    limit = runtime.available_memorybytes_of() if given is None else given << 20
+    limit = runtime.available_memory_bytes() if given is None else given << 20
     if need.total > limit:
         origin = "that this machine has available" if given is None else "that --memory allows"
         raise UserError(
@@ -142,13 +141,13 @@ def memory_need(config: Config, size: DataSize, teachers: Sequence[TeacherSize] 
     lasting["soft labels"] = soft_label_bytes(config, size)
     processes = config.training.processes or 1
     if processes > 1:
-        own = batch_bytes(config, size, teachers) + _tokens(config, model, size)
+        own = batch_bytes(config, size, teachers) + token_bytes(config, model, size)
         own += 12 * size.entities + _WORKER
         # They share copies of the main process's loader and teachers.
         lasting["processes"] = processes * own + lasting["loader"] + lasting.get("teachers", 0)
     passing = {"preparing": 60 * size.train + preparing_bytes(size)}
     if on_cpu:
-        passing["batches"] = batch_bytes(config, size, teachers) + _tokens(config, model, size)
+        passing["batches"] = batch_bytes(config, size, teachers) + token_bytes(config, model, size)
         passing["ranking"] = ranking_bytes(config, model, size)
         passing["beginning"] = beginning_bytes(config, size, teachers)
     checkpoints = 2 * tables + state

@@ -45,7 +45,7 @@ ROOMS = [
     ("predict",),
     ("report",),
     ("workspace",),
-    ("memory",),
+    ("memory", "memory_parts"),
     ("measure",),
     ("pipeline",),
     ("zoo",),
