@@ -209,8 +209,9 @@ def ranking_bytes(config: Config, model: KGEModel, size: DataSize) -> int:
     if config.model.encoder.lower() == "neighbor":
         made += 3 * _MESSAGES
     if isinstance(model.encoder, NodePieceEncoder):  # vectors, perhaps normalised ones beside
-        made += 2 * size.entities * config.model.dim * table.element_size()
-        made += model.encoder.passing_floats(CHUNK_ROWS) * table.element_size()
+        met = min(CHUNK_ROWS, size.entities)
+        floats = size.entities * config.model.dim + model.encoder.passing_floats(met)
+        made += 2 * floats * table.element_size()
     elif table.dtype not in CODED and len(table) == size.entities:
         seen = model.score_function.entity_view(table)
         made += 0 if seen is table else 2 * bytes_of(table)

@@ -22,6 +22,7 @@ from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.errors import UserError
 from dglke_distill.graph import build_graph
+from dglke_distill.memory import DataSize, memory_need
 from dglke_distill.models import SCORE_FUNCTIONS, build_model, node_piece
 from dglke_distill.models.base import KGEModel
 from dglke_distill.optim import OPTIMIZERS
@@ -203,6 +204,21 @@ def test_bytes_of_an_entity_are_those_of_its_tokens(graph):
     assert model.bytes_per_entity == 3 * (1 + 1) + 2 * 1 + 8
     tokens = (model.encoder.nearest, model.encoder.distance, model.encoder.context)
     assert sum(t.numel() * t.element_size() for t in tokens) == ENTITIES * 8
+
+
+def test_a_run_says_what_memory_tokens_take():
+    size = DataSize(1_000_000, 50, 3_000_000, 1000, 1000)
+    tree = {"model": {"name": "ComplEx", "dim": 100}, "negatives": {"count": 1000}}
+    lookup = memory_need(Config.from_mapping(tree, "test"), size)
+    tree["model"]["encoder"] = "node_piece"
+    need = memory_need(Config.from_mapping(tree, "test"), size)
+    weights = (20_001 + 22 + 101 + 100) * 100 + 32 * 100 * 200 + 200 + 200 * 100 + 100
+    weights -= 50 * 100  # relations without inverse ones in the score function's own table
+    tokens = 1_000_000 * (20 * (2 + 1) + 12 * 1) + 20_000 * 8
+    assert need.lasting["tables"] == 4 * weights + tokens
+    met = 2 * 1024 + 1000
+    assert need.passing["batches"] - lookup.passing["batches"] == 5 * met * 32 * 100 * 4
+    assert need.passing["ranking"] > lookup.passing["ranking"] + 1_000_000 * 100 * 4
 
 
 # --- state --------------------------------------------------------------------------------------
