@@ -206,6 +206,7 @@ def _work(line: Connection, task: _Task) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     runtime.tune_allocator()
+    runtime.speed_up_products()
     set_num_threads(task.threads)
     learned, optimizer = task.learned.train(), task.optimizer
     for name, parameter in learned.named_parameters():

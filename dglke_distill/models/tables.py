@@ -160,6 +160,10 @@ def round_at_random(values: Tensor, dtype: torch.dtype) -> Tensor:
     """
     limit = torch.finfo(dtype).max
     values = values.clamp(-limit, limit)
+    if dtype == torch.bfloat16:  # float32 without its last 16 bits, which are the chance to go up
+        chance = torch.randint(1 << 16, values.shape, dtype=torch.int32, device=values.device)
+        whole = (values.contiguous().view(torch.int32) + chance) >> 16
+        return whole.to(torch.int16).view(dtype)
     near = values.to(dtype)
     error = values - near.float()
     # Neighbouring codes of one sign are neighbouring integers; sign and magnitude are apart.
