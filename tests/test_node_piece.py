@@ -23,7 +23,7 @@ from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.errors import UserError
 from dglke_distill.graph import build_graph
 from dglke_distill.memory import DataSize, memory_need
-from dglke_distill.models import SCORE_FUNCTIONS, build_model, node_piece
+from dglke_distill.models import SCORE_FUNCTIONS, build_model, node_piece, node_piece_tokens
 from dglke_distill.models.base import KGEModel
 from dglke_distill.optim import OPTIMIZERS
 from dglke_distill.pipeline import rank_loaded, train_run
@@ -233,7 +233,7 @@ def test_a_loaded_model_needs_neither_graph_nor_search(graph, triples, monkeypat
     trained.encoder.store_encoded()
     head, relation, _ = (torch.from_numpy(c).long() for c in triples.to_array().T)
     expected = trained.score_all(head, relation, "tail")
-    monkeypatch.setattr(node_piece, "tokenise", refuse)
+    monkeypatch.setattr(node_piece_tokens, "tokenise", refuse)
     for given in (None, graph):
         loaded = make(given)
         loaded.load_state_dict(trained.state_dict())
@@ -386,7 +386,7 @@ def test_a_run_that_is_cut_ends_with_the_same_bits(tmp_path: Path, mode: str, mo
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
         patch.setattr(checkpoint, "training_tensors", cut)
         train_run(config, tmp_path / "cut")
-    monkeypatch.setattr(node_piece, "tokenise", refuse)
+    monkeypatch.setattr(node_piece_tokens, "tokenise", refuse)
     train_run(config, tmp_path / "cut", resume=True)
     whole, resumed = (load_state(tmp_path / n / "resume.safetensors")[0] for n in ("whole", "cut"))
     assert whole.keys() == resumed.keys()
@@ -441,7 +441,7 @@ def test_the_zoo_gives_it_back(tmp_path: Path, home: Path, monkeypatch):
     folder = str(write_clock(tmp_path / "clock"))
     train_run(config_of(folder, epochs=2, batch_size=16), tmp_path / "run")
     (entry,) = zoo.publish(tmp_path / "run" / "checkpoint", store=tmp_path / "store")
-    monkeypatch.setattr(node_piece, "tokenise", refuse)
+    monkeypatch.setattr(node_piece_tokens, "tokenise", refuse)
     named = zoo.load(entry.name, store=tmp_path / "store")
     saved = checkpoint.load_model(tmp_path / "run" / "checkpoint").model
     assert torch.equal(named.model.entity_embeddings, saved.entity_embeddings)

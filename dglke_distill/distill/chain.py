@@ -20,6 +20,7 @@ from dglke_distill.distill.loading import (
     check_teacher,
     describe_teacher,
     load_teacher,
+    teacher_name,
     teacher_results,
 )
 from dglke_distill.distill.methods import build_method
@@ -221,10 +222,14 @@ def _taught(stage: Stage, directory: Path) -> tuple[dict[str, Any], Setup]:
         return method.objective(config, student, models, workspace)
 
     described = [
-        {"name": teacher, **describe_teacher(place)}
+        {"name": _name(teacher), **describe_teacher(place)}
         for teacher, place in zip(stage.teachers, places)
     ]
     return {"distillation": {"method": method.name, "teachers": described}}, setup
+
+
+def _name(teacher: str) -> str:
+    return teacher_name(Path(teacher)) if Path(teacher).is_absolute() else teacher
 
 
 def _checkpoint_of(teacher: str, directory: Path) -> Path:

@@ -12,7 +12,7 @@ from dglke_distill.zoo.registry_file import dump_entries
 from dglke_distill.zoo.schema import Entry, compose_name
 from dglke_distill.zoo.store import INDEX_FILE
 
-__all__ = ["ENTRIES_FILE", "write_entries", "zoo_entries"]
+__all__ = ["ENTRIES_FILE", "write_entries", "zoo_entries", "zoo_name"]
 
 ENTRIES_FILE = INDEX_FILE
 
@@ -43,7 +43,7 @@ def _entry(
     }
     chain, teacher = [], stage["teacher"]
     while teacher in stages:
-        chain.append(_name(stages[teacher]["results"]))
+        chain.append(zoo_name(stages[teacher]["results"]))
         teacher = stages[teacher]["teacher"]
     if chain:
         about["teacher"] = chain
@@ -51,7 +51,8 @@ def _entry(
     return describe(place, root=directory, about=about)
 
 
-def _name(results: dict[str, Any]) -> str:
+def zoo_name(results: dict[str, Any]) -> str:
+    """Return the name that a zoo has for a model with these results."""
     model, dtype = results["model"], results["config"]["training"]["dtype"]
     dataset = results["dataset"]["name"]
     return compose_name(model["name"], dataset, model["floats_per_entity"], dtype)

@@ -11,6 +11,7 @@ from dglke_distill.compression import CompressedModel, decompress
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill import dglke_folder, openke_folder, pykeen_folder
+from dglke_distill.distill.entries import zoo_name
 from dglke_distill.distill.foreign import ForeignModel
 from dglke_distill.errors import UserError
 from dglke_distill.files import sha256_file
@@ -27,6 +28,7 @@ __all__ = [
     "import_model",
     "import_teacher",
     "load_teacher",
+    "teacher_name",
     "teacher_results",
 ]
 
@@ -100,6 +102,20 @@ def describe_teacher(place: Path) -> dict[str, Any]:
         found = {"format": "checkpoint", "model": _results(place).get("model")}
         return {**found, "weights": sha256_file(place / checkpoint.MODEL_FILE)}
     return _described(format, FOREIGN_FORMATS[format].open_folder(place))
+
+
+def teacher_name(place: Path) -> str:
+    """Return what a student's results call a loaded teacher.
+
+    It is the name that a zoo would give a checkpoint, else the folder's: never where the folder
+    lies, since results are published.
+    """
+    if _foreign(place) is not None:
+        return place.name
+    try:
+        return zoo_name(_results(place))
+    except (KeyError, TypeError):  # written by hand, or by an old version
+        return place.parent.name if place.name == "checkpoint" else place.name
 
 
 def _described(format: str, saved: ForeignModel) -> dict[str, Any]:

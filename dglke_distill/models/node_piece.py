@@ -13,7 +13,6 @@ from dglke_distill.errors import UserError
 from dglke_distill.models.encoders import Encoder, check_message_graph
 from dglke_distill.models.kernels import take_rows
 from dglke_distill.models.node_piece_options import NodePieceOptions
-from dglke_distill.models.node_piece_tokens import tokenise
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["NodePieceEncoder", "NodePieceOptions"]
@@ -177,6 +176,8 @@ class NodePieceEncoder(Encoder):
                 "a model saved after store_encoded()"
             )
         options = self.options
+        from dglke_distill.models.node_piece_tokens import tokenise  # compiled: not to load
+
         found = tokenise(
             self._graph,
             self.num_relations,
