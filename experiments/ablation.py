@@ -84,10 +84,11 @@ def cells(top: int, small: int, epochs: int) -> Iterator[Cell]:
             yield cell(f"{root_name}: initialization", start, root, change)
         for schedule in ("constant", "linear", "power", "two_phase"):
             weight = {"name": schedule, "value": 1.0}
-            change = student({}, weight=weight, hard_weight=1.0)
+            # fan_out would keep the weight constant
+            change = {"method": "iterde", **student({}, weight=weight, hard_weight=1.0)}
             yield cell(f"{root_name}: schedule", schedule, root, change)
         change = student({}, weight={"name": "power", "value": 1.0, "options": {"power": 2.0}})
-        change = merge(change, student({}, hard_weight=1.0))
+        change = {"method": "iterde", **merge(change, student({}, hard_weight=1.0))}
         yield cell(f"{root_name}: schedule", "power, exponent 2", root, change)
         for hard in (0.0, 0.25, 1.0):
             change = student({}, hard_weight=hard)
