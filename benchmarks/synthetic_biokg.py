@@ -14,9 +14,7 @@ The ogb package and ``dglke_distill.data.ogb.load_ogb`` then read it as ``ogbl-b
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from synthetic_wikikg2 import (
     HEAD_SKEW,
     NOISE,
     TAIL_SKEW,
+    generate,
     save_as_torch_does,
     write_table,
 )
@@ -233,19 +232,5 @@ def _draw_negatives(path: Path, limits: Ids, count: int, rng: np.random.Generato
     return np.asarray(negatives)
 
 
-def main() -> None:
-    """Read the command line and write the graph."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("root", type=Path, help="folder that will hold ogbl_biokg/")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of entities and triples")
-    parser.add_argument("--negatives", type=int, default=500, help="given negatives a side")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    started = time.perf_counter()
-    size = Size(negatives=options.negatives).scaled(options.scale)
-    folder = write(options.root, size, options.seed)
-    print(f"{folder}: {size} in {time.perf_counter() - started:.0f} s")
-
-
 if __name__ == "__main__":
-    main()
+    generate((__doc__ or "").splitlines()[0], "ogbl_biokg", Size, write)

@@ -20,6 +20,7 @@ import pickle
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,19 +204,24 @@ def write_table(path: Path, *columns: Ids) -> None:
             stream.write(text.getvalue().encode())
 
 
-def main() -> None:
-    """Read the command line and write the graph."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("root", type=Path, help="folder that will hold ogbl_wikikg2/")
+def generate(about: str, folder: str, size: Any, write: Callable[[Path, Any, int], Path]) -> None:
+    """Read a generator's command line and write its graph.
+
+    Args:
+        about: first line of its help. folder: what it writes below the root.
+        size: its class of sizes. write: writes a graph of a size with a seed.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("root", type=Path, help=f"folder that will hold {folder}/")
     parser.add_argument("--scale", type=float, default=1.0, help="share of entities and triples")
     parser.add_argument("--negatives", type=int, default=500, help="given negatives a side")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     started = time.perf_counter()
-    size = Size(negatives=options.negatives).scaled(options.scale)
-    folder = write(options.root, size, options.seed)
-    print(f"{folder}: {size} in {time.perf_counter() - started:.0f} s")
+    chosen = size(negatives=options.negatives).scaled(options.scale)
+    place = write(options.root, chosen, options.seed)
+    print(f"{place}: {chosen} in {time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":
-    main()
+    generate((__doc__ or "").splitlines()[0], "ogbl_wikikg2", Size, write)

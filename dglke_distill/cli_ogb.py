@@ -12,7 +12,14 @@ from rich.console import Console
 
 from dglke_distill import cli_settings as settings
 from dglke_distill.cli_output import TrainingDisplay, metrics_table, plan_table
-from dglke_distill.cli_run import ChainRecipeFlag, DimsFlag, overrides, unused, whole_numbers
+from dglke_distill.cli_run import (
+    ChainRecipeFlag,
+    ChainSettingsFlag,
+    DimsFlag,
+    overrides,
+    unused,
+    whole_numbers,
+)
 from dglke_distill.config import parse_assignment
 from dglke_distill.errors import UserError
 
@@ -51,14 +58,7 @@ def ogb_run(
     ] = None,
     recipe: ChainRecipeFlag = "auto",
     config: settings.ConfigFlag = None,
-    assignments: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--set",
-            metavar="PART.SECTION.KEY=VALUE",
-            help="Any setting of the chain, e.g. student.training.epochs=20; may be repeated.",
-        ),
-    ] = None,
+    assignments: ChainSettingsFlag = None,
     epochs: settings.EpochsFlag = None,
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChainRecipeFlag",
+    "ChainSettingsFlag",
     "DimsFlag",
     "MoreTeachersFlag",
     "StudentModelFlag",
@@ -68,6 +69,14 @@ ChainRecipeFlag = Annotated[
         "--recipe", help="Shipped chain recipe (`recipes list`): best, paper or a whole name; none."
     ),
 ]
+ChainSettingsFlag = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--set",
+        metavar="PART.SECTION.KEY=VALUE",
+        help="Any setting of the chain, e.g. student.training.epochs=20; may be repeated.",
+    ),
+]
 
 
 def run(
@@ -81,14 +90,7 @@ def run(
     method: MethodFlag = None,
     recipe: ChainRecipeFlag = "auto",
     config: settings.ConfigFlag = None,
-    assignments: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--set",
-            metavar="PART.SECTION.KEY=VALUE",
-            help="Any setting of the chain, e.g. student.training.epochs=20; may be repeated.",
-        ),
-    ] = None,
+    assignments: ChainSettingsFlag = None,
     teacher: TeacherFlag = None,
     more_teachers: MoreTeachersFlag = None,
     control: Annotated[

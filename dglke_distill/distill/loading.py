@@ -19,6 +19,7 @@ from dglke_distill.measure import measure
 from dglke_distill.models.base import KGEModel
 from dglke_distill.pipeline import REPORTED_SPLITS
 from dglke_distill.workspace import Workspace
+from dglke_distill.zoo.entries import folder_label
 
 __all__ = [
     "FOREIGN_FORMATS",
@@ -115,7 +116,7 @@ def teacher_name(place: Path) -> str:
     try:
         return zoo_name(_results(place))
     except (KeyError, TypeError):  # written by hand, or by an old version
-        return place.parent.name if place.name == "checkpoint" else place.name
+        return folder_label(str(place))
 
 
 def _described(format: str, saved: ForeignModel) -> dict[str, Any]:

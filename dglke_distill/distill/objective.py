@@ -170,17 +170,7 @@ class DistillationObjective(HardObjective):
             teacher = reply.over_all(group.numbers)
             each = scores.new_ones(len(scores))
             if self._fused:
-                assert self.labels.loss is not None
-                _, soft = distillation_cross_entropy(
-                    scores if self._logits == 1 else scores * self._logits,
-                    teacher,
-                    group.offsets,
-                    group.answers,
-                    each,
-                    each,
-                    temperature=self.labels.loss.options.temperature,
-                    inplace=True,
-                )
+                soft = self._in_one_pass(scores, teacher, group, each, each)[1]
             else:
                 soft = self.soft(scores, teacher, None) * len(scores)
             total = total + soft / count
@@ -248,16 +238,8 @@ class DistillationObjective(HardObjective):
             counts = counts * group.weight
         if self._fused:
             each = torch.ones_like(counts) if group.weight is None else group.weight
-            hard, soft = distillation_cross_entropy(
-                scores if self._logits == 1 else scores * self._logits,
-                reply.over_all(group.numbers),
-                group.offsets,
-                group.answers,
-                each,
-                counts,
-                temperature=self.labels.loss.options.temperature,
-                inplace=True,
-            )
+            theirs = reply.over_all(group.numbers)
+            hard, soft = self._in_one_pass(scores, theirs, group, each, counts)
             return hard / counts.sum(), soft / counts.sum()
         if self.labels.candidates is None:
             soft = self.soft(scores, reply.over_all(group.numbers), counts)
@@ -268,6 +250,22 @@ class DistillationObjective(HardObjective):
             soft = self.soft(scores.gather(1, torch.cat(ids)), torch.cat(teacher), counts)
         # The hard loss may overwrite what it is given, and the soft one still needs it.
         return self.over_all(scores.clone(), group), soft
+
+    def _in_one_pass(
+        self, scores: Tensor, teacher: Tensor, group: AgainstAll, hard: Tensor, soft: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return both losses, summed over queries that weigh ``hard`` and ``soft`` (b,)."""
+        assert self.labels.loss is not None
+        return distillation_cross_entropy(
+            scores if self._logits == 1 else scores * self._logits,
+            teacher,
+            group.offsets,
+            group.answers,
+            hard,
+            soft,
+            temperature=self.labels.loss.options.temperature,
+            inplace=True,
+        )
 
     def _further(self, batch: Batch, queries: Queries, moment: Moment) -> Tensor:
         assert self.labels.candidates is not None

@@ -13,7 +13,7 @@ from dglke_distill.files import sha256_file
 from dglke_distill.zoo.registry_file import validate_entry
 from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOLS, TIES, Entry, compose_name
 
-__all__ = ["describe"]
+__all__ = ["describe", "folder_label"]
 
 
 def describe(
@@ -84,7 +84,7 @@ def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str,
         "shared_bytes": model.get("shared_bytes", 0),
         "dataset_fingerprint": dataset["fingerprint"],
         "method": taught["method"],
-        "teacher": [_teacher(teacher["name"]) for teacher in taught["teachers"]],
+        "teacher": [folder_label(teacher["name"]) for teacher in taught["teachers"]],
         "recipe": config["recipe"] or "",
         "commit": git["revision"],
         "dirty": git["dirty"],
@@ -121,7 +121,7 @@ def _protocol(stated: Mapping[str, Any]) -> tuple[str, str]:
     return f"{kind}, {stated['sides']} sides, {stated['candidates']} entities", stated["ties"]
 
 
-def _teacher(place: str) -> str:
+def folder_label(place: str) -> str:
     """Return a teacher's name: a stage's, or what identifies a checkpoint without its folder."""
     path = Path(place)
     return path.parent.name if path.name == "checkpoint" and path.parent.name else path.name
