@@ -19,8 +19,8 @@ from torch import Tensor
 from dglke_distill.models import kernels
 from dglke_distill.models.kernels import pairwise, reference, threads
 
-KERNELS = ("dot", "l1", "l2", "complex_modulus")
-DISTANCES = KERNELS[1:]
+DISTANCES = ("l1", "l2", "complex_modulus")  # from differences, always
+KERNELS = ("dot", "l2_squared", *DISTANCES)
 BOUND = {torch.float32: 3e-6, torch.float64: 1e-13}
 
 
@@ -41,6 +41,8 @@ def brute_force(
             out[i, j] = -sum(abs(q - c))
         elif kernel == "l2":
             out[i, j] = -(sum((q - c) ** 2) ** 0.5)
+        elif kernel == "l2_squared":
+            out[i, j] = -sum((q - c) ** 2)
         else:
             q, c = q[: d // 2] + 1j * q[d // 2 :], c[: d // 2] + 1j * c[d // 2 :]
             out[i, j] = -sum(abs(q - c))
@@ -202,6 +204,24 @@ def test_nearly_equal_vectors_keep_their_l2_distance() -> None:
     rows[1, 0] += 0.125
     assert pairwise("l2", rows[:1], rows, exact=True).tolist() == [[0.0, -0.125]]
     assert pairwise("l2", rows[:1], rows).tolist() == [[0.0, -0.125]]
+
+
+@pytest.mark.parametrize("c", [None, 3, 9])
+def test_squared_distances_are_differences_where_exact_and_one_product_where_not(
+    c: Optional[int],
+) -> None:
+    query, rows = make(9, 8, 16)
+    query[2] = 100.0
+    rows[:2] = 100.0
+    rows[1, 3] += 0.125
+    index = make_index(c, 5, 8)
+    if index is not None:
+        index[:, :2] = torch.arange(2)
+    exact = pairwise("l2_squared", query, rows, index, exact=True)
+    assert exact[2, :2].tolist() == [0.0, -(0.125**2)]
+    assert torch.equal(exact, -pairwise("l2", query, rows, index).square())
+    wide = pairwise("l2_squared", query.double(), rows.double(), index)
+    torch.testing.assert_close(exact.double(), wide, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -42,7 +42,8 @@ class EdgeBundle(ExportFormat):
     The header:
 
     - ``model``, ``dataset``, ``dim``; ``entities`` and ``relations``, how many there are;
-      ``kernel`` (``dot``, ``l1``, ``l2`` or ``complex_modulus``, as in ``models.kernels``).
+      ``kernel`` (``dot``, ``l1``, ``l2``, ``l2_squared`` or ``complex_modulus``, as in
+      ``models.kernels``).
     - ``arrays``: name to ``dtype`` (float32, float16, int8, uint8 or uint32), ``shape`` and
       ``offset`` in bytes after the header. ``entity`` holds the vectors, (entities, dim); where it
       is int8, row i counts in units of ``entity_scale[i]`` (see ``compression.int8``).

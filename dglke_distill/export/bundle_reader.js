@@ -173,6 +173,12 @@ export class Bundle {
   }
 }
 
+function squaredDistance(query, candidate) {
+  let sum = 0;
+  for (let k = 0; k < query.length; k += 1) sum += (query[k] - candidate[k]) ** 2;
+  return sum;
+}
+
 const KERNELS = {
   dot(query, candidate) {
     let sum = 0;
@@ -185,9 +191,10 @@ const KERNELS = {
     return -sum;
   },
   l2(query, candidate) {
-    let sum = 0;
-    for (let k = 0; k < query.length; k += 1) sum += (query[k] - candidate[k]) ** 2;
-    return -Math.sqrt(sum);
+    return -Math.sqrt(squaredDistance(query, candidate));
+  },
+  l2_squared(query, candidate) {
+    return -squaredDistance(query, candidate);
   },
   complex_modulus(query, candidate) {
     const half = query.length / 2;

@@ -193,6 +193,8 @@ def _similarity(
     squares = difference * difference
     if kernel == "l2":
         return -np.sqrt(squares.sum(axis=1))
+    if kernel == "l2_squared":
+        return -squares.sum(axis=1)
     if kernel != "complex_modulus":
         raise ValueError(f"unknown kernel {kernel!r}")
     half = squares.shape[1] // 2

@@ -186,8 +186,10 @@ def _compared(graph: _Graph, kernel: str, query: str, candidates: str, shared: b
         distance = graph.node("ReduceSum", parts, last, keepdims=0)
     else:
         squares = graph.node("Mul", difference, difference)
-        if kernel == "l2":
-            distance = graph.node("Sqrt", graph.node("ReduceSum", squares, last, keepdims=0))
+        if kernel in ("l2", "l2_squared"):
+            distance = graph.node("ReduceSum", squares, last, keepdims=0)
+            if kernel == "l2":
+                distance = graph.node("Sqrt", distance)
         else:
             moduli = graph.node("Sqrt", graph.node("Add", *graph.halves(squares)))
             distance = graph.node("ReduceSum", moduli, last, keepdims=0)

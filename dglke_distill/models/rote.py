@@ -16,15 +16,14 @@ __all__ = ["RotE"]
 
 
 class RotE(ScoreFunction):
-    """score(h, r, t) = -||h exp(i p_r) + m_r - t||; h, t, m complex (dim/2,), p phases (dim/2,).
+    """score(h, r, t) = -||h exp(i p_r) + m_r - t||^2; h, t, m complex (dim/2,), p phases (dim/2,).
 
     Chami, Wolf, Juan, Sala, Ravi, Re 2020, "Low-dimensional hyperbolic knowledge graph
-    embeddings", section 4.3 without curvature. It has the square of this distance, which ranks
-    alike, and biases (``entity_bias``). Entities and moves start uniform in +-sqrt(6/dim), phases
+    embeddings", section 4.3 without curvature; its biases are ``entity_bias``. Entities and moves start uniform in +-sqrt(6/dim), phases
     in (-pi, pi) whatever the scale.
     """
 
-    kernel = "l2"
+    kernel = "l2_squared"
     parts = 2
 
     def __init__(self, dim: int, options: Any) -> None:

@@ -33,7 +33,7 @@ class ScoreFunction(nn.Module):
 
     Options: ClassVar[type[BaseModel]] = NoOptions
     kernel: KernelName
-    """dot, l1, l2 or complex_modulus; may be set per instance from the options."""
+    """dot, l1, l2, l2_squared or complex_modulus; may be set per instance from the options."""
     by_relation: ClassVar[bool] = False
     """Whether ``query`` and ``candidate`` are called once per distinct relation, with a relation
     row of shape (1, d_r) (for score functions whose relation is a whole matrix)."""

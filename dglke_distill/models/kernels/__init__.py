@@ -6,7 +6,7 @@ devices and dtypes take the torch path of `reference`.
 
 from __future__ import annotations
 
-from typing import Literal, Optional
+from typing import Literal, Optional, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ __all__ = [
     "take_rows",
 ]
 
-KernelName = Literal["dot", "l1", "l2", "complex_modulus"]
+KernelName = Literal["dot", "l1", "l2", "l2_squared", "complex_modulus"]
 
 
 def set_num_threads(threads: int) -> None:
@@ -55,18 +55,18 @@ def pairwise(
     """Score every query against its candidates; higher is better; differentiable in both.
 
     The score is the dot product, or the negated distance: l1 sum_k |q_k - c_k|, l2 (Euclidean,
-    not squared), complex_modulus sum_k |q_k - c_k| over complex coordinates, real parts in the
-    first half of a row, imaginary parts in the second. The subgradient is 0 where a coordinate's
+    not squared), l2_squared, complex_modulus sum_k |q_k - c_k| over complex coordinates, real parts
+    in the first half of a row, imaginary parts in the second. The subgradient is 0 where a coordinate's
     difference (for l2: the distance) is 0. NaN propagates.
 
     Args:
-        kernel: "dot", "l1", "l2" or "complex_modulus".
+        kernel: "dot", "l1", "l2", "l2_squared" or "complex_modulus".
         query: (b, d) float.
         rows: (u, d) of the same dtype.
         index: (c, n) int64 numbers of rows, b a multiple of c: query i meets
             rows[index[i // (b // c)]]. None lets every query meet every row.
-        exact: forbid matrix-product expansions of a distance. The native kernels never use one;
-            the torch path of other devices then computes l2 from differences.
+        exact: forbid matrix-product expansions of a distance. Without it l2_squared is one, on
+            every device; of the others l2 alone, and not on the CPU.
 
     Returns:
         (b, n) scores. For the distances the bits of a score depend on its two vectors alone, not
@@ -77,9 +77,13 @@ def pairwise(
         IndexError: an index lies outside the rows.
     """
     _check(kernel, query, rows, index)
+    if kernel == "l2_squared" and not exact:
+        return _expanded(query, rows, index)
     count = rows.shape[0] if index is None else index.shape[1]
     if not _native(query, rows) or count * query.numel() == 0:
         return reference.pairwise(kernel, query, rows, index, exact=exact)
+    if kernel == "l2_squared":
+        return -pairwise("l2", query, rows, index).square()
     if kernel == "dot" and index is None:
         return query @ rows.T
     if kernel == "dot" and index is not None and index.shape[0] < query.shape[0]:
@@ -94,9 +98,17 @@ def pairwise(
     return result
 
 
+def _expanded(query: Tensor, rows: Tensor, index: Optional[Tensor]) -> Tensor:
+    """-|q - c|^2 = 2 q c - |q|^2 - |c|^2, the norms two more columns of a single product."""
+    one = query.new_ones(1, 1)
+    ours = (2 * query, -query.square().sum(1, keepdim=True), -one.expand(len(query), 1))
+    theirs = (rows, one.expand(len(rows), 1), rows.square().sum(1, keepdim=True))
+    return pairwise("dot", torch.cat(ours, dim=1), torch.cat(theirs, dim=1), index)
+
+
 def _check(kernel: str, query: Tensor, rows: Tensor, index: Optional[Tensor]) -> None:
-    if kernel not in ("dot", "l1", "l2", "complex_modulus"):
-        raise ValueError(f"unknown kernel {kernel!r}: use dot, l1, l2 or complex_modulus")
+    if kernel not in get_args(KernelName):
+        raise ValueError(f"unknown kernel {kernel!r}: use one of {', '.join(get_args(KernelName))}")
     if query.dim() != 2 or rows.dim() != 2 or query.shape[1] != rows.shape[1]:
         shapes = f"{tuple(query.shape)} and {tuple(rows.shape)}"
         raise ValueError(f"queries and rows must be (b, d) and (u, d), got {shapes}")

@@ -27,6 +27,8 @@ def similarity(kernel: str, query: Tensor, candidate: Tensor) -> Tensor:
         return -difference.abs().sum(-1)
     if kernel == "l2":
         return -_safe_root(difference.square().sum(-1))
+    if kernel == "l2_squared":
+        return -difference.square().sum(-1)
     if kernel == "complex_modulus":
         real, imaginary = difference.chunk(2, dim=-1)
         return -_safe_root(real.square() + imaginary.square()).sum(-1)
