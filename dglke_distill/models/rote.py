@@ -19,8 +19,8 @@ class RotE(ScoreFunction):
     """score(h, r, t) = -||h exp(i p_r) + m_r - t||^2; h, t, m complex (dim/2,), p phases (dim/2,).
 
     Chami, Wolf, Juan, Sala, Ravi, Re 2020, "Low-dimensional hyperbolic knowledge graph
-    embeddings", section 4.3 without curvature; its biases are ``entity_bias``. Entities and moves start uniform in +-sqrt(6/dim), phases
-    in (-pi, pi) whatever the scale.
+    embeddings", section 4.3 without curvature; its biases are ``entity_bias``. Entities and moves
+    start uniform in +-sqrt(6/dim), phases in (-pi, pi) whatever the scale.
     """
 
     kernel = "l2_squared"

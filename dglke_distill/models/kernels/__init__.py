@@ -56,8 +56,8 @@ def pairwise(
 
     The score is the dot product, or the negated distance: l1 sum_k |q_k - c_k|, l2 (Euclidean,
     not squared), l2_squared, complex_modulus sum_k |q_k - c_k| over complex coordinates, real parts
-    in the first half of a row, imaginary parts in the second. The subgradient is 0 where a coordinate's
-    difference (for l2: the distance) is 0. NaN propagates.
+    in the first half of a row, imaginary parts in the second. The subgradient is 0 where a
+    coordinate's difference (for l2: the distance) is 0. NaN propagates.
 
     Args:
         kernel: "dot", "l1", "l2", "l2_squared" or "complex_modulus".
