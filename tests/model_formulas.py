@@ -78,7 +78,7 @@ def rotat_e(h, r, t, norm_name="l1"):
 def rot_e(h, r, t):
     move, phases = complex_parts(r[: len(h)]), r[len(h) :]
     turned = [a * cmath.exp(1j * phase) for a, phase in zip(complex_parts(h), phases)]
-    return -norm([abs(a + m - b) for a, m, b in zip(turned, move, complex_parts(t))], "l2") ** 2
+    return -(norm([abs(a + m - b) for a, m, b in zip(turned, move, complex_parts(t))], "l2") ** 2)
 
 
 def rescal(h, r, t):
