@@ -62,15 +62,14 @@ class TopCandidates(Candidates):
         self, side: Side, entity: Tensor, relation: Tensor, dtype: torch.dtype = torch.int64
     ) -> Tensor:
         device = self._model.relation_weight.device
+        # In one piece from the start: pieces kept between tables of scores would tear up the heap.
+        best = torch.empty(len(entity), self._count, dtype=dtype, device=device)
+        blocks = zip(*(each.split(self._block) for each in (entity, relation, best)))
         with self._model.frozen():
-            return torch.cat(
-                [
-                    self._model.score_all(e.to(device), r.to(device), side)
-                    .topk(self._count, dim=1)
-                    .indices.to(dtype)
-                    for e, r in zip(entity.split(self._block), relation.split(self._block))
-                ]
-            )
+            for e, r, into in blocks:
+                scores = self._model.score_all(e.to(device), r.to(device), side)
+                into.copy_(scores.topk(self._count, dim=1).indices)
+        return best
 
     def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:
         """See ``Candidates.of``."""
