@@ -65,8 +65,8 @@ def pairwise(
         rows: (u, d) of the same dtype.
         index: (c, n) int64 numbers of rows, b a multiple of c: query i meets
             rows[index[i // (b // c)]]. None lets every query meet every row.
-        exact: forbid matrix-product expansions of a distance. Without it l2_squared is one, on
-            every device; of the others l2 alone, and not on the CPU.
+        exact: forbid matrix-product expansions of a distance. Without it l2_squared is one where
+            queries share candidates, on every device; of the others l2 alone, and not on the CPU.
 
     Returns:
         (b, n) scores. For the distances the bits of a score depend on its two vectors alone, not
@@ -77,10 +77,12 @@ def pairwise(
         IndexError: an index lies outside the rows.
     """
     _check(kernel, query, rows, index)
-    if kernel == "l2_squared" and not exact:
-        return _expanded(query, rows, index)
     count = rows.shape[0] if index is None else index.shape[1]
-    if not _native(query, rows) or count * query.numel() == 0:
+    empty = count * query.numel() == 0
+    shared = index is None or index.shape[0] < query.shape[0]
+    if kernel == "l2_squared" and shared and not (exact or empty):
+        return _expanded(query, rows, index)
+    if empty or not _native(query, rows):
         return reference.pairwise(kernel, query, rows, index, exact=exact)
     if kernel == "l2_squared":
         return -pairwise("l2", query, rows, index).square()
@@ -100,10 +102,16 @@ def pairwise(
 
 def _expanded(query: Tensor, rows: Tensor, index: Optional[Tensor]) -> Tensor:
     """-|q - c|^2 = 2 q c - |q|^2 - |c|^2, the norms two more columns of a single product."""
+    if index is not None:
+        rows = take_rows(rows, index.reshape(-1))
     one = query.new_ones(1, 1)
     ours = (2 * query, -query.square().sum(1, keepdim=True), -one.expand(len(query), 1))
     theirs = (rows, one.expand(len(rows), 1), rows.square().sum(1, keepdim=True))
-    return pairwise("dot", torch.cat(ours, dim=1), torch.cat(theirs, dim=1), index)
+    left, right = torch.cat(ours, dim=1), torch.cat(theirs, dim=1)
+    if index is None or len(index) == 1:
+        return left @ right.T
+    grouped = left.view(len(index), -1, left.shape[1])
+    return torch.bmm(grouped, right.view(*index.shape, -1).mT).view(len(query), -1)
 
 
 def _check(kernel: str, query: Tensor, rows: Tensor, index: Optional[Tensor]) -> None:
