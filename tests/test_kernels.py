@@ -320,6 +320,15 @@ def test_cuda_agrees_with_the_cpu(kernel: str) -> None:
         torch.testing.assert_close(scores.cpu(), ours, rtol=1e-4, atol=1e-3)
 
 
+def test_the_first_number_of_threads_of_a_process_holds() -> None:
+    program = (
+        "import torch, dglke_distill.workspace; "
+        "from dglke_distill.models.kernels import set_num_threads as set_them; set_them(1); print(torch.get_num_threads()); set_them(2); print(torch.get_num_threads())"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True)
+    assert found.stdout.split() == [b"1", b"2"], found.stderr.decode()
+
+
 def test_python_threads_stand_in_for_openmp(monkeypatch: pytest.MonkeyPatch) -> None:
     query, rows = make(200, 300, 64)
     expected = pairwise("l1", query, rows)

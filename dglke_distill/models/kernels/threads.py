@@ -44,8 +44,9 @@ _WORTH_SHARING = 1 << 16
 
 def set_num_threads(threads: int) -> None:
     """Use `threads` threads for torch, for the kernels here and for other numba code."""
-    torch.set_num_threads(threads)
+    # numba first: when it starts its threads it sets OpenMP's number, which torch's is, to all.
     numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
+    torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=1)
