@@ -28,6 +28,8 @@ ROWS = (
     ("fb15k237", "ComplEx", 32),
     ("wn18rr", "ComplEx", 512),
     ("wn18rr", "RotatE", 512),
+    ("wn18rr", "RotE", 256),
+    ("wn18rr", "RotE", 30),
     ("cldr", "TransE", 32),
     ("cldr", "ComplEx", 32),
 )
@@ -121,8 +123,8 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     rows = [row_of(read_results(run)) for run in arguments.collect or ()]
-    for dataset, model, floats in () if arguments.collect else ROWS:
-        name = f"{model}-{dataset}-dim{floats}".lower()
+    for dataset, model, dim in () if arguments.collect else ROWS:
+        name = f"{model}-{dataset}-dim{dim}".lower()
         if arguments.only and name not in arguments.only:
             continue
         run = arguments.runs / name
@@ -131,7 +133,7 @@ def main() -> None:
                 [
                     {
                         "data": {"dataset": dataset},
-                        "model": {"name": model, "dim": floats},
+                        "model": {"name": model, "dim": dim},
                         "training": {"threads": arguments.threads},
                     }
                 ]
