@@ -86,14 +86,9 @@ def pairwise(
         return reference.pairwise(kernel, query, rows, index, exact=exact)
     if kernel == "l2_squared":
         return -pairwise("l2", query, rows, index).square()
-    if kernel == "dot" and index is None:
-        return query @ rows.T
-    if kernel == "dot" and index is not None and index.shape[0] < query.shape[0]:
-        chunks, n = index.shape
-        candidates = take_rows(rows, index.reshape(-1)).view(chunks, n, -1)
-        if chunks == 1:
-            return query @ candidates[0].T
-        return torch.bmm(query.view(chunks, -1, query.shape[1]), candidates.mT).view(-1, n)
+    if kernel == "dot" and shared:
+        gathered = rows if index is None else take_rows(rows, index.reshape(-1))
+        return _products(query, gathered, index)
     from dglke_distill.models.kernels.autograd import PairwiseScores
 
     result: Tensor = PairwiseScores.apply(kernel, query, rows, index)
@@ -107,11 +102,16 @@ def _expanded(query: Tensor, rows: Tensor, index: Optional[Tensor]) -> Tensor:
     one = query.new_ones(1, 1)
     ours = (2 * query, -query.square().sum(1, keepdim=True), -one.expand(len(query), 1))
     theirs = (rows, one.expand(len(rows), 1), rows.square().sum(1, keepdim=True))
-    left, right = torch.cat(ours, dim=1), torch.cat(theirs, dim=1)
+    return _products(torch.cat(ours, dim=1), torch.cat(theirs, dim=1), index)
+
+
+def _products(query: Tensor, gathered: Tensor, index: Optional[Tensor]) -> Tensor:
+    """Dot products of queries (b, d) and rows gathered by an index (c, n), or not gathered."""
     if index is None or len(index) == 1:
-        return left @ right.T
-    grouped = left.view(len(index), -1, left.shape[1])
-    return torch.bmm(grouped, right.view(*index.shape, -1).mT).view(len(query), -1)
+        return query @ gathered.T
+    chunks, n = index.shape
+    candidates = gathered.view(chunks, n, -1)
+    return torch.bmm(query.view(chunks, -1, query.shape[1]), candidates.mT).view(-1, n)
 
 
 def _check(kernel: str, query: Tensor, rows: Tensor, index: Optional[Tensor]) -> None:
