@@ -140,7 +140,7 @@ class Ours:
             tree["training"]["storage"] = options.storage
         config = Config.from_mapping(tree, "benchmark")
         graph = build_graph(dataset.train, dataset.num_entities)
-        workspace = Workspace(dataset, graph, None, torch.device("cpu"))
+        workspace = Workspace(dataset, graph, torch.device("cpu"))
         self.model = build_configured(config, dataset.num_entities, dataset.num_relations)
         self.model.set_row_sparse(entities=True, relations=True)
         self.model.reset(0)

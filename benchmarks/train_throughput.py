@@ -32,7 +32,7 @@ from throughput_contestants import NEGATIVES, Ours, Peer, Workload
 from dglke_distill import runtime
 from dglke_distill.data import catalog
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
-from dglke_distill.graph import KnownAnswers, build_graph
+from dglke_distill.graph import build_graph
 from dglke_distill.models.kernels import set_num_threads
 from dglke_distill.workspace import Workspace
 
@@ -73,8 +73,7 @@ def main() -> None:
     set_num_threads(arguments.threads)
     dataset = load(arguments.data_root)
     graph = build_graph(dataset.train, dataset.num_entities)
-    known = KnownAnswers.build([dataset.train], dataset.num_entities)
-    workspace = Workspace(dataset, graph, known, torch.device("cpu"))
+    workspace = Workspace(dataset, graph, torch.device("cpu"))
     ceilings = measure(arguments.threads)
     print(ceilings)
     chosen = arguments.models.split(",") if arguments.models else None

@@ -42,7 +42,6 @@ def evaluate_model(
         return evaluate_given(
             model, dataset, split, by_category=True, block_bytes=block_bytes, progress=report
         )
-    assert workspace.known is not None
     return evaluate(
         model,
         dataset.split(split),
@@ -86,7 +85,6 @@ def validation_mrr(model: KGEModel, workspace: Workspace, config: Config) -> flo
         return evaluate_given(
             model, dataset, "valid", limit=limit, seed=seed, block_bytes=block_bytes
         ).mrr
-    assert workspace.known is not None
     return evaluate_subset(
         model,
         dataset.valid,

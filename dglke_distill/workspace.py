@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -13,7 +14,6 @@ from torch import nn
 from dglke_distill import runtime
 from dglke_distill.config import Config, OptimizerConfig
 from dglke_distill.data import catalog
-from dglke_distill.data.ogb import OgbDataset
 from dglke_distill.data.triples import Dataset
 from dglke_distill.errors import UserError
 from dglke_distill.graph import KnownAnswers, build_graph
@@ -41,22 +41,27 @@ __all__ = [
 
 @dataclass
 class Workspace:
-    """What a run works on: the data, its graph and its filter, and the device.
-
-    There is no filter where the dataset gives the candidates to be ranked.
-    """
+    """What a run works on: the data, its graph, and the device."""
 
     dataset: Dataset
     graph: Any
-    known: Optional[KnownAnswers]
     device: torch.device
+
+    @cached_property
+    def known(self) -> KnownAnswers:
+        """The filter of a ranking among all entities, built when it is first asked for.
+
+        A run that ranks among given candidates, or nothing, never pays for it.
+        """
+        splits = [self.dataset.train, self.dataset.valid, self.dataset.test]
+        return KnownAnswers.build(splits, self.dataset.num_entities)
 
 
 Setup = Callable[[Config, KGEModel, Workspace], Objective]
 
 
 def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
-    """Load the dataset, build the train graph and the known-answer index, set the threads.
+    """Load the dataset, build the train graph, set the threads.
 
     Raises:
         UserError: the data cannot be found or read, or the device is absent.
@@ -77,11 +82,7 @@ def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
         inverse=config.model.encoder != "lookup",
         num_relations=dataset.num_relations,
     )
-    known: Optional[KnownAnswers] = None
-    if not isinstance(dataset, OgbDataset):
-        splits = [dataset.train, dataset.valid, dataset.test]
-        known = KnownAnswers.build(splits, dataset.num_entities)
-    return Workspace(dataset, graph, known, device)
+    return Workspace(dataset, graph, device)
 
 
 class Workspaces:

@@ -13,7 +13,7 @@ from dglke_distill.config import Config, ModelConfig
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.distill.chain import CHAIN_FILE, run_chain
 from dglke_distill.distill.plan import ChainConfig
-from dglke_distill.graph import KnownAnswers, build_graph
+from dglke_distill.graph import build_graph
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
 from dglke_distill.workspace import Workspace
@@ -67,9 +67,7 @@ def workspace_of(dataset: Optional[Dataset] = None, inverse: bool = False) -> Wo
     graph = build_graph(
         dataset.train, dataset.num_entities, inverse=inverse, num_relations=dataset.num_relations
     )
-    splits = [dataset.train, dataset.valid, dataset.test]
-    known = KnownAnswers.build(splits, dataset.num_entities)
-    return Workspace(dataset, graph, known, torch.device("cpu"))
+    return Workspace(dataset, graph, torch.device("cpu"))
 
 
 def settings_of(**sections: Any) -> Config:

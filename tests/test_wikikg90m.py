@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from dglke_distill.config import Config
 from dglke_distill.data import catalog
 from dglke_distill.data.triples import Triples
 from dglke_distill.data.wikikg90m import WikiKG90M, load_wikikg90m
 from dglke_distill.errors import UserError
+from dglke_distill.workspace import prepare
 
 ENTITIES, RELATIONS = 50, 6
 
@@ -134,6 +136,14 @@ def test_a_fingerprint_does_not_depend_on_the_layout_of_columns(
     object.__setattr__(copy, "train", Triples.from_array(dataset.train.to_array()))
     monkeypatch.setattr("dglke_distill.data.triples._BLOCK", 7)
     assert copy.fingerprint == whole
+
+
+def test_the_filter_is_built_when_a_ranking_among_all_entities_asks_for_it(tmp_path: Path) -> None:
+    config = Config.from_mapping({"data": {"dataset": str(write(tmp_path))}}, "test")
+    workspace = prepare(config)
+    assert "known" not in vars(workspace)
+    valid = workspace.dataset.valid
+    assert workspace.known.contains(valid.head, valid.relation, valid.tail[:, None], "tail").all()
 
 
 def test_opening_takes_no_memory_of_the_arrays_size(tmp_path: Path) -> None:
