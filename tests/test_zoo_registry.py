@@ -177,6 +177,11 @@ def test_every_dataset_makes_a_name(dataset: str, dim: int, dtype: str) -> None:
     assert re.fullmatch("[a-z0-9][a-z0-9._-]*", name)
 
 
+def test_an_encoder_without_a_table_is_named() -> None:
+    name = schema.compose_name("ComplEx", "cldr", 64, "float32", "node_piece")
+    assert name == "complex-node-piece-cldr-dim64"
+
+
 def test_a_registry_comes_back(store: Path) -> None:
     entries = read_store(LocalStore(store))
     assert registry_file.parse_registry(registry_file.dump_entries(entries), "x") == entries

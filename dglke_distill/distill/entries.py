@@ -53,9 +53,14 @@ def _entry(
 
 def zoo_name(results: dict[str, Any]) -> str:
     """Return the name that a zoo has for a model with these results."""
-    model, dtype = results["model"], results["config"]["training"]["dtype"]
-    dataset = results["dataset"]["name"]
-    return compose_name(model["name"], dataset, model["floats_per_entity"], dtype)
+    model, config = results["model"], results["config"]
+    return compose_name(
+        model["name"],
+        results["dataset"]["name"],
+        model["floats_per_entity"],
+        config["training"]["dtype"],
+        config["model"]["encoder"],
+    )
 
 
 def write_entries(directory: Path, results: dict[str, Any]) -> Path:

@@ -73,7 +73,13 @@ def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str,
     git = results["provenance"]["git"] or {"revision": "", "dirty": True}
     taught = results.get("distillation") or {"method": "direct", "teachers": []}
     entry = {
-        "name": compose_name(model["name"], dataset["name"], model["floats_per_entity"], dtype),
+        "name": compose_name(
+            model["name"],
+            dataset["name"],
+            model["floats_per_entity"],
+            dtype,
+            config["model"]["encoder"],
+        ),
         "version": 1,
         "model": model["name"],
         "dataset": dataset["name"],

@@ -200,13 +200,15 @@ class Entry(_Strict):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-def compose_name(model: str, dataset: str, dim: int, dtype: str) -> str:
+def compose_name(model: str, dataset: str, dim: int, dtype: str, encoder: str = "lookup") -> str:
     """Return ``<model>-<dataset>-dim<floats>``, and ``-<dtype>`` unless that is float32.
 
+    An encoder that is no table of entities stands behind the model: ``complex-node-piece-...``.
     Characters of the dataset's name that a name cannot have become ``-``.
     """
+    kind = model.lower() + ("" if encoder == "lookup" else "-" + encoder.replace("_", "-"))
     middle = re.sub(r"[^a-z0-9._]+", "-", dataset.lower()).strip("-._") or "data"
-    return f"{model.lower()}-{middle}{_ending(dim, dtype)}"
+    return f"{kind}-{middle}{_ending(dim, dtype)}"
 
 
 def _ending(dim: int, dtype: str) -> str:
