@@ -18,6 +18,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 import torch
 
+from dglke_distill import runtime
 from dglke_distill.config import OptimizerConfig, TrainingConfig
 from dglke_distill.errors import UserError
 from dglke_distill.models.base import KGEModel
@@ -122,7 +123,8 @@ def take_steps(
         factor = learning_rate_factor(optimizer_config, done / total)
         for group, rate in zip(optimizer.param_groups, base_rates):
             group["lr"] = rate * factor
-        torch.manual_seed(config.seed * 1_000_003 + done)  # dropout resumes too
+        # Dropout resumes too.
+        runtime.seed_step(config.seed * 1_000_003 + done, model.device)
         moment = Moment(epoch, config.epochs, done, total)
         losses = step(model, batch, objective, optimizer, optimizer_config.clip_norm, moment)
         parts = {name: float(value) for name, value in losses.parts.items()}

@@ -94,6 +94,13 @@ def test_seeding_repeats_all_generators() -> None:
     assert draw() != first
 
 
+def test_a_step_draws_as_after_seeding_torch() -> None:
+    torch.manual_seed(7)
+    drawn = torch.rand(5)
+    runtime.seed_step(7, torch.device("cpu"))
+    assert torch.equal(torch.rand(5), drawn)
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "meta", "mps:0"])
 def test_unknown_device(name: str) -> None:
     with pytest.raises(UserError, match="choose auto, cpu, cuda"):
