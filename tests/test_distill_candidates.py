@@ -30,21 +30,21 @@ def queries_of(side: Side) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def top(teacher: Teacher, graph: Any = WORKSPACE.graph, **settings: Any) -> TopCandidates:
-    given_settings = {"count": 4, "memory": LARGE, **settings}
-    return TopCandidates(teacher, QueryRows(graph, RELATIONS), **given_settings)
+    kept = QueryRows(graph, RELATIONS) if settings.pop("keep", True) else None
+    return TopCandidates(teacher, kept, **{"count": 4, **settings})
 
 
-@pytest.mark.parametrize("memory", [0, LARGE])
+@pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("block", [1, 5, 256])
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("ComplEx", {"entity_bias": True}), ("DistMult", {"reciprocal": True}), ("PairRE", {})],
 )
 def test_the_best_are_those_of_a_full_sort(
-    name: str, settings: dict[str, Any], block: int, memory: int
+    name: str, settings: dict[str, Any], block: int, keep: bool
 ) -> None:
     teacher = Teacher(model_of(name, seed=3, **settings), factor=0.5)
-    found = top(teacher, block=block, memory=memory)
+    found = top(teacher, block=block, keep=keep)
     for side in SIDES:
         entity, relation = queries_of(side)
         ids = found.of(side, entity, relation, START)
@@ -58,7 +58,7 @@ def test_the_best_are_those_of_a_full_sort(
 
 def test_kept_candidates_are_those_found_anew_also_beside_inverse_edges() -> None:
     teacher = Teacher(model_of("ComplEx", seed=3))
-    kept, plain = top(teacher), top(teacher, memory=0)
+    kept, plain = top(teacher), top(teacher, keep=False)
     inverse = top(teacher, workspace_of(DATASET, inverse=True).graph)
     for side in SIDES:
         entity, relation = queries_of(side)
@@ -76,14 +76,12 @@ def kept_bytes(candidates: TopCandidates) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def test_memory_is_what_the_documentation_says_and_never_more() -> None:
+def test_memory_is_what_is_said_beforehand() -> None:
     teacher = Teacher(model_of("ComplEx", seed=3))
     need = kept_bytes(top(teacher))
+    assert need == TopCandidates.size(QueryRows(WORKSPACE.graph, RELATIONS), 4)
     assert need == sum(len(queries_of(side)[0]) for side in SIDES) * (8 + 4 * 4)
-    for memory in (0, need - 1, need, need + 1):
-        kept = kept_bytes(top(teacher, memory=memory))
-        assert kept <= memory
-        assert kept == (need if memory >= need else 0)
+    assert kept_bytes(top(teacher, keep=False)) == 0
 
 
 def test_more_candidates_than_entities_are_all_entities() -> None:

@@ -290,3 +290,18 @@ def test_recipes_are_found_by_family_model_and_dataset() -> None:
     with pytest.raises(UserError, match="did you mean 'paper-transe-fb15k237'"):
         compose_chain("paper-transe-fb15k", "cldr", None, [])
     assert compose_chain("auto", "no-such-data", None, []).recipe is None
+    # A dataset's best recipe is also that of its students' score function.
+    assert compose_chain("best", "fb15k237", "rescal", []).recipe == "best-fb15k237"
+    assert compose_chain("best", "fb15k237", "transe", []).recipe == "best-transe-fb15k237"
+
+
+def test_a_further_teacher_may_have_a_size_of_its_own() -> None:
+    more = [{"model": {"name": "TransE"}}, {"model": {"name": "ComplEx", "dim": 24}}]
+    tree = {"method": "fan_out", "dims": [16, 4], "more_teachers": more}
+    stages = plan(compose_chain("none", None, "RotatE", [tree]))
+    assert [stage.name for stage in stages[:4]] == [
+        "0-teacher-rotate-dim16",
+        "1-teacher-transe-dim16",
+        "2-teacher-complex-dim24",
+        "3-rotate-dim4",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ import torch
 
 from dglke_distill.config import Config, ModelConfig
 from dglke_distill.data import catalog
-from dglke_distill.distill.method import Method
+from dglke_distill.distill.candidates import TopCandidates
+from dglke_distill.distill.method import Method, kept_queries
 from dglke_distill.distill.objective import DistillationObjective
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.registry import NoOptions
 from dglke_distill.distill.remembered import Remembered
+from dglke_distill.distill.tape import Tape
 from dglke_distill.distill.teacher import Ensemble, Teacher
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
@@ -85,6 +88,37 @@ def test_memory_decides(workspace: Workspace) -> None:
     for megabytes, kind in ((need >> 20, Teacher), ((need >> 20) + 1, Remembered)):
         objective, _ = build(workspace, config_of(cache_megabytes=megabytes))
         assert type(objective.teacher) is kind
+
+
+def test_memory_decides_about_candidates(workspace: Workspace) -> None:
+    rows = QueryRows(workspace.graph, workspace.dataset.num_relations)
+    need = TopCandidates.size(rows, 64)
+    for megabytes, keeps in ((need >> 20, False), ((need >> 20) + 1, True)):
+        config = config_of(candidates="top", count=64, cache_megabytes=megabytes)
+        kept = kept_queries(config, workspace, None)
+        assert (kept is not None) is keeps
+        assert kept is None or len(kept) == len(rows)
+
+
+@pytest.mark.parametrize("candidates", ["all", "top"])
+def test_a_tape_plays_what_a_teacher_said(
+    monkeypatch: pytest.MonkeyPatch, workspace: Workspace, candidates: str
+) -> None:
+    config = config_of(candidates=candidates, cache_megabytes=0)
+    objective, student = build(workspace, config)
+    batches = list(islice(build_loader(config, workspace, student).epoch(0), 3))
+    plain = [float(objective(student, batch).total.detach()) for batch in batches]
+    tape = Tape()
+    tape.listen_to(objective)
+    recorded = [float(objective(student, batch).total.detach()) for batch in batches]
+    assert tape.queries == sum(len(q.entity) for batch in batches for q in batch.queries)
+    tape.playing = True
+    if candidates == "all":
+        monkeypatch.setattr(Teacher, "ask", None)
+    else:
+        monkeypatch.setattr(TopCandidates, "of", None)
+    played = [float(objective(student, batch).total.detach()) for batch in batches]
+    assert plain == recorded == played
 
 
 def test_queries_are_numbered_once(workspace: Workspace) -> None:

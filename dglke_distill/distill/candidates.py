@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -27,24 +27,19 @@ class Candidates:
 class TopCandidates(Candidates):
     """The entities that a teacher thinks the best answers.
 
-    They are found once for every query if they fit the memory given, at each
-    step otherwise. Memory: 4 bytes for each of ``count`` candidates of each distinct query, and
-    8 per query.
-
     Args:
         teacher: the teacher.
-        rows: numbers the queries that will be asked.
-        count: candidates per query. memory: bytes that may be kept.
-        block: queries scored at once.
+        kept: all queries that will be asked, whose candidates are found once; None to find them at
+            each step.
+        count: candidates per query. block: queries scored at once.
     """
 
     def __init__(
         self,
         teacher: Teacher,
-        rows: QueryRows,
+        kept: Optional[QueryRows],
         *,
         count: int,
-        memory: int,
         block: int = 256,
     ) -> None:
         """Find them, if they are to be kept."""
@@ -52,11 +47,16 @@ class TopCandidates(Candidates):
         self._count = min(count, self._model.num_entities)
         self._block = block
         self._found: dict[Side, Tensor] = {}
-        self._rows = rows if len(rows) * (8 + 4 * self._count) <= memory else None
-        if self._rows is not None:
+        self._rows = kept
+        if kept is not None:
             for side in SIDES:
-                entity, relation = rows.queries(side)
+                entity, relation = kept.queries(side)
                 self._found[side] = self._best(side, entity, relation, torch.int32)
+
+    @staticmethod
+    def size(rows: QueryRows, count: int) -> int:
+        """Return the bytes that so many candidates of every query take, kept."""
+        return len(rows) * (8 + 4 * count)
 
     def _best(
         self, side: Side, entity: Tensor, relation: Tensor, dtype: torch.dtype = torch.int64

@@ -11,12 +11,17 @@ from typing import NamedTuple, Optional
 import torch
 
 from dglke_distill.distill.loading import describe_teacher, load_teacher
+from dglke_distill.distill.method import kept_queries
 from dglke_distill.distill.methods import build_method
+from dglke_distill.distill.objective import DistillationObjective
 from dglke_distill.distill.plan import Stage
+from dglke_distill.distill.query_rows import QueryRows
+from dglke_distill.distill.tape import Tape
 from dglke_distill.memory import DataSize, MemoryNeed, TeacherSize, check_memory, memory_need
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 from dglke_distill.objective import Moment, Objective
+from dglke_distill.sampling.batch import Batch
 from dglke_distill.train import step
 from dglke_distill.workspace import (
     Workspace,
@@ -110,15 +115,18 @@ def _untrained(stage: Stage, workspace: Workspace) -> KGEModel:
 def _seconds(stage: Stage, workspace: Workspace, teachers: Sequence[KGEModel]) -> float:
     config, model = stage.config, _untrained(stage, workspace)
     objective: Objective
+    kept: Optional[QueryRows] = None
     if config.distillation is None:
         objective = build_objective(config, model)
     else:
-        # Neither the start nor kept candidates change what a step costs.
+        # What a teacher would be asked once and for all is asked here for a few batches only.
         soft = config.distillation.soft.model_copy(update={"cache_megabytes": 0, "scale": "none"})
         settings = config.distillation.model_copy(update={"initialization": "random", "soft": soft})
-        config = config.model_copy(update={"distillation": settings})
+        here = config.model_copy(update={"distillation": settings})
         method = build_method(settings.method, settings.options)
-        objective = method.objective(config, model, teachers, workspace)
+        objective = method.objective(here, model, teachers, workspace)
+        if type(objective) is DistillationObjective:
+            kept = kept_queries(config, workspace, objective.labels.further)
     loader = build_loader(config, workspace, model)
     learned = torch.nn.ModuleDict({"model": model, "objective": objective})
     optimizer = build_optimizer(config.optimizer, learned)
@@ -126,10 +134,22 @@ def _seconds(stage: Stage, workspace: Workspace, teachers: Sequence[KGEModel]) -
     epochs = config.training.epochs
     # A method may do more in the second half than in the first.
     moments = cycle((Moment(0, epochs), Moment(epochs - 1, epochs)))
-    for batch in islice(batches, 2):  # compiles the kernels
-        step(model, batch, objective, optimizer, moment=next(moments))
-    begun = time.perf_counter()
-    for batch in islice(batches, _STEPS):
-        step(model, batch, objective, optimizer, moment=next(moments))
-    each = (time.perf_counter() - begun) / _STEPS
-    return each * len(loader) * epochs
+
+    def timed(batches: Sequence[Batch]) -> float:
+        begun = time.perf_counter()
+        for batch in batches:
+            step(model, batch, objective, optimizer, moment=next(moments))
+        return time.perf_counter() - begun
+
+    timed(list(islice(batches, 2)))  # compiles the kernels
+    chosen = list(islice(batches, _STEPS))
+    if kept is None:
+        return timed(chosen) / _STEPS * len(loader) * epochs
+    assert isinstance(objective, DistillationObjective)
+    tape = Tape()
+    tape.listen_to(objective)
+    asking = timed(chosen)
+    tape.playing = True
+    recalling = timed(chosen)
+    once = max(0.0, asking - recalling) / max(1, tape.queries) * len(kept)
+    return once + recalling / _STEPS * len(loader) * epochs

@@ -96,13 +96,10 @@ class Method(Component):
         workspace: Workspace,
     ) -> Objective:
         """Put the pieces together; methods with an objective of their own override this."""
-        soft = settings.soft
-        if isinstance(labels.loss, KullbackLeibler) and soft.candidates == "all":
-            rows = _rows(workspace, labels.further)
-            entities = workspace.dataset.num_entities
-            fits = Remembered.size(rows, entities) <= soft.cache_megabytes << 20
-            if fits and config.training.mode == "k_vs_all":
-                teacher = Remembered(teacher, rows, entities)
+        if settings.soft.candidates == "all":
+            kept = kept_queries(config, workspace, labels.further)
+            if kept is not None:
+                teacher = Remembered(teacher, kept, workspace.dataset.num_entities)
         return DistillationObjective(hard, settings.hard_weight, teacher, labels)
 
     def build_candidates(
@@ -117,9 +114,8 @@ class Method(Component):
         soft = config.distillation.soft
         _check_candidates(config, soft)
         if soft.candidates == "top":
-            rows = _rows(workspace, further)
-            memory = soft.cache_megabytes << 20
-            return TopCandidates(teacher, rows, count=soft.count, memory=memory)
+            kept = kept_queries(config, workspace, further)
+            return TopCandidates(teacher, kept, count=soft.count)
         if soft.candidates == "neighbors":
             return GraphNeighbors(workspace.graph, count=soft.count, seed=config.training.seed)
         return None
@@ -162,10 +158,26 @@ def _prepared(
     return Teacher(teachers[0], factor), "standardize" if wanted == "standardize" else "none"
 
 
-def _rows(workspace: Workspace, further: Optional[FurtherQueries]) -> QueryRows:
-    """Number all queries that students will be asked."""
+def kept_queries(
+    config: Config, workspace: Workspace, further: Optional[FurtherQueries]
+) -> Optional[QueryRows]:
+    """Return all queries of a training, if the teacher's answers to them are found once and kept.
+
+    None where the settings want nothing that could be kept, or where it does not fit the memory
+    that they give: then the teacher is asked at each step.
+    """
+    assert config.distillation is not None
+    soft = config.distillation.soft
     queries = None if further is None else further.queries
-    return QueryRows(workspace.graph, workspace.dataset.num_relations, queries)
+    if soft.candidates == "top":
+        rows = QueryRows(workspace.graph, workspace.dataset.num_relations, queries)
+        size = TopCandidates.size(rows, min(soft.count, workspace.dataset.num_entities))
+    elif soft.candidates == "all" and soft.name == "kl" and config.training.mode == "k_vs_all":
+        rows = QueryRows(workspace.graph, workspace.dataset.num_relations, queries)
+        size = Remembered.size(rows, workspace.dataset.num_entities)
+    else:
+        return None
+    return rows if size <= soft.cache_megabytes << 20 else None
 
 
 def _further(config: Config, workspace: Workspace) -> Optional[FurtherQueries]:

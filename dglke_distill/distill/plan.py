@@ -56,7 +56,9 @@ class ChainConfig(Section):
     shared: Tree = Field(default_factory=dict, description="settings of every stage")
     teacher: Tree = Field(default_factory=dict, description="settings of the first stage")
     more_teachers: list[Tree] = Field(
-        default_factory=list, description="settings of further teachers of the first student"
+        default_factory=list,
+        description="settings of further teachers of the first student; their size is the first "
+        "one's, unless they say model.dim",
     )
     student: Tree = Field(default_factory=dict, description="settings of the stages after it")
     sizes: dict[str, Tree] = Field(
@@ -202,16 +204,26 @@ def _without(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
     return result
 
 
+def _student_model(name: str, names: Sequence[str]) -> Optional[str]:
+    """Return the score function of the students of a chain recipe, None if it does not say."""
+    if name not in names:
+        return None
+    model: Optional[str] = (
+        read_chain(CHAINS / f"{name}.toml").get("student", {}).get("model", {}).get("name")
+    )
+    return model
+
+
 def _find(recipe: str, dataset: str, model: Optional[str]) -> Optional[str]:
     if recipe == "none":
         return None
     names, stem = chain_recipe_names(), Path(dataset).name.lower().replace("_", "-")
     family = "best" if recipe == "auto" else recipe
     tried = [recipe]
+    if model is None or _student_model(f"{family}-{stem}", names) == canonical_name(model):
+        tried += [f"{family}-{stem}"]
     if model is not None:
         tried += [f"{family}-{model}-{stem}".lower(), f"{family}-{model}".lower()]
-    else:
-        tried += [f"{family}-{stem}"]
     for name in tried:
         if name in names:
             return name
@@ -257,9 +269,11 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
         if len(dims) < 2:
             raise UserError(f"--dims: a {chain.method} chain needs two sizes or more, got {dims}")
         if not loaded:
-            trees = [chain.teacher, *(_further(chain, more) for more in chain.more_teachers)]
-            for tree in trees:
-                config = _stage(chain, tree, dims[0])
+            further = [
+                (_further(chain, more), _size(more, dims[0])) for more in chain.more_teachers
+            ]
+            for tree, dim in [(chain.teacher, dims[0]), *further]:
+                config = _stage(chain, tree, dim)
                 name = f"{len(stages)}-teacher-{_label(config)}"
                 stages.append(Stage(name, "teacher", config, ()))
             teachers = tuple(stage.name for stage in stages)
@@ -284,6 +298,11 @@ def _further(chain: ChainConfig, tree: Tree) -> Mapping[str, Any]:
     other = tree.get("model", {}).get("name", first)
     alike = canonical_name(other) == canonical_name(first)
     return merge(chain.teacher, tree) if alike else tree
+
+
+def _size(tree: Tree, usual: int) -> int:
+    size: int = tree.get("model", {}).get("dim", usual)
+    return size
 
 
 def _check_teachers(method: Method, count: int) -> None:
