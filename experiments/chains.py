@@ -82,7 +82,7 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
     kept = [row for row in kept if row["experiment"] not in fresh] + rows
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(kept[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(kept)
 

@@ -7,12 +7,14 @@
 An experiment is a chain recipe that ships, changed by ``experiments/configs/NAME.toml`` where that
 exists (epochs are cut there where validation stands still). Iterde goes down all sizes; bkd, ta,
 dualde and direct make the smallest size alone. The CSV has a row per method, with the seconds of
-its whole chain, the teacher's own apart; and a row per stage of iterde.
+its whole chain, the teacher's own apart, and with the seconds after which its smallest model was on
+valid what iterde's came to at its best (empty: never); and a row per stage of iterde.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,13 +62,27 @@ def rows_of(name: str, directory: Path) -> list[dict[str, Any]]:
     results = json.loads((directory / RESULTS_FILE).read_text())
     rows = [_row(name, "teacher", results["teacher"], results["teacher_seconds"], {})]
     found = {row["method"]: row for row in results["rows"]}
+    chains = {method: directory / "chains" / f"{method}-seed0" for method in found}
+    wanted = max(mrr for _, mrr in _validations(chains["iterde"]))
     for method, row in found.items():
-        chain = json.loads((directory / "chains" / f"{method}-seed0" / RESULTS_FILE).read_text())
-        for stage in chain["stages"]:
-            last = stage is chain["stages"][-1]
-            seconds = row["chain_seconds"] if last else ""
-            rows.append(_row(name, method, stage, seconds, row if last else {}))
+        stages = json.loads((chains[method] / RESULTS_FILE).read_text())["stages"]
+        for stage in stages[:-1]:
+            rows.append(_row(name, method, stage, "", {}))
+        last = _row(name, method, stages[-1], row["chain_seconds"], row)
+        reached = [seconds for seconds, mrr in _validations(chains[method]) if mrr >= wanted]
+        if reached:
+            before = row["chain_seconds"] - stages[-1]["results"]["training"]["seconds"]
+            last["seconds_to_iterde"] = round(before + min(reached), 1)
+        rows.append(last)
     return rows
+
+
+def _validations(chain: Path) -> list[tuple[float, float]]:
+    """Return seconds and MRR of the validations of a chain's last stage."""
+    stages = json.loads((chain / RESULTS_FILE).read_text())["stages"]
+    with open(chain / stages[-1]["directory"] / "history.csv", encoding="utf-8") as stream:
+        found = [(row["seconds"], row["validation_mrr"]) for row in csv.DictReader(stream)]
+    return [(float(seconds), float(mrr)) for seconds, mrr in found if mrr]
 
 
 def _row(
@@ -91,6 +107,7 @@ def _row(
         "best_epoch": training["best_epoch"],
         "seconds": round(training["seconds"], 1),
         "chain_seconds": seconds if seconds == "" else round(seconds, 1),
+        "seconds_to_iterde": "",
         "threads": training["threads"],
         "seed": training["seed"],
         "revision": git["revision"],
