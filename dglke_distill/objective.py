@@ -133,6 +133,7 @@ class HardObjective(Objective):
         loss: hard-label loss.
         regularizer: penalty, or None.
         relation_weight: weight of ``relation_loss``; 0 leaves it out.
+        hard_weight: weight of the loss itself.
     """
 
     def __init__(
@@ -140,11 +141,12 @@ class HardObjective(Objective):
         loss: Loss,
         regularizer: Optional[Regularizer] = None,
         relation_weight: float = 0.0,
+        hard_weight: float = 1.0,
     ) -> None:
         """Keep them."""
         super().__init__()
         self.loss, self.regularizer = loss, regularizer
-        self.relation_weight = relation_weight
+        self.relation_weight, self.hard_weight = relation_weight, hard_weight
 
     def forward(self, model: KGEModel, batch: Batch, moment: Moment = START) -> Objectives:
         """Return the loss of a batch; its groups of queries count by their share of triples."""
@@ -157,7 +159,7 @@ class HardObjective(Objective):
             share = len(everything.answers) / asked.triples
             hard = hard + self.over_all(scores, everything) * share
         extra, parts = self.extras(model, asked)
-        return Objectives(hard + extra, {"hard": hard.detach(), **parts})
+        return Objectives(self.hard_weight * hard + extra, {"hard": hard.detach(), **parts})
 
     def sampled(self, group: Against) -> Tensor:
         """Return the loss of a group with sampled candidates."""

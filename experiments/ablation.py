@@ -82,7 +82,7 @@ def cells(top: int, small: int, epochs: int) -> Iterator[Cell]:
         for start in ("random", "truncate", "pca", "svd"):
             change = student({}, initialization=start)
             yield cell(f"{root_name}: initialization", start, root, change)
-        for schedule in ("constant", "linear", "power", "two_phase"):
+        for schedule in ("constant", "fading", "linear", "power", "two_phase"):
             weight = {"name": schedule, "value": 1.0}
             # fan_out would keep the weight constant
             change = {"method": "iterde", **student({}, weight=weight, hard_weight=1.0)}

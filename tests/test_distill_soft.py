@@ -136,6 +136,8 @@ def schedule(name: str, value: float = 2.0, **options: Any) -> Schedule:
         ("power", {"power": 0.0}, [2.0, 2.0, 2.0, 2.0]),
         ("linear", {}, [0.0, 0.5, 1.0, 1.5]),
         ("linear", {"start": 1.0, "end": 0.0}, [2.0, 1.5, 1.0, 0.5]),
+        ("fading", {}, [2.0, 1.0, 0.0, 0.0]),
+        ("fading", {"until": 1.0}, [2.0, 1.5, 1.0, 0.5]),
         # hard * soft = 0.04 counts as 4
         ("two_phase", {}, [0.5, 0.5, 2.0, 2.0]),
     ],
@@ -147,6 +149,14 @@ def test_schedules_by_hand(name: str, options: dict[str, Any], weights: list[flo
     ]
     assert found == pytest.approx(weights)
     assert all(type(weight) is float for weight in found)
+
+
+def test_a_fading_weight_is_over_when_it_has_come_to_nothing() -> None:
+    made = schedule("fading", until=0.6)
+    for epoch in range(10):
+        moment = Moment(epoch, 10, epoch, 10)
+        assert made.over(moment) is (epoch >= 6)
+        assert (made.weight(moment, 1.0, 1.0) == 0) is made.over(moment)
 
 
 def test_two_phases_of_an_odd_number_of_epochs() -> None:

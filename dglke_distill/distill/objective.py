@@ -116,8 +116,8 @@ class DistillationObjective(HardObjective):
         labels: SoftLabels,
     ) -> None:
         """Keep them; a structure term's parameters are trained with the student."""
-        super().__init__(hard.loss, hard.regularizer, hard.relation_weight)
-        self.hard_weight, self.teacher, self.labels = hard_weight, teacher, labels
+        super().__init__(hard.loss, hard.regularizer, hard.relation_weight, hard_weight)
+        self.teacher, self.labels = teacher, labels
         self.structure = labels.structure
         options = self.loss.options
         self._logits = float(getattr(options, "scale", 1.0))
@@ -132,6 +132,9 @@ class DistillationObjective(HardObjective):
 
     def forward(self, model: KGEModel, batch: Batch, moment: Moment = START) -> Objectives:
         """Return the loss of a batch; the named parts are not weighted, ``soft_weight`` is λ."""
+        if self.labels.schedule.over(moment):
+            alone = super().forward(model, batch, moment)
+            return Objectives(alone.total, {**alone.parts, "soft_weight": torch.tensor(0.0)})
         asked = ask(model, batch)
         hard, soft, own = self.compare(model, batch, asked, moment)
         parts: dict[str, Tensor] = {"hard": hard.detach(), "soft": soft.detach()}

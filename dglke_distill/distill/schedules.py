@@ -39,6 +39,10 @@ class Schedule(Component):
         """
         raise NotImplementedError
 
+    def over(self, moment: Moment) -> bool:
+        """Return whether the weight is 0 from this epoch on: the teacher need not be asked."""
+        return False
+
 
 class Constant(Schedule):
     """The same weight throughout."""
@@ -65,6 +69,29 @@ class Linear(Schedule):
         """See ``Schedule.weight``."""
         start, end = self.options.start, self.options.end
         return float(self.value * (start + (end - start) * moment.progress))
+
+
+class Fading(Schedule):
+    """From the value at the first step down to 0 after a share of the epochs, then the facts alone.
+
+    A student learns sooner from a teacher what many epochs of facts would teach it, and is not
+    held back afterwards by what the teacher does not know.
+    """
+
+    name = "fading"
+
+    class Options(NoOptions):
+        """``until``: the share of the epochs after which the weight is 0."""
+
+        until: float = Field(0.5, gt=0, le=1)
+
+    def weight(self, moment: Moment, hard: float, soft: float) -> float:
+        """See ``Schedule.weight``."""
+        return float(self.value * max(0.0, 1 - moment.progress / self.options.until))
+
+    def over(self, moment: Moment) -> bool:
+        """See ``Schedule.over``."""
+        return bool(moment.epoch >= self.options.until * moment.epochs)
 
 
 class Power(Schedule):
@@ -108,7 +135,7 @@ def leading(number: float) -> float:
 
 
 SCHEDULES: Mapping[str, type[Schedule]] = {
-    kind.name: kind for kind in (Constant, Linear, Power, TwoPhase)
+    kind.name: kind for kind in (Constant, Fading, Linear, Power, TwoPhase)
 }
 
 
