@@ -45,6 +45,10 @@ class Method(Component):
         """Return the sizes to train, the teacher's first, out of those asked for."""
         return list(dims)
 
+    def defaults(self) -> dict[str, Any]:
+        """Return settings that the method prefers; those of the chain win over them."""
+        return {}
+
     def settings(self) -> dict[str, Any]:
         """Return the partial tree of settings that makes a student's stage this method's."""
         return {}

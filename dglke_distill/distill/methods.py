@@ -26,12 +26,12 @@ class IterDE(Method):
 
 
 class FanOut(Method):
-    """Every size in one shot from the first teacher, with a weight that stays."""
+    """Every size in one shot from the first teacher, by default with a weight that stays."""
 
     name = "fan_out"
     chained = False
 
-    def settings(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, Any]:
         """Keep the weight constant."""
         return {"distillation": {"weight": {"name": "constant"}}}
 

@@ -333,6 +333,7 @@ def _stage(chain: ChainConfig, tree: Mapping[str, Any], dim: int) -> Config:
 def _student(chain: ChainConfig, method: Method, dim: int) -> Config:
     overrides: list[Mapping[str, Any]] = [
         {"data": chain.data.model_dump()},
+        method.defaults(),
         chain.shared,
         chain.student,
         chain.sizes.get(str(dim), {}),
