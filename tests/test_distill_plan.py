@@ -295,6 +295,16 @@ def test_recipes_are_found_by_family_model_and_dataset() -> None:
     assert compose_chain("best", "fb15k237", "transe", []).recipe == "best-transe-fb15k237"
 
 
+def test_a_schedule_that_a_chain_names_wins_over_what_fan_out_prefers() -> None:
+    def schedule(tree: dict[str, Any]) -> str:
+        stage = plan(compose_chain("none", None, "TransE", [{"method": "fan_out"}, tree]))[1]
+        assert stage.config.distillation is not None
+        return stage.config.distillation.weight.name
+
+    assert schedule({}) == "constant"
+    assert schedule({"student": {"distillation": {"weight": {"name": "fading"}}}}) == "fading"
+
+
 def test_a_further_teacher_may_have_a_size_of_its_own() -> None:
     more = [{"model": {"name": "TransE"}}, {"model": {"name": "ComplEx", "dim": 24}}]
     tree = {"method": "fan_out", "dims": [16, 4], "more_teachers": more}
