@@ -119,20 +119,26 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
-    """Return what a chain will train: sizes, the seconds its steps will take, and its memory."""
+    """Return what a chain will train: sizes, the seconds its steps will take, and its memory.
+
+    Floats and bytes are those of an entity; what it learns from is the number of a stage.
+    """
     from dglke_distill.memory import bytes_text
 
     total = sum(size.seconds for size in sizes)
     title = f"{len(stages)} stages, about {duration(total)} of training on this machine"
-    table = Table(title=title, title_justify="left")
-    table.add_column("stage", no_wrap=True)
-    table.add_column("learns from")
-    for name in ("floats/entity", "bytes/entity", "parameters", "epochs", "time", "memory"):
-        table.add_column(name, justify="right")
+    # Eighty columns must hold every figure whole; names fold.
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("stage", overflow="fold")
+    table.add_column("from", overflow="fold")
+    for name in ("floats", "bytes", "parameters", "epochs", "time", "memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    labels = {stage.name: stage.name.partition("-")[0] for stage in stages}
     for stage, size in zip(stages, sizes):
+        teachers = (labels.get(teacher, Path(teacher).name) for teacher in stage.teachers)
         table.add_row(
             stage.name,
-            ", ".join(Path(teacher).name for teacher in stage.teachers) or "the facts",
+            ", ".join(teachers) or "-",
             str(size.floats_per_entity),
             str(size.bytes_per_entity),
             f"{size.parameters:,}",
@@ -153,11 +159,13 @@ def chain_table(results: Mapping[str, Any]) -> Table:
     given = metrics.get("protocol", {}).get("candidates") == "given"
     candidates = "given candidates" if given else "all entities"
     title = f"Filtered ranking of the test split, {candidates}, realistic ties"
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    table.add_column("stage", no_wrap=True)
+    table = Table(
+        title=title, title_justify="left", caption_justify="left", box=None, pad_edge=False
+    )
+    table.add_column("stage", overflow="fold")
     names = ("bytes", "MRR", "Hits@1", "Hits@3", "Hits@10", "kept", "s")
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for stage in results["stages"]:
         of, model = stage["results"], stage["results"]["model"]
         test = of["metrics"].get("test")
