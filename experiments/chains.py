@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain, saved_chain
-from dglke_distill.distill.plan import chain_recipe_names, compose_chain, read_chain
+from dglke_distill.distill.chain_recipes import chain_recipe_names
+from dglke_distill.distill.plan import compose_chain, read_chain
 from dglke_distill.report import write_report
 
 HERE = Path(__file__).parent

@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dglke_distill.config import read_toml
+from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names
 from dglke_distill.distill.methods import METHODS, build_method
 from dglke_distill.distill.plan import (
-    CHAINS,
     ChainConfig,
-    chain_recipe_names,
     compose_chain,
     divided,
     plan,

@@ -10,26 +10,23 @@ import tomli_w
 from pydantic import Field, field_validator
 
 from dglke_distill.config import (
-    RECIPES,
     Config,
     DataConfig,
     Section,
     compose,
     merge,
     read_toml,
-    recipe_names,
     validate_tree,
 )
+from dglke_distill.distill.chain_recipes import CHAINS, find_chain_recipe
 from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.methods import Method, build_method
-from dglke_distill.distill.registry import nearest
 from dglke_distill.errors import UserError
 from dglke_distill.models import canonical_name
 
 __all__ = [
     "ChainConfig",
     "Stage",
-    "chain_recipe_names",
     "compose_chain",
     "divided",
     "overlaid",
@@ -39,7 +36,6 @@ __all__ = [
 
 Tree = dict[str, Any]
 Role = Literal["teacher", "student", "direct", "direct_budget"]
-CHAINS = RECIPES / "chains"
 
 
 class ChainConfig(Section):
@@ -123,11 +119,6 @@ def read_chain(path: Path) -> Tree:
     return tree
 
 
-def chain_recipe_names() -> list[str]:
-    """Return the names of the shipped chain recipes, sorted."""
-    return recipe_names(CHAINS.name)
-
-
 def compose_chain(
     recipe: str,
     dataset: Optional[str],
@@ -153,7 +144,7 @@ def compose_chain(
     for override in overrides:
         asked = merge(asked, override)
     dataset = dataset or ChainConfig.from_mapping(asked, "command line").data.dataset
-    name = _find(recipe, dataset, model)
+    name = find_chain_recipe(recipe, dataset, model)
     tree: Tree = {}
     if name is not None:
         tree = {**read_chain(CHAINS / f"{name}.toml"), "recipe": name}
@@ -202,35 +193,6 @@ def _without(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
         elif key in left and key not in other:
             result[key] = value
     return result
-
-
-def _student_model(name: str, names: Sequence[str]) -> Optional[str]:
-    """Return the score function of the students of a chain recipe, None if it does not say."""
-    if name not in names:
-        return None
-    model: Optional[str] = (
-        read_chain(CHAINS / f"{name}.toml").get("student", {}).get("model", {}).get("name")
-    )
-    return model
-
-
-def _find(recipe: str, dataset: str, model: Optional[str]) -> Optional[str]:
-    if recipe == "none":
-        return None
-    names, stem = chain_recipe_names(), Path(dataset).name.lower().replace("_", "-")
-    family = "best" if recipe == "auto" else recipe
-    tried = [recipe]
-    if model is None or _student_model(f"{family}-{stem}", names) == canonical_name(model):
-        tried += [f"{family}-{stem}"]
-    if model is not None:
-        tried += [f"{family}-{model}-{stem}".lower(), f"{family}-{model}".lower()]
-    for name in tried:
-        if name in names:
-            return name
-    if recipe == "auto":
-        return None
-    asked = " ".join(filter(None, (recipe, model, stem)))
-    raise UserError(f"--recipe: no chain recipe for {asked!r}; {nearest(tried[-1], names)}")
 
 
 def divided(first: int, last: int, ratio: float) -> list[int]:

@@ -1,0 +1,58 @@
+"""The chain recipes that ship, and which one is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from dglke_distill.config import RECIPES, read_toml, recipe_names
+from dglke_distill.distill.registry import nearest
+from dglke_distill.errors import UserError
+from dglke_distill.models import canonical_name
+
+__all__ = ["CHAINS", "chain_recipe_names", "find_chain_recipe"]
+
+CHAINS = RECIPES / "chains"
+
+
+def chain_recipe_names() -> list[str]:
+    """Return the names of the shipped chain recipes, sorted."""
+    return recipe_names(CHAINS.name)
+
+
+def find_chain_recipe(recipe: str, dataset: str, model: Optional[str]) -> Optional[str]:
+    """Return the whole name of a shipped chain recipe, None for ``none`` and for no ``auto``.
+
+    Args:
+        recipe, dataset, model: as for ``plan.compose_chain``.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if recipe == "none":
+        return None
+    names, stem = chain_recipe_names(), Path(dataset).name.lower().replace("_", "-")
+    family = "best" if recipe == "auto" else recipe
+    tried = [recipe]
+    if model is None or _student_model(f"{family}-{stem}", names) == canonical_name(model):
+        tried += [f"{family}-{stem}"]
+    if model is not None:
+        tried += [f"{family}-{model}-{stem}".lower(), f"{family}-{model}".lower()]
+    for name in tried:
+        if name in names:
+            return name
+    if recipe == "auto":
+        return None
+    asked = " ".join(filter(None, (recipe, model, stem)))
+    raise UserError(f"--recipe: no chain recipe for {asked!r}; {nearest(tried[-1], names)}")
+
+
+def _student_model(name: str, names: Sequence[str]) -> Optional[str]:
+    """Return the score function of the students of a chain recipe, None if it does not say."""
+    if name not in names:
+        return None
+    model: Optional[str] = (
+        read_toml(CHAINS / f"{name}.toml").get("student", {}).get("model", {}).get("name")
+    )
+    return model
