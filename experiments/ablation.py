@@ -84,7 +84,7 @@ def cells(top: int, small: int, epochs: int) -> Iterator[Cell]:
             yield cell(f"{root_name}: initialization", start, root, change)
         for schedule in ("constant", "fading", "linear", "power", "two_phase"):
             weight = {"name": schedule, "value": 1.0}
-            # fan_out would keep the weight constant
+            # A schedule is the method of the paper, whose weight grows.
             change = {"method": "iterde", **student({}, weight=weight, hard_weight=1.0)}
             yield cell(f"{root_name}: schedule", schedule, root, change)
         change = student({}, weight={"name": "power", "value": 1.0, "options": {"power": 2.0}})

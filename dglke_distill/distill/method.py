@@ -172,15 +172,16 @@ def kept_queries(
     """
     assert config.distillation is not None
     soft = config.distillation.soft
-    queries = None if further is None else further.queries
-    if soft.candidates == "top":
-        rows = QueryRows(workspace.graph, workspace.dataset.num_relations, queries)
-        size = TopCandidates.size(rows, min(soft.count, workspace.dataset.num_entities))
-    elif soft.candidates == "all" and soft.name == "kl" and config.training.mode == "k_vs_all":
-        rows = QueryRows(workspace.graph, workspace.dataset.num_relations, queries)
-        size = Remembered.size(rows, workspace.dataset.num_entities)
-    else:
+    best = soft.candidates == "top"
+    everything = soft.candidates == "all" and soft.name == "kl"
+    if not best and not (everything and config.training.mode == "k_vs_all"):
         return None
+    queries = None if further is None else further.queries
+    rows = QueryRows(workspace.graph, workspace.dataset.num_relations, queries)
+    if best:
+        size = TopCandidates.size(rows, min(soft.count, workspace.dataset.num_entities))
+    else:
+        size = Remembered.size(rows, workspace.dataset.num_entities)
     return rows if size <= soft.cache_megabytes << 20 else None
 
 
