@@ -81,6 +81,26 @@ def rot_e(h, r, t):
     return -(norm([abs(a + m - b) for a, m, b in zip(turned, move, complex_parts(t))], "l2") ** 2)
 
 
+def moebius_sum(x, y):
+    """Addition in the Poincare ball of radius 1 (Ungar 2001), another model than the code's."""
+    xy, xx, yy = (sum(a * b for a, b in zip(*pair)) for pair in ((x, y), (x, x), (y, y)))
+    bottom = 1 + 2 * xy + xx * yy
+    return [((1 + 2 * xy + yy) * a + (1 - xx) * b) / bottom for a, b in zip(x, y)]
+
+
+def in_ball(tangent):
+    length = norm(tangent, "l2")
+    return [math.tanh(min(length, 6) / 2) / length * x for x in tangent]
+
+
+def rot_h(h, r, t):
+    turned = [a * cmath.exp(1j * p) for a, p in zip(complex_parts(in_ball(h)), r[len(h) :])]
+    turned = [a.real for a in turned] + [a.imag for a in turned]
+    moved = moebius_sum(in_ball(r[: len(h)]), turned)
+    apart = moebius_sum([-x for x in moved], in_ball(t))
+    return -((2 * math.atanh(norm(apart, "l2"))) ** 2)
+
+
 def rescal(h, r, t):
     d = len(h)
     return sum(h[i] * r[i * d + j] * t[j] for i in range(d) for j in range(d))
@@ -165,6 +185,7 @@ REFERENCES: dict[str, Any] = {
     "SimplE": simpl_e,
     "RotatE": rotat_e,
     "RotE": rot_e,
+    "RotH": rot_h,
     "RESCAL": rescal,
     "HolE": hol_e,
     "TransR": trans_r,

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 import torch
 from export_fixtures import (
+    AFFINE,
     NAMES,
     RELATION_NAMES,
-    every_model_and_setting,
+    every_affine_model_and_setting,
     loaded_model,
     queries,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from model_formulas import DIM, ENTITIES, RELATIONS, VARIANTS, one_thread  # noqa: F401
+from model_formulas import DIM, ENTITIES, RELATIONS, one_thread  # noqa: F401
 
 from dglke_distill.checkpoint import LoadedModel
 from dglke_distill.data.triples import Vocabulary
@@ -39,7 +40,7 @@ def bundle_of(loaded: LoadedModel, folder: Path, dtype: str = "float32") -> Path
     return export_model(loaded, "bundle", folder / f"{dtype}.bundle", {"dtype": dtype})
 
 
-@every_model_and_setting
+@every_affine_model_and_setting
 def test_the_reader_scores_as_the_model(
     tmp_path: Path, name: str, options: Any, settings: Any
 ) -> None:
@@ -230,7 +231,7 @@ def in_node(folder: Path, script: str, *arguments: Path) -> subprocess.Completed
 @node
 def test_javascript_answers_as_numpy(tmp_path: Path) -> None:
     paths = []
-    for i, (name, options) in enumerate(VARIANTS):
+    for i, (name, options, _) in enumerate(AFFINE):
         settings = {"reciprocal": bool(i % 2), "entity_bias": i % 3 == 0}
         for dtype in ("float32", "float16", "int8"):
             folder = tmp_path / f"{i}"

@@ -20,7 +20,7 @@ from dglke_distill.models import kernels
 from dglke_distill.models.kernels import pairwise, reference, threads
 
 DISTANCES = ("l1", "l2", "complex_modulus")  # from differences, always
-KERNELS = ("dot", "l2_squared", *DISTANCES)
+KERNELS = ("dot", "l2_squared", "hyperbolic_squared", *DISTANCES)
 BOUND = {torch.float32: 3e-6, torch.float64: 1e-13}
 
 
@@ -43,6 +43,11 @@ def brute_force(
             out[i, j] = -(sum((q - c) ** 2) ** 0.5)
         elif kernel == "l2_squared":
             out[i, j] = -sum((q - c) ** 2)
+        elif kernel == "hyperbolic_squared":
+            far, away = (np.linalg.norm(v) for v in (q, c))
+            cosine = sum(q * c) / np.linalg.norm(q) / np.linalg.norm(c)
+            cosh = np.cosh(far) * np.cosh(away) - np.sinh(far) * np.sinh(away) * cosine
+            out[i, j] = -(np.arccosh(cosh) ** 2)
         else:
             q, c = q[: d // 2] + 1j * q[d // 2 :], c[: d // 2] + 1j * c[d // 2 :]
             out[i, j] = -sum(abs(q - c))

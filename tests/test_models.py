@@ -96,13 +96,16 @@ def test_sharing_of_candidates_does_not_change_scores(name, options, side, dtype
     entities = model.encode()
     query = model.query(entities, entity, relation, side)
     generator = torch.Generator().manual_seed(0)
+    # Products of hyperbolic coordinates are large numbers whose difference counts.
+    coarse = name == "RotH" and dtype == torch.float32
+    bounds = {"rtol": 2e-5, "atol": 1e-4} if coarse else {}
     for chunks in (1, 3, 4, len(entity)):
         candidates = torch.randint(0, ENTITIES, (chunks, 5), generator=generator)
         expected = everything.gather(1, candidates.repeat_interleave(len(entity) // chunks, 0))
         for exact in (False, True):
             got = model.score(query, entities, candidates, exact=exact)
-            torch.testing.assert_close(got.detach(), expected)
-    torch.testing.assert_close(model.score(query, entities).detach(), everything)
+            torch.testing.assert_close(got.detach(), expected, **bounds)
+    torch.testing.assert_close(model.score(query, entities).detach(), everything, **bounds)
 
 
 @pytest.mark.parametrize("side", SIDES)

@@ -22,6 +22,7 @@ from dglke_distill.models.pairre import PairRE
 from dglke_distill.models.rescal import RESCAL
 from dglke_distill.models.rotate import RotatE
 from dglke_distill.models.rote import RotE
+from dglke_distill.models.roth import RotH
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.models.simple import SimplE
 from dglke_distill.models.transe import TransE
@@ -47,6 +48,7 @@ SCORE_FUNCTIONS: dict[str, type[ScoreFunction]] = {
     "SimplE": SimplE,
     "RotatE": RotatE,
     "RotE": RotE,
+    "RotH": RotH,
     "RESCAL": RESCAL,
     "HolE": HolE,
     "TransR": TransR,

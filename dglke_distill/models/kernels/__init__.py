@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dglke_distill.models.kernels import reference
 from dglke_distill.models.kernels.distillation import distillation_cross_entropy
+from dglke_distill.models.kernels.hyperbolic import lifted, negated_squares, point_of, time_of
 from dglke_distill.models.kernels.softmax import binary_cross_entropy, softmax_cross_entropy
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
     "take_rows",
 ]
 
-KernelName = Literal["dot", "l1", "l2", "l2_squared", "complex_modulus"]
+KernelName = Literal["dot", "l1", "l2", "l2_squared", "complex_modulus", "hyperbolic_squared"]
 
 
 def set_num_threads(threads: int) -> None:
@@ -56,11 +57,12 @@ def pairwise(
 
     The score is the dot product, or the negated distance: l1 sum_k |q_k - c_k|, l2 (Euclidean,
     not squared), l2_squared, complex_modulus sum_k |q_k - c_k| over complex coordinates, real parts
-    in the first half of a row, imaginary parts in the second. The subgradient is 0 where a
-    coordinate's difference (for l2: the distance) is 0. NaN propagates.
+    in the first half of a row, imaginary parts in the second; hyperbolic_squared is the square of
+    the hyperbolic distance of the points that rows stand for (see `hyperbolic`). The subgradient is
+    0 where a coordinate's difference (for l2: the distance) is 0. NaN propagates.
 
     Args:
-        kernel: "dot", "l1", "l2", "l2_squared" or "complex_modulus".
+        kernel: "dot", "l1", "l2", "l2_squared", "complex_modulus" or "hyperbolic_squared".
         query: (b, d) float.
         rows: (u, d) of the same dtype.
         index: (c, n) int64 numbers of rows, b a multiple of c: query i meets
@@ -86,6 +88,11 @@ def pairwise(
         return reference.pairwise(kernel, query, rows, index, exact=exact)
     if kernel == "l2_squared":
         return -pairwise("l2", query, rows, index).square()
+    if kernel == "hyperbolic_squared":
+        query, rows = point_of(query), point_of(rows)
+        if exact:
+            return _from_differences(query, rows, index)
+        return negated_squares(pairwise("dot", *lifted(query, rows), index))
     if kernel == "dot" and shared:
         gathered = rows if index is None else take_rows(rows, index.reshape(-1))
         return _products(query, gathered, index)
@@ -103,6 +110,17 @@ def _expanded(query: Tensor, rows: Tensor, index: Optional[Tensor]) -> Tensor:
     ours = (2 * query, -query.square().sum(1, keepdim=True), -one.expand(len(query), 1))
     theirs = (rows, one.expand(len(rows), 1), rows.square().sum(1, keepdim=True))
     return _products(torch.cat(ours, dim=1), torch.cat(theirs, dim=1), index)
+
+
+def _from_differences(query: Tensor, rows: Tensor, index: Optional[Tensor]) -> Tensor:
+    """Hyperbolic squares of points, near ones with all digits: 2 cosh d - 2 = |q - c|^2 - t^2.
+
+    t is the difference of the coordinates that points are given without.
+    """
+    spread = pairwise("l2", query, rows, index).square()
+    ours, theirs = time_of(query), time_of(rows)
+    pairs = -pairwise("l1", ours, theirs, index)
+    return negated_squares((spread - pairs.square()) / 4)
 
 
 def _products(query: Tensor, gathered: Tensor, index: Optional[Tensor]) -> Tensor:

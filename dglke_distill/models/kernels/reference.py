@@ -11,6 +11,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from dglke_distill.models.kernels.hyperbolic import negated_squares, point_of, time_of
+
 __all__ = ["pairwise", "similarity"]
 
 
@@ -32,6 +34,11 @@ def similarity(kernel: str, query: Tensor, candidate: Tensor) -> Tensor:
     if kernel == "complex_modulus":
         real, imaginary = difference.chunk(2, dim=-1)
         return -_safe_root(real.square() + imaginary.square()).sum(-1)
+    if kernel == "hyperbolic_squared":
+        query, candidate = point_of(query), point_of(candidate)
+        spread = (query - candidate).square().sum(-1)
+        times = (time_of(query) - time_of(candidate)).squeeze(-1)
+        return negated_squares((spread - times.square()) / 4)
     raise ValueError(f"unknown kernel {kernel!r}")
 
 

@@ -1,0 +1,51 @@
+"""RotH: a relation rotates and moves entities in hyperbolic space."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dglke_distill.data.triples import Side
+from dglke_distill.models.complex_numbers import multiply
+from dglke_distill.models.kernels.hyperbolic import point_of, tangent_of, time_of
+from dglke_distill.models.rote import RotE
+
+__all__ = ["RotH"]
+
+# Distance from the origin beyond which float32 no longer tells points apart well; the authors' code
+# ends its ball at nearly the same, 6.2.
+_FARTHEST = 6.0
+
+
+class RotH(RotE):
+    """score(h, r, t) = -distance(move_r(h exp(i p_r)), t)^2 in the hyperbolic space of dim floats.
+
+    Chami, Wolf, Juan, Sala, Ravi, Re 2020, "Low-dimensional hyperbolic knowledge graph
+    embeddings", section 4.2; its biases are ``entity_bias``. Tables hold tangent vectors at the
+    origin, (dim,), as there, of length 6 at most; ``kernel`` takes them for the points they lead
+    to. Two things are not as there. The curvature is -1 for all relations. And a relation moves
+    points by the isometry that takes the origin to its own point (the paper adds that point from
+    the other side, h + m for m + h, and sums in hyperbolic space do not commute): only so do both
+    sides of a triple give it the same score. Entities and moves start as those of RotE.
+    """
+
+    kernel = "hyperbolic_squared"
+
+    def entity_view(self, vectors: Tensor) -> Tensor:
+        """Shorten tangent vectors (u, dim) that would lead too far."""
+        return vectors * (_FARTHEST / vectors.norm(dim=-1, keepdim=True).clamp(min=_FARTHEST))
+
+    def query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
+        """Rotate and move the head to meet tails; move the tail back and rotate it: (b, dim)."""
+        tangent, phase = relation.split([self.dim, self.dim // 2], dim=-1)
+        move, point = point_of(self.entity_view(tangent)), point_of(entity)
+        if side == "head":
+            point, phase = _moved(point, -move), -phase
+        point = multiply(point, torch.cat([phase.cos(), phase.sin()], dim=-1))
+        return tangent_of(_moved(point, move) if side == "tail" else point)
+
+
+def _moved(points: Tensor, move: Tensor) -> Tensor:
+    """Apply the boost, an isometry, that takes the origin to ``move``; both (b, dim)."""
+    along = (points * move).sum(-1, keepdim=True) / (1.0 + time_of(move)) + time_of(points)
+    return points + move * along
