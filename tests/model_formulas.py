@@ -93,12 +93,12 @@ def in_ball(tangent):
     return [math.tanh(min(length, 6) / 2) / length * x for x in tangent]
 
 
-def rot_h(h, r, t):
+def rot_h(h, r, t, curvature=1.0):
     turned = [a * cmath.exp(1j * p) for a, p in zip(complex_parts(in_ball(h)), r[len(h) :])]
     turned = [a.real for a in turned] + [a.imag for a in turned]
     moved = moebius_sum(in_ball(r[: len(h)]), turned)
     apart = moebius_sum([-x for x in moved], in_ball(t))
-    return -((2 * math.atanh(norm(apart, "l2"))) ** 2)
+    return -((2 * math.atanh(norm(apart, "l2"))) ** 2) / curvature
 
 
 def rescal(h, r, t):
@@ -199,6 +199,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("TransE", {"norm": "l2"}),
     ("TransE", {"normalize": True}),
     ("RotatE", {"norm": "l2"}),
+    ("RotH", {"curvature": 0.2}),
     ("TransR", {"norm": "l2", "relation_dim": 4, "normalize": True}),
     ("TransR", {"relation_dim": 9}),
     ("PairRE", {"normalize": False}),
@@ -251,7 +252,8 @@ def one_score(name, h, r, t, options=None, side="tail") -> float:
     h, r, t = (torch.as_tensor(v, dtype=torch.float64).reshape(1, -1) for v in (h, r, t))
     function = build_score_function(ModelConfig(name=name, dim=h.shape[1], options=options or {}))
     known, answer = (h, t) if side == "tail" else (t, h)
-    return pairwise(function.kernel, function.query(known, r, side), answer, exact=True).item()
+    score = pairwise(function.kernel, function.query(known, r, side), answer, exact=True)
+    return score.item() * function.score_scale
 
 
 def vectors(size: int, count: int = 1):

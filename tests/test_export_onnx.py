@@ -99,6 +99,8 @@ def test_a_query_that_bends_is_refused(tmp_path: Path) -> None:
     for format in ("onnx", "bundle"):
         with pytest.raises(UserError, match="RotH: its queries are no affine maps"):
             export_model(loaded_model("RotH"), format, tmp_path / "out")
+        with pytest.raises(UserError, match="a multiple of a distance"):
+            export_model(loaded_model("RotH", {"curvature": 0.5}), format, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

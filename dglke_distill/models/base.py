@@ -222,12 +222,15 @@ class KGEModel(nn.Module):
         Returns:
             (b, n) scores, n = u when ``candidates`` is None.
         """
-        if self.score_function.transforms_candidates:
+        function = self.score_function
+        if function.transforms_candidates:
             scores = self._score_transformed(query, entities, candidates, exact)
         else:
             scores = pairwise(
-                self.score_function.kernel, query.vectors, entities.vectors, candidates, exact=exact
+                function.kernel, query.vectors, entities.vectors, candidates, exact=exact
             )
+        if function.score_scale != 1.0:
+            scores = scores * function.score_scale
         if entities.bias is None:
             return scores
         if candidates is None:

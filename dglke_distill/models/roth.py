@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from dglke_distill.data.triples import Side
@@ -17,19 +20,37 @@ __all__ = ["RotH"]
 _FARTHEST = 6.0
 
 
+class RotHOptions(BaseModel):
+    """Options of RotH."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    curvature: float = Field(
+        1.0, gt=0, description="of the space, its sign left out; near 0 the model is RotE"
+    )
+
+
 class RotH(RotE):
-    """score(h, r, t) = -distance(move_r(h exp(i p_r)), t)^2 in the hyperbolic space of dim floats.
+    """score(h, r, t) = -distance(move_r(h exp(i p_r)), t)^2 in a hyperbolic space of dim floats.
 
     Chami, Wolf, Juan, Sala, Ravi, Re 2020, "Low-dimensional hyperbolic knowledge graph
     embeddings", section 4.2; its biases are ``entity_bias``. Tables hold tangent vectors at the
-    origin, (dim,), as there, of length 6 at most; ``kernel`` takes them for the points they lead
-    to. Two things are not as there. The curvature is -1 for all relations. And a relation moves
-    points by the isometry that takes the origin to its own point (the paper adds that point from
-    the other side, h + m for m + h, and sums in hyperbolic space do not commute): only so do both
-    sides of a triple give it the same score. Entities and moves start as those of RotE.
+    origin, (dim,), as there, in units of the space's radius and of length 6 at most; ``kernel``
+    takes them for the points they lead to. Two things are not as there. The curvature c is an
+    option, the same for all relations; the score is the kernel's, of curvature -1, divided by c.
+    And a relation moves points by the isometry that takes the origin to its own point (the paper
+    adds that point from the other side, h + m for m + h, and sums in hyperbolic space do not
+    commute): only so do both sides of a triple give it the same score. Entities and moves start as
+    those of RotE.
     """
 
+    Options = RotHOptions
     kernel = "hyperbolic_squared"
+
+    def __init__(self, dim: int, options: Any) -> None:
+        """Check that the floats make whole complex numbers, and scale distances."""
+        super().__init__(dim, options)
+        self.score_scale = 1.0 / options.curvature
 
     def entity_view(self, vectors: Tensor) -> Tensor:
         """Shorten tangent vectors (u, dim) that would lead too far."""

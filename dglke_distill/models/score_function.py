@@ -33,7 +33,9 @@ class ScoreFunction(nn.Module):
 
     Options: ClassVar[type[BaseModel]] = NoOptions
     kernel: KernelName
-    """dot, l1, l2, l2_squared or complex_modulus; may be set per instance from the options."""
+    """A name of ``kernels.pairwise``; may be set per instance from the options."""
+    score_scale: float = 1.0
+    """What scores are the kernel's result times; positive, may be set per instance."""
     by_relation: ClassVar[bool] = False
     """Whether ``query`` and ``candidate`` are called once per distinct relation, with a relation
     row of shape (1, d_r) (for score functions whose relation is a whole matrix)."""
