@@ -78,8 +78,8 @@ def query_forms(model: KGEModel) -> QueryForms:
     function = model.score_function
     if function.score_scale != 1.0:
         raise UserError(
-            f"{type(function).__name__}: its scores are a multiple of a distance, which this format "
-            "cannot express; export it as npz"
+            f"{type(function).__name__}: its scores are a multiple of a distance, which this "
+            "format cannot express; export it as npz"
         )
     rows = model.relation_embeddings.detach().cpu().double()
     query, candidate = {}, {}
