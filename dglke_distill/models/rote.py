@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dglke_distill.data.triples import Side
 from dglke_distill.models.complex_numbers import multiply, require_even, squared_moduli
+from dglke_distill.models.kernels import KernelName
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["RotE"]
@@ -23,7 +24,7 @@ class RotE(ScoreFunction):
     start uniform in +-sqrt(6/dim), phases in (-pi, pi) whatever the scale.
     """
 
-    kernel = "l2_squared"
+    kernel: KernelName = "l2_squared"
     parts = 2
 
     def __init__(self, dim: int, options: Any) -> None:

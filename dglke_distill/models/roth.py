@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dglke_distill.data.triples import Side
 from dglke_distill.models.complex_numbers import multiply
+from dglke_distill.models.kernels import KernelName
 from dglke_distill.models.kernels.hyperbolic import point_of, tangent_of, time_of
 from dglke_distill.models.rote import RotE
 
@@ -45,7 +46,7 @@ class RotH(RotE):
     """
 
     Options = RotHOptions
-    kernel = "hyperbolic_squared"
+    kernel: KernelName = "hyperbolic_squared"
 
     def __init__(self, dim: int, options: Any) -> None:
         """Check that the floats make whole complex numbers, and scale distances."""
