@@ -85,6 +85,18 @@ def test_relations_lead_along_the_ring(synthetic, dataset, size):
     assert 2 * (1 / ring) < 0.75, "chance alone would not do it"
 
 
+def test_heads_lie_in_their_relations_domains(synthetic, dataset, size):
+    world = synthetic.World.draw(size, np.random.default_rng([3, 0]))
+    community = np.argsort(world.entity_of) % size.communities
+    for part in (dataset.train, dataset.test):
+        gathers = part.relation % synthetic.GATHERING == 0
+        beyond = (community[part.head] - world.domain[part.relation]) % size.communities
+        assert (gathers | (beyond < world.width)).all()
+    assert world.width < size.communities
+    elsewhere = dataset.train.relation % synthetic.GATHERING == 0
+    assert len(np.unique(community[dataset.train.head[elsewhere]])) == size.communities
+
+
 def test_degrees_have_a_heavy_tail(dataset, size):
     degree = np.sort(np.bincount(dataset.train.tail, minlength=size.entities))[::-1]
     assert degree[0] > 20 * np.median(degree)
