@@ -30,7 +30,6 @@ ROWS = (
     ("wn18rr", "RotatE", 512),
     ("wn18rr", "RotE", 256),
     ("wn18rr", "RotE", 30),
-    ("wn18rr", "RotH", 62),
     ("wn18rr", "RotH", 30),
     ("cldr", "TransE", 32),
     ("cldr", "ComplEx", 32),
