@@ -106,12 +106,6 @@ class World:
         """Number of communities in a domain."""
         return max(1, round(DOMAIN * self.size.communities))
 
-    def admits(self, community: Ids) -> NDArray[np.bool_]:
-        """Return which relations take heads of some communities (n,): (n, relations)."""
-        gathers = np.arange(self.size.relations) % GATHERING == 0
-        inside = (community[:, None] - self.domain) % self.size.communities < self.width
-        return inside | gathers
-
     def facts(self, count: int, rng: np.random.Generator) -> Ids:
         """Draw facts, packed into one int64 each; the first ones give each entity a fact.
 
@@ -126,14 +120,15 @@ class World:
         further = relation[every : every + size.relations]
         further[:] = np.arange(size.relations)[: len(further)]
         relation[:every] = self._relations_of(head[:every], weight, rng)
+        gathers = relation % GATHERING == 0
         # Everyone else moves to the nearest rank that lies in the domain of its relation.
-        moved = relation % GATHERING != 0
+        moved = ~gathers
         moved[:every] = False
         place = (self.domain[relation] + rng.integers(0, self.width, count)) % ring
         nearest = head - head % ring + place
         nearest -= ring * (nearest >= size.entities)
         head = np.where(moved, nearest, head)
-        start = np.where(relation % GATHERING == 0, 0, head)
+        start = np.where(gathers, 0, head)
         community = (start + self.step[relation]) % ring
         noisy = rng.random(count) < NOISE
         community[noisy] = rng.integers(0, ring, int(noisy.sum()))
@@ -144,15 +139,18 @@ class World:
 
     def _relations_of(self, head: Ids, weight: NDArray[Any], rng: np.random.Generator) -> Ids:
         """Draw a relation for each head (n,) among those whose domain it lies in."""
-        ring = self.size.communities
-        chance = np.cumsum(self.admits(np.arange(ring)) * weight, axis=1)
-        drawn = rng.random(len(head)) * chance[head % ring, -1]
+        size, ring = self.size, self.size.communities
+        inside = (np.arange(ring)[:, None] - self.domain) % ring < self.width
+        gathers = np.arange(size.relations) % GATHERING == 0
+        chance = np.cumsum((inside | gathers) * weight, axis=1)
+        community = head % ring
+        drawn = rng.random(len(head)) * chance[community, -1]
         relation = np.empty(len(head), np.int64)
-        order = np.argsort(head % ring, kind="stable")
-        for own in np.split(order, np.searchsorted(head[order] % ring, np.arange(1, ring))):
-            if len(own):
-                found = np.searchsorted(chance[head[own[0]] % ring], drawn[own], side="right")
-                relation[own] = np.minimum(found, self.size.relations - 1)
+        order = np.argsort(community, kind="stable")
+        ends = np.searchsorted(community[order], np.arange(1, ring))
+        for place, own in enumerate(np.split(order, ends)):
+            found = np.searchsorted(chance[place], drawn[own], side="right")
+            relation[own] = np.minimum(found, size.relations - 1)
         return relation
 
     def unpack(self, packed: Ids) -> dict[str, Ids]:
