@@ -16,6 +16,7 @@ from export_fixtures import (
     queries,
 )
 from model_formulas import DIM, ENTITIES, RELATIONS, make, one_thread  # noqa: F401
+from torch import nn
 
 from dglke_distill.errors import UserError
 from dglke_distill.export import export_model, onnx_graph, query_forms
@@ -95,7 +96,20 @@ def test_halves_are_exchanged() -> None:
     assert swap(torch.arange(3.0)[None]).tolist() == [[0, 1, 2]]
 
 
-def test_a_query_that_bends_is_refused(tmp_path: Path) -> None:
+def test_a_query_that_bends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = loaded_model("DistMult")
+    monkeypatch.setattr(
+        type(loaded.model.score_function),
+        "query",
+        lambda self, entity, relation, side: nn.functional.silu(entity * relation),
+    )
+    for format in ("onnx", "bundle"):
+        with pytest.raises(UserError, match="DistMult: its queries are no affine maps"):
+            export_model(loaded, format, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hyperbolic_models_are_refused(tmp_path: Path) -> None:
     for format in ("onnx", "bundle"):
         with pytest.raises(UserError, match="RotH: its queries are no affine maps"):
             export_model(loaded_model("RotH"), format, tmp_path / "out")
