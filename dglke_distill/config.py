@@ -57,6 +57,7 @@ __all__ = [
     "merge",
     "parse_assignment",
     "read_recipe",
+    "read_shipped",
     "read_toml",
     "recipe_names",
     "validate_options",
@@ -198,6 +199,17 @@ def recipe_names(folder: str = "") -> list[str]:
     return sorted(path.stem for path in (RECIPES / folder).glob("*.toml"))
 
 
+def read_shipped(path: Path) -> dict[str, Any]:
+    """Read a recipe's file, laid over the recipe beside it that it is ``based_on``, if it is.
+
+    Raises:
+        UserError: a file is missing or malformed.
+    """
+    tree = read_toml(path)
+    base = tree.pop("based_on", None)
+    return tree if base is None else merge(read_shipped(path.with_name(f"{base}.toml")), tree)
+
+
 def read_recipe(name: str) -> dict[str, Any]:
     """Return a shipped recipe as a partial tree.
 
@@ -208,7 +220,7 @@ def read_recipe(name: str) -> dict[str, Any]:
         near = difflib.get_close_matches(name, recipe_names(), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "see `dglke-distill recipes list`"
         raise UserError(f"--recipe: no recipe {name!r}; {hint}")
-    return {**read_toml(RECIPES / f"{name}.toml"), "recipe": name}
+    return {**read_shipped(RECIPES / f"{name}.toml"), "recipe": name}
 
 
 def find_recipe(model: str, dataset: str, dim: int) -> Optional[str]:

@@ -9,7 +9,14 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from dglke_distill import config
-from dglke_distill.config import Config, compose, parse_assignment, recipe_names, validate_options
+from dglke_distill.config import (
+    Config,
+    compose,
+    parse_assignment,
+    read_shipped,
+    recipe_names,
+    validate_options,
+)
 from dglke_distill.errors import UserError
 
 if sys.version_info >= (3, 11):
@@ -113,3 +120,19 @@ def test_component_options_are_validated_with_their_source() -> None:
     assert validate_options(Schema, {"margin": 2}, "loss.options").margin == 2.0
     with pytest.raises(UserError, match=r"loss\.options: unknown setting 'magin'; did you mean"):
         validate_options(Schema, {"magin": 2}, "loss.options")
+
+
+def test_a_recipe_says_only_what_differs_from_the_one_it_is_based_on(tmp_path: Path) -> None:
+    (tmp_path / "first.toml").write_text(
+        '[model]\nname = "RotH"\ndim = 8\noptions = { curvature = 0.5 }\n[loss]\nname = "bce"\n'
+    )
+    (tmp_path / "second.toml").write_text('based_on = "first"\n[model]\ndim = 4\n')
+    (tmp_path / "third.toml").write_text('based_on = "second"\n[model]\nname = "RotE"\n')
+    assert read_shipped(tmp_path / "second.toml") == {
+        "model": {"name": "RotH", "dim": 4, "options": {"curvature": 0.5}},
+        "loss": {"name": "bce"},
+    }
+    assert read_shipped(tmp_path / "third.toml")["model"] == {"name": "RotE", "dim": 4}
+    (tmp_path / "lost.toml").write_text('based_on = "none-there"\n')
+    with pytest.raises(UserError, match=r"none-there\.toml: no such file"):
+        read_shipped(tmp_path / "lost.toml")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dglke_distill.config import read_toml
+from dglke_distill.config import read_shipped, read_toml
 from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names
 from dglke_distill.distill.methods import METHODS, build_method
 from dglke_distill.distill.plan import (
@@ -268,7 +268,7 @@ def test_settings_survive_toml(
 @pytest.mark.parametrize("recipe", chain_recipe_names())
 def test_shipped_recipes_have_a_plan(recipe: str) -> None:
     chain = composed(recipe=recipe)
-    tree = read_chain(CHAINS / f"{recipe}.toml")
+    tree = read_shipped(CHAINS / f"{recipe}.toml")
     assert chain.recipe == recipe
     assert chain.dims == tree.get("dims", ChainConfig().dims)
     stages = plan(chain)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-from dglke_distill.config import RECIPES, read_toml, recipe_names
+from dglke_distill.config import RECIPES, read_shipped, recipe_names
 from dglke_distill.distill.registry import nearest
 from dglke_distill.errors import UserError
 from dglke_distill.models import canonical_name
@@ -53,6 +53,6 @@ def _student_model(name: str, names: Sequence[str]) -> Optional[str]:
     if name not in names:
         return None
     model: Optional[str] = (
-        read_toml(CHAINS / f"{name}.toml").get("student", {}).get("model", {}).get("name")
+        read_shipped(CHAINS / f"{name}.toml").get("student", {}).get("model", {}).get("name")
     )
     return model

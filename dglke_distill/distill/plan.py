@@ -15,6 +15,7 @@ from dglke_distill.config import (
     Section,
     compose,
     merge,
+    read_shipped,
     read_toml,
     validate_tree,
 )
@@ -147,7 +148,7 @@ def compose_chain(
     name = find_chain_recipe(recipe, dataset, model)
     tree: Tree = {}
     if name is not None:
-        tree = {**read_chain(CHAINS / f"{name}.toml"), "recipe": name}
+        tree = {**read_shipped(CHAINS / f"{name}.toml"), "recipe": name}
     if model is not None:
         for part in ("teacher", "student"):
             tree = merge({part: {"model": {"name": model}}}, tree)
