@@ -2,7 +2,6 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Optional
 
@@ -14,6 +13,7 @@ from dglke_distill.cli_compare import compare
 from dglke_distill.cli_compress import compress
 from dglke_distill.cli_data import data_app
 from dglke_distill.cli_evaluate import evaluate
+from dglke_distill.cli_exits import mendable
 from dglke_distill.cli_export import export, formats
 from dglke_distill.cli_import import import_model
 from dglke_distill.cli_ogb import ogb_app
@@ -118,15 +118,4 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     Args:
         arguments: instead of those of the process.
     """
-    try:
-        app(args=None if arguments is None else list(arguments))
-    except (UserError, FloatingPointError) as error:  # the latter: scores that cannot be ranked
-        message = str(error)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        message = f"{error.filename}: {error.strerror}"
-    else:
-        return
-    typer.echo(f"error: {message}", err=True)
-    sys.exit(2)
+    mendable(lambda: app(args=None if arguments is None else list(arguments)))

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from dglke_distill import cli_run as shared
 from dglke_distill import cli_settings as settings
+from dglke_distill.cli_exits import resumable
 from dglke_distill.cli_output import TrainingDisplay, duration
 from dglke_distill.cli_report import show_table
 from dglke_distill.config import merge, parse_assignment
@@ -111,27 +112,21 @@ def _run(
     from dglke_distill.distill.chain import Watcher
     from dglke_distill.distill.compare import COMPARISON_FILE, run_comparison
     from dglke_distill.report import write_comparison
-    from dglke_distill.train import Interrupted
 
     console = Console()
 
     def begin(stage: Any, number: int, total: int) -> None:
         console.print(f"stage {number + 1} of {total}: {stage.name}", highlight=False)
 
-    try:
-        with TrainingDisplay(console) as display:
-            results = run_comparison(
-                comparison,
-                directory,
-                resume=resume,
-                data_root=data_root,
-                watcher=Watcher(begin, display.report, display.announce),
-            )
-    except (Interrupted, KeyboardInterrupt):
-        typer.echo("\ninterrupted", err=True)
-        if (directory / COMPARISON_FILE).exists():
-            typer.echo(f"go on with: dglke-distill compare --resume --out {directory}", err=True)
-        raise typer.Exit(130) from None
+    command = f"dglke-distill compare --resume --out {directory}"
+    with resumable(command, directory / COMPARISON_FILE), TrainingDisplay(console) as display:
+        results = run_comparison(
+            comparison,
+            directory,
+            resume=resume,
+            data_root=data_root,
+            watcher=Watcher(begin, display.report, display.announce),
+        )
     path = write_comparison(directory)
     show_table(directory, console)
     if results["teacher_seconds"]:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from dglke_distill import cli_settings as settings
+from dglke_distill.cli_exits import resumable
 from dglke_distill.cli_output import TrainingDisplay, metrics_table, plan_table
 from dglke_distill.cli_run import (
     ChainRecipeFlag,
@@ -241,7 +242,6 @@ def _run(
     from dglke_distill.distill.chain import Watcher
     from dglke_distill.leaderboard.run import SeedWatcher, run_seeds
     from dglke_distill.leaderboard.settings import SEEDS_FILE
-    from dglke_distill.train import Interrupted
 
     console = Console()
 
@@ -251,22 +251,17 @@ def _run(
     def begin(stage: Any, number: int, total: int) -> None:
         console.print(f"stage {number + 1} of {total}: {stage.name}", highlight=False)
 
-    try:
-        with TrainingDisplay(console) as display:
-            chain = Watcher(begin, display.report, display.announce)
-            sheet = run_seeds(
-                asked,
-                directory,
-                resume=resume,
-                about=about,
-                data_root=data_root,
-                watcher=SeedWatcher(begin_seed, chain),
-            )
-    except (Interrupted, KeyboardInterrupt):
-        typer.echo("\ninterrupted", err=True)
-        if (directory / SEEDS_FILE).exists():
-            typer.echo(f"go on with: dglke-distill ogb run --resume --out {directory}", err=True)
-        raise typer.Exit(130) from None
+    command = f"dglke-distill ogb run --resume --out {directory}"
+    with resumable(command, directory / SEEDS_FILE), TrainingDisplay(console) as display:
+        chain = Watcher(begin, display.report, display.announce)
+        sheet = run_seeds(
+            asked,
+            directory,
+            resume=resume,
+            about=about,
+            data_root=data_root,
+            watcher=SeedWatcher(begin_seed, chain),
+        )
     _show_sheet(sheet, directory)
 
 

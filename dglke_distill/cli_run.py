@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from dglke_distill import cli_settings as settings
+from dglke_distill.cli_exits import resumable
 from dglke_distill.cli_output import TrainingDisplay, chain_table, plan_table
 from dglke_distill.config import parse_assignment
 from dglke_distill.errors import UserError
@@ -235,29 +236,23 @@ def _run(
     loaded: list[str],
     data_root: Optional[Path],
 ) -> None:
-    from dglke_distill.distill.chain import Watcher, run_chain
+    from dglke_distill.distill.chain import CHAIN_FILE, Watcher, run_chain
     from dglke_distill.report import write_report
-    from dglke_distill.train import Interrupted
 
     console = Console()
 
     def begin(stage: Any, number: int, total: int) -> None:
         console.print(f"stage {number + 1} of {total}: {stage.name}", highlight=False)
 
-    try:
-        with TrainingDisplay(console) as display:
-            results = run_chain(
-                chain,
-                directory,
-                resume=resume,
-                loaded=[Path(path) for path in loaded],
-                data_root=data_root,
-                watcher=Watcher(begin, display.report, display.announce),
-            )
-    except (Interrupted, KeyboardInterrupt):
-        typer.echo("\ninterrupted", err=True)
-        if (directory / "chain.toml").exists():
-            typer.echo(f"go on with: dglke-distill run --resume --out {directory}", err=True)
-        raise typer.Exit(130) from None
+    command = f"dglke-distill run --resume --out {directory}"
+    with resumable(command, directory / CHAIN_FILE), TrainingDisplay(console) as display:
+        results = run_chain(
+            chain,
+            directory,
+            resume=resume,
+            loaded=[Path(path) for path in loaded],
+            data_root=data_root,
+            watcher=Watcher(begin, display.report, display.announce),
+        )
     console.print(chain_table(results))
     typer.echo(f"report: {write_report(directory)}")

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from dglke_distill import cli_settings as settings
+from dglke_distill.cli_exits import resumable
 from dglke_distill.cli_output import TrainingDisplay, metrics_table
 from dglke_distill.config import Config, merge, read_toml
 from dglke_distill.errors import UserError
@@ -106,7 +107,6 @@ def new_run_directory(config: Config, parent: Path = Path("runs")) -> Path:
 def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optional[Path]) -> None:
     """Train and show the figures; Ctrl-C ends with exit code 130 and says how to go on."""
     from dglke_distill import pipeline
-    from dglke_distill.train import Interrupted
 
     console = Console()
     console.print(
@@ -114,22 +114,19 @@ def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optiona
         + (f", recipe {config.recipe}" if config.recipe else ""),
         highlight=False,
     )
-    try:
-        with TrainingDisplay(console) as display:
-            results = pipeline.train_run(
-                config,
-                run_directory,
-                resume=resume,
-                data_root=data_root,
-                report=display.report,
-                announce=display.announce,
-            )
-    except (Interrupted, KeyboardInterrupt):
-        typer.echo("\ninterrupted", err=True)
-        if (run_directory / pipeline.RESUME_FILE).exists():
-            command = f"dglke-distill train --resume --out {run_directory}"
-            typer.echo(f"go on with: {command}", err=True)
-        raise typer.Exit(130) from None
+    command = f"dglke-distill train --resume --out {run_directory}"
+    with (
+        resumable(command, run_directory / pipeline.RESUME_FILE),
+        TrainingDisplay(console) as display,
+    ):
+        results = pipeline.train_run(
+            config,
+            run_directory,
+            resume=resume,
+            data_root=data_root,
+            report=display.report,
+            announce=display.announce,
+        )
     if results["metrics"]:
         console.print(metrics_table(results["metrics"]))
     checkpoint = run_directory / pipeline.CHECKPOINT_DIRECTORY

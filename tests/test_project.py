@@ -59,6 +59,7 @@ ROOMS = [
         "cli_compress",
         "cli_data",
         "cli_evaluate",
+        "cli_exits",
         "cli_export",
         "cli_import",
         "cli_ogb",

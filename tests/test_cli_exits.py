@@ -1,0 +1,69 @@
+"""Scripts that train end as commands do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dglke_distill.cli_exits import script
+from dglke_distill.errors import UserError
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from dglke_distill.cli_exits import script
+from dglke_distill.config import compose
+from dglke_distill.pipeline import RESUME_FILE, train_run
+
+def main():
+    config = compose([{"model": {"name": "DistMult", "dim": 8}, "training": {"epochs": 400}}])
+    place = Path(sys.argv[1])
+    def report(progress):
+        if progress.epoch >= 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+    train_run(config, place, resume=(place / RESUME_FILE).exists(), report=report)
+
+script(main)
+"""
+
+
+def test_a_stopped_script_says_that_it_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "run")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 130, ended.stderr
+    assert "interrupted" in ended.stderr
+    assert "go on with: the same command" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("--only: none of that name"), "error: --only: none of that name\n"),
+        (FileNotFoundError(2, os.strerror(2), "a.toml"), "error: a.toml: No such file"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        script(main)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(line)
+
+
+def test_other_errors_are_not_hidden() -> None:
+    def main() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        script(main)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
