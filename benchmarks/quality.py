@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dglke_distill.cli_exits import script
+from dglke_distill.cli.exits import script
 from dglke_distill.config import compose
 from dglke_distill.models import canonical_name
 from dglke_distill.pipeline import CHECKPOINT_DIRECTORY, RESUME_FILE, train_run

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from dglke_distill.cli_exits import script
+from dglke_distill.cli.exits import script
 from dglke_distill.config import compose, merge
 from dglke_distill.distill.chain import CHAIN_FILE, run_chain
 from dglke_distill.distill.chain import RESULTS_FILE as CHAIN_RESULTS

@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dglke_distill.cli_exits import script
+from dglke_distill.cli.exits import script
 from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain, saved_chain
 from dglke_distill.distill.chain_recipes import chain_recipe_names
 from dglke_distill.distill.plan import compose_chain, read_chain

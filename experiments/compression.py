@@ -23,7 +23,7 @@ from typing import Any
 
 from dglke_distill import runtime
 from dglke_distill.checkpoint import MODEL_FILE, LoadedModel, load_model, save_model
-from dglke_distill.cli_compress import in_storage
+from dglke_distill.cli.compress import in_storage
 from dglke_distill.compression import Storage
 from dglke_distill.config import parse_assignment
 from dglke_distill.files import atomic_write_text

@@ -22,7 +22,7 @@ from typing import Any
 
 from chains import write
 
-from dglke_distill.cli_exits import script
+from dglke_distill.cli.exits import script
 from dglke_distill.config import read_toml
 from dglke_distill.distill.chain import RESULTS_FILE, Watcher
 from dglke_distill.distill.compare import (

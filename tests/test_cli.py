@@ -12,9 +12,9 @@ import pytest
 from safetensors.torch import load_file
 
 from dglke_distill import __version__, cli, train
-from dglke_distill.cli_output import duration
-from dglke_distill.cli_train import new_run_directory
-from dglke_distill.config import Config, recipe_names
+from dglke_distill.cli.output import duration
+from dglke_distill.cli.train import new_run_directory
+from dglke_distill.config import RECIPES, Config, read_toml, recipe_names
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -107,7 +107,7 @@ def test_settings_are_composed_in_order(run: Any, tmp_path: Path) -> None:
     )
     assert shown.code == 0, shown.err
     file.write_text(shown.out)
-    config = Config.from_mapping(cli.config.read_toml(file), "shown")
+    config = Config.from_mapping(read_toml(file), "shown")
     assert (config.data.dataset, config.model.name) == ("umls", "RotatE")
     assert (config.training.epochs, config.training.seed, config.model.dim) == (7, 4, 12)
     assert (config.loss.name, config.optimizer.learning_rate) == ("softplus", 0.25)
@@ -132,7 +132,7 @@ def test_every_recipe_is_listed_shown_and_valid(run: Any) -> None:
     for name in listed:
         shown = run("recipes", "show", name)
         assert shown.code == 0
-        assert shown.out == (cli.config.RECIPES / f"{name}.toml").read_text(encoding="utf-8")
+        assert shown.out == (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
         if name not in chains:  # those have tests of their own
             assert run("config", "show", "--recipe", name).code == 0
 

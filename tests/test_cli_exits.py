@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from dglke_distill.cli_exits import script
+from dglke_distill.cli.exits import script
 from dglke_distill.errors import UserError
 
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from dglke_distill.cli_exits import script
+from dglke_distill.cli.exits import script
 from dglke_distill.config import compose
 from dglke_distill.pipeline import RESUME_FILE, train_run
 

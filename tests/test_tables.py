@@ -11,7 +11,7 @@ from distill_fixtures import dataset_of, model_of, workspace_of, write_clock
 from torch import nn
 
 from dglke_distill.checkpoint import load_model, save_model
-from dglke_distill.cli_compress import in_storage
+from dglke_distill.cli.compress import in_storage
 from dglke_distill.compression import compress
 from dglke_distill.compression.storage import Storage
 from dglke_distill.config import Config

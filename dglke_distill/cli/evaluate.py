@@ -8,8 +8,8 @@ from typing import Annotated, Optional
 import typer
 from rich.console import Console
 
-from dglke_distill import cli_settings as settings
-from dglke_distill.cli_output import metrics_table
+from dglke_distill.cli import settings
+from dglke_distill.cli.output import metrics_table
 
 __all__ = ["evaluate"]
 

@@ -1,6 +1,6 @@
 """How commands and scripts end when they are stopped, or are given what they cannot work with."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: as in all files that import typer.
 
 import sys
 from collections.abc import Callable, Iterator

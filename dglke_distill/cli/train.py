@@ -8,9 +8,9 @@ from typing import Annotated, Optional
 import typer
 from rich.console import Console
 
-from dglke_distill import cli_settings as settings
-from dglke_distill.cli_exits import resumable
-from dglke_distill.cli_output import TrainingDisplay, metrics_table
+from dglke_distill.cli import settings
+from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.config import Config, merge, read_toml
 from dglke_distill.errors import UserError
 

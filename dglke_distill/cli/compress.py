@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.console import Console
 
-from dglke_distill import cli_settings as settings
-from dglke_distill.cli_output import metrics_table
+from dglke_distill.cli import settings
+from dglke_distill.cli.output import metrics_table
 from dglke_distill.config import parse_assignment
 from dglke_distill.errors import UserError
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dglke_distill import cli_settings as settings
+from dglke_distill.cli import settings
 from dglke_distill.errors import UserError
 
 __all__ = ["predict"]

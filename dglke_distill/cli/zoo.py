@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dglke_distill import cli_settings as settings
+from dglke_distill.cli import settings
 from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from dglke_distill import cli_settings as settings
-from dglke_distill.cli_zoo import OfflineFlag, StoreFlag
+from dglke_distill.cli import settings
+from dglke_distill.cli.zoo import OfflineFlag, StoreFlag
 
 __all__ = ["serve"]
 

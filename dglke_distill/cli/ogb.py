@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.console import Console
 
-from dglke_distill import cli_settings as settings
-from dglke_distill.cli_exits import resumable
-from dglke_distill.cli_output import TrainingDisplay, metrics_table, plan_table
-from dglke_distill.cli_run import (
+from dglke_distill.cli import settings
+from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.output import TrainingDisplay, metrics_table, plan_table
+from dglke_distill.cli.run import (
     ChainRecipeFlag,
     ChainSettingsFlag,
     DimsFlag,
@@ -216,7 +216,7 @@ def _new_directory(asked: "SeedsConfig", parent: Path = Path("runs")) -> Path:
 
 
 def _show_plan(asked: "SeedsConfig", data_root: Optional[Path]) -> None:
-    from dglke_distill.cli_output import duration
+    from dglke_distill.cli.output import duration
     from dglke_distill.distill.estimate import estimate
     from dglke_distill.distill.plan import plan
 

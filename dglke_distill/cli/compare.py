@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.console import Console
 
-from dglke_distill import cli_run as shared
-from dglke_distill import cli_settings as settings
-from dglke_distill.cli_exits import resumable
-from dglke_distill.cli_output import TrainingDisplay, duration
-from dglke_distill.cli_report import show_table
+from dglke_distill.cli import run as shared
+from dglke_distill.cli import settings
+from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.output import TrainingDisplay, duration
+from dglke_distill.cli.report import show_table
 from dglke_distill.config import merge, parse_assignment
 from dglke_distill.errors import UserError
 

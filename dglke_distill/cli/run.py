@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.console import Console
 
-from dglke_distill import cli_settings as settings
-from dglke_distill.cli_exits import resumable
-from dglke_distill.cli_output import TrainingDisplay, chain_table, plan_table
+from dglke_distill.cli import settings
+from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.output import TrainingDisplay, chain_table, plan_table
 from dglke_distill.config import parse_assignment
 from dglke_distill.errors import UserError
 

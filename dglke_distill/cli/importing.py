@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from dglke_distill import cli_settings as settings
+from dglke_distill.cli import settings
 
 __all__ = ["import_model"]
 

@@ -1,4 +1,4 @@
-"""The command line. Each command's own work is elsewhere; here they are put together."""
+"""The commands, put together."""
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
@@ -8,21 +8,21 @@ from typing import Annotated, Optional
 import typer
 
 from dglke_distill import __version__, config
-from dglke_distill import cli_settings as settings
-from dglke_distill.cli_compare import compare
-from dglke_distill.cli_compress import compress
-from dglke_distill.cli_data import data_app
-from dglke_distill.cli_evaluate import evaluate
-from dglke_distill.cli_exits import mendable
-from dglke_distill.cli_export import export, formats
-from dglke_distill.cli_import import import_model
-from dglke_distill.cli_ogb import ogb_app
-from dglke_distill.cli_predict import predict
-from dglke_distill.cli_report import report
-from dglke_distill.cli_run import run
-from dglke_distill.cli_serve import serve
-from dglke_distill.cli_train import train
-from dglke_distill.cli_zoo import zoo_app
+from dglke_distill.cli import settings
+from dglke_distill.cli.compare import compare
+from dglke_distill.cli.compress import compress
+from dglke_distill.cli.data import data_app
+from dglke_distill.cli.evaluate import evaluate
+from dglke_distill.cli.exits import mendable
+from dglke_distill.cli.export import export, formats
+from dglke_distill.cli.importing import import_model
+from dglke_distill.cli.ogb import ogb_app
+from dglke_distill.cli.predict import predict
+from dglke_distill.cli.report import report
+from dglke_distill.cli.run import run
+from dglke_distill.cli.serve import serve
+from dglke_distill.cli.train import train
+from dglke_distill.cli.zoo import zoo_app
 from dglke_distill.errors import UserError
 
 __all__ = ["app", "main"]
