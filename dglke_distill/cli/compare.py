@@ -115,9 +115,6 @@ def _run(
 
     console = Console()
 
-    def begin(stage: Any, number: int, total: int) -> None:
-        console.print(f"stage {number + 1} of {total}: {stage.name}", highlight=False)
-
     command = f"dglke-distill compare --resume --out {directory}"
     with resumable(command, directory / COMPARISON_FILE), TrainingDisplay(console) as display:
         results = run_comparison(
@@ -125,7 +122,7 @@ def _run(
             directory,
             resume=resume,
             data_root=data_root,
-            watcher=Watcher(begin, display.report, display.announce),
+            watcher=Watcher(display.begin, display.report, display.announce),
         )
     path = write_comparison(directory)
     show_table(directory, console)

@@ -22,9 +22,7 @@ __all__ = ["compress", "in_storage"]
 
 
 def compress(
-    model: Annotated[
-        str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
-    ],
+    model: settings.CheckpointArgument,
     to: Annotated[
         str, typer.Option("--to", help="float32 (back to a plain model), float16, int8, pq, binary")
     ],

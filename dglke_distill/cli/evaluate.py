@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
 import json
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,20 +15,13 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
-    ],
-    dataset: Annotated[
-        Optional[str],
-        typer.Option("--dataset", help="Where its dataset lies now, if not where it was."),
-    ] = None,
+    model: settings.CheckpointArgument,
+    dataset: settings.MovedDatasetFlag = None,
     split: Annotated[str, typer.Option("--split", help="train, valid or test")] = "test",
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
     data_root: settings.DataRootFlag = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all figures as JSON instead of a table.")
-    ] = False,
+    as_json: settings.FiguresAsJsonFlag = False,
 ) -> None:
     """Rank a split with a trained model: every entity, both sides, known answers filtered."""
     flags = settings.given({**locals(), "model": None})

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Optional
 
 import typer
 
@@ -18,12 +19,12 @@ STOPPED = 130
 
 
 @contextmanager
-def resumable(command: str, begun: Path) -> Iterator[None]:
+def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
     """Within it, Ctrl-C or SIGTERM ends with exit code 130 and says how to go on.
 
     Args:
         command: goes on with what was stopped.
-        begun: exists as soon as there is something to go on with.
+        begun: exists as soon as there is something to go on with; None: there always is.
     """
     from dglke_distill.train import Interrupted  # torch is loaded by the training anyway
 
@@ -31,7 +32,7 @@ def resumable(command: str, begun: Path) -> Iterator[None]:
         yield
     except (Interrupted, KeyboardInterrupt):
         typer.echo("\ninterrupted", err=True)
-        if begun.exists():
+        if begun is None or begun.exists():
             typer.echo(f"go on with: {command}", err=True)
         raise typer.Exit(STOPPED) from None
 
@@ -55,7 +56,7 @@ def mendable(call: Callable[[], object]) -> None:
 def script(main: Callable[[], object]) -> None:
     """Run a script that trains: it ends as commands do, and goes on when it is called again."""
     try:
-        with resumable("the same command", Path.cwd()):
+        with resumable("the same command"):
             mendable(main)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)

@@ -8,15 +8,14 @@ from typing import Annotated, Any, Optional
 import typer
 from rich.console import Console
 
+from dglke_distill.cli import settings
 from dglke_distill.config import parse_assignment
 
 __all__ = ["export", "formats"]
 
 
 def export(
-    model: Annotated[
-        str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
-    ],
+    model: settings.CheckpointArgument,
     format: Annotated[str, typer.Option("--format", help="One of `dglke-distill formats`.")],
     out: Annotated[
         Path, typer.Option("--out", help="File or folder to write; nothing may be there yet.")

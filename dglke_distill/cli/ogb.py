@@ -126,21 +126,14 @@ def ogb_run(
 
 @ogb_app.command("evaluate")
 def ogb_evaluate(
-    model: Annotated[
-        str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
-    ],
-    dataset: Annotated[
-        Optional[str],
-        typer.Option("--dataset", help="Where its dataset lies now, if not where it was."),
-    ] = None,
+    model: settings.CheckpointArgument,
+    dataset: settings.MovedDatasetFlag = None,
     split: Annotated[str, typer.Option("--split", help="valid, test or both")] = "both",
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
     data_root: settings.DataRootFlag = None,
     yes: YesFlag = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all figures as JSON instead of a table.")
-    ] = False,
+    as_json: settings.FiguresAsJsonFlag = False,
 ) -> None:
     """Rank a model among the official candidates by the official Evaluator.
 
@@ -248,12 +241,9 @@ def _run(
     def begin_seed(seed: int, total: int) -> None:
         console.print(f"seed {seed} of {total}", highlight=False)
 
-    def begin(stage: Any, number: int, total: int) -> None:
-        console.print(f"stage {number + 1} of {total}: {stage.name}", highlight=False)
-
     command = f"dglke-distill ogb run --resume --out {directory}"
     with resumable(command, directory / SEEDS_FILE), TrainingDisplay(console) as display:
-        chain = Watcher(begin, display.report, display.announce)
+        chain = Watcher(display.begin, display.report, display.announce)
         sheet = run_seeds(
             asked,
             directory,

@@ -38,7 +38,7 @@ class TrainingDisplay:
     """Shows a training under way: a live bar on a terminal, a line now and then elsewhere.
 
     Use as a context manager; ``report`` and ``announce`` are the callbacks of
-    ``pipeline.train_run``.
+    ``pipeline.train_run``, and all three those of a chain's ``Watcher``.
 
     Args:
         console: where to write.
@@ -74,6 +74,10 @@ class TrainingDisplay:
     def announce(self, line: str) -> None:
         """Print a line of its own."""
         self.console.print(line, markup=False, highlight=False)
+
+    def begin(self, stage: Stage, number: int, total: int) -> None:
+        """Say which stage of a chain comes now; ``number`` counts from 0."""
+        self.announce(f"stage {number + 1} of {total}: {stage.name}")
 
     def report(self, now: TrainingProgress) -> None:
         """Show where the training stands."""

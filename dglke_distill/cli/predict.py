@@ -16,9 +16,7 @@ __all__ = ["predict"]
 
 
 def predict(
-    model: Annotated[
-        str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
-    ],
+    model: settings.CheckpointArgument,
     head: Annotated[Optional[str], typer.Option("--head", help="Name of the head.")] = None,
     relation: Annotated[Optional[str], typer.Option("--relation", help="Its relation.")] = None,
     tail: Annotated[Optional[str], typer.Option("--tail", help="Name of the tail.")] = None,

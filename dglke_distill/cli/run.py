@@ -241,9 +241,6 @@ def _run(
 
     console = Console()
 
-    def begin(stage: Any, number: int, total: int) -> None:
-        console.print(f"stage {number + 1} of {total}: {stage.name}", highlight=False)
-
     command = f"dglke-distill run --resume --out {directory}"
     with resumable(command, directory / CHAIN_FILE), TrainingDisplay(console) as display:
         results = run_chain(
@@ -252,7 +249,7 @@ def _run(
             resume=resume,
             loaded=[Path(path) for path in loaded],
             data_root=data_root,
-            watcher=Watcher(begin, display.report, display.announce),
+            watcher=Watcher(display.begin, display.report, display.announce),
         )
     console.print(chain_table(results))
     typer.echo(f"report: {write_report(directory)}")

@@ -13,9 +13,7 @@ __all__ = ["serve"]
 
 
 def serve(
-    model: Annotated[
-        str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
-    ],
+    model: settings.CheckpointArgument,
     other: Annotated[
         Optional[str],
         typer.Argument(metavar="[NAME_OR_CHECKPOINT]", help="Another one to compare with."),

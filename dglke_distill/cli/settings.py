@@ -19,6 +19,16 @@ DatasetArgument = Annotated[
 ModelFlag = Annotated[
     Optional[str], typer.Option("--model", help="Score function, in any letter case.")
 ]
+CheckpointArgument = Annotated[
+    str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
+]
+MovedDatasetFlag = Annotated[
+    Optional[str],
+    typer.Option("--dataset", help="Where its dataset lies now, if not where it was."),
+]
+FiguresAsJsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print all figures as JSON instead of a table.")
+]
 DimFlag = Annotated[
     Optional[int], typer.Option("--dim", help="Floats per entity; complex parts counted.")
 ]

@@ -115,10 +115,8 @@ def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optiona
         highlight=False,
     )
     command = f"dglke-distill train --resume --out {run_directory}"
-    with (
-        resumable(command, run_directory / pipeline.RESUME_FILE),
-        TrainingDisplay(console) as display,
-    ):
+    begun = run_directory / pipeline.RESUME_FILE
+    with resumable(command, begun), TrainingDisplay(console) as display:
         results = pipeline.train_run(
             config,
             run_directory,
