@@ -8,7 +8,6 @@ the command line's flags. Unknown keys are errors.
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar, get_args
@@ -16,6 +15,7 @@ from typing import Any, Optional, TypeVar, get_args
 import tomli_w
 from pydantic import BaseModel, Field, ValidationError
 
+from dglke_distill import parsing
 from dglke_distill.config_sections import (
     DataConfig,
     DistillationConfig,
@@ -31,11 +31,6 @@ from dglke_distill.config_sections import (
     TrainingConfig,
 )
 from dglke_distill.errors import UserError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = [
     "RECIPES",
@@ -65,6 +60,7 @@ __all__ = [
 ]
 
 RECIPES = Path(__file__).with_name("recipes")
+_MAX_KEY_PARTS = 16
 
 
 class Config(Section):
@@ -145,12 +141,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or malformed; the message names it and the line.
     """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; check --config") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
+    return parsing.read_toml(path, missing="no such file; check --config")
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
@@ -159,16 +150,15 @@ def parse_assignment(text: str) -> dict[str, Any]:
     A bare word is taken as a string, so ``model.name=ComplEx`` needs no quotes.
 
     Raises:
-        UserError: there is no ``=`` or no key.
+        UserError: there is no ``=``, no key, or a key or value beyond all reason.
     """
+    shown = repr(text if len(text) <= 200 else f"{text[:200]}...")
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text!r}: write section.key=value, e.g. training.epochs=20")
-    try:
-        parsed: Any = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    for part in reversed(key.strip().split(".")):
+    parts = [part.strip() for part in key.split(".", _MAX_KEY_PARTS)]
+    if not equals or not all(parts) or len(parts) > _MAX_KEY_PARTS or not key.isprintable():
+        raise UserError(f"--set {shown}: write section.key=value, e.g. training.epochs=20")
+    parsed = parsing.parse_toml_value(value, f"--set {shown}")
+    for part in reversed(parts):
         parsed = {part: parsed}
     return dict(parsed)
 

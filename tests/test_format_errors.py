@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from format_fixtures import TEST, TRAIN, VALID, facts, write
 
 from dglke_distill.data.formats import read_file, read_folder
+from dglke_distill.data.text import lines
 from dglke_distill.errors import UserError
 
 # One clear error each
@@ -197,3 +199,29 @@ def test_heading_and_wrong_order_are_suspected(tmp_path: Path) -> None:
     turned = "b\ta\tr\na\tc\tr\nc\tb\ts\n"
     warnings = read_with(tmp_path / "2", train=turned, valid="a\tb\ts\n", test="c\ta\tr\n")
     assert any("not in the order hrt" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("name", ["triples.tsv", "triples.tsv.gz"])
+def test_what_is_no_file_of_text_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """Neither waits for a writer, nor reads what never ends."""
+    path = tmp_path / name
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="is a pipe; a regular file is needed"):
+        next(lines(path))
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="is a device; a regular file is needed"):
+        next(lines(path))
+
+
+def test_a_file_of_holes_or_blanks_is_refused_after_its_first_block(tmp_path: Path) -> None:
+    path = tmp_path / "triples.tsv"
+    with open(path, "wb") as stream:
+        stream.write(b"a\tr\tb\n")
+        stream.truncate(64 << 30)
+    with pytest.raises(UserError, match="line 2: contains a zero byte"):
+        list(lines(path))
+    with gzip.open(tmp_path / "blank.tsv.gz", "wb", compresslevel=1) as stream:
+        stream.write(b"\n" * (65 << 20))
+    with pytest.raises(UserError, match="line 1: contains over 64 MiB without text"):
+        list(lines(tmp_path / "blank.tsv.gz"))

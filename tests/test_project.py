@@ -24,6 +24,8 @@ PACKAGE = ROOT / "dglke_distill"
 # Files of one folder, or of one line here, share a room.
 ROOMS = [
     ("errors",),
+    ("regular_files",),
+    ("parsing",),
     ("runtime",),
     ("files", "tensor_files"),
     ("config", "config_sections"),

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.errors import UserError
+from dglke_distill.regular_files import open_regular
 
 __all__ = ["blocks", "decode", "first_rows", "lines", "plural"]
 
 _BLOCK_BYTES = 1 << 26
+_ENDLESS_BYTES = 1 << 26
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -63,6 +65,7 @@ def blocks(path: Path, warnings: Optional[list[str]]) -> Iterator[tuple[int, byt
                 block = whole[:cut].rstrip(b"\r\n")
                 cut = min(cut, whole.find(b"\n", len(block)) + 1) if block else 0
                 block, rest = whole[:cut], whole[cut:]
+                _refuse_endless(path, line + block.count(b"\n"), rest)
             else:
                 block = whole.rstrip(b"\r\n") + b"\n"
                 block = b"" if block == b"\n" else block
@@ -76,14 +79,7 @@ def blocks(path: Path, warnings: Optional[list[str]]) -> Iterator[tuple[int, byt
 
 
 def _open(path: Path) -> Any:
-    try:
-        stream = open(path, "rb")
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}: check the name") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; a file is needed") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    stream = open_regular(path, missing="there is no file; check the name")
     if path.suffix.lower() == ".gz":
         stream.close()
         return gzip.open(path, "rb")
@@ -103,6 +99,13 @@ def _read(path: Path, stream: Any) -> bytes:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     return data
+
+
+def _refuse_endless(path: Path, line: int, rest: bytes) -> None:
+    """Refuse what would be read whole before its first line is known, such as a file of holes."""
+    if len(rest) >= _ENDLESS_BYTES:
+        what = "a zero byte" if b"\0" in rest else f"over {_ENDLESS_BYTES >> 20} MiB without text"
+        raise UserError(f"{path}, line {line}: contains {what}; is it a file of triples?")
 
 
 def _refuse_control_bytes(path: Path, first_line: int, block: bytes) -> None:
