@@ -86,7 +86,7 @@ def test_prepare_splits_one_file(tmp_path: Path) -> None:
     assert "warning: mine.tsv: split with seed 1 into" in first
     parts = [(tmp_path / "split" / f"{s}.txt").read_text() for s in ("train", "valid", "test")]
     assert sorted("".join(parts).splitlines(keepends=True)) == rows
-    assert parts[1].count("\n") == round(0.3 * len(rows))
+    assert 8 < parts[1].count("\n") < 26  # binomial(54, 0.3)
     assert run(*arguments, "--seed", "1").splitlines()[1] == first.splitlines()[1]
     assert run(*arguments, "--seed", "2").splitlines()[1] != first.splitlines()[1]
     with pytest.raises(UserError, match="--fractions half: give three numbers"):

@@ -110,7 +110,13 @@ def read_file(
             )
             break
     split = split_triples(
-        facts, len(entities), len(relations), fractions=split_fractions, seed=split_seed
+        facts,
+        len(entities),
+        len(relations),
+        fractions=split_fractions,
+        seed=split_seed,
+        entities=entities,
+        relations=relations,
     )
     if split.duplicates:
         warnings.append(f"{path.name}: {plural(split.duplicates, 'duplicate triple')} removed")

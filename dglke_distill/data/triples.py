@@ -11,6 +11,7 @@ from typing import Literal, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.data.fingerprints import Columns, facts_digest, file_order_digest
 from dglke_distill.data.spelling import near_spellings
 from dglke_distill.errors import UserError
 
@@ -22,7 +23,6 @@ Side = Literal["head", "tail"]
 SIDES: tuple[Side, Side] = ("head", "tail")
 
 IdArray = NDArray[np.int32]
-_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,15 +205,31 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 hex digest of both vocabularies and of all three splits, in file order."""
-        digest = hashlib.sha256()
-        digest.update(self.entities.fingerprint.encode())
-        digest.update(self.relations.fingerprint.encode())
-        for name in ("train", "valid", "test"):
-            triples = self.split(name)
-            digest.update(f"{name} {len(triples)}\n".encode())
-            for column in (triples.head, triples.relation, triples.tail):
-                for start in range(0, len(column), _BLOCK):  # it may be mapped, and very long
-                    block = np.ascontiguousarray(column[start : start + _BLOCK])
-                    digest.update(block.astype("<i4", copy=False).tobytes())
-        return digest.hexdigest()
+        """The sha256 hex digest of the facts of all three splits, by names.
+
+        The same facts in the same splits have it in any order of lines, with any ids and in any
+        file format; see ``fingerprints.facts_digest``. Where triples do not fit 63 bits it is
+        ``file_order_fingerprint``.
+        """
+        numbers = not self.entities.named, not self.relations.named
+        found = facts_digest(self.entities, self.relations, self._columns, numbers=numbers)
+        return self.file_order_fingerprint if found is None else found
+
+    @cached_property
+    def file_order_fingerprint(self) -> str:
+        """The fingerprint as older versions wrote it: of ids, in the order of the files."""
+        names = self.entities.fingerprint, self.relations.fingerprint
+        return file_order_digest(names, self._columns)
+
+    def has_fingerprint(self, stated: str) -> bool:
+        """Return whether a fingerprint that was written down, now or by an older version, is its.
+
+        Args:
+            stated: a hex digest.
+        """
+        return stated == self.fingerprint or stated == self.file_order_fingerprint
+
+    @property
+    def _columns(self) -> dict[str, Columns]:
+        splits = {name: self.split(name) for name in ("train", "valid", "test")}
+        return {name: (t.head, t.relation, t.tail) for name, t in splits.items()}
