@@ -26,6 +26,7 @@ ROOMS = [
     ("errors",),
     ("regular_files",),
     ("parsing",),
+    ("shown", "console"),
     ("runtime",),
     ("files", "tensor_files"),
     ("config", "config_sections"),

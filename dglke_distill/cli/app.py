@@ -2,10 +2,12 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
-from collections.abc import Sequence
-from typing import Annotated, Optional
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, Optional
 
 import typer
+import typer.core
 
 from dglke_distill import __version__, config
 from dglke_distill.cli import settings
@@ -20,14 +22,43 @@ from dglke_distill.cli.ogb import ogb_app
 from dglke_distill.cli.predict import predict
 from dglke_distill.cli.report import report
 from dglke_distill.cli.run import run
+from dglke_distill.cli.say import say, say_text
 from dglke_distill.cli.serve import serve
 from dglke_distill.cli.train import train
 from dglke_distill.cli.zoo import zoo_app
+from dglke_distill.console import tolerant_output
 from dglke_distill.errors import UserError
+from dglke_distill.shown import toml_text, visible
 
 __all__ = ["app", "main"]
 
+
+class PlainErrors(typer.core.TyperGroup):
+    """The commands; what is wrong with their arguments is said without the arguments' escapes."""
+
+    def make_context(self, *given: Any, **more: Any) -> Any:
+        """Read the arguments; see ``click.Command``."""
+        with _visible_errors():
+            return super().make_context(*given, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; see ``click.Command``."""
+        with _visible_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _visible_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # click's own, of which typer may carry a copy
+        if hasattr(error, "format_message") and isinstance(getattr(error, "message", None), str):
+            error.message = visible(error.message)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
+    cls=PlainErrors,
     name="dglke-distill",
     help="Small knowledge-graph embeddings over DGL graphs.",
     no_args_is_help=True,
@@ -56,7 +87,7 @@ app.add_typer(recipes_app, name="recipes")
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"dglke-distill {__version__}")
+        say(f"dglke-distill {__version__}")
         raise typer.Exit
 
 
@@ -90,16 +121,16 @@ def config_show(
     """Print the settings that `train` with the same flags would use, as TOML."""
     flags = settings.given(locals())
     resolved = settings.resolve(flags, assignments, file=file, recipe=recipe)
-    typer.echo(resolved.to_toml(), nl=False)
+    say_text(toml_text(resolved.to_toml()).rstrip("\n"))
 
 
 @recipes_app.command("list")
 def recipes_list() -> None:
     """Print the names of the recipes: those of `train`, then the chains of `run`."""
     for name in config.recipe_names():
-        typer.echo(name)
+        say(name)
     for name in config.recipe_names("chains"):
-        typer.echo(f"chains/{name}")
+        say(f"chains/{name}")
 
 
 @recipes_app.command("show")
@@ -109,7 +140,7 @@ def recipes_show(name: Annotated[str, typer.Argument(help="A name from `recipes 
     if stem not in config.recipe_names(folder):
         raise UserError(f"no recipe {name!r}; see `dglke-distill recipes list`")
     path = config.RECIPES / folder / f"{stem}.toml"
-    typer.echo(path.read_text(encoding="utf-8"), nl=False)
+    say_text(path.read_text(encoding="utf-8").rstrip("\n"))
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
@@ -118,4 +149,5 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     Args:
         arguments: instead of those of the process.
     """
+    tolerant_output()
     mendable(lambda: app(args=None if arguments is None else list(arguments)))

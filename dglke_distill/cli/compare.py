@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
-from rich.console import Console
 
 from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, duration
 from dglke_distill.cli.report import show_table
+from dglke_distill.cli.say import say
 from dglke_distill.config import merge, parse_assignment
+from dglke_distill.console import SafeConsole
 from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _run(
     from dglke_distill.distill.compare import COMPARISON_FILE, run_comparison
     from dglke_distill.report import write_comparison
 
-    console = Console()
+    console = SafeConsole()
 
     command = f"dglke-distill compare --resume --out {directory}"
     with resumable(command, directory / COMPARISON_FILE), TrainingDisplay(console) as display:
@@ -127,7 +128,5 @@ def _run(
     path = write_comparison(directory)
     show_table(directory, console)
     if results["teacher_seconds"]:
-        typer.echo(
-            f"the teacher, which no chain counts, took {duration(results['teacher_seconds'])}"
-        )
-    typer.echo(f"report: {path}")
+        say(f"the teacher, which no chain counts, took {duration(results['teacher_seconds'])}")
+    say(f"report: {path}")

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
-from rich.console import Console
 
 from dglke_distill.cli import settings
 from dglke_distill.cli.output import metrics_table
+from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
+from dglke_distill.console import SafeConsole
 from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,12 +60,12 @@ def compress(
         after.results["metrics"] = _metrics(after, model, data_root)
     save_model(out, after.model, after.config, after.entities, after.relations, after.results)
     shared = after.results["model"]["shared_bytes"]
-    typer.echo(
+    say(
         f"{out}: {before.model.bytes_per_entity} bytes per entity became "
         f"{after.model.bytes_per_entity}" + (f", and {shared:,} for all together" if shared else "")
     )
     if evaluate:
-        Console().print(metrics_table(after.results["metrics"]))
+        SafeConsole().print(metrics_table(after.results["metrics"]))
 
 
 def in_storage(loaded: "LoadedModel", storage: "Storage") -> "LoadedModel":

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from dglke_distill.console import SafeConsole
 from dglke_distill.data import catalog
 from dglke_distill.data.layout import FORMAT_NAMES
 from dglke_distill.data.manifest import Manifest, load_manifest
@@ -59,9 +58,9 @@ def data_list(data_root: DataRootFlag = None) -> None:
             f"{counts.triples:,}",
             location.place,
             # The first word is the licence, or "unspecified"; `data info` has the rest.
-            escape(manifest.license.partition(" ")[0]),
+            manifest.license.partition(" ")[0],
         )
-    Console().print(table)
+    SafeConsole().print(table)
 
 
 @data_app.command("info")
@@ -73,24 +72,25 @@ def data_info(
     manifest = load_manifest(name)
     if manifest is None:
         raise catalog.unknown_name(name)
-    console = Console(soft_wrap=True, highlight=False)
+    console = SafeConsole(soft_wrap=True)
     location = catalog.locate(manifest, data_root=data_root)
     counts = manifest.counts
     types = f", {counts.entity_types} entity types" if counts.entity_types is not None else ""
-    console.print(f"[bold]{escape(manifest.title)}[/bold] ({manifest.name})")
-    console.print(escape(manifest.description))
+    console.print(f"{manifest.title} ({manifest.name})", style="bold")
+    console.print(manifest.description)
     console.print(
         f"{counts.entities:,} entities{types}, {counts.relations:,} relations; "
         f"{counts.train:,} train, {counts.valid:,} valid, {counts.test:,} test triples"
     )
     for note in manifest.notes:
-        console.print(f"note: {escape(note)}")
-    console.print(f"licence: {escape(manifest.license)}")
+        console.print(f"note: {note}")
+    console.print(f"licence: {manifest.license}")
     console.print(f"homepage: {manifest.homepage}")
-    console.print(f"now: {location.place}, {escape(str(location.folder))}")
+    console.print(f"now: {location.place}, {location.folder!s}")
     _print_files(console, manifest)
     console.print("citation:")
-    console.print(escape(manifest.citation.strip()))
+    for line in manifest.citation.strip().splitlines():
+        console.print(line)
 
 
 @data_app.command("prepare")
@@ -128,11 +128,11 @@ def data_prepare(
         split_fractions=_fractions(fractions),
         offline=offline,
     )
-    console = Console(soft_wrap=True, highlight=False)
+    console = SafeConsole(soft_wrap=True)
     _print_dataset(console, dataset)
     if out is not None:
         for path in write_dataset(dataset, out, format=write_format):
-            console.print(f"wrote {escape(str(path))}")
+            console.print(f"wrote {path!s}")
 
 
 def _fractions(text: str) -> tuple[float, float, float]:
@@ -145,7 +145,7 @@ def _fractions(text: str) -> tuple[float, float, float]:
     return train, valid, test
 
 
-def _print_files(console: Console, manifest: Manifest) -> None:
+def _print_files(console: SafeConsole, manifest: Manifest) -> None:
     source = manifest.source
     if source.kind == "ogb":
         console.print("files: downloaded and checked by the ogb package; we verify by counts")
@@ -154,19 +154,19 @@ def _print_files(console: Console, manifest: Manifest) -> None:
     console.print(f"files{origin}:")
     for role, file in manifest.files.items():
         size = f", {file.bytes:,} bytes" if file.bytes is not None else ""
-        console.print(f"  {role}: {escape(file.path)}{size}")
+        console.print(f"  {role}: {file.path}{size}")
         console.print(f"    verified by {_CHECKS[file.verified_by]}")
         for kind, digest in (("sha256", file.sha256), ("git blob", file.git_blob)):
             if digest is not None:
                 console.print(f"    {kind} {digest}")
 
 
-def _print_dataset(console: Console, dataset: Dataset) -> None:
+def _print_dataset(console: SafeConsole, dataset: Dataset) -> None:
     console.print(
-        f"[bold]{escape(dataset.name)}[/bold]: {dataset.num_entities:,} entities, "
+        f"{dataset.name}: {dataset.num_entities:,} entities, "
         f"{dataset.num_relations:,} relations; {len(dataset.train):,} train, "
         f"{len(dataset.valid):,} valid, {len(dataset.test):,} test triples"
     )
     console.print(f"fingerprint {dataset.fingerprint}")
     for warning in dataset.warnings:
-        console.print(f"warning: {escape(warning)}")
+        console.print(f"warning: {warning}")

@@ -2,14 +2,14 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
-import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dglke_distill.cli import settings
 from dglke_distill.cli.output import metrics_table
+from dglke_distill.cli.say import say, say_json
+from dglke_distill.console import SafeConsole
 
 __all__ = ["evaluate"]
 
@@ -36,11 +36,11 @@ def evaluate(
         data_root=data_root,
     )
     if as_json:
-        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        say_json(result)
     else:
-        Console().print(metrics_table({split: result}))
+        SafeConsole().print(metrics_table({split: result}))
         if "classification" in result:
             names = {"roc_auc": "ROC-AUC", "average_precision": "average precision"}
             names.update(accuracy="accuracy", f1="F1")
             figures = [f"{name} {result['classification'][key]:.4f}" for key, name in names.items()]
-            typer.echo(f"True and false test triples told apart: {', '.join(figures)}")
+            say(f"True and false test triples told apart: {', '.join(figures)}")

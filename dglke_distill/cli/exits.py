@@ -10,6 +10,7 @@ from typing import Optional
 
 import typer
 
+from dglke_distill.cli.say import say
 from dglke_distill.errors import UserError
 
 __all__ = ["mendable", "resumable", "script"]
@@ -31,9 +32,10 @@ def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
     try:
         yield
     except (Interrupted, KeyboardInterrupt):
-        typer.echo("\ninterrupted", err=True)
+        say("", err=True)
+        say("interrupted", err=True)
         if begun is None or begun.exists():
-            typer.echo(f"go on with: {command}", err=True)
+            say(f"go on with: {command}", err=True)
         raise typer.Exit(STOPPED) from None
 
 
@@ -49,7 +51,7 @@ def mendable(call: Callable[[], object]) -> None:
         message = f"{error.filename}: {error.strerror}"
     else:
         return
-    typer.echo(f"error: {message}", err=True)
+    say(f"error: {message}", err=True)
     sys.exit(2)
 
 

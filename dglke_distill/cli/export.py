@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
-from rich.console import Console
 
 from dglke_distill.cli import settings
+from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
+from dglke_distill.console import SafeConsole
 
 __all__ = ["export", "formats"]
 
@@ -33,11 +34,12 @@ def export(
     for text in assignments or ():
         options.update(parse_assignment(text))
     place = export_model(load_checkpoint(model), format, out, options)
-    typer.echo(f"written: {place}")
+    say(f"written: {place}")
 
 
 def formats() -> None:
     """Print the formats of `export`, with their options and what these are if not given."""
+    from rich.console import Group
     from rich.table import Table
 
     from dglke_distill.export import FORMATS
@@ -47,6 +49,6 @@ def formats() -> None:
         table.add_column(column)
     for name, format in FORMATS.items():
         fields = format.Options.model_fields.items()
-        options = "\n".join(f"{key}={field.default}: {field.description}" for key, field in fields)
-        table.add_row(name, format.about, options)
-    Console().print(table)
+        options = (f"{key}={field.default}: {field.description}" for key, field in fields)
+        table.add_row(name, format.about, Group(*options))
+    SafeConsole().print(table)

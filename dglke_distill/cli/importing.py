@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from dglke_distill.cli import settings
+from dglke_distill.cli.say import say
 
 __all__ = ["import_model"]
 
@@ -40,4 +41,4 @@ def import_model(
     else:
         config = Config.from_mapping({"data": {"dataset": dataset}}, "--dataset")
         loading.import_teacher(folder, out, prepare(config, data_root=data_root), config, format)
-    typer.echo(f"written: {out}")
+    say(f"written: {out}")

@@ -2,13 +2,11 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
-from rich.console import Console
 
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
@@ -21,7 +19,9 @@ from dglke_distill.cli.run import (
     unused,
     whole_numbers,
 )
+from dglke_distill.cli.say import say, say_json
 from dglke_distill.config import parse_assignment
+from dglke_distill.console import SafeConsole
 from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -161,9 +161,9 @@ def ogb_evaluate(
         for one in (("valid", "test") if split == "both" else (split,))
     }
     if as_json:
-        typer.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        say_json(figures)
     else:
-        Console().print(metrics_table(figures))
+        SafeConsole().print(metrics_table(figures))
 
 
 @ogb_app.command("sheet")
@@ -189,7 +189,7 @@ def _agree(dataset: str, yes: bool, data_root: Optional[Path]) -> None:
 
     line = consent(dataset, yes, data_root)
     if line is not None:
-        typer.echo(line)
+        say(line)
 
 
 def _command(dataset: str, flags: dict[str, Any]) -> str:
@@ -213,13 +213,13 @@ def _show_plan(asked: "SeedsConfig", data_root: Optional[Path]) -> None:
     from dglke_distill.distill.estimate import estimate
     from dglke_distill.distill.plan import plan
 
-    console = Console()
+    console = SafeConsole()
     stages = plan(asked.chain)
     with console.status("timing a few steps of every stage"):
         sizes = estimate(stages, data_root=data_root)
     console.print(plan_table(stages, sizes))
     seconds = asked.seeds * sum(size.seconds for size in sizes)
-    typer.echo(
+    say(
         f"{sum(size.parameters for size in sizes):,} parameters over all stages; "
         f"{asked.seeds} seeds take about {duration(seconds)}"
     )
@@ -236,10 +236,10 @@ def _run(
     from dglke_distill.leaderboard.run import SeedWatcher, run_seeds
     from dglke_distill.leaderboard.settings import SEEDS_FILE
 
-    console = Console()
+    console = SafeConsole()
 
     def begin_seed(seed: int, total: int) -> None:
-        console.print(f"seed {seed} of {total}", highlight=False)
+        console.print(f"seed {seed} of {total}")
 
     command = f"dglke-distill ogb run --resume --out {directory}"
     with resumable(command, directory / SEEDS_FILE), TrainingDisplay(console) as display:
@@ -260,16 +260,16 @@ def _show_sheet(sheet: dict[str, Any], directory: Path) -> None:
 
     form, popularity = sheet["form"], sheet["popularity_control"]
     for split, key in (("test", "test_performance"), ("valid", "validation_performance")):
-        typer.echo(
+        say(
             f"{split} MRR {form[key]['text']} over {form[key]['seeds']} seeds; "
             f"relation popularity {popularity[split]['mrr']:.4f}"
         )
-    typer.echo(
+    say(
         f"parameters: {form['parameters']:,} over all stages, "
         f"{sheet['parameters']['deployed']:,} deployed"
     )
     for what in sheet["missing"]:
-        typer.echo(f"missing: {what}")
+        say(f"missing: {what}")
     for what in sheet["notes"]:
-        typer.echo(f"note: {what}")
-    typer.echo(f"sheet: {directory / MARKDOWN_FILE}")
+        say(f"note: {what}")
+    say(f"sheet: {directory / MARKDOWN_FILE}")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -18,6 +17,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from dglke_distill.console import SafeConsole
     from dglke_distill.distill.estimate import Estimate
     from dglke_distill.distill.plan import Stage
     from dglke_distill.train import Progress as TrainingProgress
@@ -44,17 +44,17 @@ class TrainingDisplay:
         console: where to write.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
         """Start nothing yet."""
         self.console = console
         self._last_line = time.monotonic()
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=console,
             transient=True,
             refresh_per_second=4,  # drawing takes time from training
@@ -73,7 +73,7 @@ class TrainingDisplay:
 
     def announce(self, line: str) -> None:
         """Print a line of its own."""
-        self.console.print(line, markup=False, highlight=False)
+        self.console.print(line)
 
     def begin(self, stage: Stage, number: int, total: int) -> None:
         """Say which stage of a chain comes now; ``number`` counts from 0."""

@@ -2,14 +2,14 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
-import json
 from typing import Annotated, Any, Optional
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from dglke_distill.cli import settings
+from dglke_distill.cli.say import say, say_json
+from dglke_distill.console import SafeConsole
 from dglke_distill.errors import UserError
 
 __all__ = ["predict"]
@@ -44,8 +44,10 @@ def predict(
     if not missing:
         triple = (head or "", relation or "", tail or "")
         result: dict[str, Any] = {**given, "score": float(named.score([triple])[0])}
-        text = json.dumps(result, ensure_ascii=False) if as_json else f"{result['score']:.4f}"
-        typer.echo(text)
+        if as_json:
+            say_json(result, indent=None)
+        else:
+            say(f"{result['score']:.4f}")
         return
     (asked,) = missing
     first, second = (name for name in given.values() if name is not None)
@@ -57,13 +59,15 @@ def predict(
     answers = ask(first, second, count, exclude_known=exclude_known)
     if as_json:
         result = {**given, "predictions": [answer._asdict() for answer in answers]}
-        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        say_json(result)
         return
     shown = ", ".join("?" if name is None else name for name in given.values())
-    table = Table(title=f"({shown})", title_justify="left")
+    table = Table()
     table.add_column("rank", justify="right")
     table.add_column(asked, overflow="fold")
     table.add_column("score", justify="right")
     for rank, answer in enumerate(answers, 1):
         table.add_row(str(rank), answer.name, f"{answer.score:.4f}")
-    Console().print(table, markup=False)
+    console = SafeConsole()
+    console.print(f"({shown})", soft_wrap=True)
+    console.print(table)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+from dglke_distill.cli.say import say
+from dglke_distill.console import SafeConsole
 
 __all__ = ["report", "show_table"]
 
@@ -36,11 +37,11 @@ def report(
 
     write = reports.write_comparison if reports.is_comparison(directory) else reports.write_report
     path = write(directory)
-    show_table(directory, Console())
-    typer.echo(str(path))
+    show_table(directory, SafeConsole())
+    say(str(path))
 
 
-def show_table(directory: Path, console: Console) -> None:
+def show_table(directory: Path, console: SafeConsole) -> None:
     """Print the table of a finished run or comparison, without some columns where it is narrow."""
     from dglke_distill.report import table_of
 
@@ -52,6 +53,6 @@ def show_table(directory: Path, console: Console) -> None:
         justify: Literal["left", "right"] = "left" if i < of.text_columns else "right"
         table.add_column(of.headings[i], justify=justify, no_wrap=of.headings[i] in _WHOLE)
     for row in of.rows:
-        cells = [Text(row.cells[i]) for i in shown]
+        cells = [row.cells[i] for i in shown]
         table.add_row(*cells, style="bold" if row.best else "")
     console.print(table)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
-from rich.console import Console
 
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, chain_table, plan_table
+from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
+from dglke_distill.console import SafeConsole
 from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def _show_plan(chain: "ChainConfig", loaded: list[str], data_root: Optional[Path
     from dglke_distill.distill.estimate import estimate
     from dglke_distill.distill.plan import plan
 
-    console = Console()
+    console = SafeConsole()
     stages = plan(chain, loaded)
     with console.status("timing a few steps of every stage"):
         sizes = estimate(stages, loaded, data_root=data_root)
@@ -239,7 +240,7 @@ def _run(
     from dglke_distill.distill.chain import CHAIN_FILE, Watcher, run_chain
     from dglke_distill.report import write_report
 
-    console = Console()
+    console = SafeConsole()
 
     command = f"dglke-distill run --resume --out {directory}"
     with resumable(command, directory / CHAIN_FILE), TrainingDisplay(console) as display:
@@ -252,4 +253,4 @@ def _run(
             watcher=Watcher(display.begin, display.report, display.announce),
         )
     console.print(chain_table(results))
-    typer.echo(f"report: {write_report(directory)}")
+    say(f"report: {write_report(directory)}")

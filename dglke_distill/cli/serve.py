@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from dglke_distill.cli import settings
+from dglke_distill.cli.say import say
 from dglke_distill.cli.zoo import OfflineFlag, StoreFlag
 
 __all__ = ["serve"]
@@ -52,11 +53,11 @@ def serve(
             if reason := gallery.get(name).no_facts:
                 gallery.notes.append(f"known facts of {name} are not marked: {reason}")
         for note in gallery.notes:
-            typer.echo(f"note: {note}", err=True)
+            say(f"note: {note}", err=True)
         if not server.loopback:
-            typer.echo("note: whoever reaches this machine can ask; there is no password", err=True)
+            say("note: whoever reaches this machine can ask; there is no password", err=True)
         try:
-            typer.echo(f"{server.url} (Ctrl-C ends it)")
+            say(f"{server.url} (Ctrl-C ends it)")
             server.serve_forever()
         except KeyboardInterrupt:
-            typer.echo("ended")
+            say("ended")

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
 
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
+from dglke_distill.cli.say import say
 from dglke_distill.config import Config, merge, read_toml
+from dglke_distill.console import SafeConsole
 from dglke_distill.errors import UserError
 
 __all__ = ["train"]
@@ -74,7 +75,7 @@ def _show_need(config: Config, data_root: Optional[Path]) -> None:
         catalog.load(data.dataset, data_root=data_root, format=data.format)
     )
     need = memory_need(config, size)
-    typer.echo(f"needs about {need}")
+    say(f"needs about {need}")
     check_memory(config, need, Path())
 
 
@@ -108,11 +109,10 @@ def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optiona
     """Train and show the figures; Ctrl-C ends with exit code 130 and says how to go on."""
     from dglke_distill import pipeline
 
-    console = Console()
+    console = SafeConsole()
     console.print(
         f"{config.model.name}, {config.model.dim} floats per entity, on {config.data.dataset}"
         + (f", recipe {config.recipe}" if config.recipe else ""),
-        highlight=False,
     )
     command = f"dglke-distill train --resume --out {run_directory}"
     begun = run_directory / pipeline.RESUME_FILE
@@ -129,4 +129,4 @@ def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optiona
         console.print(metrics_table(results["metrics"]))
     checkpoint = run_directory / pipeline.CHECKPOINT_DIRECTORY
     seconds = results["training"]["seconds"]
-    typer.echo(f"trained in {seconds:.1f} s; checkpoint: {checkpoint}")
+    say(f"trained in {seconds:.1f} s; checkpoint: {checkpoint}")

@@ -2,16 +2,15 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from dglke_distill.cli import settings
+from dglke_distill.cli.say import say, say_json, say_text
+from dglke_distill.console import SafeConsole
 from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,10 +72,10 @@ def zoo_list(
         _print_json([{**one.entry.to_tree(), "store": one.store.place} for one in found])
         return
     if not found:
-        typer.echo("no such model")
+        say("no such model")
         return
     for place in dict.fromkeys(one.store.place for one in found):
-        table = Table(title=Text(place), title_justify="left", box=None)
+        table = Table(box=None)
         table.add_column("name", no_wrap=True)
         for label in ("B/entity", "MRR", "Hits@1", "Hits@10", "split", "MB"):
             table.add_column(label, justify="right", no_wrap=True)
@@ -88,7 +87,9 @@ def zoo_list(
             size = f"{entry.total_bytes / 1e6:.2f}"
             name = entry.pinned if all_versions else entry.name
             table.add_row(name, str(entry.bytes_per_entity), *figures, size)
-        Console().print(table)
+        console = SafeConsole()
+        console.print(place, soft_wrap=True)
+        console.print(table)
 
 
 @zoo_app.command("info")
@@ -106,7 +107,7 @@ def zoo_info(
     if as_json:
         _print_json({**entry.to_tree(), "store": place.place})
     else:
-        typer.echo(render_card(entry, place))
+        say_text(render_card(entry, place))
 
 
 @zoo_app.command("load")
@@ -124,7 +125,7 @@ def zoo_load(
     begun = time.perf_counter()
     model = zoo.load(name, device=device or "cpu", store=store, offline=offline)
     milliseconds = (time.perf_counter() - begun) * 1000
-    typer.echo(
+    say(
         f"{name}: {len(model.entities):,} entities, {len(model.relations):,} relations, loaded in "
         f"{milliseconds:.0f} ms, imports included"
     )
@@ -139,7 +140,7 @@ def zoo_pull(name: NameArgument, store: StoreFlag = None) -> None:
     found = find(name, store=store)
     files = fetch_files(found)
     for path in files.values():
-        typer.echo(str(path))
+        say(str(path))
 
 
 @zoo_app.command("rm")
@@ -151,7 +152,7 @@ def zoo_rm(name: NameArgument, store: StoreFlag = None) -> None:
     from dglke_distill.zoo.fetch import remove
 
     for path in remove(name, store=store):
-        typer.echo(f"deleted: {path}")
+        say(f"deleted: {path}")
 
 
 @zoo_app.command("publish")
@@ -172,7 +173,7 @@ def zoo_publish(
     from dglke_distill import zoo
 
     for entry in zoo.publish(run_dir, name, store=store):
-        typer.echo(f"{entry.pinned}: {entry.total_bytes:,} bytes")
+        say(f"{entry.pinned}: {entry.total_bytes:,} bytes")
 
 
 @zoo_app.command("verify")
@@ -201,7 +202,7 @@ def zoo_verify(
         entries = zoo.list(store=store, offline=offline, all_versions=True)
         names = [entry.pinned for entry in entries]
         if not names:
-            typer.echo("no models")
+            say("no models")
     failures = 0
     for name in names or ():
         try:
@@ -215,12 +216,12 @@ def zoo_verify(
             )
         except (UserError, FloatingPointError) as error:
             failures += 1
-            typer.echo(f"FAILED {name}: {error}")
+            say(f"FAILED {name}: {error}")
             continue
         failures += not found.reproduced
-        typer.echo(_verdict(found))
+        say(_verdict(found))
     if failures:
-        typer.echo(f"{failures} of {len(names or ())} are not what the registry says", err=True)
+        say(f"{failures} of {len(names or ())} are not what the registry says", err=True)
         raise typer.Exit(1)
 
 
@@ -237,4 +238,4 @@ def _verdict(found: "Verification") -> str:
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    say_json(value)

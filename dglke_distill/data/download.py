@@ -125,16 +125,17 @@ def fetch(
 def console_progress() -> Iterator[Progress]:
     """Yield a ``Progress`` that draws bars on standard error, one per file."""
     from rich import progress
-    from rich.console import Console
+
+    from dglke_distill.console import SafeConsole
 
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.DownloadColumn(),
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, console=Console(stderr=True)) as bars:
+    with progress.Progress(*columns, console=SafeConsole(stderr=True)) as bars:
         tasks: dict[str, progress.TaskID] = {}
 
         def show(name: str, done: int, total: Optional[int]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 from dglke_distill.report.numbers import NONE, bytes_text, duration, quality
 from dglke_distill.report.tables import Table, TableRow
+from dglke_distill.shown import fenced, markdown_text, visible
 
 __all__ = ["markdown"]
 
@@ -21,7 +22,7 @@ def markdown(sheet: Mapping[str, Any]) -> str:
     """
     form = sheet["form"]
     parts = [
-        f"# {form['method']} on {form['dataset']}\n",
+        f"# {markdown_text(form['method'])} on {markdown_text(form['dataset'])}\n",
         _list("Not ready to be submitted; still missing:", sheet["missing"])
         or "Ready to be submitted.\n",
         _list("To be known:", sheet["notes"]),
@@ -37,13 +38,17 @@ def markdown(sheet: Mapping[str, Any]) -> str:
         "## Parameters\n",
         _parameters(sheet),
         "## How to run it again\n",
-        "```bash\n"
-        + "".join(f"{command}  # {what}\n" for what, command in sheet["commands"].items())
-        + "```\n",
+        "\n".join(
+            fenced(
+                "\n".join(f"{command}  # {what}" for what, command in sheet["commands"].items()),
+                "bash",
+            )
+        )
+        + "\n",
         "## Machine\n",
         _machine(sheet),
     ]
-    return "\n".join(part for part in parts if part)
+    return visible("\n".join(part for part in parts if part), keep="\n")
 
 
 def _form(sheet: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -137,7 +142,7 @@ def _machine(sheet: Mapping[str, Any]) -> str:
 def _list(heading: str, items: Sequence[str]) -> str:
     if not items:
         return ""
-    return f"{heading}\n\n" + "".join(f"- {item}\n" for item in items)
+    return f"{heading}\n\n" + "".join(f"- {visible(item)}\n" for item in items)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Optional
+
+from dglke_distill.shown import visible
 
 __all__ = ["NONE", "bytes_text", "duration", "percent", "printable", "quality", "signed_percent"]
 
@@ -11,7 +12,6 @@ NONE = "–"
 """What stands where there is no figure."""
 
 _UNITS = ("B", "KiB", "MiB", "GiB")
-_REORDERING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
 def quality(value: Optional[float]) -> str:
@@ -49,14 +49,5 @@ def duration(seconds: Optional[float]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text without what a file or a page cannot show: control characters and the like.
-
-    Line ends and tabs stay; characters that turn the direction of writing do not.
-    """
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}"
-        if (unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t")
-        or char in _REORDERING
-        else char
-        for char in text
-    )
+    """Return text with what a file or a page cannot show escaped; line ends and tabs stay."""
+    return visible(text, keep="\n\t")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -11,11 +10,11 @@ from dglke_distill.report.comparison_results import ComparisonResults, Spread
 from dglke_distill.report.numbers import (
     NONE,
     percent,
-    printable,
     quality,
     signed_percent,
 )
 from dglke_distill.report.run_results import RunResults, stage_labels
+from dglke_distill.shown import markdown_text
 
 __all__ = ["Table", "TableRow", "comparison_table", "run_table"]
 
@@ -47,19 +46,13 @@ class Table:
         rules = [" --- " if i < self.text_columns else " ---: " for i in range(len(self.headings))]
         lines = [_line(self.headings), f"|{'|'.join(rules)}|"]
         for row in self.rows:
-            cells = [_escaped(cell) for cell in row.cells]
+            cells = [markdown_text(cell) for cell in row.cells]
             lines.append(_line([f"**{cell}**" for cell in cells] if row.best else cells))
         return "\n".join(lines) + "\n"
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _escaped(text: str) -> str:
-    # Names are the user's own; none may end a cell or begin a link, a tag or an emphasis.
-    flat = " ".join(printable(text).split())
-    return re.sub(r"([\\`*_|<>\[\]~])", r"\\\1", flat)
 
 
 def run_table(run: RunResults) -> Table:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+
+from dglke_distill.shown import fenced, visible
 from dglke_distill.zoo.schema import Entry
 from dglke_distill.zoo.store import Store
 
@@ -14,31 +18,31 @@ def render_card(entry: Entry, store: Store) -> str:
     Args:
         entry: what the registry says. store: the store it comes from.
     """
-    source = "" if store.place == "shipped" else f', store="{store.place}"'
+    source = "" if store.place == "shipped" else f", store={_quoted(store.place)}"
     shared = f", and {entry.shared_bytes:,} for all together" if entry.shared_bytes else ""
     count = entry.vocab
     lines = [
-        f"# {entry.name}",
+        f"# {_plain(entry.name)}",
         "",
-        f"{entry.model} of {count.entities.count:,} entities and {count.relations.count:,} "
-        f"relations of {entry.dataset}: {entry.dim} floats per entity, stored as {entry.dtype}, "
-        f"{entry.bytes_per_entity} bytes each{shared}. Version {entry.version}.",
+        f"{_plain(entry.model)} of {count.entities.count:,} entities and {count.relations.count:,} "
+        f"relations of {_plain(entry.dataset)}: {entry.dim} floats per entity, stored as "
+        f"{_plain(entry.dtype)}, {entry.bytes_per_entity} bytes each{shared}. "
+        f"Version {entry.version}.",
         "",
-        "```python",
-        "from dglke_distill import zoo",
-        "",
-        f'model = zoo.load("{entry.pinned}"{source})',
-        "```",
+        *fenced(
+            f"from dglke_distill import zoo\n\nmodel = zoo.load({_quoted(entry.pinned)}{source})",
+            "python",
+        ),
         "",
         *_measured(entry),
         "## Origin",
         "",
-        f"- method: {entry.method or 'not stated'}",
-        f"- teachers, the nearest first: {', '.join(entry.teacher) or 'none'}",
-        f"- recipe: {entry.recipe or 'none'}; seed {entry.seed}",
-        f"- code: {entry.commit or 'unknown revision'}"
+        f"- method: {_plain(entry.method or 'not stated')}",
+        f"- teachers, the nearest first: {_plain(', '.join(entry.teacher) or 'none')}",
+        f"- recipe: {_plain(entry.recipe or 'none')}; seed {entry.seed}",
+        f"- code: {_plain(entry.commit or 'unknown revision')}"
         + (", with uncommitted changes" if entry.dirty else ""),
-        f"- triples: sha256 {entry.dataset_fingerprint}",
+        f"- triples: sha256 {_plain(entry.dataset_fingerprint)}",
         "",
         "## Size",
         "",
@@ -46,16 +50,33 @@ def render_card(entry: Entry, store: Store) -> str:
         "",
         "| file | bytes | sha256 |",
         "|---|---|---|",
-        *(f"| {file.name} | {file.bytes:,} | {file.sha256} |" for file in entry.files),
+        *(
+            f"| {_plain(file.name)} | {file.bytes:,} | {_plain(file.sha256)} |"
+            for file in entry.files
+        ),
         "",
         "## Licence",
         "",
-        f"Of the dataset: {entry.licence or 'not stated'}",
+        f"Of the dataset: {_plain(entry.licence or 'not stated')}",
         "",
     ]
     if entry.citation:
-        lines += ["## Citation", "", "```bibtex", entry.citation.strip(), "```", ""]
+        lines += ["## Citation", "", *fenced(entry.citation.strip(), "bibtex"), ""]
     return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Return a registry's text on one line, with what would begin a link, a tag or a cell escaped.
+
+    Fewer characters than ``markdown_text`` escapes: the card is also read in terminals.
+    """
+    return visible(re.sub(r"([\\`|<>\[\]])", r"\\\1", " ".join(text.split())))
+
+
+def _quoted(text: str) -> str:
+    """Return a text as Python writes it, in double quotes where it can be."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return visible(quoted) if "\\" not in text else repr(text)
 
 
 def _measured(entry: Entry) -> list[str]:
@@ -66,7 +87,7 @@ def _measured(entry: Entry) -> list[str]:
     return [
         "## Measured",
         "",
-        f"On the {metrics.split} split; {metrics.protocol}; {metrics.ties} ties.",
+        _plain(f"On the {metrics.split} split; {metrics.protocol}; {metrics.ties} ties."),
         "",
         "| MRR | Hits@1 | Hits@3 | Hits@10 |",
         "|---|---|---|---|",

@@ -10,6 +10,7 @@ from typing import Any, Optional
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.errors import UserError
 from dglke_distill.files import sha256_file
+from dglke_distill.shown import visible
 from dglke_distill.zoo.registry_file import validate_entry
 from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOLS, TIES, Entry, compose_name
 
@@ -50,6 +51,8 @@ def describe(
     entry.update(about or {})
     if name is not None:
         entry["name"] = name
+    entry["dataset"] = _word(entry["dataset"])
+    entry["teacher"] = [_word(teacher) for teacher in entry["teacher"]]
     entry["files"] = [
         {
             "name": file,
@@ -117,6 +120,11 @@ def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str,
             }
             break
     return entry
+
+
+def _word(name: str) -> str:
+    """Return a folder's name as an entry may hold it: of whatever characters, not too long."""
+    return visible(name)[:200] or "data"
 
 
 def _protocol(stated: Mapping[str, Any]) -> tuple[str, str]:

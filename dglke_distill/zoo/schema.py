@@ -204,11 +204,13 @@ def compose_name(model: str, dataset: str, dim: int, dtype: str, encoder: str = 
     """Return ``<model>-<dataset>-dim<floats>``, and ``-<dtype>`` unless that is float32.
 
     An encoder that is no table of entities stands behind the model: ``complex-node-piece-...``.
-    Characters of the dataset's name that a name cannot have become ``-``.
+    Characters of the dataset's name that a name cannot have become ``-``; too long a one is cut.
     """
     kind = model.lower() + ("" if encoder == "lookup" else "-" + encoder.replace("_", "-"))
     middle = re.sub(r"[^a-z0-9._]+", "-", dataset.lower()).strip("-._") or "data"
-    return f"{kind}-{middle}{_ending(dim, dtype)}"
+    ending = _ending(dim, dtype)
+    middle = middle[: max(1, 119 - len(kind) - len(ending))].rstrip("-._")
+    return f"{kind}-{middle}{ending}"
 
 
 def _ending(dim: int, dtype: str) -> str:
