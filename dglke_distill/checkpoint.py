@@ -26,6 +26,8 @@ from dglke_distill.errors import UserError
 from dglke_distill.files import directory_aside
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
+from dglke_distill.parsing import read_object
+from dglke_distill.regular_files import read_text
 from dglke_distill.runtime import resolve_device
 from dglke_distill.tensor_files import (
     SavedState,
@@ -67,6 +69,9 @@ SCHEMA = 1
 CHECKPOINT_FILES = (MODEL_FILE, CONFIG_FILE, ENTITIES_FILE, RELATIONS_FILE, RESULTS_FILE)
 """The files that make up a checkpoint, all of them needed to load it."""
 _FILES = {*CHECKPOINT_FILES, "README.md"}
+_INCOMPLETE = "no such file; the checkpoint is incomplete"
+_MOST_NAMES = 1 << 31
+_MOST_NAME_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     """
     target = resolve_device(device) if isinstance(device, str) else device
     path = files[CONFIG_FILE]
-    about = _read_json(path)
+    about = _read_object(path)
     if about.get("schema") != SCHEMA:
         raise UserError(
             f"{path}: schema {about.get('schema')!r} is not the one this version reads "
@@ -196,7 +201,7 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     model = _empty_model(about, config, *sizes, path)
     model.load_state_dict(tensors)
     model.eval().to(target)
-    return LoadedModel(model, config, entities, relations, _read_json(files[RESULTS_FILE]))
+    return LoadedModel(model, config, entities, relations, _read_object(files[RESULTS_FILE]))
 
 
 def _empty_model(
@@ -276,16 +281,8 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; the checkpoint is incomplete") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: must hold a JSON object")
-    return value
+def _read_object(path: Path) -> dict[str, Any]:
+    return read_object(path, missing=_INCOMPLETE)
 
 
 def _describe(names: Vocabulary) -> dict[str, Any]:
@@ -302,21 +299,19 @@ def _write_names(path: Path, names: Vocabulary) -> None:
 
 def _read_names(path: Path, about: Mapping[str, Any], key: str, source: Path) -> Vocabulary:
     kind = {"entities": "entity", "relations": "relation"}[key]
-    try:
-        text = path.read_bytes().decode()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; the checkpoint is incomplete") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error})") from None
+    stated = about.get(key)
+    if not isinstance(stated, dict):
+        raise UserError(f"{source}: the section {key!r} is missing")
+    count = stated.get("count")
+    if type(count) is not int or not 0 <= count < _MOST_NAMES:
+        raise UserError(f"{source}: {key}.count is {count!r:.50}; restore the file")
+    text = read_text(path, _MOST_NAME_BYTES * (count + 1), missing=_INCOMPLETE)
     lines = text.removesuffix("\n").split("\n") if text else []
     parts = [line.partition("\t") for line in lines]
     if [number for number, _, _ in parts] != list(map(str, range(len(parts)))):
         i = next(i for i, (number, _, _) in enumerate(parts) if number != str(i))
-        raise UserError(f"{path}, line {i + 1}: expected id {i}, found {parts[i][0]!r}")
+        raise UserError(f"{path}, line {i + 1}: expected id {i}, found {parts[i][0]!r:.50}")
     names = [name for _, _, name in parts]
-    stated = about.get(key)
-    if not isinstance(stated, dict):
-        raise UserError(f"{source}: the section {key!r} is missing")
     plain = not stated.get("named", True) and all(name == str(i) for i, name in enumerate(names))
     found = Vocabulary(size=len(names), kind=kind) if plain else Vocabulary(names, kind=kind)
     if len(found) != stated.get("count") or found.fingerprint != stated.get("sha256"):

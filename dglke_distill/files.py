@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dglke_distill.regular_files import open_regular
+
 __all__ = [
     "atomic_write_bytes",
     "atomic_write_text",
@@ -109,7 +111,7 @@ def replace_directory(new: Path, final: Path) -> None:
 def sha256_file(path: Path) -> str:
     """Return the sha256 hex digest of a file's content."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

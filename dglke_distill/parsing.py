@@ -28,6 +28,7 @@ __all__ = [
     "parse_toml",
     "parse_toml_value",
     "read_json",
+    "read_object",
     "read_toml",
 ]
 
@@ -59,6 +60,24 @@ def read_json(
         UserError: as ``read_bytes`` and ``parse_json``.
     """
     return parse_json(read_bytes(path, limit, missing=missing), str(path), hint=hint)
+
+
+def read_object(
+    path: AnyPath,
+    limit: int = MAX_JSON_BYTES,
+    *,
+    missing: str = "no such file",
+    hint: str = "restore the file",
+) -> dict[str, Any]:
+    """Read a JSON file that holds an object; see ``read_json``.
+
+    Raises:
+        UserError: as ``read_json``, or it holds something else.
+    """
+    value = read_json(path, limit, missing=missing, hint=hint)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must hold a JSON object; {hint}")
+    return value
 
 
 def read_toml(

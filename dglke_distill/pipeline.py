@@ -28,6 +28,8 @@ from dglke_distill.models import canonical_name
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 from dglke_distill.models.tables import FileTables, Place, SharedTables, tables_in
+from dglke_distill.parsing import MAX_TOML_BYTES
+from dglke_distill.regular_files import read_text
 from dglke_distill.tensor_files import SavedState, save_state
 from dglke_distill.train import Progress, Steps, TrainState, train
 from dglke_distill.workspace import (
@@ -241,7 +243,7 @@ def _check_run_directory(run_directory: Path, resolved: str, resume: bool) -> No
         return
     if not resume_path.exists():
         raise UserError(f"{run_directory}: nothing to resume ({RESUME_FILE} is missing)")
-    if (run_directory / CONFIG_FILE).read_text(encoding="utf-8") != resolved:
+    if read_text(run_directory / CONFIG_FILE, MAX_TOML_BYTES) != resolved:
         raise UserError(
             f"{run_directory / CONFIG_FILE}: the run has other settings; "
             "--resume alone goes on with its own"

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from dglke_distill.errors import UserError
 from dglke_distill.files import file_aside
+from dglke_distill.parsing import parse_json
+from dglke_distill.regular_files import open_regular, shown
 
 __all__ = [
     "SavedState",
@@ -44,6 +46,8 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_MAX_HEADER_BYTES = 100_000_000
+"""The library has this limit too; a run's history lies in the header."""
 _BLOCK = 1 << 24
 """Elements looked at at once."""
 
@@ -67,10 +71,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         UserError: the file is missing, truncated, or not one of ours.
     """
     tensors, header = read_tensors(path)
-    try:
-        metadata = json.loads(header[_METADATA_KEY])
-    except (KeyError, ValueError):
-        raise UserError(f"{path}: not written by dglke_distill; choose another file") from None
+    metadata = _metadata(path, header)
     # The tensors read are views of the mapped file; what training changes must be its own memory.
     return {name: tensor.clone() for name, tensor in tensors.items()}, metadata
 
@@ -92,20 +93,19 @@ class SavedState(Mapping[str, Tensor]):
 
     def __init__(self, path: Path) -> None:
         """Read the header."""
-        if not path.is_file():
-            raise UserError(f"{path}: no such file")
+        length = _check_header(path)
         try:
             with safe_open(path, framework="pt", device="cpu"):  # it looks whether all is there
                 pass
-            with open(path, "rb") as stream:
-                length = int.from_bytes(stream.read(8), "little")
-                header = json.loads(stream.read(length))
         except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(f"{path}: damaged, or no safetensors file ({error})") from None
-        try:
-            self.metadata: dict[str, Any] = json.loads(header.pop("__metadata__")[_METADATA_KEY])
-        except (KeyError, ValueError):
-            raise UserError(f"{path}: not written by dglke_distill; choose another file") from None
+            raise _damaged(path, error) from None
+        with open_regular(path) as stream:
+            stream.seek(8)
+            header = parse_json(stream.read(length), f"{path}, header")
+        self.metadata = _metadata(path, header.pop("__metadata__", {}))
+        for name, about in header.items():
+            if about["dtype"] not in _DTYPES:
+                raise _damaged(path, f"{name} is of dtype {about['dtype']}")
         self.path, self._start, self._tensors = path, 8 + length, header
 
     def __len__(self) -> int:
@@ -195,14 +195,38 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         UserError: the file is missing or damaged.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    _check_header(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as stream:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
             return tensors, stream.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged, or no safetensors file ({error})") from None
+    # A dtype that this torch lacks is a KeyError or an AttributeError.
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _check_header(path: Path) -> int:
+    """Return the length of a safetensors header, refused where it cannot be one."""
+    with open_regular(path) as stream:
+        start = stream.read(8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > _MAX_HEADER_BYTES:
+        raise _damaged(path, f"its header claims {length:,} bytes")
+    return length
+
+
+def _damaged(path: Path, why: object) -> UserError:
+    return UserError(f"{path}: damaged, or no safetensors file ({shown(why)}); restore it")
+
+
+def _metadata(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
+    text = header.get(_METADATA_KEY)
+    if not isinstance(text, str):
+        raise UserError(f"{path}: not written by dglke_distill; choose another file")
+    metadata = parse_json(text, f"{path}, header", finite=False)
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path}: its header holds no settings; restore it")
+    return metadata
 
 
 def portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -181,7 +181,7 @@ def test_embedded_dataset_loads_from_anywhere(
         ("[files.valid]", "[files.extra]", r"files\.extra"),
         ('"data/train.txt"', '"../train.txt"', r"files\.train\.path: .*without '\.\.'"),
         ('kind = "files"', 'kind = "ogb"', r"needs an \[ogb\] table"),
-        ("schema = 1", "schema = = 1", r"is not valid TOML"),
+        ("schema = 1", "schema = = 1", r"toy\.toml: not valid TOML"),
         ("url = ", "commit = ", r"source\.commit: String should match"),
     ],
 )  # fmt: skip
@@ -203,7 +203,7 @@ def test_addresses(manifests: Path) -> None:
     known = load_manifest("toy")
     assert known is not None
     assert known.url("train") == f"http://host/a/b/{'0' * 40}/data/train.txt"
-    with pytest.raises(UserError, match="no manifest"):
+    with pytest.raises(UserError, match="no such manifest"):
         read_manifest(manifests / "other.toml")
 
 

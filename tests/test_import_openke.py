@@ -214,7 +214,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: (f / "import.toml").write_text('model = "TransR"'), "without .norm_flag = false."
     ),
     "no range": (no_range, "no number rel_embedding_range"),
-    "no json": (lambda f: in_json(f, "{"), r"model\.json: no parameters that OpenKE saved"),
+    "no json": (lambda f: in_json(f, "{"), r"model\.json: not valid JSON"),
     "list": (lambda f: in_json(f, "[1]"), r"model\.json: no parameters that OpenKE saved"),
     "ragged": (lambda f: in_json(f, '{"x": [[1], [1, 2]]}'), "no parameters that OpenKE saved"),
     "no names": (lambda f: (f / "relation2id.txt").unlink(), r"relation2id\.txt"),

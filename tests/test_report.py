@@ -249,7 +249,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     write_run(tmp_path, stages)
     path = tmp_path / "results.json"
     tree = json.loads(path.read_text())
-    tree["dataset"]["name"] = tree["provenance"]["hardware"]["cpu"] = HOSTILE + "\ud800"
+    tree["dataset"]["name"] = tree["provenance"]["hardware"]["cpu"] = HOSTILE
     tree["provenance"]["command"] = "dglke-distill run '" + HOSTILE
     path.write_text(json.dumps(tree))
     (tmp_path / "chain.toml").write_text(f"# {HOSTILE}")
@@ -297,7 +297,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a fraction": (break_key(*MODEL, "parameters", value=1.5), r"parameters is no whole number"),
     "not finite": (
         break_key("stages", 0, "results", "metrics", "test", "mrr", value=math.nan),
-        r"metrics\.test\.mrr is not finite",
+        "NaN is no finite number",
     ),
     "unknown role": (break_key("stages", 0, "role", value="king"), "role is 'king'"),
     "one name twice": (break_key("stages", 1, "name", value="0-teacher-complex-dim512"), "2 times"),

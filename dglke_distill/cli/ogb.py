@@ -23,6 +23,8 @@ from dglke_distill.cli.say import say, say_json
 from dglke_distill.config import parse_assignment
 from dglke_distill.console import SafeConsole
 from dglke_distill.errors import UserError
+from dglke_distill.parsing import MAX_TOML_BYTES
+from dglke_distill.regular_files import read_text
 
 if TYPE_CHECKING:
     from dglke_distill.leaderboard import SeedsConfig
@@ -179,7 +181,7 @@ def ogb_sheet(
     saved_seeds(directory)
     if about is not None:
         read_about(about)
-        atomic_write_text(directory / ABOUT_FILE, about.read_text(encoding="utf-8"))
+        atomic_write_text(directory / ABOUT_FILE, read_text(about, MAX_TOML_BYTES))
     _show_sheet(write_sheet(directory), directory)
 
 

@@ -6,18 +6,13 @@ A manifest lives in ``datasets/<name>.toml``; the files of an embedded dataset l
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal, Optional
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dglke_distill.errors import UserError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from dglke_distill.parsing import read_toml
 
 __all__ = [
     "SPLIT_FILES",
@@ -255,12 +250,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         UserError: the file is not there, is not TOML or does not follow the schema.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"there is no manifest {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from None
+    content = read_toml(path, missing="there is no such manifest")
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:

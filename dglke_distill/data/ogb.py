@@ -20,6 +20,7 @@ from dglke_distill.data.ogb_package import OGB_DATASETS, dataset_folder, read_of
 from dglke_distill.data.triples import Dataset, Side, Triples, Vocabulary
 from dglke_distill.errors import UserError
 from dglke_distill.files import directory_aside
+from dglke_distill.parsing import read_object
 
 __all__ = ["OGB_DATASETS", "Candidates", "OgbDataset", "load_ogb"]
 
@@ -133,10 +134,10 @@ def _stamp(folder: Path) -> list[list[Any]]:
 
 
 def _read_description(cache: Path) -> Optional[dict[str, Any]]:
-    try:
-        described = json.loads((cache / "description.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    path = cache / "description.json"
+    if not path.exists():
         return None
+    described = read_object(path, hint="delete the folder to have it converted again")
     return described if described.get("format") == _FORMAT else None
 
 

@@ -30,6 +30,8 @@ from dglke_distill.files import atomic_write_text
 from dglke_distill.memory import TeacherSize
 from dglke_distill.models.base import KGEModel
 from dglke_distill.objective import Objective
+from dglke_distill.parsing import MAX_TOML_BYTES, read_object
+from dglke_distill.regular_files import read_text
 from dglke_distill.train import Progress
 from dglke_distill.workspace import Setup, Workspace, Workspaces
 
@@ -73,7 +75,9 @@ def saved_chain(directory: Path) -> tuple[ChainConfig, list[str]]:
         raise UserError(f"{directory}: there is no chain to resume ({CHAIN_FILE} is missing)")
     tree = read_toml(path)
     loaded = tree.pop("loaded", [])
-    return ChainConfig.from_mapping(tree, str(path)), list(loaded)
+    if not isinstance(loaded, list) or not all(isinstance(each, str) for each in loaded):
+        raise UserError(f"{path}: loaded must be a list of folders; restore the file")
+    return ChainConfig.from_mapping(tree, str(path)), loaded
 
 
 def run_chain(
@@ -175,9 +179,9 @@ def run_stage(
     finished = place / pipeline.CHECKPOINT_DIRECTORY / checkpoint.RESULTS_FILE
     if finished.is_file():
         saved = place / pipeline.CONFIG_FILE
-        if saved.read_text(encoding="utf-8") != stage.config.to_toml():
+        if read_text(saved, MAX_TOML_BYTES) != stage.config.to_toml():
             raise UserError(f"{saved}: the stage was run with other settings; choose another --out")
-        results = json.loads(finished.read_text(encoding="utf-8"))
+        results = read_object(finished)
         watcher.announce(f"{stage.name}: done already")
     else:
         about: dict[str, Any] = {}

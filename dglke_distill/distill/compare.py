@@ -28,6 +28,7 @@ from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.distill.registry import find
 from dglke_distill.errors import UserError
 from dglke_distill.files import atomic_write_text
+from dglke_distill.parsing import read_object
 from dglke_distill.workspace import Workspaces
 
 __all__ = [
@@ -215,7 +216,7 @@ def _loaded(place: Path) -> dict[str, Any]:
         UserError: it has no test figures.
     """
     path = place / checkpoint.RESULTS_FILE
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results = read_object(path)
     if "test" not in results.get("metrics", {}):
         raise UserError(f"{path}: a comparison needs the teacher's test figures, and has none")
     return {
@@ -250,7 +251,7 @@ def _finished(place: Path, chain: ChainConfig, loaded: Sequence[Path]) -> Option
     path = place / RESULTS_FILE
     if not path.is_file() or saved_chain(place) != (chain, [str(each) for each in loaded]):
         return None
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    results: dict[str, Any] = read_object(path)
     return results
 
 

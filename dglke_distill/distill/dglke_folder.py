@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from dglke_distill.data.dictionaries import find_one, read_dictionary
 from dglke_distill.distill.foreign import ForeignModel, NamedTable
 from dglke_distill.errors import UserError
 from dglke_distill.models import build_score_function
+from dglke_distill.parsing import read_object
 
 __all__ = ["DGLKE_MODELS", "INITIAL_EPSILON", "is_folder", "open_folder"]
 
@@ -53,10 +53,7 @@ def open_folder(place: Path) -> ForeignModel:
         UserError: a file is missing or damaged, or shapes or names do not fit.
     """
     path = place / "config.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: DGL-KE's settings cannot be read ({error})") from None
+    settings = read_object(path, missing="is missing; DGL-KE writes its settings there")
     # Training writes model_name, hidden_dim; its distributed launcher model, emb_size.
     name = _first(settings, ("model_name", "model"))
     if name not in DGLKE_MODELS:

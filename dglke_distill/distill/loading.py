@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -17,6 +16,7 @@ from dglke_distill.errors import UserError
 from dglke_distill.files import sha256_file
 from dglke_distill.measure import measure
 from dglke_distill.models.base import KGEModel
+from dglke_distill.parsing import read_object
 from dglke_distill.pipeline import REPORTED_SPLITS
 from dglke_distill.workspace import Workspace
 from dglke_distill.zoo.entries import folder_label
@@ -221,5 +221,5 @@ def _results(place: Path) -> dict[str, Any]:
             "that DGL-KE wrote (there is no *_entity.npy), nor one of OpenKE or PyKEEN; check "
             "--teacher"
         )
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    results: dict[str, Any] = read_object(path)
     return results

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, Callable, Literal
@@ -16,11 +15,14 @@ from dglke_distill.config_sections import Options
 from dglke_distill.data.dictionaries import read_dictionary
 from dglke_distill.distill.foreign import ForeignModel, NamedTable, read_settings, read_weights
 from dglke_distill.errors import UserError
+from dglke_distill.parsing import parse_json
+from dglke_distill.regular_files import read_bytes
 
 __all__ = ["OPENKE_MODELS", "is_folder", "open_folder"]
 
 Array = NDArray[Any]
 
+_MAX_BYTES = 1 << 33
 _DICTIONARIES = {"entities": "entity2id.txt", "relations": "relation2id.txt"}
 
 
@@ -175,7 +177,7 @@ def _weights(place: Path) -> list[Path]:
 def _read_json(path: Path) -> dict[str, Array]:
     """Read what OpenKE's ``save_parameters`` wrote: nested lists of numbers by name."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_bytes(path, _MAX_BYTES), str(path), finite=False)
         return {name: np.array(value, dtype=np.float32) for name, value in found.items()}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: no parameters that OpenKE saved ({error})") from None

@@ -18,6 +18,8 @@ from dglke_distill.leaderboard.settings import (
     saved_seeds,
 )
 from dglke_distill.leaderboard.sheet import SEEDS, write_sheet
+from dglke_distill.parsing import MAX_TOML_BYTES
+from dglke_distill.regular_files import read_text
 from dglke_distill.workspace import Workspaces
 
 __all__ = ["SeedWatcher", "run_seeds"]
@@ -62,7 +64,7 @@ def run_seeds(
         UserError: bad settings or data, or a directory in use.
         Interrupted: asked to stop; the run can be resumed.
     """
-    told = None if about is None else (read_about(about), about.read_text(encoding="utf-8"))
+    told = None if about is None else (read_about(about), read_text(about, MAX_TOML_BYTES))
     _claim(settings, directory, resume)
     if told is not None:
         atomic_write_text(directory / ABOUT_FILE, told[1])

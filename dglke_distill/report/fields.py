@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
+from dglke_distill import regular_files
 from dglke_distill.errors import UserError
+from dglke_distill.parsing import read_json
 
 __all__ = ["Fields", "read_history", "read_results", "read_text"]
 
 _MEND = "write it anew by resuming the run"
+_MISSING = "no such file; is that the directory of a finished run?"
+_MAX_BYTES = 1 << 26
 
 
 class Fields:
@@ -101,12 +104,7 @@ def read_text(path: Path) -> str:
     Raises:
         UserError: the file is missing or not UTF-8.
     """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: no such file; is that the directory of a finished run?") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason}); {_MEND}") from None
+    return regular_files.read_text(path, _MAX_BYTES, missing=_MISSING)
 
 
 def read_results(path: Path, kind: Optional[str] = None) -> Fields:
@@ -119,10 +117,7 @@ def read_results(path: Path, kind: Optional[str] = None) -> Fields:
     Raises:
         UserError: it is missing, malformed, of another schema or of another kind.
     """
-    try:
-        tree = json.loads(read_text(path))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {error}; {_MEND}") from None
+    tree = read_json(path, missing=_MISSING, hint=_MEND)
     fields = Fields(tree, path)
     if fields.integer("schema") != 1:
         raise UserError(f"{path}: schema {tree['schema']} is unknown; a newer version wrote it")

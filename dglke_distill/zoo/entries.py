@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -10,6 +9,7 @@ from typing import Any, Optional
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.errors import UserError
 from dglke_distill.files import sha256_file
+from dglke_distill.parsing import read_object
 from dglke_distill.shown import visible
 from dglke_distill.zoo.registry_file import validate_entry
 from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOLS, TIES, Entry, compose_name
@@ -142,8 +142,4 @@ def folder_label(place: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
-    return dict(value) if isinstance(value, dict) else {}
+    return read_object(path, missing="no such file; the checkpoint is incomplete")

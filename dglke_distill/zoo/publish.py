@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Optional
 
 from dglke_distill.errors import UserError
+from dglke_distill.regular_files import read_text
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.entries import describe
 from dglke_distill.zoo.fetch import check_file, checked_model
 from dglke_distill.zoo.registry import Place, default_store, read_store, stores
 from dglke_distill.zoo.registry_file import dump_entries, dump_entry, parse_entry, parse_registry
 from dglke_distill.zoo.schema import Entry
-from dglke_distill.zoo.store import INDEX_FILE, LocalStore, Store
+from dglke_distill.zoo.store import INDEX_FILE, MAX_INDEX_BYTES, LocalStore, Store
 
 __all__ = ["publish", "rebuild_index"]
 
@@ -90,10 +91,7 @@ def _to_publish(directory: Path, name: Optional[str]) -> list[tuple[Entry, Path]
             f"{directory}: neither a checkpoint (config.json is missing) nor a finished chain "
             f"({INDEX_FILE} is missing)"
         )
-    try:
-        entries = parse_registry(index.read_text(encoding="utf-8"), str(index))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{index}: not UTF-8 ({error})") from None
+    entries = parse_registry(read_text(index, MAX_INDEX_BYTES), str(index))
     chosen = [entry for entry in entries if name in (None, entry.name)]
     if not chosen:
         has = ", ".join(entry.name for entry in entries) or "none"

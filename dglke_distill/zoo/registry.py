@@ -16,9 +16,10 @@ from typing import NamedTuple, Optional, Union
 
 from dglke_distill.errors import UserError
 from dglke_distill.files import atomic_write_bytes
+from dglke_distill.regular_files import read_bytes
 from dglke_distill.zoo.registry_file import parse_registry
 from dglke_distill.zoo.schema import Entry, split_version
-from dglke_distill.zoo.store import LocalStore, Store
+from dglke_distill.zoo.store import MAX_INDEX_BYTES, LocalStore, Store
 from dglke_distill.zoo.stores import open_store
 
 __all__ = [
@@ -112,7 +113,7 @@ def read_store(
         digest = hashlib.sha256(store.place.encode()).hexdigest()
         kept = (cache_dir or default_cache()) / "registries" / f"{digest[:16]}.toml"
         if offline:
-            data = kept.read_bytes() if kept.is_file() else None
+            data = read_bytes(kept, MAX_INDEX_BYTES) if kept.is_file() else None
         else:
             data = store.read_index()
     else:
@@ -124,8 +125,9 @@ def read_store(
         entries = parse_registry(data.decode(), source, name)
     except UnicodeDecodeError as error:
         raise UserError(f"{source}: not UTF-8 ({error})") from None
-    if store.remote and not offline and not (kept.is_file() and kept.read_bytes() == data):
-        atomic_write_bytes(kept, data)
+    if store.remote and not offline:
+        if not kept.is_file() or read_bytes(kept, MAX_INDEX_BYTES) != data:
+            atomic_write_bytes(kept, data)
     return entries
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
@@ -11,12 +10,8 @@ import tomli_w
 
 from dglke_distill.config import validate_tree
 from dglke_distill.errors import UserError
+from dglke_distill.parsing import parse_toml
 from dglke_distill.zoo.schema import NAME_PATTERN, SCHEMA, Entry
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["dump_entries", "dump_entry", "parse_entry", "parse_registry", "validate_entry"]
 
@@ -112,10 +107,7 @@ def dump_entry(entry: Entry) -> str:
 
 
 def _read(text: str, source: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"{source}: not valid TOML: {error}") from None
+    return parse_toml(text, source)
 
 
 def validate_entry(table: Any, source: str) -> Entry:

@@ -21,6 +21,7 @@ from typing import Any, Optional
 
 from dglke_distill.errors import UserError
 from dglke_distill.files import atomic_write_bytes, file_aside, sha256_file
+from dglke_distill.regular_files import check_regular, open_regular, read_bytes
 from dglke_distill.zoo.schema import FileEntry
 
 __all__ = [
@@ -118,9 +119,10 @@ class LocalStore(Store):
     def read_index(self) -> Optional[bytes]:
         """Return the registry; see ``Store``."""
         try:
-            return self.index.read_bytes()
+            self.index.lstat()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        return read_bytes(self.index, MAX_INDEX_BYTES, text=True)
 
     def in_place(self, path: str) -> Path:
         """Return where a file lies.
@@ -132,13 +134,12 @@ class LocalStore(Store):
         place = self.root / path
         if os.path.realpath(place) != os.path.join(os.path.realpath(self.root), path):
             raise UserError(f"{place}: a symbolic link leads elsewhere; put the file itself there")
-        if not place.is_file():
-            raise UserError(f"{place}: no such file; the store {self.place} is incomplete")
+        check_regular(place, missing=f"no such file; the store {self.place} is incomplete")
         return place
 
     def fetch(self, file: FileEntry, target: Path) -> None:
         """Copy a file; see ``Store``."""
-        with open(self.in_place(file.path), "rb") as stream:
+        with open_regular(self.in_place(file.path)) as stream:
             receive(stream, file, target, self.place)
 
     def put(self, path: str, source: Path) -> None:
@@ -168,7 +169,10 @@ class LocalStore(Store):
     def read_entries(self) -> dict[str, bytes]:
         """Return the entries; see ``Store``."""
         found = sorted((self.root / "entries").glob("*/*.toml"))
-        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in found}
+        return {
+            path.relative_to(self.root).as_posix(): read_bytes(path, MAX_INDEX_BYTES, text=True)
+            for path in found
+        }
 
     def replace_index(self, data: bytes) -> None:
         """Replace the registry; see ``Store``."""
