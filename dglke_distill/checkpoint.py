@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import torch
 from safetensors.torch import save_file
@@ -23,7 +23,7 @@ from dglke_distill.compression import CompressedModel, Storage
 from dglke_distill.config import Config, validate_tree
 from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.errors import UserError
-from dglke_distill.files import directory_aside
+from dglke_distill.files import check_replaceable, directory_aside
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 from dglke_distill.parsing import read_object
@@ -50,6 +50,7 @@ __all__ = [
     "RELATIONS_FILE",
     "RESULTS_FILE",
     "LoadedModel",
+    "foreign_file",
     "load_files",
     "load_model",
     "load_state",
@@ -68,7 +69,6 @@ RESULTS_FILE = "results.json"
 SCHEMA = 1
 CHECKPOINT_FILES = (MODEL_FILE, CONFIG_FILE, ENTITIES_FILE, RELATIONS_FILE, RESULTS_FILE)
 """The files that make up a checkpoint, all of them needed to load it."""
-_FILES = {*CHECKPOINT_FILES, "README.md"}
 _INCOMPLETE = "no such file; the checkpoint is incomplete"
 _MOST_NAMES = 1 << 31
 _MOST_NAME_BYTES = 1 << 16
@@ -125,12 +125,7 @@ def save_model(
     Raises:
         UserError: the directory holds something that is no checkpoint, or a weight is not finite.
     """
-    foreign = sorted({p.name for p in directory.iterdir()} - _FILES) if directory.is_dir() else []
-    if foreign:
-        raise UserError(
-            f"{directory}: holds {foreign[0]!r}, which is no part of a checkpoint and would be "
-            "deleted; choose another directory"
-        )
+    check_replaceable(directory, foreign_file)
     tensors = portable(model.state_dict())
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not all_finite(tensor):
@@ -147,7 +142,7 @@ def save_model(
     }
     if isinstance(model, CompressedModel):
         about["storage"] = model.storage.model_dump(mode="json")
-    with directory_aside(directory) as aside:
+    with directory_aside(directory, foreign=foreign_file) as aside:
         save_file(tensors, aside / MODEL_FILE)
         _write_json(aside / CONFIG_FILE, about)
         _write_names(aside / ENTITIES_FILE, entities)
@@ -202,6 +197,22 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     model.load_state_dict(tensors)
     model.eval().to(target)
     return LoadedModel(model, config, entities, relations, _read_object(files[RESULTS_FILE]))
+
+
+def foreign_file(directory: Path) -> Optional[str]:
+    """Return the name of something in a directory that is no checkpoint of ours, None if all is.
+
+    A file that has the name of one of ours alone says nothing: so is called much.
+    """
+    names = sorted(path.name for path in directory.iterdir())
+    strange = [name for name in names if name not in CHECKPOINT_FILES]
+    if strange:
+        return strange[0]
+    try:
+        about = _read_object(directory / CONFIG_FILE)
+    except UserError:
+        return names[0]
+    return None if {"schema", "version", "config"} <= set(about) else CONFIG_FILE
 
 
 def _empty_model(

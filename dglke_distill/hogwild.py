@@ -203,8 +203,9 @@ def _sum(strides: Sequence[Stride]) -> Stride:
 def _work(line: Connection, task: _Task) -> None:
     """Take the steps that the main process asks for, until it closes the line or is gone."""
     # Ctrl-C reaches every process of a terminal; the main one decides what it means.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     runtime.tune_allocator()
     runtime.speed_up_products()
     set_num_threads(task.threads)

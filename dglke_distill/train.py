@@ -41,7 +41,7 @@ __all__ = [
 
 
 class Interrupted(Exception):
-    """Training was asked to stop (Ctrl-C or SIGTERM); its state has been saved."""
+    """Training was asked to stop (Ctrl-C, SIGTERM or SIGHUP); its state has been saved."""
 
 
 class Lost(UserError):
@@ -178,18 +178,26 @@ class Progress(NamedTuple):
 
 @contextmanager
 def _stop_requests() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event that the loop reads between two steps."""
+    """Turn Ctrl-C, SIGTERM and SIGHUP into an event that the loop reads between two steps.
+
+    A SIGHUP that is ignored, as under ``nohup``, stays so.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
     def ask(number: int, frame: Optional[FrameType]) -> None:
-        if asked.is_set():  # a second Ctrl-C does not wait for the step to end
+        # A second Ctrl-C does not wait for the step to end. The other signals come in twos by
+        # themselves, as from a shell whose terminal is closed.
+        if asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield asked
     finally:
@@ -231,7 +239,7 @@ def train(
         The final state.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM, after ``save``.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP, after ``save``.
         Lost: what ``steps`` works with is gone, after ``save``.
         UserError: the loss is no longer finite.
     """

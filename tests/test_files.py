@@ -2,14 +2,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
+import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from dglke_distill import files
+from dglke_distill.disk import NotWritten, preallocate
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -64,6 +72,187 @@ def test_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
     assert done.returncode == -9
     assert path.read_text() == "old"
+    assert len(leftovers(tmp_path)) == 1
+    files.atomic_write_text(path, "new")
+    assert leftovers(tmp_path) == []
+
+
+def test_only_what_a_dead_writer_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    dead = [".file.0123456789ab.tmp", ".file.0123456789ac.tmp"]
+    (tmp_path / dead[0]).mkdir()
+    (tmp_path / dead[0] / "file").write_text("half")
+    (tmp_path / dead[1]).write_text("half, by an earlier version")
+    others = [".file.tmp", ".file.0123456789AB.tmp", ".files.0123456789ab.tmp", "file.tmp"]
+    for name in others:
+        (tmp_path / name).write_text("not ours")
+    (tmp_path / ".file.0123456789ad.tmp").symlink_to("file.tmp")
+    with files.file_aside(path) as living:
+        living.write_text("slow")
+        files.atomic_write_text(path, "fast")  # the one that is at work is left alone
+        assert living.read_text() == "slow"
+    assert path.read_text() == "slow"
+    names = {found.name for found in tmp_path.iterdir()}
+    assert names == {*others, "file", ".file.0123456789ad.tmp"}
+
+
+def test_without_locks_only_what_is_old_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "fcntl", None)
+    old, young = tmp_path / ".file.0123456789ab.tmp", tmp_path / ".file.0123456789ac.tmp"
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (1e9, 1e9))
+    files.atomic_write_text(tmp_path / "file", "new")
+    assert leftovers(tmp_path) == [young.name]
+
+
+def test_writers_to_one_place_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from dglke_distill import files\n"
+        "for i in range(60):\n"
+        "    text = f'{sys.argv[2]} {i}\\n' * 1000\n"
+        "    files.atomic_write_text(Path(sys.argv[1], 'file'), text)\n"
+        "    ours = files.nothing_foreign\n"
+        "    with files.directory_aside(Path(sys.argv[1], 'folder'), foreign=ours) as aside:\n"
+        "        (aside / 'a').write_text(text); (aside / 'b').write_text(text)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    writers = [subprocess.Popen([*command, str(i)], stderr=subprocess.PIPE) for i in range(3)]
+    for writer in writers:
+        assert writer.communicate()[1] == b""
+        assert writer.returncode == 0
+    for path in (tmp_path / "file", tmp_path / "folder" / "a"):
+        lines = path.read_text().splitlines()
+        assert len(lines) == 1000 and len(set(lines)) == 1
+    assert (tmp_path / "folder" / "a").read_text() == (tmp_path / "folder" / "b").read_text()
+    assert leftovers(tmp_path) == []
+
+
+def test_a_folder_left_between_two_renames_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where folders cannot be exchanged, a writer killed between the renames leaves none."""
+    monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    hidden = tmp_path / ".final.0123456789ab.old"
+    hidden.mkdir()
+    (hidden / "a").write_text("the only copy")
+    with pytest.raises(KeyboardInterrupt), files.directory_aside(tmp_path / "final"):
+        raise KeyboardInterrupt
+    assert (tmp_path / "final" / "a").read_text() == "the only copy"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_new_file_is_created_once(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    assert files.create_file(path, b"first")
+    assert not files.create_file(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert leftovers(path.parent) == []
+
+
+@pytest.mark.parametrize("place", ["pipe", "folder", "device"])
+def test_only_ordinary_files_are_replaced(tmp_path: Path, place: str) -> None:
+    path = tmp_path / place
+    if place == "pipe":
+        os.mkfifo(path)
+    elif place == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(os.devnull)
+    before = os.stat(path).st_mode
+    with pytest.raises(NotWritten, match="is no ordinary file; choose another name"):
+        files.atomic_write_text(path, "text")
+    assert os.stat(path).st_mode == before
+
+
+def test_a_directory_of_others_is_not_replaced(tmp_path: Path) -> None:
+    final = tmp_path / "final"
+    final.mkdir()
+    (final / "README.md").write_text("precious")
+    with pytest.raises(NotWritten, match=r"final: holds 'README.md', which .* move it away"):
+        with files.directory_aside(final):
+            raise AssertionError("refused before anything is computed")
+    with pytest.raises(NotWritten, match=r"holds 'b'"):
+        with files.directory_aside(tmp_path / "other") as aside:
+            (aside / "a").write_text("1")
+            (tmp_path / "other").mkdir()
+            (tmp_path / "other" / "b").write_text("came meanwhile")
+    assert (final / "README.md").read_text() == "precious"
+    assert (tmp_path / "other" / "b").read_text() == "came meanwhile"
+    assert leftovers(tmp_path) == []
+
+
+def test_long_names(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 255)
+    files.atomic_write_text(path, "text")
+    assert path.read_text() == "text"
+    with pytest.raises(NotWritten, match="choose a shorter name"):
+        files.atomic_write_text(tmp_path / ("n" * 256), "text")
+
+
+def test_a_folder_that_vanishes_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file"
+    with pytest.raises(NotWritten, match=rf"{path}: not written: .*removed meanwhile"):
+        with files.file_aside(path) as aside:
+            shutil.rmtree(path.parent)
+            aside.write_text("text")
+    assert not path.parent.exists()
+
+
+def test_trouble_with_other_files_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="source"):
+        with files.file_aside(tmp_path / "file"):
+            (tmp_path / "source").read_text()
+    with pytest.raises(ConnectionResetError):
+        with files.file_aside(tmp_path / "file"):
+            raise ConnectionResetError(104, "Connection reset by peer")
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def by_numpy(path: Path) -> None:
+    np.save(path, np.zeros(1 << 16))
+
+
+def by_safetensors(path: Path) -> None:
+    save_file({"table": torch.zeros(1 << 16)}, path)
+
+
+def by_python(path: Path) -> None:
+    path.write_bytes(b"0" * (1 << 18))
+
+
+@pytest.mark.parametrize("write", [by_numpy, by_safetensors, by_python])
+def test_what_finds_no_room_is_one_line(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    path = tmp_path / "file.npy"
+    path.write_text("old")
+    line = rf"^{path}: not written: .*limit on file sizes|^{path}: not written: File too large; .*"
+    with file_size_limit(1 << 14), pytest.raises(NotWritten, match=line):
+        with files.file_aside(path) as aside:
+            write(aside)
+    assert path.read_text() == "old"
+    assert leftovers(tmp_path) == []
+
+
+def test_room_is_taken_before_it_is_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with open(path, "wb") as stream:
+        preallocate(stream.fileno(), 1 << 16, path)
+        assert os.stat(path).st_size == 1 << 16
+        assert os.stat(path).st_blocks * 512 >= 1 << 16
+        with file_size_limit(1 << 17), pytest.raises(NotWritten, match="File too large"):
+            preallocate(stream.fileno(), 1 << 18, path)
 
 
 @pytest.fixture(params=["exchange", "two renames"])
@@ -79,7 +268,7 @@ def test_directory_appears_and_is_replaced_whole(tmp_path: Path, swap: str) -> N
         (aside / "a").write_text("1")
         assert not final.exists()
     assert {p.name for p in final.iterdir()} == {"a"}
-    with files.directory_aside(final) as aside:
+    with files.directory_aside(final, foreign=files.nothing_foreign) as aside:
         (aside / "sub").mkdir()
         (aside / "sub" / "b").write_text("2")
         assert (final / "a").read_text() == "1"
@@ -92,7 +281,8 @@ def test_failure_while_filling_leaves_the_old_directory(tmp_path: Path, swap: st
     final = tmp_path / "final"
     final.mkdir()
     (final / "a").write_text("1")
-    with pytest.raises(KeyboardInterrupt), files.directory_aside(final) as aside:
+    ours = files.nothing_foreign
+    with pytest.raises(KeyboardInterrupt), files.directory_aside(final, foreign=ours) as aside:
         (aside / "b").write_text("2")
         raise KeyboardInterrupt
     assert {p.name for p in final.iterdir()} == {"a"}

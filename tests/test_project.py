@@ -28,7 +28,7 @@ ROOMS = [
     ("parsing",),
     ("shown", "console"),
     ("runtime",),
-    ("files", "tensor_files"),
+    ("disk", "files", "tensor_files"),
     ("config", "config_sections"),
     ("data",),
     ("known_answer_kernels", "known_answers"),

@@ -15,7 +15,7 @@ from dglke_distill.cli.compare import compare
 from dglke_distill.cli.compress import compress
 from dglke_distill.cli.data import data_app
 from dglke_distill.cli.evaluate import evaluate
-from dglke_distill.cli.exits import mendable
+from dglke_distill.cli.exits import mendable, standard_streams, stop_signals
 from dglke_distill.cli.export import export, formats
 from dglke_distill.cli.importing import import_model
 from dglke_distill.cli.ogb import ogb_app
@@ -149,5 +149,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     Args:
         arguments: instead of those of the process.
     """
+
+    def call() -> None:
+        with stop_signals():
+            app(args=None if arguments is None else list(arguments))
+
+    standard_streams()
     tolerant_output()
-    mendable(lambda: app(args=None if arguments is None else list(arguments)))
+    mendable(call)

@@ -125,7 +125,7 @@ def _run(
             data_root=data_root,
             watcher=Watcher(display.begin, display.report, display.announce),
         )
-    path = write_comparison(directory)
+        path = write_comparison(directory)
     show_table(directory, console)
     if results["teacher_seconds"]:
         say(f"the teacher, which no chain counts, took {duration(results['teacher_seconds'])}")

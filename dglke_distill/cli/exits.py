@@ -2,18 +2,23 @@
 
 # No `from __future__ import annotations`: as in all files that import typer.
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Optional
 
 import typer
 
 from dglke_distill.cli.say import say
+from dglke_distill.disk import NotWritten, wrong
 from dglke_distill.errors import UserError
 
-__all__ = ["mendable", "resumable", "script"]
+__all__ = ["mendable", "resumable", "script", "standard_streams", "stop_signals"]
 
 STOPPED = 130
 """Exit code of a process that was asked to stop, as shells have it for Ctrl-C."""
@@ -21,7 +26,9 @@ STOPPED = 130
 
 @contextmanager
 def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
-    """Within it, Ctrl-C or SIGTERM ends with exit code 130 and says how to go on.
+    """Within it, Ctrl-C, SIGTERM or SIGHUP ends with exit code 130 and says how to go on.
+
+    So does a disk that is full, with the exit code of an error.
 
     Args:
         command: goes on with what was stopped.
@@ -29,30 +36,113 @@ def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
     """
     from dglke_distill.train import Interrupted  # torch is loaded by the training anyway
 
-    try:
-        yield
-    except (Interrupted, KeyboardInterrupt):
-        say("", err=True)
-        say("interrupted", err=True)
-        if begun is None or begun.exists():
-            say(f"go on with: {command}", err=True)
-        raise typer.Exit(STOPPED) from None
+    def going_on() -> bool:
+        return begun is None or begun.exists()
+
+    with stop_signals():
+        try:
+            yield
+        except (Interrupted, KeyboardInterrupt):
+            _say("")
+            _say("interrupted")
+            if going_on():
+                _say(f"go on with: {command}")
+            raise typer.Exit(STOPPED) from None
+        except NotWritten as error:
+            if not going_on():
+                raise
+            raise NotWritten(f"{error}. Then go on with: {command}") from error
 
 
 def mendable(call: Callable[[], object]) -> None:
     """Call; what the user can mend becomes one line on stderr and exit code 2."""
     try:
-        call()
+        try:
+            call()
+        except SystemExit:
+            _flush_output()
+            raise
+        except OSError as error:
+            if error.filename is None:
+                _flush_output()  # if standard output was at fault, it still is
+            raise
+        _flush_output()
     except (UserError, FloatingPointError) as error:  # the latter: scores that cannot be ranked
         message = str(error)
+    except BrokenPipeError:  # whoever reads what is printed has enough
+        _drop_output()
+        sys.exit(1)
     except OSError as error:
-        if error.filename is None:
-            raise
-        message = f"{error.filename}: {error.strerror}"
+        message = wrong(error)
     else:
         return
-    say(f"error: {message}", err=True)
+    _say(f"error: {message}")
     sys.exit(2)
+
+
+def _flush_output() -> None:
+    """Write what is printed so far.
+
+    Raises:
+        OSError: it cannot be written; its file name is the standard output's.
+    """
+    if sys.stdout is None or sys.stdout.closed:
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere: Python's own exit would complain of it."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the terminal is gone: the exit code says the same
+        say(line, err=True)
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Within it, SIGTERM and SIGHUP do what Ctrl-C does, so that nothing half-done is left.
+
+    A SIGHUP that is ignored, as under ``nohup``, stays so.
+    """
+
+    def stop(number: int, frame: Optional[FrameType]) -> None:
+        raise KeyboardInterrupt
+
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    changed = {}
+    if threading.current_thread() is threading.main_thread():
+        changed = {
+            number: signal.signal(number, stop)
+            for number in numbers
+            if signal.getsignal(number) == signal.SIG_DFL
+        }
+    try:
+        yield
+    finally:
+        for number, handler in changed.items():
+            signal.signal(number, handler)
+
+
+def standard_streams() -> None:
+    """Open what is closed of the standard streams, lest a model's file gets their number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def script(main: Callable[[], object]) -> None:

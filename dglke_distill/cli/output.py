@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.progress import (
     BarColumn,
@@ -32,6 +32,33 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class _Forgiving:
+    """A stream that says no more once it cannot be written to.
+
+    A training does not end because its terminal has gone, or the file that it is shown in is full.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream, self._broken = stream, False
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, call: Callable[[], object]) -> None:
+        if not self._broken:
+            try:
+                call()
+            except (OSError, ValueError):  # the latter: it is closed
+                self._broken = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class TrainingDisplay:
@@ -64,12 +91,15 @@ class TrainingDisplay:
 
     def __enter__(self) -> TrainingDisplay:
         """Show the bar."""
+        self._shown_in = self.console.file
+        self.console.file = cast(IO[str], _Forgiving(self._shown_in))
         self._bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         """Take the bar away."""
         self._bar.stop()
+        self.console.file = self._shown_in
 
     def announce(self, line: str) -> None:
         """Print a line of its own."""

@@ -252,5 +252,6 @@ def _run(
             data_root=data_root,
             watcher=Watcher(display.begin, display.report, display.announce),
         )
+        page = write_report(directory)
     console.print(chain_table(results))
-    say(f"report: {write_report(directory)}")
+    say(f"report: {page}")

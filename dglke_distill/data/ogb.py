@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dglke_distill.data.ogb_package import OGB_DATASETS, dataset_folder, read_official
 from dglke_distill.data.triples import Dataset, Side, Triples, Vocabulary
 from dglke_distill.errors import UserError
-from dglke_distill.files import directory_aside
+from dglke_distill.files import directory_aside, nothing_foreign
 from dglke_distill.parsing import read_object
 
 __all__ = ["OGB_DATASETS", "Candidates", "OgbDataset", "load_ogb"]
@@ -113,7 +113,7 @@ def load_ogb(
     if described is None or (stamp and described["source"] != stamp):
         graph, splits = read_official(name, root, download)
         try:
-            with directory_aside(cache) as aside:
+            with directory_aside(cache, foreign=nothing_foreign) as aside:
                 _convert(name, graph, splits, folder / "mapping", _stamp(folder), aside)
         except PermissionError as error:
             raise UserError(f"cannot write the converted {name} to {cache}: {error}") from None

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
+from dglke_distill.disk import preallocate
 from dglke_distill.errors import UserError
-from dglke_distill.files import directory_aside
+from dglke_distill.files import directory_aside, nothing_foreign
 
 __all__ = ["WikiKG90M", "is_wikikg90m", "load_wikikg90m"]
 
@@ -139,10 +140,12 @@ def _converted(train: NDArray[Any], cache: Path, source: str) -> Triples:
     """Write the columns as int32, unless they are there, and map them."""
     stamp = cache / "source.txt"
     if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == source):
-        with directory_aside(cache) as aside:
+        with directory_aside(cache, foreign=nothing_foreign) as aside:
             for i, name in enumerate(_COLUMNS):
                 path = aside / f"train_{name}.npy"
                 column = np.lib.format.open_memmap(path, "w+", np.int32, (len(train),))
+                with open(path, "rb+") as stream:
+                    preallocate(stream.fileno(), path.stat().st_size, cache)
                 for start in range(0, len(train), _ROWS):
                     rows = train[start : start + _ROWS, i]
                     if int(rows.min()) < 0 or int(rows.max()) > np.iinfo(np.int32).max:

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from dglke_distill.disk import preallocate
+
 __all__ = [
     "CODED",
     "FileTables",
@@ -54,6 +56,7 @@ class SharedTables(Place):
 class FileTables(Place):
     """Files of a folder, mapped and shared: of them memory holds what was touched last, if it fits.
 
+    They take their room on disk when they are made: without it no run begins.
     The files have no name any more once they are mapped, and vanish with the last process that
     maps them, however it ends.
 
@@ -77,7 +80,7 @@ class FileTables(Place):
         descriptor = os.open(name, flags, 0o600)
         os.unlink(name)
         try:
-            os.ftruncate(descriptor, size)
+            preallocate(descriptor, size, self.folder)
             # What torch itself does with a descriptor that another process has sent it.
             storage = cast(Any, torch.UntypedStorage)._new_shared_fd_cpu(descriptor, size)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 from matplotlib.figure import Figure
 
@@ -32,6 +33,7 @@ RESULTS = "results.json"
 REPORT_DIRECTORY = "report"
 PAGE = "report.html"
 TABLE = "table.md"
+COMPARISON = "comparison"
 
 
 def write_report(run_directory: Path) -> Path:
@@ -49,7 +51,7 @@ def write_report(run_directory: Path) -> Path:
         UserError: a file is missing or malformed; the message names it.
     """
     run = read_run(run_directory)
-    with directory_aside(run_directory / REPORT_DIRECTORY) as folder:
+    with directory_aside(run_directory / REPORT_DIRECTORY, foreign=_foreign) as folder:
         drawings = []
         for kind in FIGURES:
             figure = kind.draw(run, LIGHT)
@@ -68,8 +70,8 @@ def write_comparison(directory: Path) -> Path:
         directory: with the comparison's ``results.json``.
     """
     results = read_comparison(directory)
-    with directory_aside(directory / REPORT_DIRECTORY) as folder:
-        text = _save(comparison_figure(results, LIGHT), folder, "comparison")
+    with directory_aside(directory / REPORT_DIRECTORY, foreign=_foreign) as folder:
+        text = _save(comparison_figure(results, LIGHT), folder, COMPARISON)
         _write(folder / TABLE, comparison_table(results).markdown())
         _write(folder / PAGE, comparison_page(results, text))
     return directory / REPORT_DIRECTORY / PAGE
@@ -89,6 +91,13 @@ def table_of(directory: Path) -> Table:
     if is_comparison(directory):
         return comparison_table(read_comparison(directory))
     return run_table(read_run(directory))
+
+
+def _foreign(folder: Path) -> Optional[str]:
+    """Return the name of something in a report's directory that no report has."""
+    drawn = (*(kind.name for kind in FIGURES), COMPARISON)
+    ours = {PAGE, TABLE, *(name + end for name in drawn for end in (".svg", "-dark.svg", ".png"))}
+    return min((path.name for path in folder.iterdir() if path.name not in ours), default=None)
 
 
 def _save(figure: Figure, folder: Path, name: str, stages: Sequence[Stage] = ()) -> str:

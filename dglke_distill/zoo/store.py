@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.errors import UserError
-from dglke_distill.files import atomic_write_bytes, file_aside, sha256_file
+from dglke_distill.files import atomic_write_bytes, create_file, file_aside, sha256_file
 from dglke_distill.regular_files import check_regular, open_regular, read_bytes
 from dglke_distill.zoo.schema import FileEntry
 
@@ -153,18 +152,7 @@ class LocalStore(Store):
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a new file by a hard link, which appears complete or not at all; see ``Store``."""
-        place = self.root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place.parent, prefix=".") as aside:
-            aside.write(data)
-            aside.flush()
-            os.fchmod(aside.fileno(), 0o644)
-            os.fsync(aside.fileno())
-            try:
-                os.link(aside.name, place)
-            except FileExistsError:
-                return False
-        return True
+        return create_file(self.root / path, data)
 
     def read_entries(self) -> dict[str, bytes]:
         """Return the entries; see ``Store``."""
