@@ -16,7 +16,7 @@ from dglke_distill import checkpoint
 from dglke_distill.cli import main
 from dglke_distill.compression import Storage, compress
 from dglke_distill.data.triples import Dataset, Vocabulary
-from dglke_distill.distill.loading import load_teacher
+from dglke_distill.distill.loading import import_model, load_teacher
 from dglke_distill.errors import UserError
 from dglke_distill.export import FORMATS, export_model
 from dglke_distill.export.base import ExportFormat
@@ -89,7 +89,9 @@ def test_dglke_maps_are_its_own_lines(tmp_path: Path) -> None:
 
 def test_dglke_asks_inverse_relations_by_name(tmp_path: Path) -> None:
     loaded = loaded_model("ComplEx", reciprocal=True)
-    export_model(loaded, "dglke", tmp_path / "out")
+    folder = export_model(loaded, "dglke", tmp_path / "out")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "reciprocal": False}))
     twice = [*RELATION_NAMES, *(f"{name}_inverse" for name in RELATION_NAMES)]
     back = load_teacher(tmp_path / "out", named_dataset(Vocabulary(twice, kind="relation")))
     entity, relation = queries()
@@ -97,6 +99,60 @@ def test_dglke_asks_inverse_relations_by_name(tmp_path: Path) -> None:
         torch.testing.assert_close(
             back.score_all(entity, asked, "tail"), loaded.model.score_all(entity, relation, side)
         )
+
+
+@pytest.mark.parametrize("reciprocal", [False, True])
+@pytest.mark.parametrize(("name", "options"), DGLKE)
+def test_a_dglke_folder_of_ours_is_a_teacher_that_scores_the_same(
+    tmp_path: Path, name: str, options: dict[str, Any], reciprocal: bool
+) -> None:
+    loaded = loaded_model(name, options, reciprocal=reciprocal)
+    folder = export_model(loaded, "dglke", tmp_path / "out")
+    import_model(folder, tmp_path / "back")
+    back = checkpoint.load_model(tmp_path / "back")
+    assert list(back.relations) == list(RELATION_NAMES)
+    assert back.config.model.reciprocal is reciprocal
+    entity, relation = queries()
+    exact = name != "RotatE"  # whose phases DGL-KE keeps in other units
+    for model in (load_teacher(folder, named_dataset()), back.model):
+        for side in ("head", "tail"):
+            torch.testing.assert_close(
+                model.score_all(entity, relation, side),
+                loaded.model.score_all(entity, relation, side),
+                rtol=0 if exact and not options.get("normalize") else 1e-5,
+                atol=0 if exact and not options.get("normalize") else 1e-5,
+            )
+    again = export_model(back, "dglke", tmp_path / "again")
+    for file in folder.iterdir():
+        if file.name.endswith("_relation.npy") and exact:
+            there = next(again.glob("*_relation.npy"))
+            np.testing.assert_array_equal(np.load(there), np.load(file))
+
+
+def test_an_older_export_of_ours_is_a_teacher_too(tmp_path: Path) -> None:
+    loaded = loaded_model("ComplEx", reciprocal=True)
+    folder = export_model(loaded, "dglke", tmp_path / "out")
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["reciprocal"]
+    (folder / "config.json").write_text(json.dumps(settings))
+    entity, relation = queries()
+    back = load_teacher(folder, named_dataset())
+    assert torch.equal(
+        back.score_all(entity, relation, "head"), loaded.model.score_all(entity, relation, "head")
+    )
+    # DGL-KE's own folder, of data that names inverse relations by itself.
+    settings["gamma"] = 12.0
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match="'relation 0_inverse' is not in the data"):
+        load_teacher(folder, named_dataset())
+
+
+def test_reciprocal_without_the_names_for_it_is_refused(tmp_path: Path) -> None:
+    folder = export_model(loaded_model("ComplEx"), "dglke", tmp_path / "out")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "reciprocal": True}))
+    with pytest.raises(UserError, match=r"config.json: reciprocal is True, but the relations"):
+        load_teacher(folder, named_dataset())
 
 
 @pytest.mark.parametrize(

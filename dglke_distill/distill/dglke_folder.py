@@ -17,7 +17,7 @@ from dglke_distill.errors import UserError
 from dglke_distill.models import build_score_function
 from dglke_distill.parsing import read_object
 
-__all__ = ["DGLKE_MODELS", "INITIAL_EPSILON", "is_folder", "open_folder"]
+__all__ = ["DGLKE_MODELS", "INITIAL_EPSILON", "INVERSE", "is_folder", "open_folder"]
 
 Array = NDArray[Any]
 
@@ -36,6 +36,9 @@ DGLKE_MODELS: Mapping[str, tuple[str, dict[str, Any]]] = {
 Its scores differ from ours by its gamma, which it adds to negated distances; and SimplE's, which it
 clips to 20 on either side.
 """
+
+INVERSE = "_inverse"
+"""What our exports add to a relation's name for its second row, which answers head queries."""
 
 INITIAL_EPSILON = 2.0
 """DGL-KE's constant in the range of its initial embeddings, and so in RotatE's phases."""
@@ -62,7 +65,12 @@ def open_folder(place: Path) -> ForeignModel:
     files = [_array_file(place, settings, name, kind) for kind in ("entity", "relation")]
     entity, relation = (_read(file) for file in files)
     ours, options = DGLKE_MODELS[name]
-    config = ModelConfig(name=ours, dim=entity.shape[1], options=options)
+    named = {kind: _dictionary(place, settings, kind) for kind in ("entities", "relations")}
+    names = {kind: read_dictionary(dictionary) for kind, dictionary in named.items()}
+    reciprocal = _reciprocal(path, settings, names["relations"])
+    if reciprocal:
+        names["relations"] = names["relations"][: len(relation) // 2]
+    config = ModelConfig(name=ours, dim=entity.shape[1], options=options, reciprocal=reciprocal)
     wanted = build_score_function(config).relation_floats
     if relation.shape[1] != wanted:
         raise UserError(
@@ -72,11 +80,35 @@ def open_folder(place: Path) -> ForeignModel:
         )
     if ours == "RotatE":
         relation = relation.astype(np.float64) / _phase_unit(place, settings, config.dim)
-    tables = {}
-    for kind, rows, weights in zip(("entities", "relations"), (entity, relation), files):
-        dictionary = _dictionary(place, settings, kind)
-        tables[kind] = NamedTable(rows, read_dictionary(dictionary), weights, dictionary)
+    tables = {
+        kind: NamedTable(rows, names[kind], weights, named[kind])
+        for kind, rows, weights in zip(("entities", "relations"), (entity, relation), files)
+    }
     return ForeignModel(config, **tables)
+
+
+def _reciprocal(path: Path, settings: Mapping[str, Any], relations: list[str]) -> bool:
+    """Return whether the second half of the relations answers head queries of the first.
+
+    Our own export says so in its settings. Where nothing is said, names like those of our export
+    stand for it only beside the settings that older versions of it wrote, and DGL-KE does not.
+
+    Raises:
+        UserError: the settings say so, and the names are others.
+    """
+    half = len(relations) // 2
+    inverse = [f"{name}{INVERSE}" for name in relations[:half]]
+    paired = half > 0 and relations[half:] == inverse
+    said = settings.get("reciprocal")
+    if said is None:
+        ours = settings.get("gamma") == 0 and settings.get("emap_file") == "entities.tsv"
+        return paired and ours and "model" in settings and "model_name" in settings
+    if not isinstance(said, bool) or (said and not paired):
+        raise UserError(
+            f"{path}: reciprocal is {said!r}, but the relations are not names followed by the "
+            f"same names with {INVERSE!r}; set it to false, or export the model anew"
+        )
+    return said
 
 
 def _first(settings: Any, keys: Iterable[str]) -> Any:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from dglke_distill.checkpoint import LoadedModel
 from dglke_distill.data.triples import Vocabulary
+from dglke_distill.distill.dglke_folder import INVERSE
 from dglke_distill.errors import UserError
 from dglke_distill.models.score_function import NoOptions
 
@@ -121,7 +122,7 @@ def relation_names(loaded: LoadedModel) -> list[str]:
     names = list(loaded.relations)
     if not loaded.model.reciprocal:
         return names
-    inverse = [f"{name}_inverse" for name in names]
+    inverse = [f"{name}{INVERSE}" for name in names]
     taken = set(names).intersection(inverse)
     if taken:
         raise UserError(

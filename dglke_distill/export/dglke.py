@@ -40,7 +40,8 @@ class DGLKEFolder(ExportFormat):
 
     DGL-KE asks (?, relation, tail) with the relation itself. A model with reciprocal relations has
     a second row for it, which is written as a relation ``<name>_inverse``: the score of
-    (tail, ``<name>_inverse``, head) there is ours of a head query.
+    (tail, ``<name>_inverse``, head) there is ours of a head query. The key ``reciprocal`` of
+    ``config.json``, which DGL-KE passes over, lets us read the model back as it was.
     """
 
     name = "dglke"
@@ -76,6 +77,7 @@ class DGLKEFolder(ExportFormat):
             "gamma": _GAMMA,
             "double_ent": rotates,
             "double_rel": False,
+            "reciprocal": model.reciprocal,  # ours; DGL-KE passes over it
             # Its commands do not agree on the names of these; each finds the one it asks for.
             **dict.fromkeys(("model", "model_name"), theirs),
             **dict.fromkeys(("emb_size", "hidden_dim"), hidden),
