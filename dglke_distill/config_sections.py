@@ -113,6 +113,11 @@ class TrainingConfig(Section):
     processes: Optional[int] = Field(
         None, ge=1, description="processes that train one table at once (Hogwild); None: one"
     )
+    products: Optional[Literal["float32", "bfloat16"]] = Field(
+        None,
+        description="how steps multiply matrices: bfloat16 rounds the factors, not the sums, where "
+        "the processor has units for it; ranking never does; None: float32",
+    )
     storage: Optional[Literal["bfloat16", "float16"]] = Field(
         None, description="dtype in which the entity table is kept; None: dtype"
     )

@@ -126,7 +126,8 @@ def take_steps(
         # Dropout resumes too.
         runtime.seed_step(config.seed * 1_000_003 + done, model.device)
         moment = Moment(epoch, config.epochs, done, total)
-        losses = step(model, batch, objective, optimizer, optimizer_config.clip_norm, moment)
+        with runtime.rounded_products(config.products == "bfloat16"):
+            losses = step(model, batch, objective, optimizer, optimizer_config.clip_norm, moment)
         parts = {name: float(value) for name, value in losses.parts.items()}
         yield Stride(1, len(batch.edges), float(losses.total), parts)
 

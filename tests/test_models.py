@@ -170,6 +170,9 @@ def test_row_gradients_sum_to_the_dense_ones(name, options, reciprocal):
     sparse.set_row_sparse(entities=True, relations=True)
     sparse.score_triples(*triples).square().sum().backward()
     for (key, one), other in zip(dense.named_parameters(), sparse.parameters()):
+        if key.startswith("score_function."):  # what all triples share has no rows
+            torch.testing.assert_close(other.grad, one.grad)
+            continue
         assert other.grad is None, key
         total = torch.zeros_like(one)
         for ids, rows in other.row_gradients:

@@ -83,7 +83,7 @@ class CompressedModel(BlockwiseModel):
         rows = num_relations * (2 if reciprocal else 1)
         self.relation_table = build_table(storage.relations, rows, score_function.relation_floats)
         self.bias_table = build_table(BIAS, num_entities, 1) if entity_bias else None
-        self.training = False
+        nn.Module.train(self, False)  # the score function too
 
     @classmethod
     def build(
@@ -188,6 +188,7 @@ def compress(model: KGEModel, config: ModelConfig, storage: Storage) -> Compress
         made.relation_table.fit(model.relation_embeddings.float())
         if made.bias_table is not None and entities.bias is not None:
             made.bias_table.fit(entities.bias.float())
+        made.score_function.load_state_dict(model.score_function.state_dict())
     return made
 
 
@@ -204,4 +205,5 @@ def decompress(model: CompressedModel, config: ModelConfig) -> KGEModel:
         plain.relation_weight.copy_(model.relation_embeddings)
         if plain.bias_weight is not None and entities.bias is not None:
             plain.bias_weight.copy_(entities.bias)
+        plain.score_function.load_state_dict(model.score_function.state_dict())
     return plain.to(model.device).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Callable, NamedTuple, Optional
 
@@ -144,11 +145,17 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
 
 
 def bilinear_forms(function: ScoreFunction, relations: Tensor) -> Iterator[Tensor]:
-    """Yield M_r (D, D) with score(h, r, t) = h M_r t of each relation (R, d_r) of a dot kernel."""
+    """Yield M_r (D, D) with score(h, r, t) = h M_r t of each relation (R, d_r) of a dot kernel.
+
+    What normalisation adds to each candidate's score, whatever the head, is left out.
+    """
+    function = copy.deepcopy(function).to(relations).eval()
     unit = torch.eye(function.dim, dtype=relations.dtype)
+    nothing = torch.zeros_like(unit)
     for row in relations.split(1):
         relation = row if function.by_relation else row.expand(function.dim, -1)
-        yield function.query(unit, relation, "tail")
+        form = function.whole_query(unit, relation, "tail")
+        yield form - function.whole_query(nothing, relation, "tail") if function.one_sided else form
 
 
 def _carry_bilinear(

@@ -13,6 +13,7 @@ formula is written a second time, and then checked on random ones.
 
 from __future__ import annotations
 
+import copy
 from typing import Callable, NamedTuple, Optional
 
 import torch
@@ -75,7 +76,7 @@ def query_forms(model: KGEModel) -> QueryForms:
     Raises:
         UserError: they are none, or would fill more than a gigabyte.
     """
-    function = model.score_function
+    function = copy.deepcopy(model.score_function).cpu().double().eval()
     if function.score_scale != 1.0:
         raise UserError(
             f"{type(function).__name__}: its scores are a multiple of a distance, which this "
@@ -89,7 +90,7 @@ def query_forms(model: KGEModel) -> QueryForms:
         chosen = rows[ids]
 
         def ask(vectors: Tensor, relation: Tensor, side: Side = seen) -> Tensor:
-            return function.query(vectors, relation, side)
+            return function.whole_query(vectors, relation, side)
 
         def move(vectors: Tensor, relation: Tensor, side: Side = seen) -> Tensor:
             if function.by_relation:

@@ -16,6 +16,7 @@ from dglke_distill.models.complex import ComplEx
 from dglke_distill.models.distmult import DistMult
 from dglke_distill.models.encoders import Encoder, LookupEncoder
 from dglke_distill.models.hole import HolE
+from dglke_distill.models.meim import MEIM, TuckER
 from dglke_distill.models.neighbor_encoder import NeighborEncoder
 from dglke_distill.models.node_piece import NodePieceEncoder
 from dglke_distill.models.pairre import PairRE
@@ -55,6 +56,8 @@ SCORE_FUNCTIONS: dict[str, type[ScoreFunction]] = {
     "PairRE": PairRE,
     "TripleRE": TripleRE,
     "AutoSF": AutoSF,
+    "TuckER": TuckER,
+    "MEIM": MEIM,
 }
 
 ENCODERS: dict[str, type[Encoder]] = {
@@ -119,6 +122,11 @@ def build_model(
         UserError: unknown name, unknown or bad option, or a dim that the function cannot have.
     """
     score_function = build_score_function(config)
+    if score_function.one_sided and not config.reciprocal:
+        raise UserError(
+            f"model.reciprocal: {canonical_name(config.name)} scores the two sides of a triple "
+            "differently with these options; set model.reciprocal=true, or batch_norm=false"
+        )
     name, factory = _find(ENCODERS, config.encoder, "model.encoder", "encoder")
     where = f"model.encoder_options of {name}"
     options = validate_options(factory.Options, config.encoder_options, where)

@@ -67,7 +67,7 @@ class KGEModel(nn.Module):
         """Allocate the tables; ``reset`` fills them."""
         super().__init__()
         self.encoder: Any = encoder
-        self.score_function = score_function
+        self.score_function = score_function.to(dtype)
         self.num_relations = num_relations
         self.reciprocal = reciprocal
         rows = num_relations * (2 if reciprocal else 1)
@@ -111,6 +111,7 @@ class KGEModel(nn.Module):
         with torch.no_grad():
             self.encoder.reset(self.score_function, scale, generator)
             self.score_function.init_relation(self.relation_weight, scale, generator)
+            self.score_function.init_shared(scale, generator)
             if self.bias_weight is not None:
                 self.bias_weight.zero_()
 
@@ -181,26 +182,10 @@ class KGEModel(nn.Module):
         distinct, inverse = torch.unique(self.relation_ids(relation, side), return_inverse=True)
         side = "tail" if self.reciprocal else side
         rows = self.relation_rows(distinct)
-        known = take_rows(entities.vectors, entity)
-        if self.score_function.by_relation:
-            vectors = self._query_by_relation(known, rows, inverse, side)
-        else:
-            vectors = self.score_function.query(known, take_rows(rows, inverse), side)
-        return QueryVectors(vectors, rows, inverse, side)
-
-    def _query_by_relation(
-        self, known: Tensor, rows: Tensor, inverse: Tensor, side: Side
-    ) -> Tensor:
-        order = torch.argsort(inverse, stable=True)
-        counts = torch.bincount(inverse, minlength=len(rows)).tolist()
-        groups = take_rows(known, order).split(counts)
-        # One split, not a slice per relation: each slice's gradient is as large as the whole table.
-        made = [
-            self.score_function.query(group, row, side) for group, row in zip(groups, rows.split(1))
-        ]
-        back = torch.empty_like(order)
-        back[order] = torch.arange(len(order), device=order.device)
-        return take_rows(torch.cat(made), back)
+        function = self.score_function
+        known = function.known_view(take_rows(entities.vectors, entity))
+        vectors = function.query_rows(known, function.relation_view(rows), inverse, side)
+        return QueryVectors(function.query_view(vectors), rows, inverse, side)
 
     def score(
         self,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from dglke_distill.data.triples import Side
-from dglke_distill.models.kernels import KernelName
+from dglke_distill.models.kernels import KernelName, take_rows
 
 __all__ = ["NoOptions", "ScoreFunction"]
 
@@ -43,6 +43,9 @@ class ScoreFunction(nn.Module):
     """How many halves of equal length make up an entity: 2 for complex numbers and two roles."""
     transforms_candidates: ClassVar[bool] = False
     """Whether the candidate vector depends on the relation; then ``candidate`` is called."""
+    one_sided: bool = False
+    """Whether a triple's score depends on the side that is asked, so that it takes reciprocal
+    relations; may be set per instance."""
 
     def __init__(self, dim: int, options: BaseModel) -> None:
         """Remember the size and the options."""
@@ -69,9 +72,27 @@ class ScoreFunction(nn.Module):
         bound = (6.0 / self.dim) ** 0.5 if scale is None else scale
         weight.uniform_(-bound, bound, generator=generator)
 
+    def init_shared(self, scale: Optional[float], generator: torch.Generator) -> None:
+        """Fill the parameters that all entities and relations share, if there are any, in place."""
+
     def entity_view(self, vectors: Tensor) -> Tensor:
         """Return entity vectors (u, dim) as scoring sees them, e.g. normalised; default: as is."""
         return vectors
+
+    def relation_view(self, rows: Tensor) -> Tensor:
+        """Return relation rows (v, relation_floats) as ``query`` sees them; default: as they are.
+
+        Called once for the distinct relations of a batch.
+        """
+        return rows
+
+    def known_view(self, entity: Tensor) -> Tensor:
+        """Return the known entities (b, dim) of a batch as ``query`` sees them; default: as is."""
+        return entity
+
+    def query_view(self, query: Tensor) -> Tensor:
+        """Return the queries (b, d_q) of a batch as candidates meet them; default: as they are."""
+        return query
 
     def query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
         """Combine the known entity with the relation.
@@ -85,6 +106,43 @@ class ScoreFunction(nn.Module):
             (b, d_q), to be compared with candidates by ``kernel``.
         """
         raise NotImplementedError
+
+    def query_rows(self, entity: Tensor, rows: Tensor, relation: Tensor, side: Side) -> Tensor:
+        """Return the queries of a batch whose relations are distinct rows and their numbers.
+
+        Args:
+            entity: (b, dim), the known entities.
+            rows: (v, d_r), the distinct relations as ``relation_view`` returns them.
+            relation: (b,) int64 rows of ``rows``.
+            side: the side to be predicted.
+
+        Returns:
+            (b, d_q).
+        """
+        if not self.by_relation:
+            return self.query(entity, take_rows(rows, relation), side)
+        order = torch.argsort(relation, stable=True)
+        counts = torch.bincount(relation, minlength=len(rows)).tolist()
+        groups = take_rows(entity, order).split(counts)
+        # One split, not a slice per relation: each slice's gradient is as large as the whole table.
+        made = [self.query(group, row, side) for group, row in zip(groups, rows.split(1))]
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order), device=order.device)
+        return take_rows(torch.cat(made), back)
+
+    def whole_query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
+        """Return what candidates meet, of entities and relations as their tables hold them.
+
+        Args:
+            entity: (b, dim), entity vectors.
+            relation: (b, relation_floats) rows, or (1, relation_floats) with ``by_relation``.
+            side: the side to be predicted.
+
+        Returns:
+            (b, d_q).
+        """
+        known, row = self.known_view(entity), self.relation_view(relation)
+        return self.query_view(self.query(known, row, side))
 
     def candidate(self, vectors: Tensor, relation: Tensor, side: Side) -> Tensor:
         """Transform candidates by their relation; only with ``transforms_candidates``.
