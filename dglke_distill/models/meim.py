@@ -42,9 +42,9 @@ class MEIMOptions(TuckEROptions):
 
 
 class MEIM(ScoreFunction):
-    """score(h, r, t) = sum over partitions k and their floats a, b, c of W_k[c, a, b] h a, r c, t b.
+    """score(h, r, t) = sum over partitions k of h_k W_k(r_k) t_k, mixing all of their floats.
 
-    Written out, h_k W_k(r_k) t_k with the matrix W_k(r_k) = sum_c r_k[c] W_k[c]: the entity (dim,)
+    The matrix W_k(r_k) is the sum of r_k[c] W_k[c] over the relation's floats c. The entity (dim,)
     has K = ``partitions`` parts of Ce = dim / K floats, the relation K parts of Cr =
     ``relation_dim``, and the core of a partition, (Cr, Ce, Ce), is learned. Tran and Takasu 2022,
     "MEIM: Multi-partition embedding interaction beyond block term format for efficient and
