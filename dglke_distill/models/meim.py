@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,7 +58,7 @@ class MEIM(ScoreFunction):
     that a query is as long as its entity.
     """
 
-    Options: type[BaseModel] = MEIMOptions
+    Options: ClassVar[type[BaseModel]] = MEIMOptions
     kernel = "dot"
     by_relation = True
 
