@@ -26,13 +26,14 @@ GOOD_TRAIN = "a\tr\tb\n"
         ("a\tr\n" * 3, r"line 1: has 2 columns"),
         ("a r b\n", r"line 1: has 1 column .*replace the spaces between columns by tabs"),
         ("a,r,b\n", r"line 1: has 1 column .*a name in \.csv"),
-        ("1\n0 1 0\n", r"line 1: has 1 column .*--format openke"),
+        ("1\n0 1 0\n", r"line 1: has 1 column .*--set data\.format=openke"),
         ("a\tr\tb\n\nb\tr\ta\n", r"line 2: is blank; remove it"),
         ("\na\tr\tb\n", r"line 1: is blank; remove it"),
         ("a\tr\tb\nb\t\ta\n", r"line 2: the name in column 2 is empty"),
         ("a\tr\tb\nb\tr\t\n", r"line 2: the name in column 3 is empty"),
         (b"a\tr\tb\n\xe9t\xe9\tr\tb\n", r"line 2: byte 1 is not UTF-8; save the file as UTF-8"),
-        ("a\tr\tb\n".encode("utf-16"), r"line 1: contains a zero byte; save the file as UTF-8"),
+        ("a\tr\tb\n".encode("utf-16"), r"train\.txt: is text in UTF-16, .*iconv -f UTF-16 "),
+        ("a\tr\tb\n\0", r"line 2: contains a zero byte; save the file as UTF-8"),
         ("a\tr\tb\rb\tr\ta\r", r"line 1: contains a carriage return inside the line"),
         ("", r"the train split is empty"),
         ("\n\n", r"the train split is empty"),
@@ -132,10 +133,10 @@ def test_missing_files(tmp_path: Path) -> None:
         read_folder(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"has no train\.txt, \.tsv or \.csv: give the path of a"):
         read_folder(write(tmp_path / "empty"))
-    with pytest.raises(UserError, match=r"has no valid\.txt.*alone to have it split"):
-        read_folder(write(tmp_path / "a", train=TRAIN, test=TEST))
-    with pytest.raises(UserError, match=r"has dev\.txt but no valid\.txt: rename it"):
-        read_folder(write(tmp_path / "b", train=TRAIN, dev=VALID, test=TEST))
+    with pytest.raises(UserError, match=r"has no valid\.txt.*train\.txt alone to have it split"):
+        read_folder(write(tmp_path / "a", train=TRAIN))
+    with pytest.raises(UserError, match=r"has no valid\.txt.*: add it \(it may be empty\)$"):
+        read_folder(write(tmp_path / "b", train=TRAIN, test=TEST))
     with pytest.raises(UserError, match=r"holds both train\.txt and train\.tsv"):
         read_folder(write(tmp_path / "c", train=TRAIN, train__tsv=TRAIN, valid=VALID, test=TEST))
     with pytest.raises(UserError, match=r"has no entities\.dict: it must name the ids"):
@@ -195,7 +196,7 @@ def test_empty_valid_or_test_is_legal(tmp_path: Path) -> None:
 
 def test_heading_and_wrong_order_are_suspected(tmp_path: Path) -> None:
     warnings = read_with(tmp_path / "1", train="Head\tRelation\tTail\n" + TRAIN)
-    only(warnings, r"train\.txt, line 1: Head, Relation, Tail was read as a fact")
+    only(warnings, r"train\.txt, line 1: Head, Relation, Tail was taken for a heading and left out")
     turned = "b\ta\tr\na\tc\tr\nc\tb\ts\n"
     warnings = read_with(tmp_path / "2", train=turned, valid="a\tb\ts\n", test="c\ta\tr\n")
     assert any("not in the order hrt" in warning for warning in warnings)

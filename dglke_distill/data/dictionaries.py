@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-from dglke_distill.data.text import lines
+from dglke_distill.data.split_names import files_in
+from dglke_distill.data.text import lines, plural, strip_blanks, without_packing
 from dglke_distill.errors import UserError
 
-__all__ = ["find_one", "is_dictionary", "read_dictionary"]
+__all__ = [
+    "ambiguous_dictionary",
+    "find_one",
+    "holds_both",
+    "is_dictionary",
+    "read_dictionary",
+]
+
+_ID_WORDS = frozenset("id ids index idx number nr no entity_id relation_id entid relid".split())
+_NAME_WORDS = frozenset(
+    "name names label labels entity entities relation relations key word entity_name "
+    "relation_name".split()
+)
 
 
 def find_one(folder: Path, stems: tuple[str, ...], endings: tuple[str, ...]) -> Optional[Path]:
-    """Return the one file ``<stem><ending>`` in a folder, plain or ``.gz``; None without one.
+    """Return the one file ``<stem><ending>`` in a folder, in any letter case; None without one.
+
+    It may be compressed in a way that is read.
 
     Raises:
         UserError: several such files lie there.
     """
-    candidates = (
-        folder / f"{stem}{ending}{packed}"
-        for stem in stems
-        for ending in endings
-        for packed in ("", ".gz")
-    )
-    found = [path for path in candidates if path.is_file()]
+    wanted = {f"{stem}{ending}".lower() for stem in stems for ending in endings}
+    found = [path for path in files_in(folder) if without_packing(path.name).lower() in wanted]
     if len(found) > 1:
-        raise UserError(
-            f"{folder} holds both {found[0].name} and {found[1].name}: remove one of them"
-        )
+        raise holds_both(folder, found)
     return found[0] if found else None
+
+
+def holds_both(folder: Path, found: Sequence[Path]) -> UserError:
+    """Return the error that several files would play one part."""
+    return UserError(
+        f"{folder} holds both {' and '.join(path.name for path in found)}: remove one of them"
+    )
 
 
 def is_dictionary(path: Path) -> bool:
@@ -40,31 +56,40 @@ def is_dictionary(path: Path) -> bool:
         UserError: the file is damaged or not UTF-8.
     """
     rows = [line.split("\t") for _, line in lines(path)]
+    if rows and len(rows[0]) == 2 and _stated_order(rows[0]) is not None:
+        rows = rows[1:]
     if not rows or any(len(row) != 2 for row in rows):
         return False
     return any(_is_numbering(list(column)) for column in zip(*rows))
 
 
 def read_dictionary(
-    path: Path, *, openke: bool = False, warnings: Optional[list[str]] = None
+    path: Path,
+    *,
+    openke: bool = False,
+    id_first: Optional[bool] = None,
+    warnings: Optional[list[str]] = None,
 ) -> list[str]:
     """Read the names of a dictionary file in id order.
 
     DGL-KE and ``dgl.data`` write ``id<TAB>name``; ``name<TAB>id`` is understood too where only
-    that reading gives the ids 0 to n - 1. OpenKE has a first line with the count of lines, then
+    that reading gives the ids 0 to n - 1. Where both do, the first line must say which it is:
+    ``id<TAB>name`` or ``name<TAB>id``. OpenKE has a first line with the count of lines, then
     ``name<TAB>id``, or a space between the two.
 
     Args:
-        path: the file, gzip-compressed if its name ends in ``.gz``.
+        path: the file, compressed if its name says so.
         openke: whether it is OpenKE's layout.
+        id_first: whether the id stands first, where the file's convention says so.
         warnings: receives what is legal but noteworthy.
 
     Raises:
         UserError: a line is malformed, or the ids are not 0 to n - 1, each once, or a name occurs
-            twice, or the count in the first line is wrong.
+            twice, or the count in the first line is wrong, or it can be read in two ways.
     """
     rows: list[tuple[int, str, str]] = []
     promised: Optional[int] = None
+    blanks = 0
     for number, line in lines(path, warnings):
         if openke and promised is None:
             promised = _id(line.strip())
@@ -74,9 +99,14 @@ def read_dictionary(
                     f"of lines that follow"
                 )
             continue
-        cells = line.split("\t") if "\t" in line else line.rsplit(maxsplit=1)
+        raw = line.split("\t") if "\t" in line else line.rsplit(maxsplit=1)
+        cells = [strip_blanks(cell) for cell in raw]
         if len(cells) != 2 or not all(cells):
             raise UserError(f"{path}, line {number}: an id and a name, separated by a tab, needed")
+        if number == 1 and not openke and _stated_order(cells) is not None:
+            id_first = _stated_order(cells) if id_first is None else id_first
+            continue
+        blanks += cells != raw
         rows.append((number, cells[0], cells[1]))
     if not rows:
         raise UserError(f"{path} is empty: it must list every name with its id")
@@ -85,10 +115,47 @@ def read_dictionary(
             f"{path}, line 1: promises {promised} names but {len(rows)} follow; correct the count "
             f"or restore the missing lines"
         )
-    id_first = not openke and (
-        _is_numbering([r[1] for r in rows]) or not _is_numbering([r[2] for r in rows])
-    )
+    if blanks and warnings is not None:
+        warnings.append(f"{path}: blanks around names were removed in {plural(blanks, 'line')}")
+    if openke:
+        id_first = False
+    elif id_first is None:
+        id_first = _told_order(path, rows)
     return _in_id_order(path, [(n, a, b) if id_first else (n, b, a) for n, a, b in rows])
+
+
+def _stated_order(cells: list[str]) -> Optional[bool]:
+    """Return whether a heading says that ids stand first; None if it is no heading."""
+    first, second = (cell.strip().strip("#:").casefold() for cell in cells)
+    for one, other, answer in ((first, second, True), (second, first, False)):
+        if one in _ID_WORDS and other in _NAME_WORDS:
+            return answer
+    return None
+
+
+def _told_order(path: Path, rows: list[tuple[int, str, str]]) -> bool:
+    """Return whether ids stand first, by which column holds the ids 0 to n - 1.
+
+    Raises:
+        UserError: both do, and the two readings differ.
+    """
+    first, second = [row[1] for row in rows], [row[2] for row in rows]
+    if _is_numbering(first) and _is_numbering(second):
+        pairs = {(_id(a), _id(b)) for a, b in zip(first, second)}
+        if any((b, a) not in pairs for a, b in pairs):
+            raise UserError(
+                f"{path}: its names are numbers too, so that it can be read as ids and names or "
+                f"as names and ids; say which by a first line 'id<TAB>name' or 'name<TAB>id'"
+            )
+    return _is_numbering(first) or not _is_numbering(second)
+
+
+def ambiguous_dictionary(names: Sequence[str]) -> bool:
+    """Whether a dictionary of these names, by id, could be read both ways."""
+    ids = [_id(name) for name in names]
+    if {*ids} != set(range(len(ids))):
+        return False
+    return any(ids[ids[i] or 0] != i for i in range(len(ids)))
 
 
 def _id(text: str) -> Optional[int]:

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
 
-from dglke_distill.data.dictionaries import find_one, is_dictionary, read_dictionary
-from dglke_distill.data.text import first_rows
+from dglke_distill.data.dictionaries import find_one, holds_both, is_dictionary, read_dictionary
+from dglke_distill.data.headings import heading_order, split_line
+from dglke_distill.data.line_errors import separator_of
+from dglke_distill.data.missing_files import missing_file
+from dglke_distill.data.split_names import SplitSet, files_in, parse_split_name, split_sets
+from dglke_distill.data.text import first_bytes, first_rows, without_packing
 from dglke_distill.errors import UserError
 
 __all__ = [
@@ -16,13 +20,18 @@ __all__ = [
     "NEGATIVE_SPLITS",
     "SPLITS",
     "Format",
+    "check_order",
     "detect_file",
     "detect_folder",
     "dictionaries",
+    "is_libkge",
+    "is_ragged",
     "missing_split",
     "openke_file",
     "parse_format",
+    "sibling_splits",
     "split_files",
+    "stated_order",
 ]
 
 FORMAT_NAMES = ("auto", "names_hrt", "raw_udd_hrt", "udd_hrt", "openke")
@@ -30,7 +39,8 @@ FORMAT_NAMES = ("auto", "names_hrt", "raw_udd_hrt", "udd_hrt", "openke")
 
 SPLITS = ("train", "valid", "test")
 NEGATIVE_SPLITS = ("valid_negatives", "test_negatives")
-_TRIPLE_ENDINGS = (".txt", ".tsv", ".csv")
+_TIERS = ((".txt", ".tsv", ".csv"), (".del",), ("",))
+"""Endings of files of triples; where there are files of several tiers, the first one counts."""
 _ORDERS = frozenset(map("".join, itertools.permutations("hrt")))
 _PEEK = 1000
 
@@ -70,67 +80,199 @@ def parse_format(text: str) -> Optional[Format]:
     )
 
 
-def detect_folder(folder: Path) -> Format:
+def detect_folder(folder: Path, header: Optional[bool] = None) -> Format:
     """Return the format that a folder's files show.
+
+    Args:
+        folder: where the files are.
+        header: whether files of triples begin with a heading; None: found out.
 
     Raises:
         UserError: there is no train file, or it can be read in two ways.
     """
-    if all(openke_file(folder, stem) for stem in ("entity", "relation", "train")):
+    if openke_file(folder, "train") and any(openke_file(folder, s) for s in ("entity", "relation")):
         return Format("openke", "htr")
     train = split_files(folder, Format("names")).get("train")
     if train is None:
         raise missing_split(folder, "train", Format("names"))
-    return detect_file(train)
+    return detect_file(train, header)
 
 
-def detect_file(path: Path) -> Format:
+def detect_file(path: Path, header: Optional[bool] = None) -> Format:
     """Return the format that one file of triples and the dictionaries beside it show.
+
+    Args:
+        path: the file.
+        header: whether it begins with a heading; None: found out. A heading that is known says
+            in which order the columns are.
 
     Raises:
         UserError: the file can be read in two ways.
     """
-    if path.name.endswith(("2id.txt", "2id.txt.gz")):
+    if without_packing(path.name).lower().endswith("2id.txt"):
         return Format("openke", "htr")
-    entity_file, relation_file = dictionaries(path.parent)
+    order = None if header is False else stated_order(path)
+    entity_file, relation_file = dictionaries(path.parent, path)
     if entity_file is None or relation_file is None:
-        return Format("names")
+        return Format("names", order or "hrt")
+    if is_libkge(entity_file):
+        return Format("udd", order or "hrt")
     rows = [row for row in first_rows(path, _PEEK) if len(row) == 3]
+    rows = rows[1:] if order is not None or header else rows
     cells = {cell for row in rows for cell in row}
     in_words = cells <= {*read_dictionary(entity_file), *read_dictionary(relation_file)}
     in_numbers = all(cell.isascii() and cell.isdigit() for cell in cells)
     if in_words and in_numbers and cells:
         raise UserError(
             f"{path}: its numbers can be ids or names of {entity_file.name}; say which with "
-            f"--format udd_hrt or --format names_hrt"
+            f"--set data.format=udd_hrt or --set data.format=names_hrt"
         )
-    return Format("udd" if in_numbers else "names")
+    return Format("udd" if in_numbers else "names", order or "hrt")
 
 
-def split_files(folder: Path, layout: Format) -> dict[str, Path]:
-    """Return the files of triples in a folder by split, those that are there.
+def stated_order(path: Path) -> Optional[str]:
+    """Return the columns' order that a file's heading states, if it has one that is known.
 
     Raises:
-        UserError: a split has several files.
+        UserError: the file is missing or damaged.
+    """
+    return heading_order(_first_cells(path))
+
+
+def check_order(train: Path, layout: Format, warnings: list[str]) -> None:
+    """Say in which order a heading has the columns, where it is not the usual one.
+
+    Args:
+        train: the file of the train split, or the only one.
+        layout: how the files are read.
+        warnings: receives it.
+    """
+    stated = stated_order(train)
+    if stated is None or stated == layout.order == "hrt":
+        return
+    words = {"h": "head", "r": "relation", "t": "tail"}
+    columns = ", ".join(words[letter] for letter in stated)
+    if stated == layout.order:
+        warnings.append(f"{train}, line 1: says that the columns are {columns}; they were read so")
+    else:
+        warnings.append(
+            f"{train}, line 1: says that the columns are {columns}, but they were read in the "
+            f"order {layout.order}; say --set data.format={layout.family}_{stated} if it is right"
+        )
+
+
+def is_ragged(path: Path) -> bool:
+    """Whether a file's first line has other than three columns, so that it can be no fact.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    return len(_first_cells(path)) not in (0, 3)
+
+
+def _first_cells(path: Path) -> list[str]:
+    line = first_bytes(path).partition(b"\n")[0].decode("utf-8", errors="replace").rstrip("\r")
+    return split_line(line, separator_of(path)) if line else []
+
+
+def split_files(
+    folder: Path, layout: Format, warnings: Optional[list[str]] = None
+) -> dict[str, Path]:
+    """Return the files of triples in a folder by split, those that are there.
+
+    The names are ``train``, ``valid`` and ``test`` in any letter case, with an ending of
+    ``_TIERS`` or none. Else these words may be part of longer names, as in
+    ``wikidata5m_transductive_train.txt``, where one set of three files is alike but for them.
+
+    Args:
+        folder: where they are.
+        layout: the format.
+        warnings: receives which files were taken where their names are others.
+
+    Raises:
+        UserError: a split has several files, or there are several sets of them.
     """
     if layout.family == "openke":
         found = {split: openke_file(folder, split) for split in SPLITS}
-    else:
-        found = {
-            split: find_one(folder, (split,), _TRIPLE_ENDINGS) for split in SPLITS + NEGATIVE_SPLITS
-        }
-    return {split: path for split, path in found.items() if path is not None}
+        return {split: path for split, path in found.items() if path is not None}
+    sets = split_sets(files_in(folder))
+    plain = next((one for one in sets if one.frame == "{}"), SplitSet("{}"))
+    chosen = _of_set(folder, plain, warnings)
+    if "train" not in chosen:
+        whole = [(one, files) for one in sets if len(files := _of_set(folder, one)) == len(SPLITS)]
+        if len(whole) > 1:
+            listed = "; ".join(", ".join(p.name for p in files.values()) for _, files in whole)
+            raise UserError(
+                f"{folder} holds several sets of splits ({listed}): put one of them into a folder "
+                f"of its own and give that"
+            )
+        if not whole:
+            return {}
+        chosen = whole[0][1]
+        if warnings is not None:
+            names = ", ".join(path.name for path in chosen.values())
+            warnings.append(f"{folder}: {names} were read as train, valid and test")
+    for split in NEGATIVE_SPLITS:
+        negatives = find_one(folder, (split,), _TIERS[0])
+        if negatives is not None:
+            chosen[split] = negatives
+    return chosen
 
 
-def dictionaries(folder: Path) -> tuple[Optional[Path], Optional[Path]]:
+def _of_set(folder: Path, one: SplitSet, warnings: Optional[list[str]] = None) -> dict[str, Path]:
+    """Return the file of each split of a set; ``train`` and the files like it come first."""
+    chosen: dict[str, Path] = {}
+    tiers = list(_TIERS)
+    for split in SPLITS:
+        files = [file for file in one.files.get(split, ()) if file.readable]
+        usual = [file for file in files if file.word == split]
+        if usual and len(usual) < len(files) and warnings is not None:
+            aside = ", ".join(file.path.name for file in files if file not in usual)
+            warnings.append(f"{folder}: {aside} was left aside, since {split} files are there")
+        files = usual or files
+        for tier in tiers:
+            found = [file.path for end in tier for file in files if file.ending == end]
+            if len(found) > 1:
+                raise holds_both(folder, found)
+            if found:
+                chosen[split] = found[0]
+                tiers.sort(key=lambda other: other is not tier)
+                if not usual and one.frame == "{}" and warnings is not None:
+                    warnings.append(f"{folder}: {found[0].name} was read as {split}")
+                break
+    return chosen
+
+
+def sibling_splits(path: Path) -> list[Path]:
+    """Return the files beside one that are other splits of the same set, by their names."""
+    own = parse_split_name(path)
+    if own is None:
+        return []
+    sets = split_sets(files_in(path.parent))
+    files = next((one.files for one in sets if one.frame == own.frame), {})
+    return [file.path for split, those in files.items() if split != own.split for file in those]
+
+
+def dictionaries(
+    folder: Path, triples: Optional[Path] = None
+) -> tuple[Optional[Path], Optional[Path]]:
     """Return the files that number entities and relations, each None where there is none.
 
     These are ``entities.dict`` and ``relations.dict``, or the ``.tsv`` files that DGL-KE makes of
-    raw data; other ``.tsv`` files of these names are left alone.
+    raw data; other ``.tsv`` files of these names are left alone. LibKGE's ``entity_ids.del`` and
+    ``relation_ids.del`` number its triples in ``.del``.
+
+    Args:
+        folder: where they are.
+        triples: a file of the triples that they belong to.
 
     Raises:
         UserError: there are several.
     """
+    if triples is not None and without_packing(triples.name).lower().endswith(".del"):
+        libkge = [find_one(folder, (f"{kind}_ids",), (".del",)) for kind in ("entity", "relation")]
+        if all(libkge):
+            return libkge[0], libkge[1]
     found = [find_one(folder, (stem,), (".dict",)) for stem in ("entities", "relations")]
     if found == [None, None]:
         found = [find_one(folder, (stem,), (".tsv",)) for stem in ("entities", "relations")]
@@ -139,8 +281,13 @@ def dictionaries(folder: Path) -> tuple[Optional[Path], Optional[Path]]:
     return found[0], found[1]
 
 
+def is_libkge(dictionary: Path) -> bool:
+    """Whether a dictionary is LibKGE's, in which the id stands first."""
+    return without_packing(dictionary.name).lower().endswith(".del")
+
+
 def openke_file(folder: Path, stem: str) -> Optional[Path]:
-    """Return ``<stem>2id.txt`` in a folder, plain or ``.gz``; None without one."""
+    """Return ``<stem>2id.txt`` in a folder, in any letter case; None without one."""
     return find_one(folder, (f"{stem}2id",), (".txt",))
 
 
@@ -150,13 +297,4 @@ def missing_split(folder: Path, split: str, layout: Format) -> UserError:
         return UserError(
             f"{folder} has no {split}2id.txt: OpenKE needs train2id, valid2id, test2id"
         )
-    other = {"valid": ("dev", "val"), "test": (), "train": ()}[split]
-    alias = find_one(folder, other, _TRIPLE_ENDINGS)
-    if alias is not None:
-        return UserError(f"{folder} has {alias.name} but no {split}.txt: rename it to {split}.txt")
-    mend = (
-        "give the path of a single file to have it split"
-        if split == "train"
-        else f"add it (it may be empty), or give {folder / 'train.txt'} alone to have it split"
-    )
-    return UserError(f"{folder} has no {split}.txt, .tsv or .csv: {mend}")
+    return missing_file(folder, split)

@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
+from dglke_distill.data.file_kinds import HEAD_BYTES, PACKINGS, FileKind, binary_kind, text_kind
 from dglke_distill.errors import UserError
 from dglke_distill.regular_files import open_regular
 
-__all__ = ["blocks", "decode", "first_rows", "lines", "plural"]
+__all__ = [
+    "blocks",
+    "decode",
+    "first_bytes",
+    "first_rows",
+    "lines",
+    "plural",
+    "strip_blanks",
+    "table_blocks",
+    "without_packing",
+]
 
 _BLOCK_BYTES = 1 << 26
 _ENDLESS_BYTES = 1 << 26
+_INVISIBLE = "\ufeff\u200b\u2060"
 _BOM = b"\xef\xbb\xbf"
-_GZIP_MAGIC = b"\x1f\x8b"
+_PACKED: dict[str, tuple[str, bytes, Callable[..., Any]]] = {
+    ".gz": ("gzip", b"\x1f\x8b", gzip.open),
+    ".bz2": ("bzip2", b"BZh", bz2.open),
+    ".xz": ("xz", b"\xfd7zXZ\0", lzma.open),
+}
+_MAX_RATIO = 200
+_FREE_BYTES = 1 << 28
+"""A file may expand to this size, or to ``_MAX_RATIO`` times its own, whichever is more."""
+
+
+def without_packing(name: str) -> str:
+    """Return a file's name without the ending of a compression that is read."""
+    for ending in PACKINGS:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def strip_blanks(name: str) -> str:
+    """Return a name without blanks of any kind, or byte-order marks, at its ends."""
+    stripped = name.strip()
+    if stripped and (stripped[0] in _INVISIBLE or stripped[-1] in _INVISIBLE):
+        shorter = stripped.strip(_INVISIBLE)
+        return strip_blanks(shorter) if shorter != stripped else stripped
+    return stripped
 
 
 def lines(path: Path, warnings: Optional[list[str]] = None) -> Iterator[tuple[int, str]]:
@@ -40,6 +78,20 @@ def first_rows(path: Path, count: int) -> list[list[str]]:
     return rows
 
 
+def first_bytes(path: Path) -> bytes:
+    """Return the start of a file, unpacked, without its byte-order mark.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    with _open(path) as stream:
+        head = _read(path, stream, HEAD_BYTES)
+    kind = _packed_kind(path, head)
+    if kind is not None:
+        raise UserError(f"{path}: unpacked, it {kind}")
+    return head.removeprefix(_BOM)
+
+
 def blocks(path: Path, warnings: Optional[list[str]]) -> Iterator[tuple[int, bytes]]:
     r"""Yield the number of a block's first line and the block: whole lines ended by ``\n``.
 
@@ -47,12 +99,22 @@ def blocks(path: Path, warnings: Optional[list[str]]) -> Iterator[tuple[int, byt
     of the file are left out, and the last line gets its missing line end.
 
     Raises:
-        UserError: the file is missing or damaged, or holds zero bytes or stray carriage returns.
+        UserError: the file is missing, damaged or no text; it holds zero bytes, stray carriage
+            returns or a line without end; it expands to far more than its size.
     """
-    rest, line, at_start = b"", 1, True
+    rest, line, at_start, total = b"", 1, True, 0
     with _open(path) as stream:
+        allowed = max(_FREE_BYTES, _MAX_RATIO * path.stat().st_size)
         while True:
-            data = _read(path, stream)
+            data = _read(path, stream, _BLOCK_BYTES)
+            total += len(data)
+            if total > allowed and without_packing(path.name) != path.name:
+                raise UserError(
+                    f"{path}: expands to more than {_MAX_RATIO} times its size, which no file of "
+                    f"triples does; where you trust it, unpack it yourself"
+                )
+            if at_start and (kind := _packed_kind(path, data)) is not None:
+                raise UserError(f"{path}: unpacked, it {kind}")
             if at_start and data.startswith(_BOM):
                 data = data[len(_BOM) :]
                 if warnings is not None:
@@ -78,26 +140,104 @@ def blocks(path: Path, warnings: Optional[list[str]]) -> Iterator[tuple[int, byt
                 return
 
 
+def table_blocks(
+    path: Path, header: bool, warnings: Optional[list[str]]
+) -> Iterator[tuple[int, bytes]]:
+    """Yield blocks as ``blocks`` does, without the first line if it is a heading.
+
+    Args:
+        path: the file.
+        header: whether to leave the first line out.
+        warnings: receives what is legal but noteworthy.
+
+    Raises:
+        UserError: as for ``blocks``; the text has another grammar, of RDF or JSON.
+    """
+    for start, block in blocks(path, warnings):
+        if start == 1:
+            kind = text_kind(path, block[:HEAD_BYTES])
+            if kind is not None:
+                raise UserError(f"{path}: {kind}")
+            if header:
+                _, _, block = block.partition(b"\n")
+                start = 2
+        if block:
+            yield start, block
+
+
 def _open(path: Path) -> Any:
     stream = open_regular(path, missing="there is no file; check the name")
-    if path.suffix.lower() == ".gz":
-        stream.close()
-        return gzip.open(path, "rb")
-    compressed = stream.read(2) == _GZIP_MAGIC
-    stream.seek(0)
-    if compressed:
-        stream.close()
-        raise UserError(f"{path} is gzip-compressed: rename it to {path.name}.gz")
-    return stream
-
-
-def _read(path: Path, stream: Any) -> bytes:
     try:
-        data: bytes = stream.read(_BLOCK_BYTES)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise UserError(f"{path} is not whole gzip data: compress or download it again") from None
+        head = stream.read(HEAD_BYTES)
+        stream.seek(0)
+        packing = _packing(path)
+        _check_start(path, head, packing)
+        return stream if packing is None else _Unpacked(_PACKED[packing][2](stream, "rb"), stream)
     except OSError as error:
+        stream.close()
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _packing(path: Path) -> Optional[str]:
+    return next((ending for ending in _PACKED if path.name.lower().endswith(ending)), None)
+
+
+def _check_start(path: Path, head: bytes, packing: Optional[str]) -> None:
+    """Refuse what its first bytes show to be no text, or otherwise packed than its name says."""
+    if packing is not None:
+        if not head.startswith(_PACKED[packing][1]):
+            kind = binary_kind(path.with_name(without_packing(path.name)), head)
+            if kind is not None:
+                raise UserError(f"{path} is {kind.name} in spite of its name; rename it")
+        return
+    for ending, (name, magic, _) in _PACKED.items():
+        if head.startswith(magic) and (ending != ".bz2" or _is_bzip2(head)):
+            raise UserError(
+                f"{path} is {name}-compressed: rename it to {path.name}{ending}, or unpack it"
+            )
+    kind = binary_kind(path, head)
+    if kind is not None:
+        raise UserError(f"{path}: {kind}")
+
+
+def _is_bzip2(head: bytes) -> bool:
+    return head[3:4].isdigit() and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90")
+
+
+class _Unpacked:
+    """A stream of unpacked bytes that closes the packed file with itself."""
+
+    def __init__(self, stream: Any, packed: Any) -> None:
+        self._stream, self._packed = stream, packed
+
+    def __enter__(self) -> _Unpacked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+        self._packed.close()
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self._stream.read(size)
+        return data
+
+
+def _read(path: Path, stream: Any, size: int) -> bytes:
+    packing = _packing(path)
+    name = _PACKED[packing][0] if packing else ""
+    try:
+        data: bytes = stream.read(size)
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError):
+        raise UserError(f"{path} is not whole {name} data: compress or download it again") from None
+    except MemoryError:
+        raise UserError(f"{path}: needs too much memory to unpack; unpack it yourself") from None
+    except OSError as error:
+        if packing is None or error.strerror:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        raise UserError(f"{path} is not whole {name} data: compress or download it again") from None
     return data
 
 
@@ -106,6 +246,16 @@ def _refuse_endless(path: Path, line: int, rest: bytes) -> None:
     if len(rest) >= _ENDLESS_BYTES:
         what = "a zero byte" if b"\0" in rest else f"over {_ENDLESS_BYTES >> 20} MiB without text"
         raise UserError(f"{path}, line {line}: contains {what}; is it a file of triples?")
+
+
+def _packed_kind(path: Path, data: bytes) -> Optional[FileKind]:
+    """Return what a compressed file holds that is no text."""
+    if _packing(path) is None:
+        return None
+    kind = binary_kind(path.with_name(without_packing(path.name)), data[:HEAD_BYTES])
+    if kind is not None and kind.name == "a tar archive":
+        kind = binary_kind(path, data[:HEAD_BYTES])  # tar unpacks both at once
+    return kind
 
 
 def _refuse_control_bytes(path: Path, first_line: int, block: bytes) -> None:

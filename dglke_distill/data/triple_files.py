@@ -1,4 +1,4 @@
-"""Files of triples, read fast and blamed precisely.
+"""Files of triples of names, read fast and blamed precisely.
 
 pandas' C reader takes each block of lines; only where it refuses does Python look at the lines one
 by one, to name the bad one.
@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import csv
 import io
-from contextlib import suppress
+import re
 from pathlib import Path
-from typing import NoReturn, Optional
+from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.data.text import blocks, decode, plural
+from dglke_distill.data.line_errors import blame_names, separator_of
+from dglke_distill.data.text import strip_blanks, table_blocks
 from dglke_distill.data.triples import Triples
 from dglke_distill.errors import UserError
 
-__all__ = ["NameIndex", "read_id_triples", "read_name_triples"]
+__all__ = ["NameIndex", "join_parts", "read_name_triples", "unknown_name"]
 
-_SEPARATORS = {"\t": "tabs", ",": "commas"}
+_LED_BY_BLANKS = re.compile(rb'(?:^|,)( +)?(?:"(?:[^"]|"")*"|[^,\n]*)', re.MULTILINE)
 
 
 class NameIndex:
@@ -69,15 +70,22 @@ def read_name_triples(
     relations: NameIndex,
     *,
     order: str = "hrt",
+    header: bool = False,
+    first_row: Optional[list[str]] = None,
     warnings: Optional[list[str]] = None,
 ) -> Triples:
     """Read a file of triples of names, one per line; commas separate in .csv, tabs elsewhere.
 
+    Blanks around names are no part of them.
+
     Args:
-        path: the file, gzip-compressed if its name ends in ``.gz``.
+        path: the file, compressed if its name says so.
         entities: ids of entity names; extended unless fixed.
         relations: ids of relation names; extended unless fixed.
         order: the columns' order, a permutation of ``hrt``.
+        header: whether the first line is left out, whatever it holds.
+        first_row: receives the head, relation and tail of the first line, which are then not
+            looked up: the first triple returned holds no ids yet.
         warnings: receives what is legal but noteworthy.
 
     Returns:
@@ -87,78 +95,40 @@ def read_name_triples(
         UserError: the file is missing, damaged or not UTF-8, or a line is malformed or has an
             unknown name; file and line are named.
     """
-    separator = "," if path.name.lower().removesuffix(".gz").endswith(".csv") else "\t"
+    separator = separator_of(path)
     parts: list[list[NDArray[np.int32]]] = []
-    for first_line, block in blocks(path, warnings):
-        cells = _name_cells(path, first_line, block, separator)
-        if first_line == 1 and warnings is not None:
-            _suspect_header(path, cells[:, 0].tolist(), warnings)
+    blanks = _Blanks(path)
+    columns = [order.index(role) for role in "htr"]
+    for start, block in table_blocks(path, header, warnings):
         # Heads and tails in one go: most names occur on both sides.
-        ends = _encode(path, first_line, cells[[order.index("h"), order.index("t")]], entities)
-        relation = _encode(path, first_line, cells[[order.index("r")]], relations)
-        parts.append([ends[0], relation[0], ends[1]])
-    return _join(parts)
+        cells = _name_cells(path, start, block, separator)[columns]
+        if separator == "," and b', "' in block:  # pandas has taken these away
+            blanks.count += sum(match[1] is not None for match in _LED_BY_BLANKS.finditer(block))
+            blanks.example = blanks.example or ' "'
+        if first_row is not None and not parts:
+            head, tail, relation = map(strip_blanks, cells[:, 0].tolist())
+            first_row += [head, relation, tail]
+            cells, start = cells[:, 1:], start + 1
+            parts.append([np.zeros(1, dtype=np.int32)] * 3)
+        ends = _encode(path, start, cells[:2], entities, blanks)
+        relation_ids = _encode(path, start, cells[2:], relations, blanks)
+        parts.append([ends[0], relation_ids[0], ends[1]])
+    blanks.report(warnings)
+    return join_parts(parts)
 
 
-def read_id_triples(
-    path: Path,
-    num_entities: int,
-    num_relations: int,
-    *,
-    order: str = "hrt",
-    count_header: bool = False,
-    warnings: Optional[list[str]] = None,
-) -> Triples:
-    """Read a file of triples of ids, separated by tabs or spaces.
+class _Blanks:
+    """Counts names with blanks around them."""
 
-    Args:
-        path: the file, gzip-compressed if its name ends in ``.gz``.
-        num_entities: entity ids must be below this.
-        num_relations: relation ids must be below this.
-        order: the columns' order, a permutation of ``hrt``.
-        count_header: whether the first line holds the number of triples (OpenKE).
-        warnings: receives what is legal but noteworthy.
+    def __init__(self, path: Path) -> None:
+        self.path, self.count, self.example = path, 0, ""
 
-    Returns:
-        One triple per line in file order.
-
-    Raises:
-        UserError: as for ``read_name_triples``; an id out of range; a wrong count in the header.
-    """
-    promised: Optional[int] = None
-    parts: list[list[NDArray[np.int32]]] = []
-    limits = {"h": num_entities, "r": num_relations, "t": num_entities}
-    for first_line, block in blocks(path, warnings):
-        start = first_line
-        if count_header and promised is None:
-            header, _, block = block.partition(b"\n")
-            promised = _count(path, header)
-            start += 1
-            if not block:
-                continue
-        table = _id_table(path, start, block)
-        columns = []
-        for role in "hrt":
-            column = table[:, order.index(role)]
-            bad = np.flatnonzero((column < 0) | (column >= limits[role]))
-            if len(bad):
-                kind = "relation" if role == "r" else "entity"
-                raise UserError(
-                    f"{path}, line {start + int(bad[0])}: {kind} id {column[bad[0]]} is unknown: "
-                    f"ids run from 0 to {limits[role] - 1}; correct the line, or the columns' "
-                    f"order (--format)"
-                )
-            columns.append(column.astype(np.int32))
-        parts.append(columns)
-    triples = _join(parts)
-    if count_header and promised is None:
-        raise UserError(f"{path} is empty: its first line must hold the number of triples")
-    if promised is not None and promised != len(triples):
-        raise UserError(
-            f"{path}, line 1: promises {promised} triples but {len(triples)} follow; correct the "
-            f"count or restore the missing lines"
-        )
-    return triples
+    def report(self, warnings: Optional[list[str]]) -> None:
+        if self.count and warnings is not None:
+            warnings.append(
+                f"{self.path}: blanks around names were removed {self.count} times, e.g. from "
+                f"{self.example!r}"
+            )
 
 
 def _name_cells(path: Path, first_line: int, block: bytes, separator: str) -> NDArray[np.object_]:
@@ -173,137 +143,62 @@ def _name_cells(path: Path, first_line: int, block: bytes, separator: str) -> ND
             dtype=object,
             na_filter=False,
             quoting=csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE,
+            skipinitialspace=separator == "," and b', "' in block,
             skip_blank_lines=False,
             engine="c",
             lineterminator="\n",
             low_memory=False,
         )
     except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
-        _blame(path, first_line, block, separator, str(error))
+        blame_names(path, first_line, block, separator, str(error))
     if frame.shape[1] != 3 or len(frame) != block.count(b"\n"):
-        _blame(path, first_line, block, separator, "a quoted name spans several lines")
+        blame_names(path, first_line, block, separator, "a quoted name spans several lines")
     cells: NDArray[np.object_] = frame.to_numpy(dtype=object).T
     if (cells == "").any():
-        _blame(path, first_line, block, separator, "a name is empty")
+        blame_names(path, first_line, block, separator, "a name is empty")
     return cells
 
 
 def _encode(
-    path: Path, first_line: int, cells: NDArray[np.object_], index: NameIndex
+    path: Path, first_line: int, cells: NDArray[np.object_], index: NameIndex, blanks: _Blanks
 ) -> NDArray[np.int32]:
     """Return the ids of an array of names of shape (columns, lines)."""
     import pandas
 
-    codes, names = pandas.factorize(cells.reshape(-1))
-    ids = index.look_up(names.tolist())[codes].reshape(cells.shape)
+    codes, found = pandas.factorize(cells.reshape(-1))
+    written = found.tolist()
+    names = list(map(strip_blanks, written))
+    if names != written:
+        changed = np.array([name != other for name, other in zip(names, written)])[codes]
+        blanks.count += int(changed.sum())
+        blanks.example = blanks.example or written[codes[int(np.argmax(changed))]]
+        empty = [i for i, name in enumerate(names) if not name]
+        if empty:
+            row = int(np.flatnonzero(codes == empty[0])[0]) % cells.shape[1]
+            raise UserError(
+                f"{path}, line {first_line + row}: the name of the {index.kind} is empty but for "
+                f"blanks; fill it in or remove the line"
+            )
+    ids = index.look_up(names)[codes].reshape(cells.shape)
     rows = np.flatnonzero((ids < 0).any(axis=0))
     if len(rows):
         row = int(rows[0])
         name = cells[int(np.argmax(ids[:, row] < 0)), row]
-        raise UserError(
-            f"{path}, line {first_line + row}: {index.kind} {name!r} is not in {index.source}; add "
-            f"it there, or give the columns' order (--format)"
-        )
+        raise unknown_name(f"{path}, line {first_line + row}", name, index)
     return ids
 
 
-def _blame(path: Path, first_line: int, block: bytes, separator: str, otherwise: str) -> NoReturn:
-    """Raise for the first malformed line of a block of names."""
-    for number, raw in enumerate(block.removesuffix(b"\n").split(b"\n"), first_line):
-        line = decode(path, number, raw)
-        where = f"{path}, line {number}"
-        if not line.strip():
-            raise UserError(f"{where}: is blank; remove it")
-        cells = next(csv.reader([line])) if separator == "," else line.split(separator)
-        if len(cells) != 3:
-            raise UserError(
-                f"{where}: has {plural(len(cells), 'column')} where three separated by "
-                f"{_SEPARATORS[separator]} are needed{_hint(line, cells, separator)}"
-            )
-        if "" in cells:
-            raise UserError(
-                f"{where}: the name in column {cells.index('') + 1} is empty; fill it in or remove "
-                f"the line"
-            )
-    raise UserError(f"{path}, in the lines from {first_line}: {otherwise}; correct the file")
+def unknown_name(where: str, name: str, index: NameIndex, *, first: bool = False) -> UserError:
+    """Return the error for a name that no dictionary has; the first line may be a heading."""
+    heading = ", or say --set data.header=true of a heading" if first else ""
+    return UserError(
+        f"{where}: {index.kind} {name!r} is not in {index.source}; add it there, or give the "
+        f"columns' order (--set data.format=...){heading}"
+    )
 
 
-def _hint(line: str, cells: list[str], separator: str) -> str:
-    if len(cells) != 1:
-        return "; correct the line"
-    if line.strip().isdigit():
-        return "; a line with a count alone belongs to the OpenKE format (--format openke)"
-    if separator == "\t" and line.count(",") == 2:
-        return "; give the file a name in .csv if commas separate its columns"
-    if separator == "," and line.count("\t") == 2:
-        return "; give the file a name in .tsv if tabs separate its columns"
-    if len(line.split()) == 3:
-        return f"; replace the spaces between columns by {_SEPARATORS[separator]}"
-    return "; correct the line"
-
-
-def _id_table(path: Path, first_line: int, block: bytes) -> NDArray[np.int64]:
-    """Return an int64 array of shape (lines, 3)."""
-    import pandas
-
-    with suppress(pandas.errors.ParserError, ValueError, OverflowError):
-        table: NDArray[np.int64] = pandas.read_csv(
-            io.BytesIO(block),
-            sep=r"\s+",
-            header=None,
-            dtype=np.int64,
-            na_filter=False,
-            skip_blank_lines=False,
-            engine="c",
-            low_memory=False,
-        ).to_numpy()
-        if table.shape == (block.count(b"\n"), 3):
-            return table
-    for number, raw in enumerate(block.removesuffix(b"\n").split(b"\n"), first_line):
-        cells = decode(path, number, raw).split()
-        where = f"{path}, line {number}"
-        if not cells:
-            raise UserError(f"{where}: is blank; remove it")
-        if len(cells) != 3:
-            raise UserError(
-                f"{where}: has {plural(len(cells), 'column')} where three ids are needed; correct "
-                f"the line"
-            )
-        for cell in cells:
-            if not (cell.isascii() and cell.isdigit() and len(cell) < 19):
-                raise UserError(
-                    f"{where}: {cell!r} is not an id; give whole numbers, or choose a format of "
-                    f"names (--format names_hrt)"
-                )
-    raise UserError(f"{path}, in the lines from {first_line}: ids could not be read; correct them")
-
-
-def _count(path: Path, header: bytes) -> int:
-    text = decode(path, 1, header).strip()
-    if not (text.isascii() and text.isdigit()):
-        raise UserError(
-            f"{path}, line 1: {text!r} is not a count; OpenKE files begin with the number of lines "
-            f"that follow"
-        )
-    return int(text)
-
-
-def _suspect_header(path: Path, cells: list[str], warnings: list[str]) -> None:
-    words = {cell.strip().lower() for cell in cells}
-    if words in (
-        {"head", "relation", "tail"},
-        {"subject", "predicate", "object"},
-        {"subject", "relation", "object"},
-        {"h", "r", "t"},
-        {"s", "p", "o"},
-    ):
-        warnings.append(
-            f"{path}, line 1: {', '.join(cells)} was read as a fact; remove the line if it is a "
-            f"heading"
-        )
-
-
-def _join(parts: list[list[NDArray[np.int32]]]) -> Triples:
+def join_parts(parts: list[list[NDArray[np.int32]]]) -> Triples:
+    """Return triples from the columns of block after block."""
     if not parts:
         empty = np.empty(0, dtype=np.int32)
         return Triples(empty, empty, empty)

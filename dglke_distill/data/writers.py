@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dglke_distill.data.dictionaries import ambiguous_dictionary
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS, parse_format
+from dglke_distill.data.text import strip_blanks
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.errors import UserError
 from dglke_distill.files import directory_aside
@@ -71,7 +73,10 @@ def write_dataset(dataset: Dataset, folder: Path, *, format: str = "names_hrt") 
                     else:
                         plural = "entities" if stem == "entity" else "relations"
                         rows = (f"{i}\t{name}\n" for i, name in enumerate(vocabulary))
-                        _write(aside / f"{plural}.dict", [], rows)
+                        # Read by itself, a file of numbers in both columns says nothing.
+                        unclear = vocabulary.named and ambiguous_dictionary(vocabulary)
+                        heading = ["id\tname"] if unclear else []
+                        _write(aside / f"{plural}.dict", heading, rows)
             names = sorted(path.name for path in aside.iterdir())
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
@@ -88,7 +93,7 @@ def _check_names(vocabulary: Vocabulary) -> None:
     for name in vocabulary:
         found = next((what for sign, what in _FORBIDDEN.items() if sign in name), None)
         found = found or ("nothing at all" if not name else None)
-        found = found or ("a byte-order mark" if name.startswith("\ufeff") else None)
+        found = found or ("blanks at its ends" if name != strip_blanks(name) else None)
         if found is not None:
             raise UserError(
                 f"{vocabulary.kind} name {name!r} contains {found}, which cannot be written in a "
