@@ -17,7 +17,7 @@ from dglke_distill import checkpoint
 from dglke_distill.config import Config
 from dglke_distill.data import catalog
 from dglke_distill.models import build_model
-from dglke_distill.serve import Gallery, PageServer
+from dglke_distill.serve import Gallery, Limits, PageServer
 from dglke_distill.serve.api import Api
 
 MARKUP = '<img src=x onerror="document.title=1"> & "Söhne"'
@@ -101,12 +101,12 @@ class Page:
 
 
 @contextmanager
-def served(names: list[str], **options: Any) -> Iterator[Page]:
+def served(names: list[str], limits: Optional[Limits] = None, **options: Any) -> Iterator[Page]:
     """Serve models on a free port of this machine."""
     gallery = Gallery(names, threads=1, **options)
-    with PageServer(port=0) as server:
+    with PageServer(port=0, limits=limits) as server:
         server.api = Api(gallery)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield Page(server, gallery)
         server.shutdown()

@@ -2,6 +2,10 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
+import os
+import signal
+import sys
+from types import FrameType
 from typing import Annotated, Optional
 
 import typer
@@ -37,27 +41,35 @@ def serve(
     from dglke_distill.serve import Gallery, PageServer
     from dglke_distill.serve.api import Api
 
+    def stop(number: int, frame: Optional[FrameType]) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, while models are loaded too
+        signal.signal(number, stop)
     runtime.tune_allocator()
     runtime.speed_up_products()
-    with PageServer(host, port) as server:
-        gallery = Gallery(
-            [name for name in (model, other) if name is not None],
-            device=device or "cpu",
-            store=store,
-            offline=offline,
-            data_root=data_root,
-            threads=threads or 0,
-        )
-        server.api = Api(gallery)
-        for name in gallery.given:
-            if reason := gallery.get(name).no_facts:
-                gallery.notes.append(f"known facts of {name} are not marked: {reason}")
-        for note in gallery.notes:
-            say(f"note: {note}", err=True)
-        if not server.loopback:
-            say("note: whoever reaches this machine can ask; there is no password", err=True)
-        try:
+    try:
+        with PageServer(host, port) as server:
+            gallery = Gallery(
+                [name for name in (model, other) if name is not None],
+                device=device or "cpu",
+                store=store,
+                offline=offline,
+                data_root=data_root,
+                threads=threads or 0,
+            )
+            server.api = Api(gallery)
+            for name in gallery.given:
+                if reason := gallery.get(name).no_facts:
+                    gallery.notes.append(f"known facts of {name} are not marked: {reason}")
+            for note in gallery.notes:
+                say(f"note: {note}", err=True)
+            if not server.loopback:
+                say("note: whoever reaches this machine can ask; there is no password", err=True)
             say(f"{server.url} (Ctrl-C ends it)")
             server.serve_forever()
-        except KeyboardInterrupt:
-            say("ended")
+    except KeyboardInterrupt:
+        pass
+    say("ended")
+    sys.stdout.flush()
+    os._exit(0)  # threads that still load or score would have to be waited for

@@ -130,7 +130,8 @@ class Vocabulary(Sequence[str]):
     def _find(self, name: object) -> Optional[int]:
         if self._names is not None:
             return self._index.get(name) if isinstance(name, str) else None
-        if isinstance(name, str) and name.isdecimal() and str(int(name)) == name:
+        # A number of thousands of digits is none that Python would convert.
+        if isinstance(name, str) and len(name) < 20 and name.isdecimal() and str(int(name)) == name:
             return int(name) if int(name) < self._size else None
         return None
 

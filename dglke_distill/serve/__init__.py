@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from dglke_distill.serve.gallery import Gallery, Shown
 from dglke_distill.serve.server import PageServer
+from dglke_distill.serve.watch import Limits
 
-__all__ = ["Gallery", "PageServer", "Shown"]
+__all__ = ["Gallery", "Limits", "PageServer", "Shown"]

@@ -57,7 +57,8 @@ class EntityMap:
     def _vectors(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         with torch.no_grad():
             nodes = torch.from_numpy(ids).to(self._model.device)
-            return self._model.encode(nodes).vectors.double().cpu().numpy()
+            vectors = self._model.encode(nodes).vectors.double().cpu().numpy()
+        return np.nan_to_num(vectors, copy=False, posinf=0, neginf=0)  # what is broken has no place
 
     def _project(self, vectors: NDArray[Any]) -> NDArray[Any]:
         if not len(vectors):

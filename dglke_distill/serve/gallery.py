@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional, TypeVar
@@ -41,7 +41,9 @@ class Shown:
         named: the model with its names.
         facts: all facts of its dataset, or None.
         no_facts: why there are none; empty if there are.
-        entities: finds names of entities. relations: of relations.
+        entities: finds names of entities.
+        relations: finds names of relations.
+        drawn: what is told of its map, once it has been.
     """
 
     def __init__(self, name: str, loaded: LoadedModel, shelf: FactShelf) -> None:
@@ -57,6 +59,7 @@ class Shown:
         weight = None if self.facts is None else prominence(self.facts)
         self.entities = NameSearch(self.named.entities, weight)
         self.relations = NameSearch(self.named.relations)
+        self.drawn: Optional[dict[str, Any]] = None
 
     @cached_property
     def map(self) -> EntityMap:
@@ -133,6 +136,8 @@ class Gallery:
         self._shelf = FactShelf(data_root)
         self._kept = self.in_turn(lambda: {name: self._load(name, offline) for name in names})
         self.offered = self._offers()
+        for name in names:  # lest whoever asks first waits for it
+            self.submit(lambda shown=self._kept[name]: shown.map)  # type: ignore[misc]
 
     def get(self, name: str) -> Shown:
         """Return a model that is given or offered.
@@ -153,7 +158,19 @@ class Gallery:
 
         What it raises is raised here. It must not call ``get`` or ``in_turn`` itself.
         """
-        return self._worker.submit(work).result()
+        return self.submit(work).result()
+
+    def submit(self, work: Callable[[], Made]) -> Future[Made]:
+        """Have ``work`` done in its turn, as ``in_turn`` does, without waiting."""
+        return self._worker.submit(work)
+
+    def at_hand(self, name: str) -> bool:
+        """Return whether a model is loaded."""
+        return name in self._kept
+
+    def close(self) -> None:
+        """Take on no more work; what has begun is done."""
+        self._worker.shutdown(wait=False)
 
     def _pick(self, name: str) -> Shown:
         if name not in self._kept:

@@ -1,199 +1,212 @@
-"""A web server in the standard library, for one page and its questions."""
+"""The web server: one address, one page and its questions, and an end within a second."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
+import functools
 import ipaddress
-import json
-import re
+import signal
 import socket
-import socketserver
 import sys
-import traceback
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any, Optional
-from urllib.parse import parse_qs, unquote, urlsplit
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any, Optional, cast
+
+import uvicorn
 
 from dglke_distill.errors import UserError
-from dglke_distill.serve.api import PREFIX, Api, Refused
+from dglke_distill.serve.api import Api
+from dglke_distill.serve.app import FENCE, Pages, build, encoded, meant_for
+from dglke_distill.serve.connections import Connection
+from dglke_distill.serve.routes import Refused
+from dglke_distill.serve.watch import Limits, Watch, most_connections
 
 __all__ = ["PageServer"]
 
-_JSON = "application/json"
-_ASSETS = Path(__file__).with_name("assets")
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]\s]+))(?::\d{1,5})?")
+_GRACE = 0.4
+"""Seconds that answers which have begun may still take when the server is told to stop."""
+
+_AT_ONCE = 16
+"""Connections accepted before others are served; each takes a descriptor."""
+
+_SWITCH = 0.001
+"""Seconds after which the thread that scores lets the one that sends go on, and the reverse."""
+
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class PageServer(ThreadingHTTPServer):
-    """Serves the page and its questions; a thread per connection.
+class PageServer:
+    """Serves the page and its questions, by uvicorn.
 
     The port is taken at once, and answers come when ``api`` is set and ``serve_forever`` runs.
 
     Args:
-        host: name or address to listen on. port: to listen on; 0 for any free one.
+        host: name or address to listen on.
+        port: to listen on; 0 for any free one.
+        limits: of connections; by default as many as descriptors allow, 1,000 at most.
 
     Attributes:
         api: answers the questions.
         loopback: whether only this machine reaches it. Then requests must be made to a name or
             address of loopback, lest another site's name be pointed here (DNS rebinding).
+        server_address: the address listened on, and the port.
 
     Raises:
         UserError: the port is out of range, in use or not allowed; or there is no such host.
     """
 
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-
-    def __init__(self, host: str = "127.0.0.1", port: int = 8350) -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 8350, limits: Optional[Limits] = None
+    ) -> None:
         """Take the port."""
         if not 0 <= port <= 65535:
             raise UserError(f"--port {port}: ports go from 1 to 65535, or 0 for any free one")
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        except (OSError, UnicodeError) as error:
-            raise UserError(f"--host {host}: no such host here ({error})") from None
-        self.address_family, address = found[0], found[4]
+        except (OSError, ValueError) as error:
+            raise UserError(f"--host {host!r}: no such host here ({error})") from None
+        self.limits = limits or Limits(connections=most_connections(Limits.connections))
         self.api: Optional[Api] = None
-        self.files = {
-            f"/{path.name}": (path.read_bytes(), _TYPES[path.suffix])
-            for path in _ASSETS.iterdir()
-            if path.suffix in _TYPES
-        }
-        self.files["/"] = self.files.pop("/index.html")
+        # asyncio turns Nagle's algorithm off only where the protocol is named.
+        self._socket = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            super().__init__((str(address[0]), port), _Handler)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((str(found[4][0]), port))
+            self._socket.listen(self.limits.connections)
         except OSError as error:
+            self._socket.close()
             raise UserError(_explain(error, host, port)) from None
-        self.loopback = ipaddress.ip_address(str(self.server_address[0])).is_loopback
+        self.server_address: tuple[str, int] = self._socket.getsockname()[:2]
+        self.loopback = ipaddress.ip_address(self.server_address[0]).is_loopback
+        self._pages = Pages(self._answers, self.loopback)
+        self._server: Optional[_Server] = None
+        self._stopped = False
 
-    def server_bind(self) -> None:
-        """Take the port, without asking the network for this machine's name."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+    def __enter__(self) -> PageServer:
+        return self
+
+    def __exit__(self, *of_error: Any) -> None:
+        self._socket.close()
+        self._pages.close()
+
+    @property
+    def server_port(self) -> int:
+        """The port."""
+        return self.server_address[1]
 
     @property
     def url(self) -> str:
         """The page's address."""
-        host = f"[{self.server_name}]" if ":" in self.server_name else self.server_name
-        return f"http://{host}:{self.server_port}/"
+        host, port = self.server_address
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of connections that broke off; anything else is a mistake of ours."""
-        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError, socket.timeout)):
-            traceback.print_exc()
-
-    def accepts(self, hosts: list[str]) -> bool:
+    def accepts(self, hosts: Sequence[str]) -> bool:
         """Return whether a request with these ``Host`` headers is meant for this server."""
-        if not self.loopback:
-            return True
-        match = _HOST.fullmatch(hosts[0].strip()) if len(hosts) == 1 else None
-        if match is None:
-            return False
-        name = match[1] or match[2]
+        return not self.loopback or meant_for(hosts)
+
+    def serve_forever(self) -> None:
+        """Serve until ``shutdown`` is called or, in the main thread, until a signal to stop."""
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH)
         try:
-            return ipaddress.ip_address(name).is_loopback
-        except ValueError:
-            return name.lower().rstrip(".") == "localhost"
+            asyncio.run(self._serve())
+        finally:
+            sys.setswitchinterval(before)
+
+    def shutdown(self) -> None:
+        """End ``serve_forever``, from any thread."""
+        self._stopped = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def _answers(self) -> Api:
+        assert self.api is not None
+        return self.api
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_Complaints())
+        watch = Watch(
+            self.limits,
+            lambda status, message: encoded(Refused(status, message).body()),
+            FENCE,
+            loop.time,
+        )
+        config = uvicorn.Config(
+            build(self._pages),
+            http=cast(Any, functools.partial(Connection, watch)),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=_AT_ONCE,
+            timeout_keep_alive=3600,  # the watch ends idle ones sooner
+            timeout_graceful_shutdown=cast(Any, _GRACE),
+        )
+        self._server = _Server(config, watch, self._socket)
+        self._server.should_exit = self._stopped
+        await self._server.serve(sockets=[self._socket])
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: PageServer
-    protocol_version = "HTTP/1.1"
-    timeout = 60  # seconds without a word, after which a connection is given up
+class _Server(uvicorn.Server):
+    """uvicorn's server that also ends late connections, and stops at SIGHUP too."""
 
-    def do_GET(self) -> None:
-        if self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"):
-            self.close_connection = True  # what follows is no request
+    def __init__(self, config: uvicorn.Config, watch: Watch, listening: socket.socket) -> None:
+        super().__init__(config)
+        self._watch = watch
+        self._listening = listening
+
+    async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        await super().startup(sockets)
+        # `backlog` is also how many asyncio accepts at once; more of them may wait.
+        self._listening.listen(self._watch.limits.connections)
+
+    async def on_tick(self, counter: int) -> bool:
+        self._watch.sweep()
+        return await super().on_tick(counter)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: Optional[FrameType]) -> None:
+            self.should_exit = True
+
+        before = {number: signal.signal(number, stop) for number in _STOPS}
         try:
-            status, (body, kind) = 200, self._answer()
-        except Refused as error:
-            refused: Optional[Refused] = error
-        except Exception:
-            traceback.print_exc()
-            refused = Refused(500, "the server made a mistake; its terminal tells which")
-        else:
-            refused = None
-        if refused is not None:
-            status, (body, kind) = refused.status, (_json(refused.body()), _JSON)
-        self._send(status, body, kind)
-
-    do_HEAD = do_GET
-
-    def _answer(self) -> tuple[bytes, str]:
-        server = self.server
-        if not server.accepts(self.headers.get_all("Host", [])):
-            raise Refused(403, "this page is for this machine: ask for it as localhost")
-        try:
-            parts = urlsplit(self.path)
-            path = unquote(parts.path, errors="strict")
-            query = parse_qs(
-                parts.query,
-                keep_blank_values=True,
-                errors="strict",
-                max_num_fields=20,
-            )
-        except ValueError:
-            raise Refused(400, "the address is not percent-encoded UTF-8") from None
-        if path.startswith(PREFIX):
-            if self.headers.get("Sec-Fetch-Site") == "cross-site":
-                raise Refused(403, "other sites may not ask this page's questions")
-            assert server.api is not None
-            return _json(server.api.answer(path[len(PREFIX) :], query)), _JSON
-        if path not in server.files:
-            raise Refused(404, f"there is no page {path}")
-        return server.files[path]
-
-    def _send(self, status: int, body: bytes, kind: str) -> None:
-        self.send_response(status)
-        for name, value in _HEADERS.items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def send_error(
-        self, code: int, message: Optional[str] = None, explain: Optional[str] = None
-    ) -> None:
-        """Refuse what is no request that this server knows, as JSON."""
-        self.close_connection = True
-        if code == HTTPStatus.NOT_IMPLEMENTED:  # it is the method that has no handler
-            code, message = HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are answered"
-        text = message or HTTPStatus(code).phrase
-        self._send(code, _json(Refused(code, text).body()), _JSON)
-
-    def version_string(self) -> str:
-        """Name the program, not its version nor Python's."""
-        return "dglke-distill"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep the terminal quiet."""
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+class _Complaints:
+    """Says what goes wrong in the loop, once a minute at most where descriptors have run out."""
+
+    def __init__(self) -> None:
+        self._last = -60.0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            if time.monotonic() - self._last >= 60:
+                self._last = time.monotonic()
+                print(
+                    f"note: connections wait: {error.strerror} (see ulimit -n)",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        elif not isinstance(error, (ConnectionError, TimeoutError)):
+            loop.default_exception_handler(context)
 
 
 def _explain(error: OSError, host: str, port: int) -> str:

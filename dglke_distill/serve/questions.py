@@ -1,0 +1,181 @@
+"""Questions to models, answered many at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional, Union
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dglke_distill.data.triples import Side
+from dglke_distill.errors import UserError
+from dglke_distill.known_answers import KnownAnswers
+from dglke_distill.models.base import KGEModel, QueryVectors
+from dglke_distill.predict.batches import best_entities
+from dglke_distill.predict.top_k import TopK
+from dglke_distill.serve.gallery import Shown
+from dglke_distill.serve.routes import Refused
+
+__all__ = ["Question", "answer_all", "rounded"]
+
+TOGETHER = 16
+"""Most questions that are scored by one call."""
+
+ALONE = 100_000
+"""Entities up to which each is scored by a call of its own: the last bits of a matrix product hang
+on its shape, and an answer should not hang on who else asks. Beyond, the time of scoring counts."""
+
+
+class Question(NamedTuple):
+    """A question that can be answered.
+
+    Attributes:
+        shown: the model.
+        entity: id of the known entity.
+        relation: id of the relation.
+        side: the side asked for.
+        k: most answers.
+        hide: whether known facts are left out.
+    """
+
+    shown: Shown
+    entity: int
+    relation: int
+    side: Side
+    k: int
+    hide: bool
+
+
+def answer_all(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
+    """Answer questions; alike ones are scored together.
+
+    Returns:
+        For each, JSON in UTF-8 or what went wrong.
+    """
+    alike: dict[tuple[int, Side, int, bool], list[int]] = {}
+    for number, question in enumerate(questions):
+        key = id(question.shown), question.side, question.k, question.hide
+        alike.setdefault(key, []).append(number)
+    answers: list[Union[bytes, Exception]] = [b""] * len(questions)
+    for numbers in alike.values():
+        for start in range(0, len(numbers), TOGETHER):
+            some = numbers[start : start + TOGETHER]
+            try:
+                found: Sequence[Union[bytes, Exception]] = _block([questions[i] for i in some])
+            except UserError as error:
+                found = [Refused(400, str(error))] * len(some)
+            except Exception as error:  # told to those who asked; others may be answered
+                found = [error] * len(some)
+            for number, answer in zip(some, found):
+                answers[number] = answer
+    return answers
+
+
+def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
+    """Answer questions that differ in entity and relation alone."""
+    shown, _, _, side, k, hide = questions[0]
+    named, known = shown.named, shown.facts
+    count = len(named.entities)
+    entity = np.array([question.entity for question in questions], np.int64)
+    relation = np.array([question.relation for question in questions], np.int64)
+    asked = torch.from_numpy(entity), torch.from_numpy(relation)
+    find = _best_alone if count <= ALONE else best_entities
+    best = find(named.model, *asked, side, min(k, count), known if hide else None)
+    ids: NDArray[np.int64] = best.ids.cpu().numpy()
+    scores = best.scores.float().cpu().numpy()
+    candidates = np.maximum(ids, 0)
+    located = shown.map.locate(np.concatenate([entity, candidates.ravel()]))
+    places = located[len(entity) :].reshape(*ids.shape, 2)
+    facts = None
+    if known is not None:
+        facts = known.contains(entity, relation, candidates, side)
+    answers: list[Union[bytes, Exception]] = []
+    for row, question in enumerate(questions):
+        facts_of_it = None
+        if known is not None:
+            facts_of_it = len(known.answers(question.entity, question.relation, side))
+        there = ids[row] >= 0
+        left = count - (facts_of_it or 0) if hide else count
+        if there.sum() < min(k, left) or not np.isfinite(scores[row][there]).all():
+            answers.append(_cannot_be_ranked(question))
+            continue
+        told: list[dict[str, Any]] = [
+            {
+                "name": named.entities[i],
+                "score": score,
+                "known": None if facts is None else bool(facts[row, column]),
+                "place": rounded(places[row, column]),
+            }
+            for column, (i, score) in enumerate(zip(ids[row].tolist(), scores[row].tolist()))
+            if i >= 0
+        ]
+        body = {
+            "model": shown.name,
+            "entity": named.entities[question.entity],
+            "relation": named.relations[question.relation],
+            "side": side,
+            "place": rounded(located[row]),
+            "known": facts_of_it,
+            "answers": told,
+        }
+        answers.append(json.dumps(body, ensure_ascii=False, allow_nan=False).encode())
+    return answers
+
+
+def _best_alone(
+    model: KGEModel,
+    entity: Tensor,
+    relation: Tensor,
+    side: Side,
+    k: int,
+    known: Optional[KnownAnswers] = None,
+) -> TopK:
+    """Return what ``best_entities`` does, each question scored as if it were the only one.
+
+    A question with scores that are not finite, which could not be ranked, has no answers.
+    """
+    count = model.num_entities
+    with torch.no_grad():
+        nodes, rows = torch.unique(entity.to(model.device), return_inverse=True)
+        query = model.query(model.encode(nodes), rows, relation.to(model.device), side)
+        entities = model.encode_range(0, count)
+        zero = torch.zeros(1, dtype=torch.int64, device=model.device)
+        scores = torch.cat(
+            [
+                model.score(QueryVectors(vector, row, zero, query.side), entities, exact=True)
+                for vector, row in zip(
+                    query.vectors.split(1), query.relation_rows[query.relation].split(1)
+                )
+            ]
+        )
+        # On the CPU numpy looks at them twenty times as fast as torch.
+        broken = torch.from_numpy(~np.isfinite(scores.float().cpu().numpy()).all(axis=1))
+        if known is not None:
+            offsets, left_out = known.gather(entity.numpy(), relation.numpy(), side)
+            row = np.repeat(np.arange(len(entity)), np.diff(offsets))
+            scores[torch.from_numpy(row), torch.from_numpy(left_out)] = -torch.inf
+        best, ids = scores.topk(k)
+    return TopK(ids.masked_fill(broken[:, None].to(best.device) | (best == -torch.inf), -1), best)
+
+
+def _cannot_be_ranked(question: Question) -> Refused:
+    named = question.shown.named
+    entity, relation = named.entities[question.entity], named.relations[question.relation]
+    asked = (
+        f"({entity}, {relation}, ?)" if question.side == "tail" else f"(?, {relation}, {entity})"
+    )
+    return Refused(
+        500,
+        f"{question.shown.name}: scores of {asked} are not finite; the model has diverged, or its "
+        "weights are damaged: train it again or show another one",
+    )
+
+
+def rounded(place: NDArray[Any]) -> list[float]:
+    """Return a place for JSON, six digits of each number; 0 where it is not finite."""
+    return [float(f"{v:.6g}") if math.isfinite(v) else 0.0 for v in place.tolist()]
