@@ -50,7 +50,7 @@ __all__ = [
     "RELATIONS_FILE",
     "RESULTS_FILE",
     "LoadedModel",
-    "foreign_file",
+    "check_place",
     "load_files",
     "load_model",
     "load_state",
@@ -125,7 +125,7 @@ def save_model(
     Raises:
         UserError: the directory holds something that is no checkpoint, or a weight is not finite.
     """
-    check_replaceable(directory, foreign_file)
+    check_place(directory)
     tensors = portable(model.state_dict())
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not all_finite(tensor):
@@ -142,7 +142,7 @@ def save_model(
     }
     if isinstance(model, CompressedModel):
         about["storage"] = model.storage.model_dump(mode="json")
-    with directory_aside(directory, foreign=foreign_file) as aside:
+    with directory_aside(directory, foreign=_foreign) as aside:
         save_file(tensors, aside / MODEL_FILE)
         _write_json(aside / CONFIG_FILE, about)
         _write_names(aside / ENTITIES_FILE, entities)
@@ -199,7 +199,16 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     return LoadedModel(model, config, entities, relations, _read_object(files[RESULTS_FILE]))
 
 
-def foreign_file(directory: Path) -> Optional[str]:
+def check_place(directory: Path) -> None:
+    """Check that a checkpoint may be written to a place, before it costs any work.
+
+    Raises:
+        UserError: something else than an earlier checkpoint is there.
+    """
+    check_replaceable(directory, _foreign)
+
+
+def _foreign(directory: Path) -> Optional[str]:
     """Return the name of something in a directory that is no checkpoint of ours, None if all is.
 
     A file that has the name of one of ours alone says nothing: so is called much.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from torch import nn
 
 from dglke_distill import checkpoint, runtime
 from dglke_distill.checkpoint import LoadedModel
+from dglke_distill.claims import Claim, claimed
 from dglke_distill.config import Config, merge
 from dglke_distill.data.triples import Dataset
 from dglke_distill.errors import UserError
@@ -30,6 +32,16 @@ from dglke_distill.models.coded import build_configured
 from dglke_distill.models.tables import FileTables, Place, SharedTables, tables_in
 from dglke_distill.parsing import MAX_TOML_BYTES
 from dglke_distill.regular_files import read_text
+from dglke_distill.run_files import (
+    BEST_FILE,
+    CHECKPOINT_DIRECTORY,
+    CONFIG_FILE,
+    HISTORY_FILE,
+    RESUME_FILE,
+    RunFiles,
+    begun_or_gone,
+    run_kind,
+)
 from dglke_distill.tensor_files import SavedState, save_state
 from dglke_distill.train import Progress, Steps, TrainState, train
 from dglke_distill.workspace import (
@@ -45,15 +57,12 @@ __all__ = [
     "BEST_FILE",
     "CHECKPOINT_DIRECTORY",
     "CONFIG_FILE",
+    "HISTORY_FILE",
     "RESUME_FILE",
     "rank_loaded",
     "train_run",
 ]
 
-RESUME_FILE = "resume.safetensors"
-BEST_FILE = "best.safetensors"
-CONFIG_FILE = "config.toml"
-CHECKPOINT_DIRECTORY = "checkpoint"
 REPORTED_SPLITS = {"none": (), "valid": ("valid",), "test": ("valid", "test")}
 
 
@@ -134,9 +143,49 @@ def train_run(
             needed than there is.
         Interrupted: asked to stop; the run can be resumed.
     """
+    resolved = config.to_toml()
+
+    def same() -> bool:
+        return read_text(run_directory / CONFIG_FILE, MAX_TOML_BYTES) == resolved
+
+    checkpoint.check_place(run_directory / CHECKPOINT_DIRECTORY)
+    with (
+        claimed(
+            run_directory, run_kind(same), None, same, resume=resume, announce=announce
+        ) as claim,
+        begun_or_gone(run_directory),
+    ):
+        return _train_alone(
+            config,
+            claim,
+            resume=resume,
+            data_root=data_root,
+            workspace=workspace,
+            setup=setup,
+            about=about,
+            teachers=teachers,
+            report=report,
+            announce=announce,
+        )
+
+
+def _train_alone(
+    config: Config,
+    claim: Claim,
+    *,
+    resume: bool,
+    data_root: Optional[Path],
+    workspace: Optional[Workspace],
+    setup: Optional[Setup],
+    about: Optional[Mapping[str, Any]],
+    teachers: Sequence[TeacherSize],
+    report: Callable[[Progress], None],
+    announce: Callable[[str], None],
+) -> dict[str, Any]:
+    """Do what ``train_run`` does in a directory that no other process writes to."""
+    run_directory = claim.directory
     resume_path = run_directory / RESUME_FILE
     resolved = config.to_toml()
-    _check_run_directory(run_directory, resolved, resume)
     published = None if workspace else DataSize.published(config.data.dataset)
     if published is not None:  # before its data is loaded
         check_memory(config, memory_need(config, published, teachers), run_directory)
@@ -161,26 +210,32 @@ def train_run(
     learned = nn.ModuleDict({"model": model, "objective": objective})
     optimizer = build_optimizer(config.optimizer, learned)
 
-    state: Optional[TrainState] = None
+    state = TrainState()
     identity = {"config": resolved, "dataset": dataset.fingerprint}
+    identity["run"] = secrets.token_hex(8)
     if resume:
         tensors = SavedState(resume_path)
         if tensors.metadata["dataset"] != dataset.fingerprint:
             raise UserError(f"{resume_path}: written for other triples than {dataset.name} now has")
         checkpoint.restore_training(tensors, learned, optimizer)
         state = TrainState(**tensors.metadata["state"])
+        identity["run"] = tensors.metadata.get("run", "")
         announce(f"resuming after epoch {state.epoch}, batch {state.batch}")
     else:
-        run_directory.mkdir(parents=True, exist_ok=True)
+        (run_directory / BEST_FILE).unlink(missing_ok=True)  # of one that was killed too early
         atomic_write_text(run_directory / CONFIG_FILE, resolved)
+    ours = RunFiles(claim, identity["run"])
 
     def save(now: TrainState) -> None:
+        ours.check(resume_path)
         tensors = checkpoint.training_tensors(learned, optimizer)
         save_state(resume_path, tensors, {**identity, "state": now.to_dict()})
 
     def keep_best() -> None:
         model.encoder.store_encoded()
-        save_state(run_directory / BEST_FILE, dict(model.state_dict()), identity)
+        ours.check(run_directory / BEST_FILE)
+        reached = {"mrr": state.best, "epoch": state.epoch}
+        save_state(run_directory / BEST_FILE, dict(model.state_dict()), {**identity, **reached})
 
     settings = config.optimizer, config.training
     with ExitStack() as stack:
@@ -189,7 +244,7 @@ def train_run(
             count = config.training.processes or 1
             workers = Workers(count, learned, loader, optimizer, *settings)
             steps = stack.enter_context(workers).steps
-        state = train(
+        train(
             model,
             loader,
             objective,
@@ -204,7 +259,11 @@ def train_run(
             save=save,
             report=report,
         )
+    ours.check(run_directory / BEST_FILE)
     best = SavedState(run_directory / BEST_FILE)
+    if state.best is not None and best.metadata.get("epoch", state.best_epoch) != state.best_epoch:
+        # Of a validation that a kill has made undone, and that several processes did not repeat.
+        state.best, state.best_epoch = best.metadata["mrr"], best.metadata["epoch"]
     checkpoint.restore_weights(best, best, model, best.path)
     results = {**_results(config, workspace, model, state, setup_seconds), **(about or {})}
     learned_beside = sum(p.numel() for p in objective.parameters())
@@ -212,7 +271,9 @@ def train_run(
     for split in REPORTED_SPLITS[config.evaluation.split]:
         if len(dataset.split(split)):
             results["metrics"][split] = measure(model, workspace, split, config)
-    atomic_write_text(run_directory / "history.csv", _history_csv(state.history))
+    atomic_write_text(run_directory / HISTORY_FILE, _history_csv(state.history))
+    results["provenance"]["run"] = identity["run"]
+    ours.check_checkpoint()
     # Last: a checkpoint says that the run is complete.
     checkpoint.save_model(
         run_directory / CHECKPOINT_DIRECTORY,
@@ -230,24 +291,6 @@ def _place(config: Config, run_directory: Path) -> Place:
     if config.training.tables == "file":
         return FileTables(run_directory)
     return SharedTables() if (config.training.processes or 1) > 1 else Place()
-
-
-def _check_run_directory(run_directory: Path, resolved: str, resume: bool) -> None:
-    resume_path = run_directory / RESUME_FILE
-    if not resume:
-        if resume_path.exists() or (run_directory / CHECKPOINT_DIRECTORY).exists():
-            raise UserError(
-                f"{run_directory}: holds a run already; add --resume to go on with it, "
-                "or choose another --out"
-            )
-        return
-    if not resume_path.exists():
-        raise UserError(f"{run_directory}: nothing to resume ({RESUME_FILE} is missing)")
-    if read_text(run_directory / CONFIG_FILE, MAX_TOML_BYTES) != resolved:
-        raise UserError(
-            f"{run_directory / CONFIG_FILE}: the run has other settings; "
-            "--resume alone goes on with its own"
-        )
 
 
 def _results(

@@ -349,7 +349,10 @@ def test_a_dry_run_leaves_nothing(ogb: Any, root: Path) -> None:
         (["run", "DATA", "--set", "student.model.nam=x"], "nam"),
         (["run", "--resume"], "--resume: say which run by --out"),
         (["run", "--resume", "--out", "empty"], "empty: there is no leaderboard run"),
-        (["run", "DATA", "--out", "used"], "used: holds something else already"),
+        (
+            ["run", "DATA", "--out", "used"],
+            "used: holds 'letter.txt' already, which is not of this",
+        ),
         (["sheet", "empty"], "empty: there is no leaderboard run"),
         (["evaluate", "empty"], "empty"),
         (["evaluate", "empty", "--split", "train"], "--split train: choose"),

@@ -165,7 +165,7 @@ def test_one_seed_gives_one_result_and_another_seed_another(triples: Path, tmp_p
 
 def test_a_run_directory_in_use_or_without_a_run_is_refused(triples: Path, tmp_path: Path) -> None:
     config = config_of(triples)
-    with pytest.raises(UserError, match="nothing to resume"):
+    with pytest.raises(UserError, match="there is no run to resume"):
         train_run(config, tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
     train_run(config, tmp_path / "run")

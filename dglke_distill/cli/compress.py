@@ -47,12 +47,13 @@ def compress(
     data_root: settings.DataRootFlag = None,
 ) -> None:
     """Store a model's tables in fewer bytes; the new checkpoint loads, ranks and predicts alike."""
-    from dglke_distill.checkpoint import save_model
+    from dglke_distill.checkpoint import check_place, save_model
     from dglke_distill.compression import Storage
     from dglke_distill.zoo import load_checkpoint
 
     if out.resolve() == Path(model).resolve():
         raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
+    check_place(out)
     storage = Storage.of(to, _options(assignments), relations)
     before = load_checkpoint(model)
     after = in_storage(before, storage)

@@ -14,8 +14,9 @@ from typing import Any, Callable, NamedTuple, Optional
 import tomli_w
 
 from dglke_distill import checkpoint, pipeline, runtime
+from dglke_distill.claims import Kind, among, claimed
 from dglke_distill.config import Config, read_toml
-from dglke_distill.distill.entries import write_entries
+from dglke_distill.distill.entries import ENTRIES_FILE, write_entries
 from dglke_distill.distill.loading import (
     check_teacher,
     describe_teacher,
@@ -49,6 +50,7 @@ __all__ = [
 CHAIN_FILE = "chain.toml"
 RESULTS_FILE = "results.json"
 STAGES = "stages"
+_OUTCOMES = (RESULTS_FILE, ENTRIES_FILE, "report")
 
 
 class Watcher(NamedTuple):
@@ -110,8 +112,31 @@ def run_chain(
     """
     loaded = [path.resolve() for path in loaded]
     stages = plan(chain, [str(path) for path in loaded])
-    _claim(chain, directory, [str(path) for path in loaded], resume)
-    workspaces = workspaces or Workspaces(data_root)
+    for teacher in () if resume else loaded:
+        check_teacher(teacher)
+    names = [str(path) for path in loaded]
+    with claimed(
+        directory,
+        Kind("chain", CHAIN_FILE, (CHAIN_FILE,), among(STAGES, *_OUTCOMES)),
+        (tomli_w.dumps({"loaded": names}) if names else "") + chain.to_toml(),
+        lambda: saved_chain(directory) == (chain, names),
+        resume=resume,
+        announce=watcher.announce,
+    ):
+        return _run_stages(
+            chain, directory, stages, loaded, workspaces or Workspaces(data_root), watcher
+        )
+
+
+def _run_stages(
+    chain: ChainConfig,
+    directory: Path,
+    stages: Sequence[Stage],
+    loaded: Sequence[Path],
+    workspaces: Workspaces,
+    watcher: Watcher,
+) -> dict[str, Any]:
+    """Do what ``run_chain`` does in a directory that no other process writes to."""
     done: list[dict[str, Any]] = []
     budgeted = chain.control == "both" and any(stage.role == "student" for stage in stages)
     total = len(stages) + budgeted
@@ -139,28 +164,6 @@ def run_chain(
     atomic_write_text(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
     write_entries(directory, results)
     return results
-
-
-def _claim(chain: ChainConfig, directory: Path, loaded: list[str], resume: bool) -> None:
-    path = directory / CHAIN_FILE
-    if path.exists():
-        if not resume:
-            raise UserError(
-                f"{directory}: holds a chain already; add --resume to go on with it, "
-                "or choose another --out"
-            )
-        if saved_chain(directory) != (chain, loaded):
-            raise UserError(
-                f"{path}: the chain has other settings; --resume alone goes on with its own"
-            )
-        return
-    if resume:
-        raise UserError(f"{directory}: there is no chain to resume ({CHAIN_FILE} is missing)")
-    for teacher in loaded:
-        check_teacher(Path(teacher))
-    directory.mkdir(parents=True, exist_ok=True)
-    head = tomli_w.dumps({"loaded": loaded}) if loaded else ""
-    atomic_write_text(path, head + chain.to_toml())
 
 
 def run_stage(

@@ -11,6 +11,7 @@ import tomli_w
 from pydantic import Field
 
 from dglke_distill import checkpoint, pipeline, runtime
+from dglke_distill.claims import Kind, among, claimed
 from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
 from dglke_distill.distill.chain import (
     CHAIN_FILE,
@@ -44,6 +45,7 @@ COMPARISON_FILE = "comparison.toml"
 CHAINS = "chains"
 TEACHERS = "teachers"
 CONTROL = "direct"
+_PARTS = (STAGES, CHAINS, TEACHERS, RESULTS_FILE, "report")
 Tree = dict[str, Any]
 
 
@@ -128,8 +130,23 @@ def run_comparison(
         Interrupted: asked to stop; the comparison can be resumed.
     """
     _check(comparison)
-    _claim(comparison, directory, resume)
-    workspaces = Workspaces(data_root)
+    for teacher in () if resume else comparison.loaded:
+        check_teacher(Path(teacher))
+    with claimed(
+        directory,
+        Kind("comparison", COMPARISON_FILE, (COMPARISON_FILE,), among(*_PARTS)),
+        comparison.to_toml(),
+        lambda: saved_comparison(directory) == comparison,
+        resume=resume,
+        announce=watcher.announce,
+    ):
+        return _run_chains(comparison, directory, Workspaces(data_root), watcher)
+
+
+def _run_chains(
+    comparison: ComparisonConfig, directory: Path, workspaces: Workspaces, watcher: Watcher
+) -> dict[str, Any]:
+    """Do what ``run_comparison`` does in a directory that no other process writes to."""
     teachers: list[dict[str, Any]] = []
     if comparison.loaded:
         config = teachers_of(comparison)[0].config
@@ -223,27 +240,6 @@ def _loaded(place: Path) -> dict[str, Any]:
         "name": str(place), "role": "teacher", "teacher": None, "teachers": [],
         "directory": str(place), "results": results,
     }  # fmt: skip
-
-
-def _claim(comparison: ComparisonConfig, directory: Path, resume: bool) -> None:
-    path = directory / COMPARISON_FILE
-    if path.exists():
-        if not resume:
-            raise UserError(
-                f"{directory}: holds a comparison already; add --resume to go on with it, "
-                "or choose another --out"
-            )
-        if saved_comparison(directory) != comparison:
-            raise UserError(
-                f"{path}: the comparison has other settings; --resume alone goes on with its own"
-            )
-        return
-    if resume:
-        saved_comparison(directory)
-    for teacher in comparison.loaded:
-        check_teacher(Path(teacher))
-    directory.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, comparison.to_toml())
 
 
 def _finished(place: Path, chain: ChainConfig, loaded: Sequence[Path]) -> Optional[dict[str, Any]]:

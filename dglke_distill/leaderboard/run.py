@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
+from dglke_distill.claims import LOCK_FILE, Kind, claimed
 from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain
 from dglke_distill.errors import UserError
 from dglke_distill.files import atomic_write_text
@@ -65,7 +66,29 @@ def run_seeds(
         Interrupted: asked to stop; the run can be resumed.
     """
     told = None if about is None else (read_about(about), read_text(about, MAX_TOML_BYTES))
-    _claim(settings, directory, resume)
+    with claimed(
+        directory,
+        Kind("leaderboard run", SEEDS_FILE, (SEEDS_FILE,), _foreign),
+        settings.to_toml(),
+        lambda: _same(settings, directory),
+        resume=resume,
+        announce=watcher.chain.announce,
+    ):
+        return _run_alone(settings, directory, told, data_root, watcher)
+
+
+def _run_alone(
+    settings: SeedsConfig,
+    directory: Path,
+    told: Optional[tuple[Any, str]],
+    data_root: Optional[Path],
+    watcher: SeedWatcher,
+) -> dict[str, Any]:
+    """Do what ``run_seeds`` does in a directory that no other process writes to."""
+    saved = saved_seeds(directory)
+    if settings.seeds > saved.seeds:
+        more = saved.model_copy(update={"seeds": settings.seeds})
+        atomic_write_text(directory / SEEDS_FILE, more.to_toml())
     if told is not None:
         atomic_write_text(directory / ABOUT_FILE, told[1])
     elif not (directory / ABOUT_FILE).exists():
@@ -91,28 +114,17 @@ def run_seeds(
     return sheet
 
 
-def _claim(settings: SeedsConfig, directory: Path, resume: bool) -> None:
-    path = directory / SEEDS_FILE
-    if not path.exists():
-        if resume:
-            raise UserError(f"{directory}: nothing to resume ({SEEDS_FILE} is missing)")
-        if directory.is_dir() and {path.name for path in directory.iterdir()} - {ABOUT_FILE}:
-            raise UserError(f"{directory}: holds something else already; choose another --out")
-        directory.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(path, settings.to_toml())
-        return
-    if not resume:
-        raise UserError(
-            f"{directory}: holds a leaderboard run already; add --resume to go on with it, or "
-            "choose another --out"
-        )
+def _foreign(directory: Path) -> Optional[str]:
+    names = {path.name for path in directory.iterdir()} - {ABOUT_FILE, LOCK_FILE}
+    return min(names, default=None)
+
+
+def _same(settings: SeedsConfig, directory: Path) -> bool:
+    """Return whether a run that is there has the same settings; there may be more seeds now."""
     saved = saved_seeds(directory)
-    if settings.chain != saved.chain:
-        raise UserError(f"{path}: the run has other settings; --resume alone goes on with its own")
-    if settings.seeds < saved.seeds:
+    if settings.chain == saved.chain and settings.seeds < saved.seeds:
         raise UserError(
             f"--seeds {settings.seeds}: the run has {saved.seeds} already; seeds are not chosen "
             "among afterwards"
         )
-    if settings.seeds > saved.seeds:
-        atomic_write_text(path, saved.model_copy(update={"seeds": settings.seeds}).to_toml())
+    return settings.chain == saved.chain
