@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dglke_distill.config import LossConfig, validate_options
 from dglke_distill.errors import UserError
-from dglke_distill.models.kernels import softmax_cross_entropy
+from dglke_distill.models.kernels import Products, Scores, softmax_cross_entropy
 
 __all__ = [
     "LOSSES",
@@ -41,6 +41,8 @@ class Loss:
 
     Options: ClassVar[type[BaseModel]] = _Options
     name: ClassVar[str] = ""
+    takes_products: ClassVar[bool] = False
+    """Whether ``over_all`` is faster on products that are not multiplied out."""
 
     def __init__(self, options: Any) -> None:
         """Keep the validated options."""
@@ -67,12 +69,13 @@ class Loss:
         raise UserError(f"loss.name {self.name!r} cannot train with sampled negatives")
 
     def over_all(
-        self, scores: Tensor, offsets: Tensor, answers: Tensor, weight: Optional[Tensor] = None
+        self, scores: Scores, offsets: Tensor, answers: Tensor, weight: Optional[Tensor] = None
     ) -> Tensor:
         """Return the loss over all entities, per true triple.
 
         Args:
-            scores: (b, E) scores of every entity for each query; may be overwritten.
+            scores: (b, E) scores of every entity for each query; may be overwritten. Only a loss
+                that ``takes_products`` is given some that are not multiplied out.
             offsets: (b + 1,) int64; answers of query i are ``answers[offsets[i]:offsets[i + 1]]``.
             answers: (k,) int64 entity ids.
             weight: (b,) weights of the queries.
@@ -208,6 +211,7 @@ class SoftmaxLoss(Loss):
     """
 
     name = "softmax"
+    takes_products = True
 
     class Options(_Options):
         """``scale`` of the scores; over all entities also label ``smoothing`` and ``balance``.
@@ -235,7 +239,7 @@ class SoftmaxLoss(Loss):
         return weighted_mean(total - positive, weight)
 
     def over_all(
-        self, scores: Tensor, offsets: Tensor, answers: Tensor, weight: Optional[Tensor] = None
+        self, scores: Scores, offsets: Tensor, answers: Tensor, weight: Optional[Tensor] = None
     ) -> Tensor:
         """See ``Loss.over_all``."""
         if self.options.scale != 1:
@@ -277,16 +281,17 @@ class BinaryCrossEntropyLoss(Loss):
         return weighted_mean(F.softplus(-positive - margin) + false.sum(dim=-1), weight)
 
     def over_all(
-        self, scores: Tensor, offsets: Tensor, answers: Tensor, weight: Optional[Tensor] = None
+        self, scores: Scores, offsets: Tensor, answers: Tensor, weight: Optional[Tensor] = None
     ) -> Tensor:
         """See ``Loss.over_all``."""
+        logits = scores.multiplied() if isinstance(scores, Products) else scores
         if self.options.margin != 0:
-            scores = scores + self.options.margin
+            logits = logits + self.options.margin
         counts = offsets.diff()
-        query = torch.repeat_interleave(torch.arange(len(counts), device=scores.device), counts)
+        query = torch.repeat_interleave(torch.arange(len(counts), device=logits.device), counts)
         # softplus(s) - s = softplus(-s): what an answer costs in place of a false candidate
-        value = F.softplus(scores).sum(dim=-1)
-        value = value - value.new_zeros(len(counts)).index_add(0, query, scores[query, answers])
+        value = F.softplus(logits).sum(dim=-1)
+        value = value - value.new_zeros(len(counts)).index_add(0, query, logits[query, answers])
         value = value if weight is None else value * weight
         return value.sum() / total_weight(offsets, weight)
 

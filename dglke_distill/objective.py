@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dglke_distill.losses import Loss
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
-from dglke_distill.models.kernels import pairwise, softmax_cross_entropy, take_rows
+from dglke_distill.models.kernels import Scores, pairwise, softmax_cross_entropy, take_rows
 from dglke_distill.regularizers import Regularizer
 from dglke_distill.sampling.batch import Batch, Queries
 
@@ -155,7 +155,8 @@ class HardObjective(Objective):
         for group in asked.sampled:
             hard = hard + self.sampled(group) * (triples_of(group.queries) / asked.triples)
         for everything in asked.whole:
-            scores = model.score(everything.query, asked.entities)
+            takes = self.loss.takes_products
+            scores = model.scores_over_all(everything.query, asked.entities, takes)
             share = len(everything.answers) / asked.triples
             hard = hard + self.over_all(scores, everything) * share
         extra, parts = self.extras(model, asked)
@@ -166,7 +167,7 @@ class HardObjective(Objective):
         queries = group.queries
         return self.loss.sampled(group.positive, group.negative, queries.known, queries.weight)
 
-    def over_all(self, scores: Tensor, group: AgainstAll) -> Tensor:
+    def over_all(self, scores: Scores, group: AgainstAll) -> Tensor:
         """Return the loss of queries scored against every entity; ``scores`` may be overwritten."""
         return self.loss.over_all(scores, group.offsets, group.answers, group.weight)
 

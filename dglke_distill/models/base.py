@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dglke_distill.data.triples import Side
-from dglke_distill.models.kernels import pairwise, table_rows, take_rows
+from dglke_distill.models.kernels import Scores, pairwise, products, table_rows, take_rows
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["EntityRows", "KGEModel", "QueryVectors"]
@@ -223,6 +223,23 @@ class KGEModel(nn.Module):
         chunks, n = candidates.shape
         bias = take_rows(entities.bias, candidates.reshape(-1)).view(chunks, 1, n)
         return (scores.view(chunks, -1, n) + bias).view(-1, n)
+
+    def scores_over_all(
+        self, query: QueryVectors, entities: EntityRows, unmultiplied: bool = False
+    ) -> Scores:
+        """Return the scores (b, u) of b queries and all u encoded entities, for a loss over them.
+
+        Args:
+            query, entities: as for ``score``.
+            unmultiplied: return ``Products`` where the scores are some and the kernels gain by it.
+        """
+        function = self.score_function
+        if unmultiplied and not function.transforms_candidates:
+            vectors, bias = entities
+            found = products(function.kernel, query.vectors, vectors, bias, function.score_scale)
+            if found is not None:
+                return found
+        return self.score(query, entities)
 
     def _score_transformed(
         self, query: QueryVectors, entities: EntityRows, candidates: Optional[Tensor], exact: bool

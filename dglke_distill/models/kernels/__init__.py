@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from dglke_distill.models.kernels import reference
 from dglke_distill.models.kernels.distillation import distillation_cross_entropy
 from dglke_distill.models.kernels.hyperbolic import lifted, negated_squares, point_of, time_of
+from dglke_distill.models.kernels.products import Products, Scores, products
 from dglke_distill.models.kernels.softmax import binary_cross_entropy, softmax_cross_entropy
 
 __all__ = [
     "KernelName",
+    "Products",
+    "Scores",
     "binary_cross_entropy",
     "distillation_cross_entropy",
     "pairwise",
+    "products",
     "set_num_threads",
     "softmax_cross_entropy",
     "table_rows",

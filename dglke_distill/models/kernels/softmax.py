@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dglke_distill.models.kernels.products import Products, Scores
+
 __all__ = ["binary_cross_entropy", "softmax_cross_entropy"]
 
 
 def softmax_cross_entropy(
-    scores: Tensor,
+    scores: Scores,
     offsets: Tensor,
     answers: Tensor,
     weight: Optional[Tensor] = None,
@@ -23,7 +25,7 @@ def softmax_cross_entropy(
     """Sum over queries of weight_i * sum over its answers a of -log softmax(scores_i)[a].
 
     Args:
-        scores: (b, n) float.
+        scores: (b, n) float; or products, which on the CPU are never all made at once.
         offsets: (b + 1,) int64; the answers of query i are answers[offsets[i]:offsets[i + 1]].
         answers: (k,) int64 candidates.
         weight: (b,) or None for ones; not differentiated.
@@ -39,6 +41,13 @@ def softmax_cross_entropy(
         IndexError: an answer that is no candidate.
     """
     _check(scores, offsets, weight)
+    if isinstance(scores, Products):
+        if _native(scores.query) and scores.query.numel() > 0 < scores.rows.numel():
+            whole: Tensor = _OverProducts.apply(
+                scores.query, scores.rows, scores.bias, offsets, answers, weight, smoothing
+            )
+            return whole
+        scores, inplace = scores.multiplied(), True
     if not _native(scores):
         return _reference(scores, offsets, answers, weight, smoothing)
     result: Tensor = _OverAll.apply(
@@ -83,7 +92,7 @@ def binary_cross_entropy(
     return result
 
 
-def _check(scores: Tensor, offsets: Tensor, weight: Optional[Tensor]) -> None:
+def _check(scores: Scores, offsets: Tensor, weight: Optional[Tensor]) -> None:
     b = scores.shape[0]
     if offsets.shape != (b + 1,) or (weight is not None and weight.shape != (b,)):
         raise ValueError(
@@ -183,3 +192,60 @@ class _OverAll(torch.autograd.Function):
             buffer, offsets, answers, factor * grad, shift * grad, drop * grad
         )
         return buffer, None, None, None, None, None
+
+
+class _OverProducts(torch.autograd.Function):
+    """The softmax of products: both passes make a tile of the scores at a time."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        rows: Tensor,
+        bias: Optional[Tensor],
+        offsets: Tensor,
+        answers: Tensor,
+        weight: Optional[Tensor],
+        smoothing: float,
+    ) -> Tensor:
+        """Return the loss."""
+        from dglke_distill.models.kernels.product_softmax import product_softmax
+
+        left, right = query.detach().contiguous(), rows.detach().contiguous()
+        added = None if bias is None else bias.detach().contiguous()
+        offsets, answers = offsets.contiguous(), answers.contiguous()
+        found = product_softmax(left, right, added, offsets, answers)
+        counts = offsets.diff().to(left.dtype)
+        each = torch.ones_like(counts) if weight is None else weight.to(left.dtype)
+        share = each * counts
+        loss = share * found.log_total - (1.0 - smoothing) * each * found.answered
+        spread = smoothing / len(right) * share
+        if smoothing:
+            plain = left @ right.sum(0)
+            if added is not None:
+                plain = plain + added.sum()
+            loss = loss - spread * plain
+        ctx.found = found
+        ctx.save_for_backward(
+            rows, bias, offsets, answers, share, -spread, (smoothing - 1.0) * each
+        )
+        return loss.double().sum().to(left.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        """Return the gradients of query, rows and bias."""
+        from dglke_distill.models.kernels.product_softmax import product_gradients
+
+        rows, bias, offsets, answers, factor, extra, drop = ctx.saved_tensors
+        gradients = product_gradients(
+            ctx.found,
+            rows.detach().contiguous(),
+            None if bias is None else bias.detach().contiguous(),
+            offsets,
+            answers,
+            factor * grad,
+            extra * grad,
+            drop * grad,
+        )
+        return *gradients, None, None, None, None
