@@ -179,7 +179,7 @@ def main() -> None:
     set_num_threads(options.threads)
     torch.manual_seed(0)
     begun = time.perf_counter()
-    dataset = load_ogb("ogbl-wikikg2", options.root, download=False)
+    dataset = load_ogb("ogbl-wikikg2", options.root)
     opened = time.perf_counter() - begun
     made: Any = Official if options.who == "official" else Ours
     contestant = made(dataset, options)

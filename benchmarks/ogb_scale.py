@@ -49,7 +49,7 @@ def prepare(root: Path, options: argparse.Namespace) -> dict[str, float]:
             "import sys, time; from pathlib import Path; begun = time.perf_counter()\n"
             "from dglke_distill.data.ogb import load_ogb\n"
             "begun = time.perf_counter()\n"
-            "load_ogb('ogbl-wikikg2', Path(sys.argv[1]), download=False)\n"
+            "load_ogb('ogbl-wikikg2', Path(sys.argv[1]))\n"
             "print(time.perf_counter() - begun)"
         )
         command = [sys.executable, "-c", code, str(root)]

@@ -3,7 +3,7 @@
     python benchmarks/synthetic_wikikg2.py synthetic
     python benchmarks/size_ratio.py synthetic --data-root datasets_at_hand --csv size_ratio.csv
 
-Loads ogbl-wikikg2 (real or synthetic) by the official loader, or from its converted form if an
+Loads ogbl-wikikg2 (real or synthetic) from the official files, or from its converted form if an
 earlier run left one, builds the train graph, then takes real training steps (sampling, forward,
 backward, optimiser) on it and on FB15k-237, some of each in turn, so that a passing disturbance
 hits both: TransE with L1 distances, negatives shared by chunks, self-adversarial loss, row-sparse
@@ -136,7 +136,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run the benchmark and return a record for each graph."""
     phases = Phases()
     with phases.phase("load ogbl-wikikg2"):
-        large = load_ogb("ogbl-wikikg2", options.root, download=False)
+        large = load_ogb("ogbl-wikikg2", options.root)
     small = catalog.load("fb15k237", data_root=options.data_root, offline=True)
     print(
         f"{large.num_entities} entities, {large.num_relations} relations, "

@@ -432,51 +432,29 @@ def test_nothing_is_downloaded_unasked(ogb: Any, monkeypatch: pytest.MonkeyPatch
         loaded.append(name)
         raise UserError("no network in tests")
 
-    monkeypatch.setattr(ogb_download, "_size", lambda url: 1_234_000_000)
+    asked: list[str] = []
+    monkeypatch.setattr(ogb_download, "fetch", lambda url, *args, **options: asked.append(url))
+    monkeypatch.setattr(ogb_download, "unpack_zip", lambda *arguments: None)
     monkeypatch.setattr(catalog, "load", load)
     shown = ogb("run", "ogbl-biokg", "--dims", "8", "--out", "never")
     assert shown.code == 2
-    assert "would be downloaded (1.23 GB, http://snap.stanford.edu/ogb/" in shown.err
+    assert "unasked (0.96 GB from https://snap.stanford.edu/ogb/" in shown.err
     assert "biokg.zip" in shown.err
     assert "add --yes" in shown.err
     assert "ogbl_biokg/ by --data-root" in shown.err
-    assert loaded == []
+    assert loaded == asked == []
     agreed = ogb("run", "ogbl-biokg", "--recipe", "none", "--dims", "8", "--out", "agreed", "--yes")
-    assert agreed.out.startswith("downloading 1.23 GB from http://snap.stanford.edu/ogb/")
+    assert agreed.out.startswith("downloading 0.96 GB from https://snap.stanford.edu/ogb/")
+    assert asked == ["https://snap.stanford.edu/ogb/data/linkproppred/biokg.zip"]
     assert loaded == ["ogbl-biokg"]
     assert "no network in tests" in agreed.err
-
-
-def test_the_server_is_asked_for_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Answer:
-        def __init__(self) -> None:
-            self.headers = {"Content-Length": "77"}
-
-        def __enter__(self) -> Any:
-            return self
-
-        def __exit__(self, *error: Any) -> None:
-            pass
-
-    asked: list[Any] = []
-    monkeypatch.setattr(
-        urllib.request, "urlopen", lambda request, timeout: asked.append(request) or Answer()
-    )
-    assert ogb_download._size("http://example.org/x.zip") == 77
-    assert asked[0].get_method() == "HEAD"
-
-    def unreachable(request: Any, timeout: float) -> None:
-        raise OSError("no route")
-
-    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
-    assert ogb_download._size("http://example.org/x.zip") is None
 
 
 def test_names_of_the_board(root: Path) -> None:
     assert ogb_name("wikikg2") == ogb_name("OGBL-wikikg2") == "ogbl-wikikg2"
     assert ogb_name(str(root / "ogbl_biokg")) == "ogbl-biokg"
     manifest = load_manifest("ogbl-biokg")
-    assert manifest is not None
-    assert ogb_download.official_url(manifest.name).endswith("/biokg.zip")
+    assert manifest is not None and manifest.ogb is not None
+    assert manifest.ogb.url == "https://snap.stanford.edu/ogb/data/linkproppred/biokg.zip"
     with pytest.raises(UserError, match="has no leaderboard"):
         ogb_name(str(root))

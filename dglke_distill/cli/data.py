@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -9,6 +10,7 @@ import typer
 from rich.table import Table
 
 from dglke_distill.console import SafeConsole
+from dglke_distill.cli.say import say
 from dglke_distill.data import catalog
 from dglke_distill.data.layout import FORMAT_NAMES
 from dglke_distill.data.manifest import Manifest, load_manifest
@@ -16,7 +18,7 @@ from dglke_distill.data.triples import Dataset
 from dglke_distill.data.writers import write_dataset
 from dglke_distill.errors import UserError
 
-__all__ = ["data_app"]
+__all__ = ["YesFlag", "agree_to_download", "data_app"]
 
 data_app = typer.Typer(
     help="The datasets: list them, look at one, get one ready.", no_args_is_help=True
@@ -30,6 +32,9 @@ DataRootFlag = Annotated[
         show_default=False,
     ),
 ]
+YesFlag = Annotated[
+    bool, typer.Option("--yes", help="Agree to downloading an archive of gigabytes.")
+]
 OfflineFlag = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 
 _CHECKS = {
@@ -37,6 +42,19 @@ _CHECKS = {
     "git_blob": "git blob id (no sha256 known)",
     "counts": "counts only (no digest known)",
 }
+
+
+def agree_to_download(dataset: str, yes: bool, data_root: Optional[Path]) -> None:
+    """Download an archive that was agreed to, by ``--yes`` or on the terminal; refuse another.
+
+    Args:
+        dataset: a name of the catalog, or a path. yes: whether the user has agreed.
+        data_root: folder of pre-placed datasets.
+    """
+    from dglke_distill.data.ogb_download import offer
+
+    ask = typer.confirm if sys.stdin.isatty() and sys.stderr.isatty() else None
+    offer(dataset, yes, data_root, ask=ask, tell=say)
 
 
 @data_app.command("list")
@@ -117,9 +135,12 @@ def data_prepare(
     fractions: Annotated[
         str, typer.Option("--fractions", help="Shares of train,valid,test for one file.")
     ] = "0.8,0.1,0.1",
+    yes: YesFlag = False,
     offline: OfflineFlag = False,
 ) -> None:
     """Download a dataset if need be, verify it, and say what it holds."""
+    if not offline:
+        agree_to_download(name_or_path, yes, data_root)
     dataset = catalog.load(
         name_or_path,
         data_root=data_root,
@@ -148,7 +169,7 @@ def _fractions(text: str) -> tuple[float, float, float]:
 def _print_files(console: SafeConsole, manifest: Manifest) -> None:
     source = manifest.source
     if source.kind == "ogb":
-        console.print("files: downloaded and checked by the ogb package; we verify by counts")
+        console.print("files: one archive without a published digest; we verify size and counts")
         return
     origin = f" of {source.repository} at {source.commit}" if source.repository else ""
     console.print(f"files{origin}:")

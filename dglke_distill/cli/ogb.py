@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from dglke_distill.cli import settings
+from dglke_distill.cli.data import YesFlag, agree_to_download
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, metrics_table, plan_table
 from dglke_distill.cli.run import (
@@ -38,9 +39,6 @@ ogb_app = typer.Typer(
 AboutFlag = Annotated[
     Optional[Path],
     typer.Option("--about", help="TOML file of what only you can say: contact, code, paper ..."),
-]
-YesFlag = Annotated[
-    bool, typer.Option("--yes", help="Agree to downloading the dataset where it is absent.")
 ]
 
 
@@ -119,7 +117,7 @@ def ogb_run(
         )  # fmt: skip
         name = model or (None if config is not None else "ComplEx")
         asked = compose_seeds(dataset, name, recipe, seeds or 10, trees, command)
-    _agree(asked.chain.data.dataset, yes, data_root)
+    agree_to_download(asked.chain.data.dataset, yes, data_root)
     if dry_run:
         _show_plan(asked, data_root)
         return
@@ -151,7 +149,7 @@ def ogb_evaluate(
     loaded = zoo.load_checkpoint(model)
     place = dataset or loaded.config.data.dataset
     ogb_name(place)
-    _agree(place, yes, data_root)
+    agree_to_download(place, yes, data_root)
     figures = {
         one: rank_loaded(
             loaded,
@@ -183,15 +181,6 @@ def ogb_sheet(
         read_about(about)
         atomic_write_text(directory / ABOUT_FILE, read_text(about, MAX_TOML_BYTES))
     _show_sheet(write_sheet(directory), directory)
-
-
-def _agree(dataset: str, yes: bool, data_root: Optional[Path]) -> None:
-    """Refuse a download that was not agreed to, or announce it."""
-    from dglke_distill.data.ogb_download import consent
-
-    line = consent(dataset, yes, data_root)
-    if line is not None:
-        say(line)
 
 
 def _command(dataset: str, flags: dict[str, Any]) -> str:

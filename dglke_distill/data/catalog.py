@@ -42,6 +42,8 @@ __all__ = [
     "load",
     "locate",
     "manifests",
+    "not_here",
+    "offered",
     "resolve_data_root",
     "unknown_name",
 ]
@@ -113,7 +115,7 @@ def load(
     cache = cache_dir or default_cache_dir()
     location = locate(manifest, data_root=data_root, cache_dir=cache)
     if manifest.source.kind == "ogb":
-        return _load_ogb(manifest, location, cache, offline)
+        return _load_ogb(manifest, location, cache)
     if location.place in ("cached", "to download"):
         _download(manifest, location.folder, offline, progress)
     if location.place == "dgl.data":
@@ -286,9 +288,31 @@ def _in_name_order(dataset: Dataset) -> bool:
     )
 
 
-def _load_ogb(manifest: Manifest, location: Location, cache: Path, offline: bool) -> Dataset:
+def offered(manifest: Manifest, location: Location) -> str:
+    """Return what downloading an archive would mean: size, address and place."""
+    source = manifest.ogb
+    if source is None or source.url is None:
+        return f"it into {location.folder.parent}"
+    size = f"{(source.bytes or source.most_bytes) / 1e9:.2f} GB"
+    limit = "" if source.bytes is not None else "at most "
+    return f"{limit}{size} from {source.url} into {location.folder.parent}"
+
+
+def not_here(manifest: Manifest, location: Location, fix: str) -> str:
+    """Return the message that an archive is missing, and how to agree to its download."""
+    return (
+        f"{manifest.name} is not here, and archives are not downloaded unasked "
+        f"({offered(manifest, location)}): {fix}, or name the folder that holds "
+        f"{location.folder.name}/ by --data-root"
+    )
+
+
+def _load_ogb(manifest: Manifest, location: Location, cache: Path) -> Dataset:
     assert manifest.ogb is not None
     folder = location.folder
+    if location.place == "to download":
+        fix = f"get it by `dglke-distill data prepare {manifest.name} --yes`"
+        raise UserError(not_here(manifest, location, fix))
     if folder.name != _ogb_folder(manifest):
         raise UserError(
             f"{folder} must be named {_ogb_folder(manifest)} for the ogb package to find it: "
@@ -298,7 +322,6 @@ def _load_ogb(manifest: Manifest, location: Location, cache: Path, offline: bool
     dataset = load_ogb(
         manifest.ogb.dataset,
         folder.parent,
-        download=not offline and location.place != "data root",
         cache=None if writable else cache / f"{manifest.name}_converted",
     )
     _check_counts(manifest, dataset, location)
@@ -319,7 +342,7 @@ def _read_ogb_folder(folder: Path, manifest: Manifest, cache: Path) -> Dataset:
     assert manifest.ogb is not None
     folder = folder.resolve()
     converted = None if os.access(folder, os.W_OK) else cache / f"{manifest.name}_converted"
-    dataset = load_ogb(manifest.ogb.dataset, folder.parent, download=False, cache=converted)
+    dataset = load_ogb(manifest.ogb.dataset, folder.parent, cache=converted)
     difference = _count_difference(manifest, dataset)
     if difference is None:
         return dataset

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,25 +12,24 @@ from pathlib import Path
 from typing import Any, Literal, Optional
 
 from dglke_distill.data.manifest import DatasetFile
+from dglke_distill.data.web import BrokenOffError, ask
 from dglke_distill.errors import UserError
-from dglke_distill.files import sha256_file
+from dglke_distill.regular_files import open_regular
 
-__all__ = ["Identity", "Progress", "console_progress", "fetch", "identify"]
+__all__ = ["MOST_BYTES", "Identity", "Progress", "console_progress", "fetch", "identify"]
 
 Progress = Callable[[str, int, Optional[int]], None]
 """Called with a file's name, the bytes that are there and, where known, the bytes in all."""
+
+MOST_BYTES = 1 << 29
+"""The largest file that is downloaded where its size is not known."""
 
 Identity = Literal["sha256", "git_blob", "line_ends", "counts", "differs"]
 """How a file was recognised; see ``identify``."""
 
 _ATTEMPTS = 3
-_TIMEOUT_SECONDS = 30.0
 _BLOCK_BYTES = 1 << 16
 _PASSING_TROUBLE = (429, 500, 502, 503, 504)
-
-
-class _BrokenOffError(Exception):
-    """The connection ended before the file did; what came is kept."""
 
 
 def identify(path: Path, file: DatasetFile) -> Identity:
@@ -47,16 +45,15 @@ def identify(path: Path, file: DatasetFile) -> Identity:
         line ends are changed between LF and CRLF; ``counts`` when no digest is known, so that only
         counting can tell; ``differs`` otherwise.
     """
-    if file.verified_by == "counts":
-        return "counts"
     packed = path.name.lower().endswith(".gz") and not file.path.lower().endswith(".gz")
-    with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
-        content: bytes = stream.read()
-    if _agrees(content, file):
+    if file.verified_by == "counts":
+        other = not packed and file.bytes not in (None, path.stat().st_size)
+        return "differs" if other else "counts"
+    if _digest(path, file, packed) == _expected(file):
         return "sha256" if file.sha256 is not None else "git_blob"
-    unix = content.replace(b"\r\n", b"\n")
-    if any(_agrees(other, file) for other in (unix, unix.replace(b"\n", b"\r\n"))):
-        return "line_ends"
+    for ends in (b"\n", b"\r\n"):
+        if _digest(path, file, packed, ends) == _expected(file):
+            return "line_ends"
     return "differs"
 
 
@@ -65,6 +62,7 @@ def fetch(
     target: Path,
     file: DatasetFile,
     *,
+    most_bytes: int = MOST_BYTES,
     progress: Optional[Progress] = None,
     otherwise: str = "place the published files in a data root",
 ) -> None:
@@ -78,6 +76,7 @@ def fetch(
         url: address of the file.
         target: where it goes; kept when it is there and verified.
         file: what is known of its bytes.
+        most_bytes: where its size is not known, more than that is not listened to.
         progress: told of bytes as they arrive.
         otherwise: what else the user can do if the server has another file, for the message.
 
@@ -85,38 +84,25 @@ def fetch(
         UserError: the server refuses, cannot be reached, breaks off for good, or sends something
             else than the published file.
     """
-    import pooch
-
-    def downloader(url: str, output_file: str, pooch: Any) -> None:
-        part = target.with_name(target.name + ".part")
-        resumed = _receive_all(url, part, file, progress, otherwise)
-        if identify(part, file) not in ("sha256", "git_blob", "counts") and resumed:
-            # The part may be of another version of the file.
-            part.unlink()
-            _receive_all(url, part, file, progress, otherwise)
-        if identify(part, file) not in ("sha256", "git_blob", "counts"):
-            size, digests = part.stat().st_size, _digests(part, file)
-            part.unlink()
-            raise UserError(
-                f"{url} sent {size} bytes that are not the published {target.name} (wrong "
-                f"{file.verified_by}): {digests}; nothing was kept, try again later or {otherwise}"
-            )
-        os.replace(part, output_file)
-
-    # pooch reports what it does, at a level that shows by default.
-    pooch.get_logger().setLevel(logging.WARNING)
+    part = target.with_name(target.name + ".part")
+    most = most_bytes if file.bytes is None else file.bytes
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone_in(target.parent):
-            if target.exists() and identify(target, file) == "differs":
+            if target.exists():
+                if _is_published(target, file):
+                    return
                 target.unlink()
-            pooch.retrieve(
-                url,
-                known_hash=f"sha256:{file.sha256}" if file.sha256 is not None else None,
-                fname=target.name,
-                path=target.parent,
-                downloader=downloader,
-            )
+            resumed = _receive_all(url, part, file, most, progress, otherwise)
+            if not _is_published(part, file) and resumed:
+                # The part may be of another version of the file.
+                part.unlink()
+                _receive_all(url, part, file, most, progress, otherwise)
+            if not _is_published(part, file):
+                refusal = _refusal(url, part, target.name, file, otherwise)
+                part.unlink()
+                raise refusal
+            os.replace(part, target)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from None
 
@@ -146,31 +132,79 @@ def console_progress() -> Iterator[Progress]:
         yield show
 
 
-def _agrees(content: bytes, file: DatasetFile) -> bool:
+def _is_published(path: Path, file: DatasetFile) -> bool:
+    """Return whether a file is byte for byte the published one, as far as that is known."""
+    if file.bytes not in (None, path.stat().st_size):
+        return False
+    expected = _expected(file)
+    return expected is None or _digest(path, file, packed=False) == expected
+
+
+def _expected(file: DatasetFile) -> Optional[str]:
+    return file.sha256 if file.sha256 is not None else file.git_blob
+
+
+def _refusal(url: str, part: Path, name: str, file: DatasetFile, otherwise: str) -> UserError:
+    wrong: str = file.verified_by
+    if wrong == "counts":
+        wrong, digests = "size", f"{file.bytes} are expected"
+    else:
+        digests = f"{_digest(part, file, packed=False)} instead of {_expected(file)}"
+    return UserError(
+        f"{url} sent {part.stat().st_size} bytes that are not the published {name} (wrong "
+        f"{wrong}): {digests}; nothing was kept, try again later or {otherwise}"
+    )
+
+
+def _digest(path: Path, file: DatasetFile, packed: bool, ends: Optional[bytes] = None) -> str:
+    """Return the digest that a manifest would state of a file.
+
+    Args:
+        path: the file. file: whose kind of digest.
+        packed: whether to look at what is compressed in it.
+        ends: what to change all line ends to.
+    """
     if file.sha256 is not None:
-        return hashlib.sha256(content).hexdigest() == file.sha256
-    return _git_blob(content) == file.git_blob
+        digest = hashlib.sha256()
+    else:
+        # Git's own name for the content; its length comes first.
+        if packed or ends is not None:
+            size = sum(map(len, _blocks(path, packed, ends)))
+        else:
+            size = path.stat().st_size
+        digest = hashlib.sha1(b"blob %d\0" % size)
+    for block in _blocks(path, packed, ends):
+        digest.update(block)
+    return digest.hexdigest()
 
 
-def _git_blob(content: bytes) -> str:
-    """Return git's own name for the content, where nobody could compute the sha256."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-def _digests(path: Path, file: DatasetFile) -> str:
-    if file.sha256 is not None:
-        return f"{sha256_file(path)} instead of {file.sha256}"
-    return f"{_git_blob(path.read_bytes())} instead of {file.git_blob}"
+def _blocks(path: Path, packed: bool, ends: Optional[bytes]) -> Iterator[bytes]:
+    """Yield a file's content in pieces, its line ends changed if so asked."""
+    with open_regular(path) as plain:
+        stream: Any = gzip.GzipFile(fileobj=plain) if packed else plain
+        rest = b""
+        while block := stream.read(_BLOCK_BYTES):
+            if ends is None:
+                yield block
+                continue
+            block = rest + block
+            rest = b"\r" if block.endswith(b"\r") else b""  # a line feed may follow
+            block = block[: len(block) - len(rest)].replace(b"\r\n", b"\n")
+            yield block if ends == b"\n" else block.replace(b"\n", ends)
+        yield rest
 
 
 def _receive_all(
-    url: str, part: Path, file: DatasetFile, progress: Optional[Progress], otherwise: str
+    url: str,
+    part: Path,
+    file: DatasetFile,
+    most: int,
+    progress: Optional[Progress],
+    otherwise: str,
 ) -> bool:
     """Bring ``part`` to its full length; return whether its beginning was there before."""
-    import requests
-
     there = part.stat().st_size if part.exists() else 0
-    if file.bytes is not None and there > file.bytes:
+    if there > most:
         part.unlink()
         there = 0
     if there and there == file.bytes:
@@ -178,17 +212,10 @@ def _receive_all(
     problem = ""
     for attempt in range(_ATTEMPTS):
         try:
-            _receive(url, part, progress, file.bytes, otherwise)
+            _receive(url, part, progress, most, otherwise)
             return there > 0
-        except (
-            _BrokenOffError,
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
-            problem = str(error) if isinstance(error, _BrokenOffError) else type(error).__name__
-        except requests.RequestException as error:
-            raise UserError(f"{url} cannot be downloaded: {error}") from None
+        except BrokenOffError as error:
+            problem = str(error)
         if attempt + 1 < _ATTEMPTS:
             time.sleep(0.5 * 2**attempt)
     size = part.stat().st_size if part.exists() else 0
@@ -198,51 +225,52 @@ def _receive_all(
     )
 
 
-def _receive(
-    url: str, part: Path, progress: Optional[Progress], expected: Optional[int], otherwise: str
-) -> None:
+def _receive(url: str, part: Path, progress: Optional[Progress], most: int, otherwise: str) -> None:
     """Ask once for what is missing of ``part`` and append it, or write it all anew.
 
-    Where the size is known, one that sends more is not listened to any longer.
+    One that sends more than ``most`` bytes is not listened to any longer.
     """
-    import requests
-
     done = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"}
-    if done:
-        headers["Range"] = f"bytes={done}-"
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
-        content_range = response.headers.get("Content-Range", "")
-        if response.status_code == 416 and done:
+    with ask(url, {"Range": f"bytes={done}-"} if done else {}) as reply:
+        content_range = reply.headers.get("Content-Range", "")
+        if reply.status == 416 and done:
             if content_range == f"bytes */{done}":
                 return
             part.unlink()
-            raise _BrokenOffError("the part is longer than the file")
-        if response.status_code in _PASSING_TROUBLE:
-            raise _BrokenOffError(f"the server answers {response.status_code} {response.reason}")
-        if response.status_code >= 300:
+            raise BrokenOffError("the part is longer than the file")
+        if reply.status in _PASSING_TROUBLE:
+            raise BrokenOffError(f"the server answers {reply.status} {reply.reason}")
+        if reply.status == 206 and not (done and content_range.startswith(f"bytes {done}-")):
+            part.unlink(missing_ok=True)
+            raise BrokenOffError("the server sends another part than the one asked for")
+        if reply.status not in (200, 206):
             raise UserError(
-                f"{url}: the server answers {response.status_code} {response.reason}; try again "
-                f"later, or {otherwise}"
+                f"{url}: the server answers {reply.status} {reply.reason}; try again later, or "
+                f"{otherwise}"
             )
-        if response.status_code != 206 or not content_range.startswith(f"bytes {done}-"):
+        if reply.status == 200:
             done = 0
-        length = response.headers.get("Content-Length")
-        encoded = response.headers.get("Content-Encoding", "identity") != "identity"
-        total = done + int(length) if length is not None and not encoded else None
-        # Otherwise urllib3 throws away the bytes of a block that the connection cuts short. We
-        # compare lengths ourselves.
-        response.raw.enforce_content_length = False
+        total = done + reply.length if reply.length is not None else None
+        if total is not None and total > most:
+            part.unlink(missing_ok=True)
+            raise UserError(
+                f"{url}: has {total} bytes, which are not the published {part.stem}: at most "
+                f"{most} are expected; {otherwise}"
+            )
         with open(part, "ab" if done else "wb") as stream:
-            for block in response.iter_content(_BLOCK_BYTES):
-                stream.write(block)
+            for block in reply.blocks():
+                stream.write(block[: most + 1 - done])
                 done += len(block)
                 if progress is not None:
                     progress(part.name.removesuffix(".part"), done, total)
-                if expected is not None and done > expected:
-                    return
-    if total is not None and done < total:
-        raise _BrokenOffError(f"the connection closed after {done} of {total} bytes")
+                if done > most:
+                    break
+    if done > most:
+        part.unlink(missing_ok=True)
+        raise UserError(
+            f"{url}: sends more than {most} bytes, which are not the published {part.stem}; "
+            f"nothing was kept, {otherwise}"
+        )
 
 
 @contextlib.contextmanager

@@ -123,7 +123,7 @@ class Source(_Strict):
 
     Attributes:
         kind: ``embedded`` (in ``datasets/<name>/``), ``files`` (one download per file) or ``ogb``
-            (through the ogb package).
+            (the official archive of the Open Graph Benchmark).
         repository: GitHub repository as ``owner/name``.
         commit: full commit id that pins the files.
         url: address pattern with ``{repository}``, ``{commit}`` and ``{path}``.
@@ -138,15 +138,28 @@ class Source(_Strict):
 
 
 class OgbSource(_Strict):
-    """What the ogb package is told.
+    """The official archive of a dataset of the Open Graph Benchmark.
+
+    Nobody publishes digests of these archives: they are known by size, and by the counts of what
+    is in them.
 
     Attributes:
         dataset: name in the ogb package, such as ``ogbl-wikikg2``.
         split: name of the official split: ``time`` or ``random``.
+        url: address of the archive; None where it cannot be downloaded.
+        folder: the folder in it.
+        bytes: its size, where it is known to the byte.
+        most_bytes: more than that is not downloaded.
+        most_unpacked_bytes: more than that is not unpacked.
     """
 
     dataset: str
     split: str
+    url: Optional[str] = Field(default=None, pattern=r"^https://[!-~]+$")
+    folder: str = ""
+    bytes: Optional[int] = Field(default=None, gt=0)
+    most_bytes: int = Field(default=0, ge=0)
+    most_unpacked_bytes: int = Field(default=0, ge=0)
 
 
 class DglCopy(_Strict):

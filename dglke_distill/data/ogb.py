@@ -1,14 +1,13 @@
-"""ogbl-wikikg2 and ogbl-biokg, read by the official loader once and kept memory-mappable.
+"""ogbl-wikikg2 and ogbl-biokg, read from the official files once and kept memory-mappable.
 
-The official loader parses gzipped text and unpickles gigabytes of int64; that takes minutes and,
-for ogbl-wikikg2, about 9 GB of memory. Its result is converted once into int32 ``.npy`` files, so
-that the next start takes seconds and the given negatives stay on disk until they are needed.
+The official files are gzipped text and gigabytes of int64; reading them takes minutes. They are
+converted once into int32 ``.npy`` files, so that the next start takes seconds and the given
+negatives stay on disk until they are needed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -16,11 +15,19 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.data.ogb_package import OGB_DATASETS, dataset_folder, read_official
+from dglke_distill.data.array_files import map_npy
+from dglke_distill.data.ogb_files import (
+    OfficialGraph,
+    OfficialSplits,
+    read_names,
+    read_official,
+)
+from dglke_distill.data.ogb_package import OGB_DATASETS, dataset_folder
 from dglke_distill.data.triples import Dataset, Side, Triples, Vocabulary
 from dglke_distill.errors import UserError
 from dglke_distill.files import directory_aside, nothing_foreign
-from dglke_distill.parsing import read_object
+from dglke_distill.parsing import read_json
+from dglke_distill.regular_files import read_bytes
 
 __all__ = ["OGB_DATASETS", "Candidates", "OgbDataset", "load_ogb"]
 
@@ -30,6 +37,8 @@ _FORMAT = 1
 _SPLITS = ("train", "valid", "test")
 _RANKED_SPLITS = ("valid", "test")
 _COLUMNS = ("head", "relation", "tail")
+_MOST_IDS = int(np.iinfo(np.int32).max)
+_NAME_BYTES = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +94,7 @@ class OgbDataset(Dataset):
         return given
 
 
-def load_ogb(
-    name: str, root: Path, *, download: bool = True, cache: Optional[Path] = None
-) -> OgbDataset:
+def load_ogb(name: str, root: Path, *, cache: Optional[Path] = None) -> OgbDataset:
     """Load ogbl-biokg or ogbl-wikikg2 with the official split and the official negatives.
 
     Entity ids of ogbl-biokg, local to their type in the official files, get the offset of their
@@ -96,14 +103,12 @@ def load_ogb(
 
     Args:
         name: ``ogbl-biokg`` or ``ogbl-wikikg2``.
-        root: the folder that holds, or will hold, ``ogbl_biokg/`` or ``ogbl_wikikg2/``.
-        download: whether the dataset may be downloaded where it is absent.
+        root: the folder that holds ``ogbl_biokg/`` or ``ogbl_wikikg2/``.
         cache: folder for the converted form; default: inside the dataset's ``processed/``. It is
             written anew when the official files change.
 
     Raises:
-        UserError: the dataset is absent and cannot be had, is not complete, or the cache cannot
-            be written.
+        UserError: the dataset is absent or not complete, or the cache cannot be written.
     """
     folder = dataset_folder(name, root)
     cache = cache if cache is not None else folder / "processed" / "dglke_distill"
@@ -111,7 +116,11 @@ def load_ogb(
     described = _read_description(cache)
     # Without the official files a cache that is there still serves.
     if described is None or (stamp and described["source"] != stamp):
-        graph, splits = read_official(name, root, download)
+        if not folder.is_dir():
+            raise UserError(
+                f"{name} is not in {root}: place the official folder {folder.name}/ there"
+            )
+        graph, splits = read_official(name, root)
         try:
             with directory_aside(cache, foreign=nothing_foreign) as aside:
                 _convert(name, graph, splits, folder / "mapping", _stamp(folder), aside)
@@ -119,11 +128,18 @@ def load_ogb(
             raise UserError(f"cannot write the converted {name} to {cache}: {error}") from None
         except KeyError as error:
             raise UserError(
-                f"the official files in {folder} lack {error}: delete them to download them again"
+                f"the official files in {folder} lack {error}: get them again"
             ) from None
         described = _read_description(cache)
         assert described is not None
-    return _open(cache, described)
+    try:
+        return _open(cache, described)
+    except (FileNotFoundError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{cache}: the converted {name} is damaged ({reason}); delete that folder to have it "
+            "written anew"
+        ) from None
 
 
 def _stamp(folder: Path) -> list[list[Any]]:
@@ -134,47 +150,91 @@ def _stamp(folder: Path) -> list[list[Any]]:
 
 
 def _read_description(cache: Path) -> Optional[dict[str, Any]]:
-    path = cache / "description.json"
-    if not path.exists():
+    """Return what the converted form says of itself; None if it is absent or not as we write it."""
+    try:
+        described = read_json(cache / "description.json")
+    except UserError:
         return None
-    described = read_object(path, hint="delete the folder to have it converted again")
-    return described if described.get("format") == _FORMAT else None
+    if not isinstance(described, dict) or described.get("format") != _FORMAT:
+        return None
+    texts = [described.get(key) for key in ("entity_types", "warnings")]
+    counts = [described.get(key) for key in ("num_entities", "num_relations")]
+    sound = (
+        described.get("name") in OGB_DATASETS
+        and all(isinstance(text, list) and all(type(t) is str for t in text) for text in texts)
+        and all(type(count) is int and 0 <= count <= _MOST_IDS for count in counts)
+        and isinstance(described.get("source"), list)
+    )
+    return described if sound else None
 
 
 def _open(cache: Path, described: dict[str, Any]) -> OgbDataset:
+    """Open the converted form, whose arrays may be anything.
+
+    Raises:
+        UserError: an array is none.
+        ValueError: it is not as it was written.
+        FileNotFoundError: a file is missing.
+    """
+    sizes = {"entity": described["num_entities"], "relation": described["num_relations"]}
+
+    def ids(file: str, limit: int) -> IdArray:
+        array = map_npy(cache / f"{file}.npy", copy=True)
+        if array.dtype != np.int32 or array.ndim != 1:
+            raise ValueError(f"{file}.npy holds no ids")
+        if len(array) and not 0 <= int(array.min()) <= int(array.max()) < limit:
+            raise ValueError(f"an id of {file}.npy is outside 0..{limit - 1}")
+        return array
+
     def triples(split: str) -> Triples:
-        return Triples(*(np.load(cache / f"{split}_{column}.npy") for column in _COLUMNS))
+        return Triples(
+            *(
+                ids(f"{split}_{column}", sizes["relation" if column == "relation" else "entity"])
+                for column in _COLUMNS
+            )
+        )
 
-    def candidates(split: str) -> Candidates:
+    def candidates(split: str, rows: int) -> Candidates:
+        # Whoever ranks looks at each id; to do so here would read gigabytes.
         files = (cache / f"{split}_{side}_negatives.npy" for side in ("head", "tail"))
-        return Candidates(*(np.load(file, mmap_mode="r") for file in files))
+        found = Candidates(*(map_npy(file) for file in files))
+        if len(found) != rows or found.head.dtype != np.int32 or found.tail.dtype != np.int32:
+            raise ValueError(f"{split} has {rows} triples, but {len(found)} rows of negatives")
+        return found
 
-    def vocabulary(kind: str, size: int) -> Vocabulary:
+    def vocabulary(kind: str) -> Vocabulary:
         path = cache / f"{kind}_names.txt"
         if not path.exists():
-            return Vocabulary(size=size, kind=kind)
-        return Vocabulary(path.read_text(encoding="utf-8").split("\n")[:-1], kind=kind)
+            return Vocabulary(size=sizes[kind], kind=kind)
+        names = read_bytes(path, _NAME_BYTES * (sizes[kind] + 1)).decode().split("\n")[:-1]
+        if len(names) != sizes[kind]:
+            raise ValueError(f"{kind}_names.txt has {len(names)} names, not {sizes[kind]}")
+        return Vocabulary(names, kind=kind)
 
     type_names = tuple(described["entity_types"])
+    valid, test = triples("valid"), triples("test")
+    types = ids("entity_type", len(type_names)) if type_names else None
+    if types is not None and len(types) != sizes["entity"]:
+        raise ValueError("entity_type.npy does not tell the type of each entity")
     return OgbDataset(
         name=described["name"],
-        entities=vocabulary("entity", described["num_entities"]),
-        relations=vocabulary("relation", described["num_relations"]),
+        entities=vocabulary("entity"),
+        relations=vocabulary("relation"),
         train=triples("train"),
-        valid=triples("valid"),
-        test=triples("test"),
-        entity_type=np.load(cache / "entity_type.npy") if type_names else None,
+        valid=valid,
+        test=test,
+        entity_type=types,
         warnings=tuple(described["warnings"]),
         entity_type_names=type_names,
-        valid_candidates=candidates("valid"),
-        test_candidates=candidates("test"),
+        valid_candidates=candidates("valid", len(valid)),
+        test_candidates=candidates("test", len(test)),
     )
 
 
 def _convert(
     name: str,
-    graph: dict[str, Any],
-    splits: dict[str, dict[str, Any]],
+    graph: OfficialGraph,
+    splits: OfficialSplits,
     mapping: Path,
     source: list[list[Any]],
     out: Path,
@@ -182,13 +242,13 @@ def _convert(
     """Write the official data as int32 arrays; consumes ``splits`` so that memory is freed."""
     import pandas
 
-    counts: Mapping[str, int] = graph.get("num_nodes_dict", {"": graph.get("num_nodes", 0)})
-    types = list(counts)
-    sizes = np.array([int(counts[kind]) for kind in types])
+    types = list(graph.counts)
+    sizes = np.array([graph.counts[kind] for kind in types])
     offsets = dict(zip(types, np.concatenate([[0], np.cumsum(sizes)[:-1]]).tolist()))
     num_entities = int(sizes.sum())
-    num_relations = 0
-    typed = "num_nodes_dict" in graph
+    num_relations = graph.num_relations
+    if num_entities > _MOST_IDS:
+        raise UserError(f"{name}: {num_entities} entities are more than {_MOST_IDS}")
 
     def write(file: str, array: IdArray, limit: int) -> None:
         if array.size and (array.min() < 0 or array.max() >= limit):
@@ -199,10 +259,10 @@ def _convert(
         columns = splits[split]
         relation = columns.pop("relation")
         num_relations = max(num_relations, int(relation.max()) + 1 if len(relation) else 0)
-        write(f"{split}_relation", relation, np.iinfo(np.int32).max)
+        write(f"{split}_relation", relation, _MOST_IDS)
         for side in ("head", "tail"):
             shift = np.zeros(1, np.int32)
-            if typed:
+            if graph.typed:
                 kind, kinds = pandas.factorize(np.asarray(columns.pop(f"{side}_type"), object))
                 shift = np.array([offsets[name] for name in kinds], np.int32)[kind]
             write(f"{split}_{side}", columns.pop(side) + shift, num_entities)
@@ -210,15 +270,14 @@ def _convert(
                 negatives = columns.pop(f"{side}_neg")
                 negatives += shift[:, None]
                 write(f"{split}_{side}_negatives", negatives, num_entities)
-    if typed:
+    if graph.typed:
         np.save(out / "entity_type.npy", np.repeat(np.arange(len(types), dtype=np.int32), sizes))
-        # In the official graph each (type, relation, type) has its one id.
-        triplets = graph["edge_reltype"].items()
-        num_relations = max(num_relations, *(int(ids.max()) + 1 for _, ids in triplets if len(ids)))
-    else:
-        num_relations = max(num_relations, int(graph["edge_reltype"].max()) + 1)
-    entity_names = _entity_names(mapping, types if typed else None, sizes)
-    relation_names = _relation_names(mapping, graph if typed else None, num_relations)
+    entity_names = _entity_names(mapping, types if graph.typed else None, sizes)
+    relation_names = (
+        _typed_relation_names(graph.relation_names, num_relations)
+        if graph.relation_names is not None
+        else read_names(mapping / "reltype2relid.csv.gz", num_relations)
+    )
     warnings = []
     for kind, names in (("entity", entity_names), ("relation", relation_names)):
         if names is not None:
@@ -231,7 +290,7 @@ def _convert(
         "name": name,
         "num_entities": num_entities,
         "num_relations": num_relations,
-        "entity_types": types if typed else [],
+        "entity_types": types if graph.typed else [],
         "warnings": warnings,
         "source": source,
     }
@@ -243,37 +302,17 @@ def _entity_names(
 ) -> Optional[list[str]]:
     """Return the names of the entities in id order, or None where the mapping is not complete."""
     if types is None:
-        return _read_mapping(mapping / "nodeidx2entityid.csv.gz", int(sizes[0]))
+        return read_names(mapping / "nodeidx2entityid.csv.gz", int(sizes[0]))
     names: list[str] = []
     for kind, size in zip(types, sizes.tolist()):
-        of_type = _read_mapping(mapping / f"{kind}_entidx2name.csv.gz", size)
+        of_type = read_names(mapping / f"{kind}_entidx2name.csv.gz", size)
         if of_type is None:
             return None
         names.extend(f"{kind}:{name}" for name in of_type)
     return names
 
 
-def _relation_names(
-    mapping: Path, graph: Optional[dict[str, Any]], count: int
-) -> Optional[list[str]]:
-    if graph is None:
-        return _read_mapping(mapping / "reltype2relid.csv.gz", count)
-    named = {int(ids[0, 0]): key[1] for key, ids in graph["edge_reltype"].items() if len(ids)}
-    names = [named.get(i) for i in range(count)]
-    return None if None in names or len(set(names)) < count else [str(name) for name in names]
-
-
-def _read_mapping(path: Path, count: int) -> Optional[list[str]]:
-    """Read a two-column table, id and name; None where it is absent or does not name each id."""
-    import pandas
-
-    if not path.exists():
-        return None
-    table = pandas.read_csv(path, dtype=str, keep_default_na=False)
-    ids = table.iloc[:, 0].astype(np.int64).to_numpy()
-    names = table.iloc[:, 1].str.replace(r"\s+", " ", regex=True).to_numpy()
-    if len(table) != count or not np.array_equal(np.sort(ids), np.arange(count)):
-        return None
-    ordered = np.empty(count, dtype=object)
-    ordered[ids] = names
-    return ordered.tolist() if len(set(names)) == count else None
+def _typed_relation_names(named: dict[int, str], count: int) -> Optional[list[str]]:
+    """Return the names in id order; None where an id has none, or two share one."""
+    names = [named[i] for i in range(count) if i in named]
+    return names if len(set(names)) == count else None

@@ -1,78 +1,87 @@
-"""What downloading a dataset of the Open Graph Benchmark would cost, asked before it is begun."""
+"""Downloading a dataset of the Open Graph Benchmark: gigabytes, and only if that was agreed to."""
 
 from __future__ import annotations
 
-import csv
-import importlib.util
-import urllib.error
-import urllib.request
+import contextlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
 from dglke_distill.data import catalog
-from dglke_distill.data.manifest import load_manifest
-from dglke_distill.data.ogb import OGB_DATASETS
+from dglke_distill.data.archives import unpack_zip
+from dglke_distill.data.download import Progress, console_progress, fetch
+from dglke_distill.data.manifest import DatasetFile, Manifest, load_manifest
+from dglke_distill.data.ogb_package import OGB_DATASETS
 from dglke_distill.errors import UserError
 
-__all__ = ["consent", "official_url"]
-
-_SECONDS = 20.0
+__all__ = ["download_archive", "offer"]
 
 
-def official_url(name: str) -> str:
-    """Return the address that the installed ogb package downloads a dataset from.
-
-    Raises:
-        UserError: the package is not installed, or does not know the dataset.
-    """
-    found = importlib.util.find_spec("ogb")  # without running it, which takes seconds
-    for folder in (found.submodule_search_locations or ()) if found is not None else ():
-        table = Path(folder) / "linkproppred" / "master.csv"
-        if table.is_file():
-            with open(table, newline="", encoding="utf-8") as stream:
-                rows = {row[""]: row for row in csv.DictReader(stream)}
-            if name in rows.get("url", {}):
-                return rows["url"][name]
-    raise UserError(f"the installed ogb package does not know {name}: install ogb>=1.3.6")
-
-
-def consent(dataset: str, yes: bool, data_root: Optional[Path] = None) -> Optional[str]:
-    """Make sure that nothing is downloaded that was not agreed to.
+def offer(
+    dataset: str,
+    yes: bool,
+    data_root: Optional[Path] = None,
+    *,
+    ask: Optional[Callable[[str], bool]] = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Download a dataset of the Open Graph Benchmark that is not here, if that is agreed to.
 
     Args:
-        dataset: a name of the catalog, or a path.
+        dataset: a name of the catalog, or a path; nothing happens where it is no such dataset.
         yes: whether the user has agreed.
         data_root: folder of pre-placed datasets.
-
-    Returns:
-        A line that announces the download, or None where the dataset is there.
+        ask: asks the user, where one can be asked.
+        tell: is given the line that announces a download.
 
     Raises:
-        UserError: it would have to be downloaded, and the user has not agreed.
+        UserError: it would have to be downloaded, and the user has not agreed; or it cannot be.
     """
     manifest = load_manifest(dataset)
     if manifest is None or manifest.name not in OGB_DATASETS or Path(dataset).expanduser().exists():
-        return None
+        return
     location = catalog.locate(manifest, data_root=data_root)
     if location.place != "to download":
-        return None
-    url = official_url(manifest.name)
-    size = _size(url)
-    told = f"{size / 1e9:.2f} GB" if size is not None else "size unknown, the server did not say"
-    if yes:
-        return f"downloading {told} from {url} into {location.folder.parent}"
-    raise UserError(
-        f"{manifest.name} is not here, and would be downloaded ({told}, {url}) into "
-        f"{location.folder.parent}: add --yes, or name the folder that holds "
-        f"{location.folder.name}/ by --data-root"
-    )
+        return
+    told = catalog.offered(manifest, location)
+    if not yes and not (ask is not None and ask(f"{manifest.name} is not here. Download {told}?")):
+        raise UserError(catalog.not_here(manifest, location, "add --yes"))
+    tell(f"downloading {told}")
+    download_archive(manifest, location.folder)
 
 
-def _size(url: str) -> Optional[int]:
-    request = urllib.request.Request(url, method="HEAD")
+def download_archive(
+    manifest: Manifest, folder: Path, *, progress: Optional[Progress] = None
+) -> None:
+    """Download the official archive and unpack it; the caller has the user's consent.
+
+    Args:
+        manifest: of the dataset.
+        folder: what its folder becomes; the archive lies beside it meanwhile.
+        progress: told of bytes as they arrive; by default bars on a terminal.
+
+    Raises:
+        UserError: it cannot be downloaded, has another size, or cannot be unpacked.
+    """
+    source = manifest.ogb
+    if source is None or source.url is None:
+        raise UserError(f"{manifest.name}: there is no address to download it from")
+    known = DatasetFile(path=source.url.rpartition("/")[2], bytes=source.bytes)
+    archive = folder.with_name(f"{folder.name}.zip")
+    otherwise = f"place the official folder {folder.name}/ in a data root"
+    with contextlib.ExitStack() as stack:
+        if progress is None and sys.stderr.isatty():
+            progress = stack.enter_context(console_progress())
+        fetch(
+            source.url,
+            archive,
+            known,
+            most_bytes=source.most_bytes,
+            progress=progress,
+            otherwise=otherwise,
+        )
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
-            length = answer.headers.get("Content-Length")
-    except (urllib.error.URLError, OSError, ValueError):
-        return None
-    return int(length) if length is not None and length.isdecimal() else None
+        unpack_zip(archive, source.folder, folder, source.most_unpacked_bytes)
+    finally:
+        archive.unlink(missing_ok=True)

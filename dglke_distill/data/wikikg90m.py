@@ -9,7 +9,8 @@ downloads: ``meta.pt`` and, in ``processed/``, ``train_hrt.npy``, ``val_hr.npy``
 
 from __future__ import annotations
 
-import pickle
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -17,16 +18,19 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.data.array_files import map_npy
+from dglke_distill.data.saved_arrays import read_saved
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.disk import preallocate
 from dglke_distill.errors import UserError
-from dglke_distill.files import directory_aside, nothing_foreign
+from dglke_distill.files import atomic_write_text, directory_aside, nothing_foreign
 
 __all__ = ["WikiKG90M", "is_wikikg90m", "load_wikikg90m"]
 
 NAME = "wikikg90m-v2"
 _COLUMNS = ("head", "relation", "tail")
-_ROWS = 1 << 22
+_MOST_IDS = int(np.iinfo(np.int32).max)
+_ROWS = 1 << 19
 """Rows converted or looked at at once."""
 
 
@@ -71,14 +75,21 @@ def load_wikikg90m(folder: Path, *, cache: Optional[Path] = None) -> WikiKG90M:
         for kind in ("entity", "relation")
     }
     entities, relations = _counts(folder, features)
+    cache = cache or processed / "dglke_distill"
+    source = f"{(processed / 'train_hrt.npy').stat().st_mtime_ns}-{len(train)}"
+    limits = (entities, relations, entities)
     if train.dtype == np.int32:
+        _check_train(train, limits, cache, f"{source}-{entities}-{relations}")
         columns = Triples(*(train[:, i] for i in range(3)))
     else:
-        source = [str((processed / "train_hrt.npy").stat().st_mtime_ns), str(len(train))]
-        columns = _converted(train, cache or processed / "dglke_distill", "-".join(source))
-    valid = np.column_stack(
-        [_mapped(processed / "val_hr.npy", 2), _mapped(processed / "val_t.npy").reshape(-1, 1)]
-    )
+        columns = _converted(train, limits, cache, source)
+    valid_queries, answers = _mapped(processed / "val_hr.npy", 2), _mapped(processed / "val_t.npy")
+    if answers.size != len(valid_queries) or answers.dtype.kind not in "iu":
+        raise UserError(
+            f"{processed / 'val_t.npy'}: {answers.size} answers to {len(valid_queries)} queries; "
+            "copy it anew"
+        )
+    valid = np.column_stack([valid_queries, answers.reshape(-1, 1)])
     for name, ids, limit in (
         ("val_hr.npy and val_t.npy", valid[:, [0, 2]], entities),
         ("val_hr.npy", valid[:, 1], relations),
@@ -107,11 +118,9 @@ def load_wikikg90m(folder: Path, *, cache: Optional[Path] = None) -> WikiKG90M:
 def _mapped(path: Path, width: Optional[int] = None) -> NDArray[Any]:
     """Map an array; with a width it must be (n, width)."""
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r")
+        array = map_npy(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the copy of {NAME} is not complete") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: not an array of numpy ({error}); copy it anew") from None
     if width is not None and (array.ndim != 2 or array.shape[1] != width):
         raise UserError(f"{path}: has shape {array.shape}, not (n, {width}); copy it anew")
     if width is not None and array.dtype.kind not in "iu":
@@ -121,37 +130,75 @@ def _mapped(path: Path, width: Optional[int] = None) -> NDArray[Any]:
 
 def _counts(folder: Path, features: dict[str, Optional[NDArray[Any]]]) -> tuple[int, int]:
     """Return the numbers of entities and relations: by ``meta.pt``, else by the feature tables."""
-    import torch
-
     path = folder / "meta.pt"
-    if path.is_file():
-        try:
-            meta = torch.load(path, weights_only=True)
-            return int(meta["num_entities"]), int(meta["num_relations"])
-        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: does not tell the counts ({error}); copy it anew") from None
+    if path.exists():
+        meta = read_saved(path)
+        counts = [meta.get(key) for key in ("num_entities", "num_relations")]
+        told = [n for n in counts if isinstance(n, int) and 0 < n <= _MOST_IDS]
+        if len(told) != len(counts):
+            raise UserError(f"{path}: does not tell the counts; copy it anew")
+        return told[0], told[1]
     entity, relation = features["entity"], features["relation"]
-    if entity is None or relation is None:
+    if entity is None or relation is None or not entity.ndim or not relation.ndim:
         raise UserError(f"{path}: no such file, nor the tables of features; copy one of them")
     return len(entity), len(relation)
 
 
-def _converted(train: NDArray[Any], cache: Path, source: str) -> Triples:
+def _blocks(train: NDArray[Any], limits: tuple[int, int, int]) -> Iterator[NDArray[Any]]:
+    """Yield rows of the train triples; each id must be below its column's limit.
+
+    They are read, not mapped: pages of a mapping would count as memory taken.
+    """
+    if not isinstance(train, np.memmap) or not train.flags.c_contiguous:
+        raise UserError("train_hrt.npy: its rows do not lie one after the other; copy it anew")
+    for start in range(0, len(train), _ROWS):
+        count = min(_ROWS, len(train) - start)
+        place = train.offset + start * train.strides[0]
+        rows = np.fromfile(str(train.filename), train.dtype, 3 * count, offset=place)
+        rows = rows.reshape(count, 3)
+        for i, limit in enumerate(limits):
+            if not 0 <= int(rows[:, i].min()) <= int(rows[:, i].max()) < limit:
+                raise UserError(f"train_hrt.npy: an id of column {i} is outside 0..{limit - 1}")
+        yield rows
+
+
+def _check_train(
+    train: NDArray[Any], limits: tuple[int, int, int], cache: Path, source: str
+) -> None:
+    """Look at all ids, once: that reads 7 GB. Where nothing can be written, each time."""
+    stamp = cache / "checked.txt"
+    if stamp.is_file() and stamp.stat().st_size == len(source) and stamp.read_text() == source:
+        return
+    for _ in _blocks(train, limits):
+        pass
+    with contextlib.suppress(OSError):
+        atomic_write_text(stamp, source)
+
+
+def _converted(
+    train: NDArray[Any], limits: tuple[int, int, int], cache: Path, source: str
+) -> Triples:
     """Write the columns as int32, unless they are there, and map them."""
     stamp = cache / "source.txt"
-    if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == source):
+    if not (stamp.is_file() and stamp.stat().st_size < 100 and stamp.read_text() == source):
         with directory_aside(cache, foreign=nothing_foreign) as aside:
-            for i, name in enumerate(_COLUMNS):
-                path = aside / f"train_{name}.npy"
-                column = np.lib.format.open_memmap(path, "w+", np.int32, (len(train),))
+            paths = [aside / f"train_{name}.npy" for name in _COLUMNS]
+            columns = [
+                np.lib.format.open_memmap(path, "w+", np.int32, (len(train),)) for path in paths
+            ]
+            for path in paths:
                 with open(path, "rb+") as stream:
                     preallocate(stream.fileno(), path.stat().st_size, cache)
-                for start in range(0, len(train), _ROWS):
-                    rows = train[start : start + _ROWS, i]
-                    if int(rows.min()) < 0 or int(rows.max()) > np.iinfo(np.int32).max:
-                        raise UserError(f"train_hrt.npy: an id of column {i} has over 31 bits")
-                    column[start : start + _ROWS] = rows
+            start = 0
+            for rows in _blocks(train, limits):
+                for i, column in enumerate(columns):
+                    column[start : start + len(rows)] = rows[:, i]
+                start += len(rows)
+            for column in columns:
                 column.flush()
-                del column
+            del columns, column
             (aside / "source.txt").write_text(source, encoding="utf-8")
-    return Triples(*(np.load(cache / f"train_{name}.npy", mmap_mode="r") for name in _COLUMNS))
+    found = [_mapped(cache / f"train_{name}.npy") for name in _COLUMNS]
+    if any(column.dtype != np.int32 or column.shape != (len(train),) for column in found):
+        raise UserError(f"{cache}: the converted columns are damaged; delete that folder")
+    return Triples(*found)

@@ -26,6 +26,7 @@ from torch import Tensor
 from dglke_distill.data.ogb import Candidates, OgbDataset
 from dglke_distill.data.ogb_package import official_package
 from dglke_distill.data.triples import SIDES, Side, Triples
+from dglke_distill.errors import UserError
 from dglke_distill.evaluate.categories import relation_categories
 from dglke_distill.evaluate.metrics import RankingResult, summarise
 from dglke_distill.evaluate.popularity import RelationPopularity
@@ -143,7 +144,9 @@ def evaluate_given(
         order = np.arange(len(chosen))
         if scorer.relation_order:
             order = np.argsort(triples.relation[chosen], kind="stable")
-        work = _Work(scorer, device_of(model), given.head.shape[1], block_bytes)
+        work = _Work(
+            scorer, device_of(model), given.head.shape[1], dataset.num_entities, block_bytes
+        )
         for position, side in enumerate(SIDES):
             for first in range(0, len(chosen), work.queries):
                 at = order[first : first + work.queries]
@@ -171,14 +174,20 @@ class _Work:
     Args:
         scorer: scores their candidates. device: where it wants the ids.
         negatives: given ones of each query.
+        entities: number of them; the ids of given negatives are below it.
         limit_bytes: memory that the work may take.
     """
 
     def __init__(
-        self, scorer: ScoresCandidates, device: torch.device, negatives: int, limit_bytes: int
+        self,
+        scorer: ScoresCandidates,
+        device: torch.device,
+        negatives: int,
+        entities: int,
+        limit_bytes: int,
     ) -> None:
         """Decide on the numbers of queries and take the memory."""
-        self.scorer, self.device = scorer, device
+        self.scorer, self.device, self.entities = scorer, device, entities
         self.step, held = _QUERIES, 4
         if isinstance(scorer, ModelCandidates):
             self.step = scorer.block(negatives + 1, limit_bytes)
@@ -194,12 +203,18 @@ class _Work:
 
         Raises:
             NonFiniteScores: one of them is NaN or infinite.
+            UserError: a given negative is no entity.
         """
         known = triples.head if side == "tail" else triples.tail
         candidates = self._ids[: len(rows)]
         numbers = candidates.numpy()  # filled by one thread, which is not waited for
         numbers[:, 0] = getattr(triples, side)[rows]
         numbers[:, 1:] = _rows_of(given.of(side), rows)
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < self.entities:
+            raise UserError(
+                f"a given negative is outside 0..{self.entities - 1}: delete the folder of the "
+                "converted dataset, processed/dglke_distill, to have it written anew"
+            )
         entity, relation = (
             torch.from_numpy(column[rows].astype(np.int64)) for column in (known, triples.relation)
         )
