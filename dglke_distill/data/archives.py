@@ -41,21 +41,19 @@ def unpack_zip(archive: Path, inside: str, target: Path, most_bytes: int) -> Non
                 raise _refused(archive, f"it has {len(members)} files")
             left = most_bytes
             for member in members:
-                parts = _parts(archive, member, inside)
-                place = aside.joinpath(*parts)
-                if member.is_dir():
-                    place.mkdir(parents=True, exist_ok=True)
-                else:
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    left = _unpack(packed, member, place, left, archive)
+                place = aside.joinpath(*_parts(archive, member, inside))
+                try:
+                    (place if member.is_dir() else place.parent).mkdir(parents=True, exist_ok=True)
+                    if not member.is_dir():
+                        left = _unpack(packed, member, place, left, archive)
+                except (FileExistsError, NotADirectoryError):
+                    raise _refused(archive, f"{member.filename[:100]!r} is in it twice") from None
     except (
         zipfile.BadZipFile,
         zlib.error,
         EOFError,
         NotImplementedError,  # another compression
         RuntimeError,  # a password
-        FileExistsError,
-        NotADirectoryError,
         ValueError,
     ) as error:
         reason = str(error).partition("\n")[0][:200]
