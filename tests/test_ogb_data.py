@@ -294,7 +294,7 @@ def test_ids_of_more_than_31_bits_are_refused(tmp_path):
 def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
     write_wikikg2(tmp_path)
 
-    def refuse(final):
+    def refuse(final, **options):
         raise PermissionError(13, "Permission denied", str(final))
 
     monkeypatch.setattr(ogb_data, "directory_aside", refuse)
