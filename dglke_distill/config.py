@@ -61,6 +61,10 @@ __all__ = [
 
 RECIPES = Path(__file__).with_name("recipes")
 _MAX_KEY_PARTS = 16
+_MAX_DEPTH = 64
+_LARGEST = 1e30
+"""Larger numbers do not fit float32, or what is computed with them does not."""
+_LARGEST_INTEGER = 1 << 63
 
 
 class Config(Section):
@@ -100,10 +104,34 @@ def validate_tree(kind: type[Tree], tree: Mapping[str, Any], source: str) -> Tre
     Raises:
         UserError: an unknown key or a value out of range; ``source`` says where it stands.
     """
+    _check_values(tree, source)
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
         raise UserError(_explain(error, kind, source)) from None
+
+
+def _check_values(tree: Any, source: str) -> None:
+    """Refuse what no setting of any component can be, wherever in a tree it stands."""
+    waiting: list[tuple[Any, tuple[Any, ...]]] = [(tree, ())]
+    while waiting:
+        node, path = waiting.pop()
+        fault = ""
+        if len(path) > _MAX_DEPTH:
+            raise UserError(f"{source}: settings are nested more than {_MAX_DEPTH} deep")
+        if isinstance(node, Mapping):
+            waiting.extend((value, (*path, key)) for key, value in node.items())
+            fault = "has a key with a NUL" * any("\0" in str(key) for key in node)
+        elif isinstance(node, (list, tuple)):
+            waiting.extend((value, (*path, i)) for i, value in enumerate(node))
+        elif isinstance(node, str):
+            fault = "has a NUL character; remove it" * ("\0" in node)
+        elif isinstance(node, float) and not abs(node) <= _LARGEST:
+            fault = f"is {node}: must be a finite number, at most {_LARGEST:g}"
+        elif isinstance(node, int) and not -_LARGEST_INTEGER <= node < _LARGEST_INTEGER:
+            fault = "has more than 64 bits; give a smaller number"
+        if fault:
+            raise UserError(f"{source}: setting {'.'.join(map(str, path))[:200]!r} {fault}")
 
 
 def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:

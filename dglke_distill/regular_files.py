@@ -15,6 +15,7 @@ from dglke_distill.errors import UserError
 
 __all__ = [
     "AnyPath",
+    "check_path",
     "check_regular",
     "open_regular",
     "read_bytes",
@@ -33,6 +34,20 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+def check_path(path: AnyPath) -> None:
+    """Refuse what no file can be called.
+
+    Raises:
+        UserError: there is a NUL character in it, or half a surrogate pair.
+    """
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise UserError(f"{shown(path)}: no file can be called so") from None
+    if "\0" in str(path):
+        raise UserError(f"{shown(path)}: a path has no NUL character; remove it")
 
 
 def check_regular(

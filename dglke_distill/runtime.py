@@ -155,13 +155,14 @@ def seed_everything(seed: int) -> None:
 
 
 def seed_step(seed: int, device: torch.device) -> None:
-    """Seed torch's global generator, and a GPU's if that is where a step is taken.
+    """Seed torch's global generator by any integer, and a GPU's if a step is taken there.
 
     ``torch.manual_seed`` does so for every kind of device there could be, and records the call
     stack for those that have not started: half a millisecond at each step of a small model.
     """
     import torch
 
+    seed %= 1 << 64
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed_all(seed)

@@ -13,7 +13,7 @@ from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, duration
 from dglke_distill.cli.report import show_table
 from dglke_distill.cli.say import say
-from dglke_distill.config import merge, parse_assignment
+from dglke_distill.config import merge, parse_assignment, validate_tree
 from dglke_distill.console import SafeConsole
 from dglke_distill.errors import UserError
 
@@ -88,13 +88,15 @@ def compare(
                 own = merge(own, tree)
             else:
                 overrides.append(tree)
-        comparison = ComparisonConfig(
-            methods=[name.strip() for name in methods.split(",")],
-            seeds=shared.whole_numbers(seeds, "--seeds"),
-            loaded=[str(Path(path).resolve()) for path in teacher or ()],
-            chain=compose_chain(recipe, dataset, model, overrides),
-            own=own,
-        )
+        chain = compose_chain(recipe, dataset, model, overrides)
+        tree = {
+            "methods": [name.strip() for name in methods.split(",")],
+            "seeds": shared.whole_numbers(seeds, "--seeds"),
+            "loaded": [str(Path(path).resolve()) for path in teacher or ()],
+            "chain": chain.model_dump(),
+            "own": own,
+        }
+        comparison = validate_tree(ComparisonConfig, tree, "compare")
     _run(comparison, out or _new_directory(comparison), resume, data_root)
 
 

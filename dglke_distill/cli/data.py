@@ -9,8 +9,9 @@ from typing import Annotated, Optional
 import typer
 from rich.table import Table
 
-from dglke_distill.console import SafeConsole
 from dglke_distill.cli.say import say
+from dglke_distill.config_sections import MOST_SEED
+from dglke_distill.console import SafeConsole
 from dglke_distill.data import catalog
 from dglke_distill.data.layout import FORMAT_NAMES
 from dglke_distill.data.manifest import Manifest, load_manifest
@@ -131,7 +132,9 @@ def data_prepare(
             help=f"Format of your files: {', '.join(FORMAT_NAMES)}; letters in any order.",
         ),
     ] = "auto",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for splitting one file.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed for splitting one file.")
+    ] = 0,
     fractions: Annotated[
         str, typer.Option("--fractions", help="Shares of train,valid,test for one file.")
     ] = "0.8,0.1,0.1",

@@ -198,7 +198,7 @@ def whole_numbers(text: Optional[str], flag: str) -> Optional[list[int]]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UserError(
-            f"{flag} {text!r}: write whole numbers separated by commas, e.g. 4,2,1"
+            f"{flag} {text[:100]!r}: write whole numbers separated by commas, e.g. 4,2,1"
         ) from None
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from dglke_distill.compression.table import Rows, StoredTable
+from dglke_distill.config_sections import MOST_FLOATS, MOST_SEED
 from dglke_distill.errors import UserError
 
 __all__ = ["PQ", "PQOptions"]
@@ -33,11 +34,14 @@ class PQOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     pieces: Optional[int] = Field(
-        None, ge=1, description="pieces of a row, equally long; None: two floats each"
+        None,
+        ge=1,
+        le=MOST_FLOATS,
+        description="pieces of a row, equally long; None: two floats each",
     )
     bits: Literal[4, 8] = Field(8, description="bits per piece: 16 or 256 learned pieces")
-    iterations: int = Field(25, ge=1, description="most iterations of k-means")
-    seed: int = Field(0, ge=0, description="seed of k-means")
+    iterations: int = Field(25, ge=1, le=100_000, description="most iterations of k-means")
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="seed of k-means")
 
 
 class PQ(StoredTable):

@@ -101,7 +101,7 @@ class GraphNeighbors(Candidates):
     def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:
         """See ``Candidates.of``."""
         key = (self._seed * 1_000_003 + moment.step) * 2 + (side == "head")
-        generator = torch.Generator().manual_seed(key)
+        generator = torch.Generator().manual_seed(key % (1 << 64))
         known = entity.cpu()
         draws = torch.rand(len(known), self._count, generator=generator)
         start, end = self._starts[known, None], self._starts[known + 1, None]

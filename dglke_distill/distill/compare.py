@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Annotated, Any, Optional
 
 import tomli_w
 from pydantic import Field
@@ -13,6 +13,7 @@ from pydantic import Field
 from dglke_distill import checkpoint, pipeline, runtime
 from dglke_distill.claims import Kind, among, claimed
 from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
+from dglke_distill.config_sections import MOST_SEED
 from dglke_distill.distill.chain import (
     CHAIN_FILE,
     RESULTS_FILE,
@@ -53,7 +54,9 @@ class ComparisonConfig(Section):
     """All settings of a comparison of methods."""
 
     methods: list[str] = Field(min_length=1, description="see distill.methods.METHODS")
-    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, le=MOST_SEED)]] = Field(
+        default_factory=lambda: [0], min_length=1, max_length=1000
+    )
     loaded: list[str] = Field(
         default_factory=list, description="trained teachers in place of the chain's first stage"
     )

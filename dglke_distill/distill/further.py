@@ -77,7 +77,9 @@ class FurtherQueries:
             candidates: entities drawn uniformly that all queries meet, whose first stands for the
                 answer of each; None: all entities.
         """
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + moment.step + 1)
+        generator = torch.Generator().manual_seed(
+            (self._seed * 1_000_003 + moment.step + 1) % (1 << 64)
+        )
         drawn = torch.randint(len(self), (count,), generator=generator)
         shared = None
         if candidates is not None:

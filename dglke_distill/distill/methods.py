@@ -80,7 +80,7 @@ class RelationalDistillation(OneShot):
 
         distance: float = Field(1.0, ge=0)
         angle: float = Field(2.0, ge=0)
-        entities: int = Field(128, ge=3)
+        entities: int = Field(128, ge=3, le=1 << 20)
 
     def settings(self) -> dict[str, Any]:
         """Keep the weight constant."""

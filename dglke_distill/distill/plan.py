@@ -19,6 +19,7 @@ from dglke_distill.config import (
     read_toml,
     validate_tree,
 )
+from dglke_distill.config_sections import MOST_FLOATS
 from dglke_distill.distill.chain_recipes import CHAINS, find_chain_recipe
 from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.methods import Method, build_method
@@ -34,6 +35,8 @@ __all__ = [
     "plan",
     "read_chain",
 ]
+
+_LEAST_RATIO = 1.001
 
 Tree = dict[str, Any]
 Role = Literal["teacher", "student", "direct", "direct_budget"]
@@ -73,8 +76,8 @@ class ChainConfig(Section):
     @field_validator("dims")
     @classmethod
     def _falling(cls, dims: list[int]) -> list[int]:
-        if any(dim < 1 for dim in dims):
-            raise ValueError("sizes must be at least 1")
+        if any(not 1 <= dim <= MOST_FLOATS for dim in dims):
+            raise ValueError(f"sizes must be from 1 to {MOST_FLOATS}")
         if any(after >= before for before, after in zip(dims, dims[1:])):
             raise ValueError("each size must be smaller than the one before it")
         return dims
@@ -200,12 +203,15 @@ def divided(first: int, last: int, ratio: float) -> list[int]:
     """Return the sizes from ``first`` down to ``last``, each about ``ratio`` smaller, even.
 
     Raises:
-        UserError: the sizes do not fall, or the ratio is not above 1.
+        UserError: the sizes do not fall, or the ratio is not clearly above 1.
     """
-    if not ratio > 1:
-        raise UserError(f"--ratio: must be above 1, is {ratio:g}")
-    if not 1 <= last < first:
-        raise UserError(f"--to {last}: must be at least 1 and below --from {first}")
+    if not ratio >= _LEAST_RATIO:
+        raise UserError(f"--ratio: must be above 1, at least {_LEAST_RATIO}, is {ratio:g}")
+    if not 1 <= last < first <= MOST_FLOATS:
+        raise UserError(
+            f"--to {last}: must be at least 1 and below --from {first}, which is at most "
+            f"{MOST_FLOATS}"
+        )
     dims, size = [first], first / ratio
     while size > last * 1.0001 and 2 * round(size / 2) > last:
         if 2 * round(size / 2) < dims[-1]:

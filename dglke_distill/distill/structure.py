@@ -81,7 +81,7 @@ class RelationalDistance(Structure):
 
         distance: float = Field(1.0, ge=0)
         angle: float = Field(2.0, ge=0)
-        entities: int = Field(128, ge=3)
+        entities: int = Field(128, ge=3, le=1 << 20)
 
     def forward(self, student: Tensor, teacher: Tensor, heads: Tensor, tails: Tensor) -> Tensor:
         """See ``Structure.forward``."""

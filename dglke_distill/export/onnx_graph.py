@@ -26,7 +26,8 @@ class ONNXGraph(ExportFormat):
     """One file that any ONNX runtime answers queries with.
 
     Inputs: ``entity`` (b,) int64, the known entities; ``relation`` (b,) int64, r to ask
-    (entity, r, ?) and r + number of relations to ask (?, r, entity); ``k`` (1,) int64.
+    (entity, r, ?) and r + number of relations to ask (?, r, entity); ``k`` (1,) int64, at
+    most all entities are returned.
     Outputs: ``ids`` (b, k) int64 and ``scores`` (b, k) float32, the best first, known answers not
     taken out. The names stand in the metadata ``entities`` and ``relations``, JSON lists in id
     order.
@@ -102,7 +103,8 @@ def _build(loaded: LoadedModel) -> Any:
     bias = entity_bias(loaded)
     if bias is not None:
         scores = graph.node("Add", scores, graph.constant(as_float32(bias)))
-    graph.nodes.append(helper.make_node("TopK", [scores, "k"], ["scores", "ids"], axis=1))
+    count = graph.node("Min", "k", graph.constant(np.array([len(loaded.entities)], np.int64)))
+    graph.nodes.append(helper.make_node("TopK", [scores, count], ["scores", "ids"], axis=1))
 
     def port(name: str, kind: int, *shape: Any) -> Any:
         return helper.make_tensor_value_info(name, kind, list(shape))

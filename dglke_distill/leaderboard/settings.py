@@ -60,7 +60,7 @@ class About(Section):
 class SeedsConfig(Section):
     """All settings of a leaderboard run."""
 
-    seeds: int = Field(10, ge=1, description="runs, with the seeds 0, 1, 2 ...")
+    seeds: int = Field(10, ge=1, le=1000, description="runs, with the seeds 0, 1, 2 ...")
     command: str = Field("", description="the command line that began it")
     chain: ChainConfig = Field(default_factory=ChainConfig)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,11 +30,11 @@ class NeighborOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: int = Field(1, ge=1, le=8, description="rounds of message passing")
-    fanouts: Optional[list[int]] = Field(
+    fanouts: Optional[list[Annotated[int, Field(ge=-1, le=1 << 20)]]] = Field(
         None, description="incoming edges drawn per entity and layer, outermost first; -1: all"
     )
     composition: Literal["rgcn_basis", "compgcn"] = "rgcn_basis"
-    bases: int = Field(4, ge=1, description="basis matrices of rgcn_basis")
+    bases: int = Field(4, ge=1, le=4096, description="basis matrices of rgcn_basis")
     operation: Literal["subtract", "multiply", "correlate"] = Field(
         "multiply", description="how compgcn joins an entity with a relation"
     )

@@ -6,6 +6,8 @@ from typing import Optional
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dglke_distill.config_sections import MOST_FLOATS, MOST_SEED
+
 __all__ = ["NodePieceOptions"]
 
 MOST_ANCHORS = 20_000
@@ -18,7 +20,10 @@ class NodePieceOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     anchors: Optional[int] = Field(
-        None, ge=1, description="entities that are anchors; None: a tenth, at most 20,000"
+        None,
+        ge=1,
+        le=1 << 31,
+        description="entities that are anchors; None: a tenth, at most 20,000",
     )
     per_entity: int = Field(
         20, ge=1, le=256, description="nearest anchors that stand for an entity"
@@ -27,12 +32,14 @@ class NodePieceOptions(BaseModel):
     max_distance: int = Field(20, ge=1, le=254, description="edges to the farthest anchor")
     degree_share: float = Field(0.4, ge=0, le=1, description="anchors that have the most edges")
     pagerank_share: float = Field(0.4, ge=0, le=1, description="by PageRank; the rest: random")
-    seed: int = Field(0, ge=0, description="of the tokens; a run's own seed does not change them")
+    seed: int = Field(
+        0, ge=0, le=MOST_SEED, description="of the tokens; a run's own seed does not change them"
+    )
     token_dim: Optional[int] = Field(
-        None, ge=1, description="floats of a token; None: as an entity"
+        None, ge=1, le=MOST_FLOATS, description="floats of a token; None: as an entity"
     )
     hidden: Optional[int] = Field(
-        None, ge=1, description="hidden units; None: two per entity float"
+        None, ge=1, le=MOST_FLOATS, description="hidden units; None: two per entity float"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped")
 

@@ -27,7 +27,7 @@ class RotHOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     curvature: float = Field(
-        1.0, gt=0, description="of the space, its sign left out; near 0 the model is RotE"
+        1.0, gt=0, le=1e9, description="of the space, its sign left out; near 0 the model is RotE"
     )
 
 

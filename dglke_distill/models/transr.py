@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dglke_distill.config_sections import MOST_FLOATS
 from dglke_distill.data.triples import Side
 from dglke_distill.models.transe import TransE, TransEOptions
 
@@ -17,7 +18,9 @@ __all__ = ["TransR"]
 class TransROptions(TransEOptions):
     """Options of TransR: those of TransE and the size of the relation's space."""
 
-    relation_dim: Optional[int] = Field(None, ge=1, description="None: as many as an entity has")
+    relation_dim: Optional[int] = Field(
+        None, ge=1, le=MOST_FLOATS, description="None: as many as an entity has"
+    )
 
 
 class TransR(TransE):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from dglke_distill.predict.top_k import TopK, search
 if TYPE_CHECKING:
     from dglke_distill.known_answers import KnownAnswers
 
-__all__ = ["best_entities", "best_relations", "nearest_entities"]
+__all__ = ["best_entities", "best_relations", "check_scores", "nearest_entities"]
 
 QUERIES_AT_ONCE = 256
 
@@ -41,6 +41,7 @@ def best_entities(
 
     Raises:
         UserError: k is below 1.
+        NonFiniteScores: a score is NaN or infinite.
     """
 
     def answer(entity: Tensor, relation: Tensor) -> TopK:
@@ -54,6 +55,7 @@ def best_entities(
 
         def score(start: int, stop: int) -> Tensor:
             scores = model.score(query, model.encode_range(start, stop), exact=True)
+            check_scores(scores, entity, relation, side, start)
             if len(left_out):
                 here = (left_out >= start) & (left_out < stop)
                 scores[row[here], left_out[here] - start] = -torch.inf
@@ -75,6 +77,7 @@ def best_relations(
 
     Raises:
         UserError: k is below 1.
+        NonFiniteScores: a score is NaN or infinite.
     """
     number = model.num_relations
 
@@ -82,6 +85,7 @@ def best_relations(
         heads, tails = head.repeat_interleave(number), tail.repeat_interleave(number)
         relations = torch.arange(number, device=head.device).repeat(len(head))
         scores = model.score_triples(heads, relations, tails)
+        check_scores(scores[:, None], heads, relations, "tail", tails)
         if known is not None:
             entity, relation, answers = (c.cpu().numpy() for c in (heads, relations, tails))
             facts = known.contains(entity, relation, answers[:, None], "tail")[:, 0]
@@ -100,6 +104,7 @@ def nearest_entities(model: KGEModel, entity: Tensor, k: int) -> TopK:
 
     Raises:
         UserError: k is below 1.
+        NonFiniteScores: a score is NaN or infinite.
     """
 
     def answer(entity: Tensor, _: Tensor) -> TopK:
@@ -108,6 +113,7 @@ def nearest_entities(model: KGEModel, entity: Tensor, k: int) -> TopK:
 
         def score(start: int, stop: int) -> Tensor:
             cosines = vectors @ normalize(model.encode_range(start, stop).vectors, dim=1).T
+            check_scores(cosines, entity, None, "tail", start)
             here = torch.nonzero((entity >= start) & (entity < stop)).squeeze(1)
             cosines[here, entity[here] - start] = -torch.inf
             return cosines
@@ -115,6 +121,34 @@ def nearest_entities(model: KGEModel, entity: Tensor, k: int) -> TopK:
         return search(score, len(entity), model.num_entities, k, model.block_rows)
 
     return _in_batches(model, answer, entity, entity, k)
+
+
+def check_scores(
+    scores: Tensor,
+    entity: Tensor,
+    relation: Optional[Tensor],
+    side: Side,
+    candidate: Union[int, Tensor],
+) -> None:
+    """Refuse scores that are NaN or infinite, as ranking does: no order of them means anything.
+
+    Args:
+        scores: (b, n). entity: (b,) known entities. relation: (b,) their relations, if any.
+        side: the side asked for.
+        candidate: id of the first of n consecutive candidates; or (b,) ids, of one a row.
+
+    Raises:
+        NonFiniteScores: a score is not finite.
+    """
+    # One pass where all is well: a sum of finite scores can overflow, but none hides a bad one.
+    if bool(torch.isfinite(scores.sum())) or bool(torch.isfinite(scores).all()):
+        return
+    from dglke_distill.evaluate.ranking import NonFiniteScores
+
+    row, column = torch.nonzero(~torch.isfinite(scores))[0].tolist()
+    first = int(candidate[row]) if isinstance(candidate, Tensor) else candidate
+    rest = -1 if relation is None else int(relation[row])
+    raise NonFiniteScores(int(entity[row]), rest, side, float(scores[row, column]), first + column)
 
 
 def _in_batches(model: KGEModel, answer: Answer, one: Tensor, other: Tensor, k: int) -> TopK:

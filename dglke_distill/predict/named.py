@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from dglke_distill.checkpoint import LoadedModel
 from dglke_distill.data.triples import Triples, Vocabulary
 from dglke_distill.errors import UserError
-from dglke_distill.predict.batches import best_entities, best_relations, nearest_entities
+from dglke_distill.predict.batches import (
+    best_entities,
+    best_relations,
+    check_scores,
+    nearest_entities,
+)
 from dglke_distill.predict.names import Name, ids_of, triples_of
 from dglke_distill.predict.top_k import TopK
 
@@ -124,6 +129,7 @@ class NamedModel(nn.Module):
 
         Raises:
             UserError: an unknown name, k below 1, or facts that are not there to be excluded.
+            NonFiniteScores: a score is NaN or infinite: the model has diverged.
         """
         found = self.top_tails(
             self.entity_ids([head]), self.relation_ids([relation]), k, exclude_known=exclude_known
@@ -156,10 +162,17 @@ class NamedModel(nn.Module):
 
         Returns:
             (n,) scores, as answers to (head, relation, ?); without gradients (``model`` has them).
+
+        Raises:
+            UserError: an unknown name.
+            NonFiniteScores: a score is NaN or infinite.
         """
         ids = torch.from_numpy(self._triples(triples).to_array().astype(np.int64))
         with torch.no_grad():
-            return self.model.score_triples(*ids.to(self.model.device).unbind(1))
+            head, relation, tail = ids.to(self.model.device).unbind(1)
+            scores = self.model.score_triples(head, relation, tail)
+            check_scores(scores[:, None], head, relation, "tail", tail)
+        return scores
 
     def nearest_entities(self, entity: Name, k: int = 10) -> list[Prediction]:
         """Return the other entities whose vectors have the greatest cosine with that of ``entity``.
@@ -179,7 +192,7 @@ class NamedModel(nn.Module):
 
         Args:
             head: (b,) int64 entity ids. relation: (b,) int64 relation ids.
-            k: how many answers per question.
+            k: how many answers per question; at most all entities.
             exclude_known: facts to leave out; see ``Facts``.
 
         Returns:

@@ -38,12 +38,14 @@ def search(score: Score, queries: int, candidates: int, k: int, width: int) -> T
         score: (start, stop) to the scores (queries, stop - start) of consecutive candidates;
             minus infinity for a candidate that is left out. It is called in order.
         queries: number of queries, b, at least 1. candidates: number of candidates, at least 1.
-        k: how many to find. width: most candidates to ask for at once.
+        k: how many to find; all, where there are fewer candidates.
+        width: most candidates to ask for at once.
 
     Returns:
-        Lists of k, padded where there are fewer candidates. Which of several candidates with
-        equal scores come first is not specified.
+        Lists of k, padded where candidates are left out. Which of several candidates with equal
+        scores come first is not specified.
     """
+    k = min(k, candidates)
     if queries * candidates <= FEW_SCORES:
         return _few(score, candidates, k, width)
     return _many(score, queries, candidates, k, width)

@@ -82,7 +82,9 @@ class DegreeNegatives(NegativeSampler):
         """Options of the degree-weighted sampler."""
 
         model_config = ConfigDict(extra="forbid", frozen=True)
-        exponent: float = Field(0.75, ge=0, description="power of the degree; 0: those in train")
+        exponent: float = Field(
+            0.75, ge=0, le=16, description="power of the degree; 0: those in train"
+        )
 
     def prepare(self, triples: Triples, entity_type: Optional[NDArray[np.int32]]) -> None:
         """Build the alias table."""

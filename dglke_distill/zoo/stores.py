@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Union
 
 from dglke_distill.errors import UserError
+from dglke_distill.regular_files import check_path
 from dglke_distill.zoo.remote_stores import RemoteStore, WebStore
 from dglke_distill.zoo.store import LocalStore, Store
 
@@ -26,9 +27,11 @@ def open_store(place: Union[str, Path]) -> Store:
     """Return the store at a path or address, which is not looked at yet.
 
     Raises:
-        UserError: the address begins with something else than ``file`` or one of ``SCHEMES``.
+        UserError: the address begins with something else than ``file`` or one of ``SCHEMES``,
+            or no file can be called so.
     """
     text = str(place)
+    check_path(text)
     scheme, colon, rest = text.partition("://")
     if isinstance(place, Path) or not colon:
         return LocalStore(Path(place).expanduser())
