@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Optional, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = [
     "MOST_FLOATS",
@@ -49,6 +49,16 @@ class DataConfig(Section):
     dataset: str = Field("cldr", description="catalog name, folder or file of triples")
     format: str = Field("auto", description="file format of a user's own triples")
     split_seed: _Seed = Field(0, description="seed when one file is split by us")
+    # None, so that the settings saved with older runs are theirs.
+    header: Optional[bool] = Field(
+        None, description="whether a user's files begin with a heading: true, false or auto"
+    )
+
+    @field_validator("header", mode="before")
+    @classmethod
+    def _auto_is_none(cls, value: object) -> object:
+        """Read ``auto``, which is what None stands for."""
+        return None if isinstance(value, str) and value.strip().lower() == "auto" else value
 
 
 class ModelConfig(Section):

@@ -74,6 +74,7 @@ def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
         config.data.dataset,
         data_root=data_root,
         format=config.data.format,
+        header=config.data.header,
         split_seed=config.data.split_seed,
     )
     graph = build_graph(

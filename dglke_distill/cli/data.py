@@ -4,12 +4,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 from rich.table import Table
 
 from dglke_distill.cli.say import say
+from dglke_distill.config import Config, merge, parse_assignment
 from dglke_distill.config_sections import MOST_SEED
 from dglke_distill.console import SafeConsole
 from dglke_distill.data import catalog
@@ -35,6 +36,14 @@ DataRootFlag = Annotated[
 ]
 YesFlag = Annotated[
     bool, typer.Option("--yes", help="Agree to downloading an archive of gigabytes.")
+]
+DataSetFlag = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--set",
+        metavar="data.KEY=VALUE",
+        help="How your files are read, as for `train`: data.format, data.header; may be repeated.",
+    ),
 ]
 OfflineFlag = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 
@@ -84,14 +93,27 @@ def data_list(data_root: DataRootFlag = None) -> None:
 
 @data_app.command("info")
 def data_info(
-    name: Annotated[str, typer.Argument(help="A name from `data list`.")],
+    name: Annotated[
+        str, typer.Argument(help="A name from `data list`, or your own folder or file of facts.")
+    ],
     data_root: DataRootFlag = None,
+    assignments: DataSetFlag = None,
 ) -> None:
-    """Print what is known of a dataset: counts, licence, citation, files and their digests."""
+    """Print what is known of a dataset: counts, licence, citation, files and their digests.
+
+    Of a folder or file of your own it says what it holds, as `data prepare` does.
+    """
     manifest = load_manifest(name)
-    if manifest is None:
-        raise catalog.unknown_name(name)
+    own = Path(name).expanduser()
     console = SafeConsole(soft_wrap=True)
+    if manifest is None:
+        if not own.exists():
+            raise catalog.unknown_name(name)
+        _print_dataset(console, _load_own(name, {}, assignments, data_root))
+        return
+    if own.exists():
+        note = f"note: this is the catalog's {manifest.name}; `train {name}` would read"
+        console.print(f"{note} {own.resolve()}")
     location = catalog.locate(manifest, data_root=data_root)
     counts = manifest.counts
     types = f", {counts.entity_types} entity types" if counts.entity_types is not None else ""
@@ -138,17 +160,18 @@ def data_prepare(
     fractions: Annotated[
         str, typer.Option("--fractions", help="Shares of train,valid,test for one file.")
     ] = "0.8,0.1,0.1",
+    assignments: DataSetFlag = None,
     yes: YesFlag = False,
     offline: OfflineFlag = False,
 ) -> None:
     """Download a dataset if need be, verify it, and say what it holds."""
     if not offline:
         agree_to_download(name_or_path, yes, data_root)
-    dataset = catalog.load(
+    dataset = _load_own(
         name_or_path,
-        data_root=data_root,
-        format=format,
-        split_seed=seed,
+        {"format": format, "split_seed": seed},
+        assignments,
+        data_root,
         split_fractions=_fractions(fractions),
         offline=offline,
     )
@@ -157,6 +180,31 @@ def data_prepare(
     if out is not None:
         for path in write_dataset(dataset, out, format=write_format):
             console.print(f"wrote {path!s}")
+
+
+def _load_own(
+    name_or_path: str,
+    flags: dict[str, Any],
+    assignments: Optional[list[str]],
+    data_root: Optional[Path],
+    **options: Any,
+) -> Dataset:
+    """Load a dataset as the settings of its section say, which flags and ``--set`` give."""
+    tree: dict[str, Any] = {"data": {"dataset": name_or_path, **flags}}
+    for text in assignments or ():
+        change = parse_assignment(text)
+        if set(change) != {"data"}:
+            raise UserError(f"--set {text}: only settings of the data are taken here, data.*")
+        tree = merge(tree, change)
+    data = Config.from_mapping(tree, "--set").data
+    return catalog.load(
+        data.dataset,
+        data_root=data_root,
+        format=data.format,
+        header=data.header,
+        split_seed=data.split_seed,
+        **options,
+    )
 
 
 def _fractions(text: str) -> tuple[float, float, float]:

@@ -3,12 +3,13 @@
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from dglke_distill.cli import settings
 from dglke_distill.cli.say import say
+from dglke_distill.errors import UserError
 
 __all__ = ["import_model"]
 
@@ -30,15 +31,21 @@ def import_model(
         ),
     ] = None,
     data_root: settings.DataRootFlag = None,
+    assignments: settings.SetFlag = None,
 ) -> None:
     """Save another library's model as a checkpoint: a teacher, or a model to use."""
-    from dglke_distill.config import Config
+    from dglke_distill.config import Config, merge, parse_assignment
     from dglke_distill.distill import loading
     from dglke_distill.workspace import prepare
 
+    if dataset is None and assignments:
+        raise UserError("--set: goes with --dataset, whose files it says how to read")
     if dataset is None:
         loading.import_model(folder, out, format)
     else:
-        config = Config.from_mapping({"data": {"dataset": dataset}}, "--dataset")
+        tree: dict[str, Any] = {"data": {"dataset": dataset}}
+        for assignment in assignments or ():
+            tree = merge(tree, parse_assignment(assignment))
+        config = Config.from_mapping(tree, "--dataset and --set")
         loading.import_teacher(folder, out, prepare(config, data_root=data_root), config, format)
     say(f"written: {out}")

@@ -72,7 +72,7 @@ def _show_need(config: Config, data_root: Optional[Path]) -> None:
 
     data = config.data
     size = DataSize.published(data.dataset) or DataSize.of(
-        catalog.load(data.dataset, data_root=data_root, format=data.format)
+        catalog.load(data.dataset, data_root=data_root, format=data.format, header=data.header)
     )
     need = memory_need(config, size)
     say(f"needs about {need}")

@@ -68,6 +68,7 @@ def load(
     data_root: Optional[Path] = None,
     cache_dir: Optional[Path] = None,
     format: str = "auto",
+    header: Optional[bool] = None,
     split_seed: int = 0,
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     offline: bool = False,
@@ -83,6 +84,7 @@ def load(
             environment variable ``DGLKE_DISTILL_DATA``.
         cache_dir: folder for downloads; by default ``DGLKE_DISTILL_CACHE``, else the user's cache.
         format: format of a user's own files, see ``dglke_distill.data.formats``.
+        header: whether a user's own files begin with a heading; None: found out.
         split_seed: seed when one file is split.
         split_fractions: shares of train, valid and test when one file is split.
         offline: whether to refuse to download.
@@ -101,10 +103,14 @@ def load(
         if is_wikikg90m(path):
             return load_wikikg90m(path)
         if path.is_dir():
-            dataset = read_folder(path, format=format)
+            dataset = read_folder(path, format=format, header=header)
         else:
             dataset = read_file(
-                path, format=format, split_seed=split_seed, split_fractions=split_fractions
+                path,
+                format=format,
+                header=header,
+                split_seed=split_seed,
+                split_fractions=split_fractions,
             )
         if manifest is not None:
             note = f"read from {path.resolve()}, not from the catalog, which also has that name"
@@ -122,7 +128,7 @@ def load(
         dataset = load_dgl_copy(location.folder, manifest.name)
     else:
         format = format if location.place == "data root" else manifest.source.format
-        dataset = read_folder(location.folder, format=format, name=manifest.name)
+        dataset = read_folder(location.folder, format=format, header=False, name=manifest.name)
     _check_counts(manifest, dataset, location)
     doubts = _doubts(manifest, location)
     dataset = dataclasses.replace(dataset, warnings=(*doubts, *dataset.warnings))

@@ -45,4 +45,4 @@ def load_dgl_copy(folder: Path, name: Optional[str] = None) -> Dataset:
     Raises:
         UserError: a file is malformed.
     """
-    return read_folder(folder, format="names_hrt", name=name)
+    return read_folder(folder, format="names_hrt", header=False, name=name)

@@ -273,7 +273,11 @@ class NamedModel(nn.Module):
 
             data = self.config.data
             dataset = catalog.load(
-                data.dataset, data_root=data_root, format=data.format, split_seed=data.split_seed
+                data.dataset,
+                data_root=data_root,
+                format=data.format,
+                header=data.header,
+                split_seed=data.split_seed,
             )
             self._loaded.check_dataset(dataset, "the model")
             splits = [dataset.train, dataset.valid, dataset.test]

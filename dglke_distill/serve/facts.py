@@ -52,6 +52,7 @@ class FactShelf:
                     data.dataset,
                     data_root=self._data_root,
                     format=data.format,
+                    header=data.header,
                     split_seed=data.split_seed,
                     offline=True,
                 )
