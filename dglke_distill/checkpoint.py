@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dglke_distill import __version__
+from dglke_distill.checkpoint_places import MODEL_FILE, no_checkpoint
 from dglke_distill.compression import CompressedModel, Storage
 from dglke_distill.config import Config, validate_tree
 from dglke_distill.data.triples import Dataset, Vocabulary
@@ -61,7 +62,6 @@ __all__ = [
     "training_tensors",
 ]
 
-MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 ENTITIES_FILE = "entities.tsv"
 RELATIONS_FILE = "relations.tsv"
@@ -161,8 +161,9 @@ def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> Loa
         UserError: a file is missing, damaged, of another schema, or at odds with the others; a
             weight is missing, unknown, of the wrong shape or dtype, or not finite.
     """
-    if not directory.is_dir():
-        raise UserError(f"{directory}: no such checkpoint directory")
+    missing = no_checkpoint(directory)
+    if missing is not None:
+        raise missing
     return load_files({name: directory / name for name in CHECKPOINT_FILES}, device)
 
 

@@ -44,7 +44,7 @@ ROOMS = [
     ("hogwild",),
     ("evaluate",),
     ("compression",),
-    ("checkpoint",),
+    ("checkpoint", "checkpoint_places"),
     ("predict",),
     ("report",),
     ("workspace",),

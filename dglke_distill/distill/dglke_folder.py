@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -56,9 +57,13 @@ def open_folder(place: Path) -> ForeignModel:
         UserError: a file is missing or damaged, or shapes or names do not fit.
     """
     path = place / "config.json"
-    settings = read_object(path, missing="is missing; DGL-KE writes its settings there")
+    if not path.exists():
+        raise UserError(f"{path}: is missing; {_what_to_write(place)}")
+    settings = read_object(path)
     # Training writes model_name, hidden_dim; its distributed launcher model, emb_size.
     name = _first(settings, ("model_name", "model"))
+    if name is None:
+        raise UserError(f"{path}: does not say which model it is; {_what_to_write(place)}")
     if name not in DGLKE_MODELS:
         known = ", ".join(DGLKE_MODELS)
         raise UserError(f"{path}: a model {name!r} of DGL-KE cannot be a teacher; known: {known}")
@@ -66,7 +71,9 @@ def open_folder(place: Path) -> ForeignModel:
     entity, relation = (_read(file) for file in files)
     ours, options = DGLKE_MODELS[name]
     named = {kind: _dictionary(place, settings, kind) for kind in ("entities", "relations")}
-    names = {kind: read_dictionary(dictionary) for kind, dictionary in named.items()}
+    # Our own export puts ids first, and says what it is.
+    ours_first = True if "reciprocal" in settings else None
+    names = {kind: read_dictionary(file, id_first=ours_first) for kind, file in named.items()}
     reciprocal = _reciprocal(path, settings, names["relations"])
     if reciprocal:
         names["relations"] = names["relations"][: len(relation) // 2]
@@ -85,6 +92,29 @@ def open_folder(place: Path) -> ForeignModel:
         for kind, rows, weights in zip(("entities", "relations"), (entity, relation), files)
     }
     return ForeignModel(config, **tables)
+
+
+def _what_to_write(place: Path) -> str:
+    """Return what the settings must say, as far as names and shapes of the arrays tell."""
+    path = min(place.glob("*_entity.npy"))
+    stem = path.name.removesuffix("_entity.npy")
+    model = max((m for m in DGLKE_MODELS if stem.endswith(f"_{m}")), key=len, default=None)
+    data = stem.removesuffix(f"_{model}") if model else stem
+    try:
+        width = int(_read(path).shape[1])
+    except UserError:
+        width = 400
+    halved = model in ("RotatE", "ComplEx", "SimplE")  # trained with --double_ent
+    example = {
+        "dataset": data,
+        "model_name": model or "TransE_l2",
+        "hidden_dim": width // 2 if halved else width,
+        "gamma": 12.0,
+    }
+    return (
+        f"the arrays do not tell which model they are, so write that there: {json.dumps(example)}, "
+        f"with the model_name ({', '.join(DGLKE_MODELS)}), hidden_dim and gamma it was trained with"
+    )
 
 
 def _reciprocal(path: Path, settings: Mapping[str, Any], relations: list[str]) -> bool:

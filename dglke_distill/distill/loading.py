@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
 from dglke_distill import checkpoint
+from dglke_distill.checkpoint_places import checkpoints_below, did_you_mean
 from dglke_distill.compression import CompressedModel, decompress
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Dataset
@@ -215,6 +216,10 @@ def _ranked(
 
 def _results(place: Path) -> dict[str, Any]:
     path = place / checkpoint.RESULTS_FILE
+    # The folder of a run has such a file too.
+    below = [] if (place / checkpoint.MODEL_FILE).is_file() else checkpoints_below(place)
+    if below:
+        raise UserError(f"{place}: is no checkpoint; {did_you_mean(below)} (--teacher)")
     if not path.is_file():
         raise UserError(
             f"{place}: neither a checkpoint ({checkpoint.RESULTS_FILE} is missing) nor a folder "

@@ -12,6 +12,7 @@ import hashlib
 from pathlib import Path
 from typing import Optional
 
+from dglke_distill.checkpoint_places import checkpoints_below, did_you_mean
 from dglke_distill.errors import UserError
 from dglke_distill.regular_files import read_text
 from dglke_distill.zoo.card import render_card
@@ -87,6 +88,9 @@ def _to_publish(directory: Path, name: Optional[str]) -> list[tuple[Entry, Path]
     if not index.is_file():
         if (directory / "checkpoint").is_dir():
             return _to_publish(directory / "checkpoint", name)
+        below = checkpoints_below(directory)
+        if below:
+            raise UserError(f"{directory}: is no checkpoint; {did_you_mean(below)}")
         raise UserError(
             f"{directory}: neither a checkpoint (config.json is missing) nor a finished chain "
             f"({INDEX_FILE} is missing)"
