@@ -106,8 +106,14 @@ def read_name_triples(
             blanks.count += sum(match[1] is not None for match in _LED_BY_BLANKS.finditer(block))
             blanks.example = blanks.example or ' "'
         if first_row is not None and not parts:
-            head, tail, relation = map(strip_blanks, cells[:, 0].tolist())
+            written = cells[:, 0].tolist()
+            head, tail, relation = map(strip_blanks, written)
             first_row += [head, relation, tail]
+            if not all(first_row):
+                raise _empty_name(path, 1)
+            padded = [a for a, b in zip(written, (head, tail, relation)) if a != b]
+            blanks.count += len(padded)
+            blanks.example = padded[0] if padded else ""
             cells, start = cells[:, 1:], start + 1
             parts.append([np.zeros(1, dtype=np.int32)] * 3)
         ends = _encode(path, start, cells[:2], entities, blanks)
@@ -175,10 +181,7 @@ def _encode(
         empty = [i for i, name in enumerate(names) if not name]
         if empty:
             row = int(np.flatnonzero(codes == empty[0])[0]) % cells.shape[1]
-            raise UserError(
-                f"{path}, line {first_line + row}: the name of the {index.kind} is empty but for "
-                f"blanks; fill it in or remove the line"
-            )
+            raise _empty_name(path, first_line + row)
     ids = index.look_up(names)[codes].reshape(cells.shape)
     rows = np.flatnonzero((ids < 0).any(axis=0))
     if len(rows):
@@ -186,6 +189,12 @@ def _encode(
         name = cells[int(np.argmax(ids[:, row] < 0)), row]
         raise unknown_name(f"{path}, line {first_line + row}", name, index)
     return ids
+
+
+def _empty_name(path: Path, line: int) -> UserError:
+    return UserError(
+        f"{path}, line {line}: a name is empty but for blanks; fill it in or remove the line"
+    )
 
 
 def unknown_name(where: str, name: str, index: NameIndex, *, first: bool = False) -> UserError:
