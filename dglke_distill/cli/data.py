@@ -109,7 +109,7 @@ def data_info(
     if manifest is None:
         if not own.exists():
             raise catalog.unknown_name(name)
-        _print_dataset(console, _load_own(name, {}, assignments, data_root))
+        _print_dataset(console, _load_own(name, {}, assignments, data_root, offline=True))
         return
     if own.exists():
         note = f"note: this is the catalog's {manifest.name}; `train {name}` would read"
