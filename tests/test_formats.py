@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dglke_distill.data import text
-from dglke_distill.data.formats import in_name_order, parse_format, read_file, read_folder
+from dglke_distill.data.formats import parse_format, read_file, read_folder
+from dglke_distill.data.name_order import in_name_order
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.data.writers import write_dataset
 from dglke_distill.errors import UserError

@@ -20,7 +20,7 @@ from typing import Literal, Optional
 
 from dglke_distill.data.dgl_copies import find_dgl_copy, load_dgl_copy
 from dglke_distill.data.download import Progress, console_progress, fetch, identify
-from dglke_distill.data.formats import in_name_order, read_file, read_folder
+from dglke_distill.data.formats import read_file, read_folder
 from dglke_distill.data.layout import SPLITS, Format, split_files
 from dglke_distill.data.manifest import (
     SPLIT_FILES,
@@ -31,6 +31,7 @@ from dglke_distill.data.manifest import (
     manifest_names,
     read_manifest,
 )
+from dglke_distill.data.name_order import in_name_order
 from dglke_distill.data.ogb import OGB_DATASETS, load_ogb
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.wikikg90m import is_wikikg90m, load_wikikg90m
@@ -132,7 +133,7 @@ def load(
     _check_counts(manifest, dataset, location)
     doubts = _doubts(manifest, location)
     dataset = dataclasses.replace(dataset, warnings=(*doubts, *dataset.warnings))
-    return dataset if _in_name_order(dataset) else in_name_order(dataset)
+    return in_name_order(dataset)
 
 
 def locate(
@@ -285,13 +286,6 @@ def _doubts(manifest: Manifest, location: Location) -> list[str]:
                 f"agree: the order of lines, or names, may be others"
             )
     return doubts
-
-
-def _in_name_order(dataset: Dataset) -> bool:
-    return all(
-        all(first < second for first, second in zip(names, names[1:]))
-        for names in (tuple(dataset.entities), tuple(dataset.relations))
-    )
 
 
 def offered(manifest: Manifest, location: Location) -> str:

@@ -23,13 +23,11 @@ points over all splits, so that they do not depend on the order of lines.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dglke_distill.data.checks import find_warnings
 from dglke_distill.data.dictionaries import read_dictionary
@@ -52,6 +50,7 @@ from dglke_distill.data.layout import (
     sibling_splits,
     split_files,
 )
+from dglke_distill.data.name_order import sorted_names
 from dglke_distill.data.split import split_triples
 from dglke_distill.data.split_names import parse_split_name
 from dglke_distill.data.text import plural, without_packing
@@ -63,7 +62,7 @@ from dglke_distill.data.triple_files import (
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.errors import UserError
 
-__all__ = ["FORMAT_NAMES", "Format", "in_name_order", "parse_format", "read_file", "read_folder"]
+__all__ = ["FORMAT_NAMES", "Format", "parse_format", "read_file", "read_folder"]
 
 
 def read_folder(
@@ -157,39 +156,6 @@ def read_file(
     return _finish(
         name or Path(without_packing(path.name)).stem, splits, entities, relations, warnings
     )
-
-
-def in_name_order(dataset: Dataset) -> Dataset:
-    """Return the dataset with ids in the order of names by code points, whatever they were."""
-    entities, new_entity = _sorted(dataset.entities, "entity")
-    relations, new_relation = _sorted(dataset.relations, "relation")
-
-    def renumber(triples: Optional[Triples]) -> Optional[Triples]:
-        if triples is None:
-            return None
-        return Triples(
-            new_entity[triples.head], new_relation[triples.relation], new_entity[triples.tail]
-        )
-
-    renumbered: dict[str, Any] = {
-        split: renumber(getattr(dataset, split)) for split in SPLITS + NEGATIVE_SPLITS
-    }
-    entity_type = None
-    if dataset.entity_type is not None:
-        entity_type = np.empty_like(dataset.entity_type)
-        entity_type[new_entity] = dataset.entity_type
-    return dataclasses.replace(
-        dataset, entities=entities, relations=relations, entity_type=entity_type, **renumbered
-    )
-
-
-def _sorted(names: Sequence[str], kind: str) -> tuple[Vocabulary, NDArray[np.int32]]:
-    """Return the vocabulary in name order and, by old id, the new id."""
-    names = tuple(names)
-    old_ids = sorted(range(len(names)), key=names.__getitem__)
-    new_ids = np.empty(len(names), dtype=np.int32)
-    new_ids[old_ids] = np.arange(len(names), dtype=np.int32)
-    return Vocabulary([names[i] for i in old_ids], kind=kind), new_ids
 
 
 def _read_files(
@@ -292,8 +258,8 @@ def _read_named(
     if given:
         kept = Vocabulary(entities.names), Vocabulary(relations.names, kind="relation")
         return kept[0], kept[1], splits
-    sorted_entities, new_entity = _sorted(entities.names, "entity")
-    sorted_relations, new_relation = _sorted(relations.names, "relation")
+    sorted_entities, new_entity = sorted_names(entities.names, "entity")
+    sorted_relations, new_relation = sorted_names(relations.names, "relation")
     splits = {
         split: Triples(new_entity[t.head], new_relation[t.relation], new_entity[t.tail])
         for split, t in splits.items()
