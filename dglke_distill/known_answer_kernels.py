@@ -7,7 +7,8 @@ entity; see :mod:`dglke_distill.known_answers`.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from dglke_distill.compiled import njit
 
 __all__ = [
     "LOW_BITS",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import secrets
 import time
@@ -40,6 +38,7 @@ from dglke_distill.run_files import (
     RESUME_FILE,
     RunFiles,
     begun_or_gone,
+    history_csv,
     run_kind,
 )
 from dglke_distill.tensor_files import SavedState, save_state
@@ -50,6 +49,7 @@ from dglke_distill.workspace import (
     build_loader,
     build_objective,
     build_optimizer,
+    keep_threads,
     prepare,
 )
 
@@ -220,16 +220,18 @@ def _train_alone(
         checkpoint.restore_training(tensors, learned, optimizer)
         state = TrainState(**tensors.metadata["state"])
         identity["run"] = tensors.metadata.get("run", "")
+        keep_threads(config, tensors.metadata.get("threads"), announce)
         announce(f"resuming after epoch {state.epoch}, batch {state.batch}")
     else:
         (run_directory / BEST_FILE).unlink(missing_ok=True)  # of one that was killed too early
         atomic_write_text(run_directory / CONFIG_FILE, resolved)
     ours = RunFiles(claim, identity["run"])
+    threads = {"threads": torch.get_num_threads()}
 
     def save(now: TrainState) -> None:
         ours.check(resume_path)
         tensors = checkpoint.training_tensors(learned, optimizer)
-        save_state(resume_path, tensors, {**identity, "state": now.to_dict()})
+        save_state(resume_path, tensors, {**identity, **threads, "state": now.to_dict()})
 
     def keep_best() -> None:
         model.encoder.store_encoded()
@@ -271,7 +273,7 @@ def _train_alone(
     for split in REPORTED_SPLITS[config.evaluation.split]:
         if len(dataset.split(split)):
             results["metrics"][split] = measure(model, workspace, split, config)
-    atomic_write_text(run_directory / HISTORY_FILE, _history_csv(state.history))
+    atomic_write_text(run_directory / HISTORY_FILE, history_csv(state.history))
     results["provenance"]["run"] = identity["run"]
     ours.check_checkpoint()
     # Last: a checkpoint says that the run is complete.
@@ -333,12 +335,3 @@ def _results(
         "config": json.loads(config.model_dump_json()),
         "provenance": runtime.provenance(),
     }
-
-
-def _history_csv(history: Sequence[dict[str, float]]) -> str:
-    columns = list(dict.fromkeys(key for record in history for key in record))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return out.getvalue()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -21,6 +23,7 @@ __all__ = [
     "RESUME_FILE",
     "RunFiles",
     "begun_or_gone",
+    "history_csv",
     "run_kind",
 ]
 
@@ -103,3 +106,13 @@ class RunFiles(NamedTuple):
                 f"{path}: is of another run that writes to the same directory; nothing was "
                 "replaced. Train anew in another --out"
             )
+
+
+def history_csv(history: Sequence[dict[str, float]]) -> str:
+    """Return the records of epochs as a table; a column for each key that one of them has."""
+    columns = list(dict.fromkeys(key for record in history for key in record))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return out.getvalue()

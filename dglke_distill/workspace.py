@@ -35,6 +35,7 @@ __all__ = [
     "build_loader",
     "build_objective",
     "build_optimizer",
+    "keep_threads",
     "prepare",
 ]
 
@@ -84,6 +85,30 @@ def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
         num_relations=dataset.num_relations,
     )
     return Workspace(dataset, graph, device)
+
+
+def keep_threads(config: Config, before: Optional[int], announce: Callable[[str], None]) -> None:
+    """Go on with as many threads as a run was begun with, or say that it cannot be.
+
+    Products over many entities are summed in another order by another number of threads, so that
+    their last bits differ. Where settings name no number, the machine has chosen it.
+
+    Args:
+        config: its settings.
+        before: the number it was begun with, None where that is unknown.
+        announce: hears what differs.
+    """
+    now = torch.get_num_threads()
+    if before is None or before == now:
+        return
+    if config.training.threads is None and before <= runtime.available_cores():
+        set_num_threads(before)
+        announce(f"going on with the {before} thread(s) that it was begun with")
+        return
+    announce(
+        f"warning: begun with {before} threads, going on with {now}: the outcome can differ in its "
+        "last digits from that of a run that was not interrupted"
+    )
 
 
 class Workspaces:

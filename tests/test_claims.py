@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from distill_fixtures import write_clock
 from ogb_fixtures import write_wikikg2
 
-from dglke_distill import claims, cli
+from dglke_distill import claims, cli, runtime
 from dglke_distill.checkpoint import load_model
 from dglke_distill.claims import LOCK_FILE, Kind, among, claimed
 from dglke_distill.config import Config
@@ -245,3 +246,31 @@ def test_nohup_stays(tmp_path: Path, clock: Path, monkeypatch: pytest.MonkeyPatc
     finally:
         signal.signal(signal.SIGHUP, before)
     assert results["training"]["epochs"] == 4
+
+
+def test_a_run_goes_on_with_the_threads_it_was_begun_with(
+    tmp_path: Path, clock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, config = tmp_path / "run", config_of(clock, threads=None, epochs=400, batch_size=1)
+    cores = [2]
+    monkeypatch.setattr(runtime, "available_cores", lambda: cores[0])
+
+    def stop(now: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def resumed() -> list[str]:
+        lines: list[str] = []
+        with pytest.raises(Interrupted):
+            train_run(config, place, resume=True, report=stop, announce=lines.append)
+        return [line for line in lines if "thread" in line]
+
+    with pytest.raises(Interrupted):
+        train_run(config, place, report=stop)
+    assert load_state(place / RESUME_FILE)[1]["threads"] == 2
+    assert resumed() == []
+    cores[0] = 4
+    assert resumed() == ["going on with the 2 thread(s) that it was begun with"]
+    assert torch.get_num_threads() == 2
+    cores[0] = 1
+    (line,) = resumed()
+    assert line.startswith("warning: begun with 2 threads, going on with 1: the outcome can differ")

@@ -27,7 +27,7 @@ ROOMS = [
     ("regular_files",),
     ("parsing",),
     ("shown", "console"),
-    ("runtime",),
+    ("runtime", "compiled"),
     ("claims", "disk", "files", "tensor_files"),
     ("config", "config_sections"),
     ("data",),

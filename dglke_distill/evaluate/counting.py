@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
+
+from dglke_distill.compiled import njit
 
 __all__ = ["RankCounts", "count", "count_numba", "count_torch"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from dglke_distill.compiled import njit
 from dglke_distill.data.triples import Triples
 from dglke_distill.sampling.random import stream_key
 

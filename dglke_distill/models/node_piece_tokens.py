@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 
+from dglke_distill.compiled import njit
 from dglke_distill.data.triples import Triples
 from dglke_distill.graph import graph_triples
 from dglke_distill.models.node_piece_anchors import choose_anchors

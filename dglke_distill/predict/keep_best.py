@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numba import njit
+from dglke_distill.compiled import njit
 
 __all__ = ["keep_best"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from dglke_distill.compiled import njit
 from dglke_distill.data.triples import Side
 from dglke_distill.known_answer_kernels import (
     MARK_LIMIT,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dglke_distill.compiled import njit
 from dglke_distill.sampling.random import bits_at, stream_key, uniform_at
 from dglke_distill.sampling.unique import Relabeler
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from dglke_distill.compiled import njit
 from dglke_distill.data.triples import SIDES, Triples
 from dglke_distill.known_answers import order_by_query
 from dglke_distill.sampling.random import epoch_position

@@ -9,7 +9,8 @@ of an epoch is a keyed permutation that is computed point by point and never sto
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from dglke_distill.compiled import njit
 
 __all__ = ["bits_at", "epoch_position", "stream_key", "uniform_at"]
 

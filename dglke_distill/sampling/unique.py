@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from dglke_distill.compiled import njit
 
 __all__ = ["Relabeler"]
 

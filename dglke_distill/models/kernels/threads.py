@@ -24,6 +24,8 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, models, register_model
 
+from dglke_distill.compiled import cfunc
+
 __all__ = [
     "KernelData",
     "NativeKernel",
@@ -199,7 +201,7 @@ class NativeKernel:
         with self.lock:
             if dtype not in self.compiled:
                 kind = types.void(KernelData(_DTYPES[dtype]))
-                callback = numba.cfunc(kind, cache=True, error_model="numpy")(self.function)
+                callback = cfunc(kind, cache=True, error_model="numpy")(self.function)
                 self.compiled[dtype] = (_CALLBACK(callback.address), callback)
         return self.compiled[dtype]
 
