@@ -3,9 +3,7 @@
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
 import os
-import signal
 import sys
-from types import FrameType
 from typing import Annotated, Optional
 
 import typer
@@ -43,11 +41,6 @@ def serve(
     from dglke_distill.serve import Gallery, PageServer
     from dglke_distill.serve.api import Api
 
-    def stop(number: int, frame: Optional[FrameType]) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, while models are loaded too
-        signal.signal(number, stop)
     runtime.tune_allocator()
     runtime.speed_up_products()
     try:
@@ -70,7 +63,7 @@ def serve(
                 say("note: whoever reaches this machine can ask; there is no password", err=True)
             say(f"{server.url} (Ctrl-C ends it)")
             server.serve_forever()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # while models were loaded
         pass
     say("ended")
     sys.stdout.flush()

@@ -15,7 +15,7 @@ from torch import Tensor
 from dglke_distill.data.triples import Side
 from dglke_distill.errors import UserError
 from dglke_distill.known_answers import KnownAnswers
-from dglke_distill.models.base import KGEModel, QueryVectors
+from dglke_distill.models.base import KGEModel
 from dglke_distill.predict.batches import best_entities
 from dglke_distill.predict.top_k import TopK
 from dglke_distill.serve.gallery import Shown
@@ -65,19 +65,27 @@ def answer_all(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
     for numbers in alike.values():
         for start in range(0, len(numbers), TOGETHER):
             some = numbers[start : start + TOGETHER]
-            try:
-                found: Sequence[Union[bytes, Exception]] = _block([questions[i] for i in some])
-            except UserError as error:
-                found = [Refused(400, str(error))] * len(some)
-            except Exception as error:  # told to those who asked; others may be answered
-                found = [error] * len(some)
+            found = _answered([questions[i] for i in some])
             for number, answer in zip(some, found):
                 answers[number] = answer
     return answers
 
 
+def _answered(questions: Sequence[Question]) -> Sequence[Union[bytes, Exception]]:
+    """Answer questions that differ in entity and relation alone; nothing is raised."""
+    try:
+        return _block(questions)
+    except FloatingPointError:  # scores of one of them cannot be ranked
+        if len(questions) == 1:
+            return [_cannot_be_ranked(questions[0])]
+        return [_answered([question])[0] for question in questions]
+    except UserError as error:
+        return [Refused(400, str(error))] * len(questions)
+    except Exception as error:  # told to those who asked; others may be answered
+        return [error] * len(questions)
+
+
 def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
-    """Answer questions that differ in entity and relation alone."""
     shown, _, _, side, k, hide = questions[0]
     named, known = shown.named, shown.facts
     count = len(named.entities)
@@ -141,18 +149,13 @@ def _best_alone(
     """
     count = model.num_entities
     with torch.no_grad():
-        nodes, rows = torch.unique(entity.to(model.device), return_inverse=True)
-        query = model.query(model.encode(nodes), rows, relation.to(model.device), side)
         entities = model.encode_range(0, count)
         zero = torch.zeros(1, dtype=torch.int64, device=model.device)
-        scores = torch.cat(
-            [
-                model.score(QueryVectors(vector, row, zero, query.side), entities, exact=True)
-                for vector, row in zip(
-                    query.vectors.split(1), query.relation_rows[query.relation].split(1)
-                )
-            ]
-        )
+        rows = []
+        for node, link in zip(entity.to(model.device).split(1), relation.to(model.device).split(1)):
+            query = model.query(model.encode(node), zero, link, side)
+            rows.append(model.score(query, entities, exact=True))
+        scores = torch.cat(rows)
         # On the CPU numpy looks at them twenty times as fast as torch.
         broken = torch.from_numpy(~np.isfinite(scores.float().cpu().numpy()).all(axis=1))
         if known is not None:

@@ -181,7 +181,11 @@ class _Server(uvicorn.Server):
         def stop(number: int, frame: Optional[FrameType]) -> None:
             self.should_exit = True
 
-        before = {number: signal.signal(number, stop) for number in _STOPS}
+        before = {
+            number: signal.signal(number, stop)
+            for number in _STOPS
+            if signal.getsignal(number) != signal.SIG_IGN  # as under nohup
+        }
         try:
             yield
         finally:
