@@ -21,9 +21,7 @@ def serve(
         Optional[str],
         typer.Argument(metavar="[NAME_OR_CHECKPOINT]", help="Another one to compare with."),
     ] = None,
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port; 0 for any free one.")
-    ] = 8350,
+    port: Annotated[int, typer.Option("--port", help="Port; 0 for any free one.")] = 8350,
     host: Annotated[
         str,
         typer.Option(
