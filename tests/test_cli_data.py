@@ -106,3 +106,38 @@ def test_mistakes_are_for_the_main_program_to_print(tmp_path: Path) -> None:
         run("list", "--data-root", "nowhere")
     with pytest.raises(UserError, match="downloads are switched off"):
         run("prepare", "nations", "--offline")
+
+
+def triples(folder: Path, first: str = "") -> Path:
+    folder.mkdir(parents=True)
+    rows = "".join(f"e{i % 7}\tr{i % 2}\te{(3 * i + 1) % 7}\n" for i in range(14))
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.txt").write_text(first + rows)
+    return folder
+
+
+def test_info_describes_a_folder_and_a_file(tmp_path: Path) -> None:
+    folder = triples(tmp_path / "mine")
+    for path in (folder, Path("mine"), folder / "train.txt"):
+        assert "7 entities, 2 relations" in run("info", str(path))
+    with pytest.raises(UserError, match="neither a file or folder 'elsewhere' nor a dataset"):
+        run("info", "elsewhere")
+
+
+def test_info_of_a_name_that_a_folder_has_too(tmp_path: Path) -> None:
+    triples(tmp_path / "umls")
+    output = run("info", "umls")
+    assert f"`train umls` would read {tmp_path / 'umls'}" in output
+    assert "135 entities" in output
+
+
+@pytest.mark.parametrize("command", ["info", "prepare"])
+def test_settings_of_the_data_are_taken(tmp_path: Path, command: str) -> None:
+    folder = str(triples(tmp_path / "mine", "Kopf\tBeziehung\tEnde\n"))
+    assert "9 entities, 3 relations" in run(command, folder)
+    assert "7 entities, 2 relations" in run(command, folder, "--set", "data.header=true")
+    assert "3 relations" in run(command, folder, "--set", "data.header=auto")
+    assert "9 relations" in run(command, folder, "--set", "data.format=names_htr")
+    for wrong in ("training.seed=1", "data.heading=true", "data.header=perhaps", "header"):
+        with pytest.raises(UserError):
+            run(command, folder, "--set", wrong)

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from dglke_distill.errors import UserError
-from dglke_distill.regular_files import open_regular
-
 __all__ = [
     "HEAD_BYTES",
     "PACKINGS",
     "FileKind",
     "binary_kind",
-    "kind_of_file",
     "python_command",
     "text_kind",
 ]
@@ -50,19 +46,6 @@ class FileKind:
         return f"is {self.name}, which is not read as triples; {self.mend}"
 
 
-def kind_of_file(path: Path) -> Optional[FileKind]:
-    """Return what a file is by its first bytes; None for a table of text, or what cannot be read.
-
-    Compressed files are not looked into.
-    """
-    try:
-        with open_regular(path) as stream:
-            head = stream.read(HEAD_BYTES)
-    except (OSError, UserError):
-        return None
-    return binary_kind(path, head) or text_kind(path, head)
-
-
 def binary_kind(path: Path, head: bytes) -> Optional[FileKind]:
     """Return what a file is whose bytes are no UTF-8 text.
 
@@ -70,11 +53,8 @@ def binary_kind(path: Path, head: bytes) -> Optional[FileKind]:
         path: the file, for the command.
         head: its first bytes, unpacked if it is compressed.
     """
-    packed = path.name.lower().endswith(PACKINGS)
     if head[_TAR_PLACE : _TAR_PLACE + 5] == b"ustar" and b"\0" in head[:_TAR_PLACE]:
         return FileKind("a tar archive", f"unpack it: tar -xf {_quoted(path)}")
-    if packed and head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")):
-        return FileKind("compressed twice", "unpack it once")
     if head.startswith(_ZIP_STARTS):
         return _zip_kind(path, head)
     for start, name, mend in _MAGIC:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = [
     "decode",
     "first_bytes",
     "first_rows",
+    "kind_of_file",
     "lines",
     "plural",
     "strip_blanks",
@@ -90,6 +92,23 @@ def first_bytes(path: Path) -> bytes:
     if kind is not None:
         raise UserError(f"{path}: unpacked, it {kind}")
     return head.removeprefix(_BOM)
+
+
+def kind_of_file(path: Path) -> Optional[FileKind]:
+    """Return what a file is, unpacked, by its first bytes.
+
+    Returns:
+        None for a table of text, or what cannot be read.
+    """
+    packing = _packing(path)
+    try:
+        with open_regular(path) as stream:
+            unpacked = _PACKED[packing][2](stream, "rb") if packing else stream
+            head = unpacked.read(HEAD_BYTES)
+    except (OSError, EOFError, MemoryError, zlib.error, lzma.LZMAError, UserError):
+        return None
+    kind = _packed_kind(path, head) if packing else binary_kind(path, head)
+    return kind or text_kind(path, head)
 
 
 def blocks(path: Path, warnings: Optional[list[str]]) -> Iterator[tuple[int, bytes]]:
@@ -252,10 +271,16 @@ def _packed_kind(path: Path, data: bytes) -> Optional[FileKind]:
     """Return what a compressed file holds that is no text."""
     if _packing(path) is None:
         return None
+    if any(data.startswith(magic) for _, magic, _ in _PACKED.values()) and not _is_text(data):
+        return FileKind("compressed twice", "unpack it once")
     kind = binary_kind(path.with_name(without_packing(path.name)), data[:HEAD_BYTES])
     if kind is not None and kind.name == "a tar archive":
         kind = binary_kind(path, data[:HEAD_BYTES])  # tar unpacks both at once
     return kind
+
+
+def _is_text(data: bytes) -> bool:
+    return not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", data[:HEAD_BYTES])
 
 
 def _refuse_control_bytes(path: Path, first_line: int, block: bytes) -> None:

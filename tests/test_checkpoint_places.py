@@ -1,0 +1,133 @@
+"""A folder that is no checkpoint says which one was meant, wherever a model is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dglke_distill import cli
+from dglke_distill.checkpoint import load_model
+from dglke_distill.checkpoint_places import checkpoints_below, no_checkpoint
+from dglke_distill.distill.loading import check_teacher
+from dglke_distill.errors import UserError
+
+
+def checkpoint(place: Path) -> Path:
+    """Make what looks like one from outside."""
+    place.mkdir(parents=True)
+    for name in ("model.safetensors", "config.json", "results.json"):
+        (place / name).write_text("{}")
+    return place
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """The folder of a run: its own results beside the checkpoint."""
+    checkpoint(tmp_path / "runs" / "x" / "checkpoint")
+    for name in ("config.toml", "results.json"):
+        (tmp_path / "runs" / "x" / name).write_text("{}")
+    return tmp_path / "runs" / "x"
+
+
+@pytest.fixture
+def chain_folder(tmp_path: Path) -> Path:
+    for stage in ("student-32", "teacher", "student-64"):
+        checkpoint(tmp_path / "chain" / "stages" / stage / "checkpoint")
+    (tmp_path / "chain" / "results.json").write_text("{}")
+    return tmp_path / "chain"
+
+
+COMMANDS = {
+    "evaluate": ["evaluate", "{}"],
+    "predict": ["predict", "{}", "--head", "a", "--relation", "r"],
+    "compress": ["compress", "{}", "--to", "int8", "--out", "out"],
+    "export": ["export", "{}", "--format", "npz", "--out", "out"],
+    "serve": ["serve", "{}", "--port", "0"],
+    "publish": ["zoo", "publish", "{}", "--store", "store"],
+    "teacher": ["run", "cldr", "--teacher", "{}", "--dims", "16,8", "--out", "out"],
+    "compare": ["compare", "cldr", "--teacher", "{}", "--dims", "16,8", "--out", "out"],
+}
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "publish"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_run_is_taken_for_its_checkpoint(
+    run_folder: Path,
+    command: str,
+    relative: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(run_folder.parent.parent)
+    given = Path("runs/x") if relative else run_folder
+    error = refusal([part.format(given) for part in COMMANDS[command]], capsys)
+    absolute = command in ("teacher", "compare")
+    assert f"did you mean {(run_folder if absolute else given) / 'checkpoint'}?" in error
+    assert "incomplete" not in error
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_students_of_a_chain_are_listed(
+    chain_folder: Path,
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(chain_folder.parent)
+    error = refusal([part.format(chain_folder) for part in COMMANDS[command]], capsys)
+    stages = chain_folder / "stages"
+    listed = [stages / name / "checkpoint" for name in ("student-32", "student-64", "teacher")]
+    assert f"did you mean one of {', '.join(map(str, listed))}?" in error
+
+
+def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line of a command that is refused."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def message_of(place: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_model(place)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_other_places(tmp_path: Path, run_folder: Path, chain_folder: Path) -> None:
+    assert no_checkpoint(run_folder / "checkpoint") is None
+    assert "did you mean" in message_of(run_folder.parent)  # a folder of runs
+    assert f"did you mean {run_folder}/checkpoint?" in message_of(run_folder / "chekpoint")
+    weights = run_folder / "checkpoint" / "model.safetensors"
+    assert f"it is a file; did you mean {weights.parent}?" in message_of(weights)
+    (tmp_path / "empty").mkdir()
+    assert "the folder is empty" in message_of(tmp_path / "empty")
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "config.json").write_text("{}")
+    assert "the checkpoint is incomplete" in message_of(tmp_path / "part")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "resume.safetensors").write_text("")
+    assert f"train --resume --out {tmp_path / 'begun'}" in message_of(tmp_path / "begun")
+    (tmp_path / "drkg").mkdir()
+    (tmp_path / "drkg" / "DRKG_TransE_l2_entity.npy").write_text("")
+    assert f"dglke-distill import {tmp_path / 'drkg'}" in message_of(tmp_path / "drkg")
+
+
+def test_a_comparison_of_chains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many, some are listed."""
+    for method in range(5):
+        for stage in ("teacher", "student"):
+            checkpoint(tmp_path / f"m{method}" / "stages" / stage / "checkpoint")
+    assert len(checkpoints_below(tmp_path)) == 10
+    assert "or 4 more?" in message_of(tmp_path)
+    called: list[Any] = []
+    monkeypatch.setattr("dglke_distill.checkpoint.load_files", lambda *a: called.append(a))
+    with pytest.raises(UserError):
+        check_teacher(tmp_path)
+    assert called == []
