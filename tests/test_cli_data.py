@@ -137,7 +137,7 @@ def test_settings_of_the_data_are_taken(tmp_path: Path, command: str) -> None:
     assert "9 entities, 3 relations" in run(command, folder)
     assert "7 entities, 2 relations" in run(command, folder, "--set", "data.header=true")
     assert "3 relations" in run(command, folder, "--set", "data.header=auto")
-    assert "9 relations" in run(command, folder, "--set", "data.format=names_htr")
+    assert "11 entities, 8 relations" in run(command, folder, "--set", "data.format=names_htr")
     for wrong in ("training.seed=1", "data.heading=true", "data.header=perhaps", "header"):
         with pytest.raises(UserError):
             run(command, folder, "--set", wrong)
