@@ -7,11 +7,18 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
+from dglke_distill.data.triples import Side
 from dglke_distill.losses import Loss
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
-from dglke_distill.models.kernels import Scores, pairwise, softmax_cross_entropy, take_rows
+from dglke_distill.models.kernels import (
+    Scores,
+    multiplies_late,
+    pairwise,
+    softmax_cross_entropy,
+    take_rows,
+)
 from dglke_distill.regularizers import Regularizer
-from dglke_distill.sampling.batch import Batch, Queries
+from dglke_distill.sampling.batch import Answers, Batch, Queries
 
 __all__ = [
     "START",
@@ -51,6 +58,9 @@ class Moment(NamedTuple):
 
 
 START = Moment()
+
+# Queries of a group that fetch the rows of their relations one by one.
+_FEW = 1024
 
 
 class Objective(nn.Module):
@@ -94,18 +104,29 @@ class AgainstAll(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A batch put to a model: its entities, and its groups by the kind of their candidates."""
+    """A batch put to a model: its entities, and its groups by the kind of their candidates.
+
+    ``quick`` says that all scores come as products, beside which much else would take its time.
+    """
 
     entities: EntityRows
     sampled: list[Against]
     whole: list[AgainstAll]
     queries: list[tuple[Queries, QueryVectors]]
     triples: int
+    quick: bool = False
 
 
-def ask(model: KGEModel, batch: Batch) -> Asked:
-    """Put a batch's queries to a model; those against all entities are not scored yet."""
+def ask(model: KGEModel, batch: Batch, quick: bool = False) -> Asked:
+    """Put a batch's queries to a model; those against all entities are not scored yet.
+
+    Args:
+        model: the model. batch: its questions.
+        quick: where all scores come as products and both sides are asked alike, ask them together.
+    """
     entities = model.encode(batch.nodes, batch.blocks)
+    if quick and batch.nodes is None and _multiplies_late(model, entities):
+        return _ask_together(model, batch, entities)
     asked = [(q, model.query(entities, q.entity, q.relation, q.side)) for q in batch.queries]
     sampled = []
     for number, (queries, query) in enumerate(asked):
@@ -124,6 +145,61 @@ def ask(model: KGEModel, batch: Batch) -> Asked:
     )
     triples = sum(triples_of(queries) for queries in batch.queries)
     return Asked(entities, sampled, whole, asked, triples)
+
+
+def _multiplies_late(model: KGEModel, entities: EntityRows) -> bool:
+    """Return whether the scores of all entities come as products."""
+    function = model.score_function
+    late = multiplies_late(function.kernel, entities.vectors)
+    return late and not function.transforms_candidates
+
+
+def _ask_together(model: KGEModel, batch: Batch, entities: EntityRows) -> Asked:
+    """Put all queries against all entities to a model, as one group if it has reciprocals."""
+    groups = list(batch.queries)
+    if model.reciprocal and len(groups) > 1:
+        groups = [_as_tails(model, groups)]
+    asked = [(queries, _query(model, entities, queries)) for queries in groups]
+    numbers = tuple(range(len(batch.queries)))
+    whole = [
+        AgainstAll(
+            numbers if len(groups) < len(numbers) else (number,),
+            query,
+            *answers_of(queries),
+            queries.weight,
+        )
+        for number, (queries, query) in enumerate(asked)
+    ]
+    triples = sum(triples_of(queries) for queries in groups)
+    return Asked(entities, [], _joined(model, whole), asked, triples, True)
+
+
+def _query(model: KGEModel, entities: EntityRows, queries: Queries) -> QueryVectors:
+    """Build queries; for a few, fetching each relation's row is quicker than finding equal ones."""
+    entity, function = queries.entity, model.score_function
+    if len(entity) > _FEW or function.by_relation:
+        return model.query(entities, entity, queries.relation, queries.side)
+    rows = model.relation_rows(model.relation_ids(queries.relation, queries.side))
+    side: Side = "tail" if model.reciprocal else queries.side
+    vectors = function.query(take_rows(entities.vectors, entity), rows, side)
+    return QueryVectors(vectors, rows, torch.arange(len(rows), device=rows.device), side)
+
+
+def _as_tails(model: KGEModel, groups: list[Queries]) -> Queries:
+    """Join groups as queries for tails, those for heads by reciprocal relations."""
+    relation = torch.cat([model.relation_ids(group.relation, group.side) for group in groups])
+    answer = answers = weight = None
+    if groups[0].answer is not None:
+        answer = torch.cat([group.answer for group in groups if group.answer is not None])
+    else:
+        kept = [group.answers for group in groups if group.answers is not None]
+        offsets = _end_to_end([each.offsets for each in kept])
+        answers = Answers(offsets, torch.cat([each.entities for each in kept]))
+    weights = [group.weight for group in groups if group.weight is not None]
+    if weights:
+        weight = torch.cat(weights)
+    entity = torch.cat([group.entity for group in groups])
+    return Queries("tail", entity, relation, answer, answers, None, None, weight)
 
 
 class HardObjective(Objective):
@@ -150,7 +226,7 @@ class HardObjective(Objective):
 
     def forward(self, model: KGEModel, batch: Batch, moment: Moment = START) -> Objectives:
         """Return the loss of a batch; its groups of queries count by their share of triples."""
-        asked = ask(model, batch)
+        asked = ask(model, batch, self.loss.takes_products)
         hard = asked.entities.vectors.new_zeros(())
         for group in asked.sampled:
             hard = hard + self.sampled(group) * (triples_of(group.queries) / asked.triples)
@@ -179,7 +255,8 @@ class HardObjective(Objective):
             penalty = total.new_zeros(())
             for queries, query in asked.queries:
                 share = triples_of(queries) / asked.triples
-                penalty = penalty + share * self.regularizer(model, asked.entities, query, queries)
+                found = self.regularizer(model, asked.entities, query, queries, asked.quick)
+                penalty = penalty + share * found
             total = total + penalty
             parts["penalty"] = penalty.detach()
         if self.relation_weight:
@@ -242,9 +319,6 @@ def _joined(model: KGEModel, groups: list[AgainstAll]) -> list[AgainstAll]:
     """Join groups that meet the same candidates, so that these are scored in one product."""
     if len(groups) < 2 or model.score_function.transforms_candidates:
         return groups
-    offsets = [groups[0].offsets]
-    for group in groups[1:]:
-        offsets.append(group.offsets[1:] + offsets[-1][-1])
     # Without transformed candidates the score looks at nothing but the query's vector.
     query = groups[0].query._replace(vectors=torch.cat([g.query.vectors for g in groups]))
     weights = [group.weight for group in groups if group.weight is not None]
@@ -252,8 +326,16 @@ def _joined(model: KGEModel, groups: list[AgainstAll]) -> list[AgainstAll]:
         AgainstAll(
             tuple(number for group in groups for number in group.numbers),
             query,
-            torch.cat(offsets),
+            _end_to_end([group.offsets for group in groups]),
             torch.cat([group.answers for group in groups]),
             torch.cat(weights) if weights else None,
         )
     ]
+
+
+def _end_to_end(offsets: list[Tensor]) -> Tensor:
+    """Join the offsets of groups whose answers are laid end to end."""
+    joined = [offsets[0]]
+    for each in offsets[1:]:
+        joined.append(each[1:] + joined[-1][-1])
+    return torch.cat(joined)

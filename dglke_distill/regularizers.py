@@ -17,7 +17,9 @@ from torch import Tensor
 from dglke_distill.config import RegularizerConfig
 from dglke_distill.errors import UserError
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
-from dglke_distill.models.kernels import take_rows
+from dglke_distill.models.complex import ComplEx
+from dglke_distill.models.kernels import cubed_magnitudes, take_rows
+from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.sampling.batch import Queries
 
 __all__ = ["REGULARIZERS", "Regularizer", "Usage", "build_regularizer"]
@@ -101,15 +103,30 @@ class Regularizer:
         self.penalty, self.weight, self.relation_weight = penalty, weight, relation_weight
 
     def __call__(
-        self, model: KGEModel, entities: EntityRows, query: QueryVectors, queries: Queries
+        self,
+        model: KGEModel,
+        entities: EntityRows,
+        query: QueryVectors,
+        queries: Queries,
+        quick: bool = False,
     ) -> Tensor:
-        """Return the penalty of a batch's queries and their true answers, a scalar."""
+        """Return the penalty of a batch's queries and their true answers, a scalar.
+
+        Args:
+            model, entities, query, queries: what was asked.
+            quick: sum over entities as often as they occur, by a kernel that knows some penalties,
+                which gives the same to within rounding.
+        """
         if queries.answers is not None:
             answers = queries.answers.entities
             count = queries.answers.offsets.diff()
         else:
             assert queries.answer is not None
             answers, count = queries.answer, torch.ones_like(queries.entity)
+        if quick and self.penalty is n3:
+            found = self._cubes(model.score_function, entities, query, queries, answers, count)
+            if found is not None:
+                return found / len(answers)
         touched, rows = torch.unique(torch.cat([queries.entity, answers]), return_inverse=True)
         known_rows, answer_rows = rows.split([len(queries.entity), len(answers)])
         dtype = entities.vectors.dtype
@@ -132,6 +149,31 @@ class Regularizer:
         )
         value = self.weight * entity_part + self.relation_weight * relation_part
         return value / len(answers)
+
+    def _cubes(
+        self,
+        function: ScoreFunction,
+        entities: EntityRows,
+        query: QueryVectors,
+        queries: Queries,
+        answers: Tensor,
+        count: Tensor,
+    ) -> Optional[Tensor]:
+        """Return the weighted sum of ``n3``, or None where the kernel cannot take its rows."""
+        magnitudes = type(function).squared_magnitudes
+        if magnitudes not in (ScoreFunction.squared_magnitudes, ComplEx.squared_magnitudes):
+            return None
+        by_pairs = magnitudes is ComplEx.squared_magnitudes
+        rows = take_rows(entities.vectors, torch.cat([queries.entity, answers]))
+        weights = torch.cat([count, torch.ones_like(answers)]).to(rows.dtype)
+        relations = count
+        if len(query.relation_rows) < len(count):
+            size = len(query.relation_rows)
+            relations = torch.bincount(query.relation, count, minlength=size)
+        value = self.weight * cubed_magnitudes(rows, weights, by_pairs)
+        return value + self.relation_weight * cubed_magnitudes(
+            query.relation_rows, relations.to(rows.dtype), by_pairs
+        )
 
 
 def build_regularizer(config: RegularizerConfig) -> Optional[Regularizer]:

@@ -52,9 +52,20 @@ def stash_of(parameter: Any) -> Stash:
     stash: Stash = getattr(parameter, "row_gradients", None) or []
     if stash and parameter.grad is not None:
         for ids, rows in stash:
-            parameter.grad.index_add_(0, ids, rows)
+            _add(parameter.grad, ids, rows)
         parameter.row_gradients = stash = []
     return stash
+
+
+def _add(gradient: Tensor, ids: Tensor, rows: Tensor) -> None:
+    """Add rows (k, ...) to those of a dense gradient."""
+    if not native(gradient) or gradient.dtype != rows.dtype:
+        gradient.index_add_(0, ids, rows)
+        return
+    from dglke_distill.models.kernels.rows import add_rows
+
+    with torch.no_grad():
+        add_rows(by_rows(gradient), ids, by_rows(rows.contiguous()))
 
 
 def merged(parameter: Tensor, stash: Stash) -> tuple[Tensor, Tensor]:

@@ -15,13 +15,16 @@ from dglke_distill.data.triples import Triples
 from dglke_distill.graph import build_graph
 from dglke_distill.losses import build_loss
 from dglke_distill.models import build_model
+from dglke_distill.models.complex_numbers import multiply
 from dglke_distill.models.kernels import (
     Products,
+    cubed_magnitudes,
     pairwise,
     products,
     set_num_threads,
     softmax_cross_entropy,
 )
+from dglke_distill.models.kernels.rows import add_rows
 from dglke_distill.objective import HardObjective
 from dglke_distill.regularizers import build_regularizer
 from dglke_distill.sampling.batch import BatchLoader
@@ -185,6 +188,53 @@ def test_other_scores_are_no_products(kernel: str) -> None:
     made, *_ = make(9, 50, 12, torch.float64, 2.0, False)
     assert products(kernel, made.query, made.rows) is None
     assert products("dot", made.query.half(), made.rows.half()) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("d", [2, 10, 34])
+def test_complex_products_have_the_bits_of_torch(d: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(d)
+    made = [torch.randn(70, d, generator=generator, dtype=dtype) for _ in range(3)]
+    left, right = (side.clone().requires_grad_() for side in made[:2])
+    real, imaginary = left[:, : d // 2], left[:, d // 2 :]
+    other, turned = right[:, : d // 2], right[:, d // 2 :]
+    want = torch.cat([real * other - imaginary * turned, real * turned + imaginary * other], dim=1)
+    got = multiply(left, right)
+    assert torch.equal(got, want)
+    for ours, theirs in zip(
+        torch.autograd.grad(got, (left, right), made[2]),
+        torch.autograd.grad(want, (left, right), made[2]),
+    ):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_cubed_magnitudes(pairs: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(3000, 6, generator=generator, dtype=torch.float64)
+    rows[5] = 0.0
+    weight = torch.rand(3000, generator=generator, dtype=torch.float64)
+    plain, ours = rows.clone().requires_grad_(), rows.clone().requires_grad_()
+    sizes = torch.complex(plain[:, :3], plain[:, 3:]).abs() if pairs else plain.abs()
+    want = (weight[:, None] * sizes**3).sum()
+    got = cubed_magnitudes(ours, weight, pairs)
+    torch.testing.assert_close(got, want)
+    (2.0 * want).backward()
+    (2.0 * got).backward()
+    assert plain.grad is not None and ours.grad is not None
+    torch.testing.assert_close(ours.grad, plain.grad.nan_to_num())
+
+
+def test_stashed_rows_are_added_as_torch_adds_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(50, 7, generator=generator)
+    index = torch.randint(0, 50, (400,), generator=generator)
+    source = torch.randn(400, 7, generator=generator)
+    want = target.clone().index_add_(0, index, source)
+    add_rows(target, index, source)
+    assert torch.equal(target, want)
+    with pytest.raises(IndexError, match="outside the 50 rows"):
+        add_rows(target, torch.tensor([3, 50]), source[:2])
 
 
 def train_step(model_name: str, mode: str, unmultiplied: bool, loss_name: str) -> list[Tensor]:

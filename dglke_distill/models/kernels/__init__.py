@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dglke_distill.models.kernels import reference
+from dglke_distill.models.kernels.cubes import cubed_magnitudes
 from dglke_distill.models.kernels.distillation import distillation_cross_entropy
 from dglke_distill.models.kernels.hyperbolic import lifted, negated_squares, point_of, time_of
-from dglke_distill.models.kernels.products import Products, Scores, products
+from dglke_distill.models.kernels.products import Products, Scores, multiplies_late, products
 from dglke_distill.models.kernels.softmax import binary_cross_entropy, softmax_cross_entropy
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "Products",
     "Scores",
     "binary_cross_entropy",
+    "cubed_magnitudes",
     "distillation_cross_entropy",
+    "multiplies_late",
     "pairwise",
     "products",
     "set_num_threads",

@@ -8,7 +8,7 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
-__all__ = ["Products", "Scores", "products"]
+__all__ = ["Products", "Scores", "multiplies_late", "products"]
 
 # Longer rows gain nothing: matrix products of them are fast, and each is made once more here.
 _MOST_FLOATS = 64
@@ -57,6 +57,13 @@ class Products:
 Scores = Union[Tensor, Products]
 
 
+def multiplies_late(kernel: str, rows: Tensor) -> bool:
+    """Return whether scores of a ``pairwise`` kernel with all of some rows come as products."""
+    native = rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64)
+    fits = 0 < rows.shape[1] <= _MOST_FLOATS and rows.numel() > 0
+    return native and fits and kernel in ("dot", "l2_squared")
+
+
 def products(
     kernel: str, query: Tensor, rows: Tensor, bias: Optional[Tensor] = None, scale: float = 1.0
 ) -> Optional[Products]:
@@ -70,11 +77,9 @@ def products(
         bias: (n, 1) or None.
         scale: factor of the scores without bias.
     """
-    added = None if bias is None else bias.squeeze(1)
-    native = rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64)
-    fits = native and 0 < rows.shape[1] <= _MOST_FLOATS and query.numel() > 0 < rows.numel()
-    if kernel not in ("dot", "l2_squared") or not fits:
+    if not multiplies_late(kernel, rows) or not query.numel():
         return None
+    added = None if bias is None else bias.squeeze(1)
     if kernel == "dot":
         return Products(query if scale == 1.0 else query * scale, rows, added)
     # -|q - c|^2 = 2 q c - |c|^2 - |q|^2

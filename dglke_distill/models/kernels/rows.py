@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+import numba
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from dglke_distill.models.kernels.threads import (
     next_task,
 )
 
-__all__ = ["invert", "scatter_rows"]
+__all__ = ["add_rows", "invert", "scatter_rows"]
 
 # Columns that fill a cache line of either dtype.
 _LINE = 16
@@ -81,6 +82,31 @@ def scatter_rows(source: Tensor, index: Tensor, u: int) -> Tensor:
         target.data_ptr(),
     )
     return target
+
+
+@numba.njit(cache=True)
+def _add_rows(target, index, source):
+    """Add source row j to target row index[j], in order; return how many rows exist."""
+    for j in range(index.size):
+        row = index[j]
+        if row < 0 or row >= target.shape[0]:
+            return j
+        for k in range(target.shape[1]):
+            target[row, k] += source[j, k]
+    return index.size
+
+
+def add_rows(target: Tensor, index: Tensor, source: Tensor) -> None:
+    """Add source (k, d) to the rows index (k,) of a target (u, d), in order, in this thread.
+
+    For few rows of a large table: torch's own sorts the index first, and wakes its threads.
+
+    Raises:
+        IndexError: an index lies outside the target.
+    """
+    k = len(index)
+    if _add_rows(target.numpy(), index.numpy(), source.contiguous().numpy()) < k:
+        raise IndexError(f"a row gradient's id lies outside the {len(target)} rows")
 
 
 def _count_kernel(data):
