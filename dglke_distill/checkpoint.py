@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -22,9 +21,10 @@ from dglke_distill import __version__
 from dglke_distill.checkpoint_places import MODEL_FILE, no_checkpoint
 from dglke_distill.compression import CompressedModel, Storage
 from dglke_distill.config import Config, validate_tree
-from dglke_distill.data.triples import Dataset, Vocabulary
+from dglke_distill.data.triples import Vocabulary
 from dglke_distill.errors import UserError
 from dglke_distill.files import check_replaceable, directory_aside
+from dglke_distill.loaded_model import LoadedModel
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 from dglke_distill.parsing import read_object
@@ -72,37 +72,6 @@ CHECKPOINT_FILES = (MODEL_FILE, CONFIG_FILE, ENTITIES_FILE, RELATIONS_FILE, RESU
 _INCOMPLETE = "no such file; the checkpoint is incomplete"
 _MOST_NAMES = 1 << 31
 _MOST_NAME_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model with its settings, its names and the results it was saved with.
-
-    The model is a ``compression.CompressedModel`` where its tables are stored in fewer bytes.
-    """
-
-    model: KGEModel
-    config: Config
-    entities: Vocabulary
-    relations: Vocabulary
-    results: dict[str, Any]
-
-    def check_dataset(self, dataset: Dataset, name: str) -> None:
-        """Check that a dataset's ids are the model's.
-
-        Args:
-            dataset: the dataset. name: what to call the model in the message.
-
-        Raises:
-            UserError: it has other entities or relations, or has them in another order.
-        """
-        for kind in ("entities", "relations"):
-            ours, theirs = getattr(self, kind), getattr(dataset, kind)
-            if ours.fingerprint != theirs.fingerprint:
-                raise UserError(
-                    f"{name}: trained on {len(ours)} {kind} that are not the {len(theirs)} of "
-                    f"{dataset.name}, or in another order; name its own dataset by --dataset"
-                )
 
 
 def save_model(

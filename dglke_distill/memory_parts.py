@@ -73,9 +73,15 @@ class DataSize(NamedTuple):
         return cls(dataset.num_entities, dataset.num_relations, train, valid, test, named, given)
 
     @classmethod
-    def published(cls, name: str) -> Optional[DataSize]:
-        """Return the published counts of a dataset of the catalog, None of anything else."""
-        manifest = None if Path(name).expanduser().exists() else load_manifest(name)
+    def published(cls, name: str, *, saved: bool = False) -> Optional[DataSize]:
+        """Return the published counts of a dataset of the catalog, None of anything else.
+
+        Args:
+            name: as settings have it.
+            saved: as for ``workspace.prepare``.
+        """
+        here = not saved and Path(name).expanduser().exists()
+        manifest = None if here else load_manifest(name)
         if manifest is None:
             return None
         counts = manifest.counts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -13,10 +12,11 @@ from typing import Any, Callable, Optional
 import torch
 from torch import nn
 
-from dglke_distill import checkpoint, runtime
+from dglke_distill import checkpoint
 from dglke_distill.checkpoint import LoadedModel
 from dglke_distill.claims import Claim, claimed
-from dglke_distill.config import Config, merge
+from dglke_distill.config import Config, merge, read_toml
+from dglke_distill.data.identity import OtherData, located_data, short
 from dglke_distill.data.triples import Dataset
 from dglke_distill.errors import UserError
 from dglke_distill.evaluate import classify
@@ -24,8 +24,6 @@ from dglke_distill.files import atomic_write_text
 from dglke_distill.hogwild import Workers
 from dglke_distill.measure import measure, validation_mrr
 from dglke_distill.memory import DataSize, TeacherSize, check_memory, memory_need
-from dglke_distill.models import canonical_name
-from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 from dglke_distill.models.tables import FileTables, Place, SharedTables, tables_in
 from dglke_distill.parsing import MAX_TOML_BYTES
@@ -43,6 +41,7 @@ from dglke_distill.run_files import (
 )
 from dglke_distill.tensor_files import SavedState, save_state
 from dglke_distill.train import Progress, Steps, TrainState, train
+from dglke_distill.training_results import training_results
 from dglke_distill.workspace import (
     Setup,
     Workspace,
@@ -73,33 +72,43 @@ def rank_loaded(
     name: str,
     settings: Sequence[Mapping[str, Any]] = (),
     data_root: Optional[Path] = None,
+    allow_other_data: bool = False,
 ) -> tuple[dict[str, Any], Dataset]:
     """Rank a split of the dataset that a model was trained on.
 
     Args:
-        loaded: the model. split: ``train``, ``valid`` or ``test``.
+        loaded: the model.
+        split: ``train``, ``valid`` or ``test``.
         name: what to call it in messages.
         settings: partial trees laid over its settings: where the dataset lies, device, threads.
         data_root: folder that holds datasets already.
+        allow_other_data: whether to go on with other triples than the model was trained on.
 
     Returns:
-        What ``measure`` does and, for the test split of a dataset that ships false triples, what
-        ``ClassificationResult.to_dict`` does under ``classification``; and the dataset.
+        What ``measure`` does; ``dataset`` with the name and fingerprint of the triples, and
+        ``warnings`` about them; for the test split of a dataset that ships false triples, what
+        ``ClassificationResult.to_dict`` does under ``classification``. And the dataset, with the
+        model's ids.
 
     Raises:
-        UserError: no dataset, an empty split, or a dataset with other entities.
+        UserError: no dataset, other triples or entities than the model's, or an empty split.
     """
     tree = loaded.config.model_dump(exclude_none=True)
+    named: Optional[str] = None
     for change in settings:
+        named = change.get("data", {}).get("dataset", named)
         tree = merge(tree, change)
     config = Config.from_mapping(tree, name)
-    workspace = prepare(config, data_root=data_root)
-    dataset = workspace.dataset
-    loaded.check_dataset(dataset, name)
+    dataset, warnings = loaded.find_dataset(
+        name, dataset=named, data_root=data_root, allow_other_data=allow_other_data
+    )
+    workspace = prepare(config, dataset=dataset)
     if not len(dataset.split(split)):
         raise UserError(f"--split {split}: {dataset.name} has no triples there")
     model = loaded.model.to(workspace.device)
     figures = measure(model, workspace, split, config, dataset.relations)
+    figures["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+    figures["warnings"] = [*warnings, *dataset.warnings]
     false_triples = (dataset.valid_negatives, dataset.test_negatives)
     if split == "test" and None not in false_triples:
         figures["classification"] = classify(model, dataset).to_dict()
@@ -116,6 +125,7 @@ def train_run(
     setup: Optional[Setup] = None,
     about: Optional[Mapping[str, Any]] = None,
     teachers: Sequence[TeacherSize] = (),
+    others: Sequence[OtherData] = (),
     report: Callable[[Progress], None] = lambda progress: None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -133,6 +143,7 @@ def train_run(
             lays the saved weights over.
         about: further sections for the results, e.g. of the teacher.
         teachers: sizes of the models that ``setup`` loads, to be counted with the rest.
+        others: triples, other than the dataset's, that these models may know.
         report: progress of the training. announce: lines for the user.
 
     Returns:
@@ -143,6 +154,9 @@ def train_run(
             needed than there is.
         Interrupted: asked to stop; the run can be resumed.
     """
+    settings_file = run_directory / CONFIG_FILE
+    stated = read_toml(settings_file) if resume and settings_file.is_file() else {}
+    config = config.model_copy(update={"data": located_data(config.data, stated)})
     resolved = config.to_toml()
 
     def same() -> bool:
@@ -164,6 +178,7 @@ def train_run(
             setup=setup,
             about=about,
             teachers=teachers,
+            others=others,
             report=report,
             announce=announce,
         )
@@ -179,6 +194,7 @@ def _train_alone(
     setup: Optional[Setup],
     about: Optional[Mapping[str, Any]],
     teachers: Sequence[TeacherSize],
+    others: Sequence[OtherData],
     report: Callable[[Progress], None],
     announce: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -186,15 +202,16 @@ def _train_alone(
     run_directory = claim.directory
     resume_path = run_directory / RESUME_FILE
     resolved = config.to_toml()
-    published = None if workspace else DataSize.published(config.data.dataset)
+    published = None if workspace else DataSize.published(config.data.dataset, saved=resume)
     if published is not None:  # before its data is loaded
         check_memory(config, memory_need(config, published, teachers), run_directory)
-    workspace = workspace or prepare(config, data_root=data_root)
+    workspace = workspace or prepare(config, data_root=data_root, saved=resume)
     dataset = workspace.dataset
     need = memory_need(config, DataSize.of(dataset), teachers)
     check_memory(config, need, run_directory)
     announce(f"needs about {need}")
-    for warning in dataset.warnings:
+    told = [other.line(dataset.name, dataset.fingerprint) for other in others]
+    for warning in (*told, *dataset.warnings):
         announce(f"warning: {warning}")
     with tables_in(_place(config, run_directory)):
         model = build_configured(
@@ -215,8 +232,13 @@ def _train_alone(
     identity["run"] = secrets.token_hex(8)
     if resume:
         tensors = SavedState(resume_path)
-        if tensors.metadata["dataset"] != dataset.fingerprint:
-            raise UserError(f"{resume_path}: written for other triples than {dataset.name} now has")
+        begun_with = str(tensors.metadata["dataset"])
+        if not dataset.has_fingerprint(begun_with):
+            raise UserError(
+                f"{resume_path}: written for other triples ({short(begun_with)}) than "
+                f"{dataset.name} now has ({short(dataset.fingerprint)}); put its data back as they "
+                "were, or train anew with another --out"
+            )
         checkpoint.restore_training(tensors, learned, optimizer)
         state = TrainState(**tensors.metadata["state"])
         identity["run"] = tensors.metadata.get("run", "")
@@ -267,7 +289,12 @@ def _train_alone(
         # Of a validation that a kill has made undone, and that several processes did not repeat.
         state.best, state.best_epoch = best.metadata["mrr"], best.metadata["epoch"]
     checkpoint.restore_weights(best, best, model, best.path)
-    results = {**_results(config, workspace, model, state, setup_seconds), **(about or {})}
+    results = {
+        **training_results(config, workspace, model, state, setup_seconds, others),
+        **(about or {}),
+    }
+    if told:
+        results["data_warnings"] = told
     learned_beside = sum(p.numel() for p in objective.parameters())
     results["training"]["objective_parameters"] = learned_beside
     for split in REPORTED_SPLITS[config.evaluation.split]:
@@ -293,45 +320,3 @@ def _place(config: Config, run_directory: Path) -> Place:
     if config.training.tables == "file":
         return FileTables(run_directory)
     return SharedTables() if (config.training.processes or 1) > 1 else Place()
-
-
-def _results(
-    config: Config,
-    workspace: Workspace,
-    model: KGEModel,
-    state: TrainState,
-    setup_seconds: float,
-) -> dict[str, Any]:
-    dataset = workspace.dataset
-    return {
-        "schema": 1,
-        "dataset": {
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "entities": dataset.num_entities,
-            "relations": dataset.num_relations,
-            "triples": {s: len(dataset.split(s)) for s in ("train", "valid", "test")},
-        },
-        "model": {
-            "name": canonical_name(config.model.name),
-            "dim": config.model.dim,
-            "floats_per_entity": model.floats_per_entity,
-            "bytes_per_entity": model.bytes_per_entity,
-            "parameters": sum(p.numel() for p in model.parameters()),
-        },
-        "metrics": {},
-        "training": {
-            "epochs": state.epoch,
-            "best_epoch": state.best_epoch,
-            "best_validation_mrr": state.best,
-            "seconds": state.seconds,
-            "setup_seconds": setup_seconds,
-            "validation_seconds": state.validation_seconds,
-            "threads": torch.get_num_threads(),
-            "device": str(workspace.device),
-            "seed": config.training.seed,
-            "peak_memory_bytes": runtime.peak_memory_bytes(),
-        },
-        "config": json.loads(config.model_dump_json()),
-        "provenance": runtime.provenance(),
-    }

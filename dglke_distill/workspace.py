@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from dglke_distill import runtime
-from dglke_distill.config import Config, OptimizerConfig
+from dglke_distill.config import Config, DataConfig, OptimizerConfig
 from dglke_distill.data import catalog
+from dglke_distill.data.manifest import load_manifest
 from dglke_distill.data.triples import Dataset
 from dglke_distill.errors import UserError
 from dglke_distill.graph import KnownAnswers, build_graph
@@ -36,6 +37,7 @@ __all__ = [
     "build_objective",
     "build_optimizer",
     "keep_threads",
+    "load_data",
     "prepare",
 ]
 
@@ -61,8 +63,45 @@ class Workspace:
 Setup = Callable[[Config, KGEModel, Workspace], Objective]
 
 
-def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
+def load_data(
+    data: DataConfig, *, data_root: Optional[Path] = None, saved: bool = False
+) -> Dataset:
+    """Load the dataset that settings name.
+
+    Args:
+        data: the settings.
+        data_root: folder of pre-placed datasets.
+        saved: as for ``prepare``.
+
+    Raises:
+        UserError: the data cannot be found or read.
+    """
+    if saved and Path(data.dataset).name == data.dataset and load_manifest(data.dataset):
+        return catalog.load_named(data.dataset, data_root=data_root, format=data.format)
+    return catalog.load(
+        data.dataset,
+        data_root=data_root,
+        format=data.format,
+        header=data.header,
+        split_seed=data.split_seed,
+    )
+
+
+def prepare(
+    config: Config,
+    *,
+    data_root: Optional[Path] = None,
+    dataset: Optional[Dataset] = None,
+    saved: bool = False,
+) -> Workspace:
     """Load the dataset, build the train graph, set the threads.
+
+    Args:
+        config: the settings.
+        data_root: folder of pre-placed datasets.
+        dataset: the data, when the caller has loaded it already.
+        saved: whether the settings are those of a run that was begun: its dataset's name is then
+            the catalog's, whatever the working folder holds.
 
     Raises:
         UserError: the data cannot be found or read, or the device is absent.
@@ -71,13 +110,8 @@ def prepare(config: Config, *, data_root: Optional[Path] = None) -> Workspace:
     runtime.speed_up_products()
     set_num_threads(config.training.threads or runtime.available_cores())
     device = runtime.resolve_device(config.training.device)
-    dataset = catalog.load(
-        config.data.dataset,
-        data_root=data_root,
-        format=config.data.format,
-        header=config.data.header,
-        split_seed=config.data.split_seed,
-    )
+    if dataset is None:
+        dataset = load_data(config.data, data_root=data_root, saved=saved)
     graph = build_graph(
         dataset.train,
         dataset.num_entities,
@@ -116,18 +150,20 @@ class Workspaces:
 
     Args:
         data_root: folder of pre-placed datasets.
+        saved: as for ``prepare``.
     """
 
-    def __init__(self, data_root: Optional[Path] = None) -> None:
+    def __init__(self, data_root: Optional[Path] = None, *, saved: bool = False) -> None:
         """Prepare nothing yet."""
         self._data_root = data_root
+        self._saved = saved
         self._made: dict[tuple[str, bool], Workspace] = {}
 
     def of(self, config: Config) -> Workspace:
         """Return what a run of these settings works on; see ``prepare``."""
         key = (config.data.model_dump_json(), config.model.encoder != "lookup")
         if key not in self._made:
-            self._made[key] = prepare(config, data_root=self._data_root)
+            self._made[key] = prepare(config, data_root=self._data_root, saved=self._saved)
         return self._made[key]
 
 

@@ -100,8 +100,8 @@ def main() -> None:
         loaded = load_model(checkpoint)
         training = loaded.config.training.model_copy(update={"threads": arguments.threads})
         config = loaded.config.model_copy(update={"training": training})
-        workspace = prepare(config, data_root=arguments.data_root)
-        loaded.check_dataset(workspace.dataset, str(checkpoint))
+        dataset, _ = loaded.find_dataset(str(checkpoint), data_root=arguments.data_root)
+        workspace = prepare(config, dataset=dataset)
         floats = loaded.model.floats_per_entity
         for text in arguments.test or arguments.storages:
             splits = ["valid", "test"] if text in arguments.test else ["valid"]

@@ -191,13 +191,23 @@ def test_train_then_evaluate(run: Any, clock: Path) -> None:
     assert str(out / "checkpoint") in done.out
     assert results["config"]["model"]["dim"] == 8
     assert results["provenance"]["version"] == __version__
-    again = run("evaluate", out / "checkpoint", "--json")
+    again = run("evaluate", out / "checkpoint", "--dataset", clock, "--json")
     assert again.code == 0, again.err
     measured = json.loads(again.out)
     for key in ("mrr", "mr", "hits@1", "hits@3", "hits@10", "count", "by_side"):
         assert measured[key] == figures[key]
-    assert f"{figures['mrr']:.4f}" in run("evaluate", out / "checkpoint").out
-    valid = run("evaluate", out / "checkpoint", "--split", "valid", "--json", "--threads", "1")
+    assert f"{figures['mrr']:.4f}" in run("evaluate", out / "checkpoint", "--dataset", clock).out
+    valid = run(
+        "evaluate",
+        out / "checkpoint",
+        "--dataset",
+        clock,
+        "--split",
+        "valid",
+        "--json",
+        "--threads",
+        "1",
+    )
     assert json.loads(valid.out)["count"] == 8
     taken = run("train", clock, *flags, "--out", out)
     assert taken.code == 2
@@ -211,15 +221,17 @@ def test_false_triples_are_told_apart_where_they_ship(run: Any, clock: Path) -> 
         (clock / f"{split}_negatives.txt").write_text(text)
     out = clock.parent / "run"
     assert run("train", clock, *SMALL, "--epochs", "2", "--out", out).code == 0
-    shown = run("evaluate", out / "checkpoint", "--json")
+    shown = run("evaluate", out / "checkpoint", "--dataset", clock, "--json")
     figures = json.loads(shown.out)["classification"]
     assert (figures["true_triples"], figures["false_triples"]) == (6, 2)
     assert 0 <= figures["roc_auc"] <= 1
-    shown = run("evaluate", out / "checkpoint")
+    shown = run("evaluate", out / "checkpoint", "--dataset", clock)
     assert f"ROC-AUC {figures['roc_auc']:.4f}" in shown.out
     assert (
         "classification"
-        not in run("evaluate", out / "checkpoint", "--split", "valid", "--json").out
+        not in run(
+            "evaluate", out / "checkpoint", "--dataset", clock, "--split", "valid", "--json"
+        ).out
     )
 
 
@@ -228,10 +240,10 @@ def test_evaluate_refuses_other_data(run: Any, clock: Path) -> None:
     assert run("train", clock, *SMALL, "--epochs", "1", "--out", out).code == 0
     text = (clock / "train.txt").read_text()
     (clock / "train.txt").write_text(text.replace("hour 3\t", "three o'clock\t"))
-    done = run("evaluate", out / "checkpoint")
+    done = run("evaluate", out / "checkpoint", "--dataset", clock)
     assert done.code == 2
     assert "24 entities" in done.err
-    assert run("evaluate", out / "checkpoint", "--split", "tset").code == 2
+    assert run("evaluate", out / "checkpoint", "--dataset", clock, "--split", "tset").code == 2
 
 
 def test_ctrl_c_then_resume_gives_the_same_weights(

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -10,11 +11,12 @@ import typer
 from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
-from dglke_distill.cli.output import TrainingDisplay, duration
+from dglke_distill.cli.output import TrainingDisplay, duration, show_warnings
 from dglke_distill.cli.report import show_table
 from dglke_distill.cli.say import say
 from dglke_distill.config import merge, parse_assignment, validate_tree
 from dglke_distill.console import SafeConsole
+from dglke_distill.data.identity import located, located_data
 from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def compare(
     ] = None,
     teacher: shared.TeacherFlag = None,
     more_teachers: shared.MoreTeachersFlag = None,
+    allow_other_data: settings.OtherDataFlag = False,
     epochs: settings.EpochsFlag = None,
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
@@ -65,7 +68,7 @@ def compare(
     """Compare methods: each a chain of its own, all with one teacher, the same seeds and epochs."""
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
     from dglke_distill.distill.methods import METHODS
-    from dglke_distill.distill.plan import compose_chain, read_chain
+    from dglke_distill.distill.plan import compose_chain, loaded_in, read_chain
 
     if resume:
         if out is None:
@@ -78,6 +81,8 @@ def compare(
             student_model=student_model,
             more_teachers=more_teachers,
         )
+        if allow_other_data:
+            overrides.append({"allow_other_data": True})
         sizes = shared.whole_numbers(dims, "--dims")
         if sizes is not None:
             overrides.append({"dims": sizes})
@@ -88,11 +93,12 @@ def compare(
                 own = merge(own, tree)
             else:
                 overrides.append(tree)
-        chain = compose_chain(recipe, dataset, model, overrides)
+        chain = compose_chain(recipe, dataset and located(dataset), model, overrides)
+        chain = chain.model_copy(update={"data": located_data(chain.data)})
         tree = {
             "methods": [name.strip() for name in methods.split(",")],
             "seeds": shared.whole_numbers(seeds, "--seeds"),
-            "loaded": [str(Path(path).resolve()) for path in teacher or ()],
+            "loaded": [str(Path(path).resolve()) for path in teacher or loaded_in(config)],
             "chain": chain.model_dump(),
             "own": own,
         }
@@ -118,7 +124,7 @@ def _run(
 
     console = SafeConsole()
 
-    command = f"dglke-distill compare --resume --out {directory}"
+    command = f"dglke-distill compare --resume --out {shlex.quote(str(directory))}"
     with resumable(command, directory / COMPARISON_FILE), TrainingDisplay(console) as display:
         results = run_comparison(
             comparison,
@@ -129,6 +135,7 @@ def _run(
         )
         path = write_comparison(directory)
     show_table(directory, console)
+    show_warnings(results["data_warnings"])
     if results["teacher_seconds"]:
         say(f"the teacher, which no chain counts, took {duration(results['teacher_seconds'])}")
     say(f"report: {path}")

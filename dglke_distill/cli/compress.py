@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from dglke_distill.cli import settings
-from dglke_distill.cli.output import metrics_table
+from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
 from dglke_distill.console import SafeConsole
@@ -44,6 +44,8 @@ def compress(
         bool,
         typer.Option("--evaluate", help="Rank valid and test with the new model, for its results."),
     ] = False,
+    dataset: settings.OwnDatasetFlag = None,
+    allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,
 ) -> None:
     """Store a model's tables in fewer bytes; the new checkpoint loads, ranks and predicts alike."""
@@ -58,7 +60,10 @@ def compress(
     before = load_checkpoint(model)
     after = in_storage(before, storage)
     if evaluate:
-        after.results["metrics"] = _metrics(after, model, data_root)
+        metrics, warnings = _metrics(after, model, dataset, data_root, allow_other_data)
+        after.results["metrics"] = metrics
+        if warnings:
+            after.results["data_warnings"] = warnings
     save_model(out, after.model, after.config, after.entities, after.relations, after.results)
     shared = after.results["model"]["shared_bytes"]
     say(
@@ -112,15 +117,25 @@ def _options(assignments: Optional[Sequence[str]]) -> dict[str, Any]:
     return options
 
 
-def _metrics(loaded: "LoadedModel", name: str, data_root: Optional[Path]) -> dict[str, Any]:
+def _metrics(
+    loaded: "LoadedModel",
+    name: str,
+    dataset: Optional[str],
+    data_root: Optional[Path],
+    allow_other_data: bool,
+) -> tuple[dict[str, Any], list[str]]:
     from dglke_distill.measure import measure
     from dglke_distill.workspace import prepare
 
-    workspace = prepare(loaded.config, data_root=data_root)
-    loaded.check_dataset(workspace.dataset, name)
+    found, warnings = loaded.find_dataset(
+        name, dataset=dataset, data_root=data_root, allow_other_data=allow_other_data
+    )
+    show_warnings([*warnings, *found.warnings])
+    workspace = prepare(loaded.config, dataset=found)
     model = loaded.model.to(workspace.device)
-    return {
+    metrics = {
         split: measure(model, workspace, split, loaded.config)
         for split in ("valid", "test")
-        if len(workspace.dataset.split(split))
+        if len(found.split(split))
     }
+    return metrics, warnings

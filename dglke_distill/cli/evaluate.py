@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dglke_distill.cli import settings
-from dglke_distill.cli.output import metrics_table
+from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say, say_json
 from dglke_distill.console import SafeConsole
 
@@ -16,7 +16,8 @@ __all__ = ["evaluate"]
 
 def evaluate(
     model: settings.CheckpointArgument,
-    dataset: settings.MovedDatasetFlag = None,
+    dataset: settings.OwnDatasetFlag = None,
+    allow_other_data: settings.OtherDataFlag = False,
     split: Annotated[str, typer.Option("--split", help="train, valid or test")] = "test",
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
@@ -34,7 +35,9 @@ def evaluate(
         name=model,
         settings=settings.overrides(flags, None),
         data_root=data_root,
+        allow_other_data=allow_other_data,
     )
+    show_warnings(result["warnings"], err=as_json)
     if as_json:
         say_json(result)
     else:

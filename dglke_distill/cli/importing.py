@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from dglke_distill.cli import settings
+from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say
 from dglke_distill.errors import UserError
 
@@ -35,6 +36,7 @@ def import_model(
 ) -> None:
     """Save another library's model as a checkpoint: a teacher, or a model to use."""
     from dglke_distill.config import Config, merge, parse_assignment
+    from dglke_distill.data.identity import OtherData, located
     from dglke_distill.distill import loading
     from dglke_distill.workspace import prepare
 
@@ -43,9 +45,13 @@ def import_model(
     if dataset is None:
         loading.import_model(folder, out, format)
     else:
-        tree: dict[str, Any] = {"data": {"dataset": dataset}}
+        tree: dict[str, Any] = {"data": {"dataset": located(dataset)}}
         for assignment in assignments or ():
             tree = merge(tree, parse_assignment(assignment))
         config = Config.from_mapping(tree, "--dataset and --set")
-        loading.import_teacher(folder, out, prepare(config, data_root=data_root), config, format)
+        workspace = prepare(config, data_root=data_root)
+        loading.import_teacher(folder, out, workspace, config, format)
+        stranger = OtherData(folder.resolve().name, "", None)
+        told = stranger.line(workspace.dataset.name, workspace.dataset.fingerprint)
+        show_warnings([told, *workspace.dataset.warnings])
     say(f"written: {out}")

@@ -11,7 +11,7 @@ import typer
 from dglke_distill.cli import settings
 from dglke_distill.cli.data import YesFlag, agree_to_download
 from dglke_distill.cli.exits import resumable
-from dglke_distill.cli.output import TrainingDisplay, metrics_table, plan_table
+from dglke_distill.cli.output import TrainingDisplay, metrics_table, plan_table, show_warnings
 from dglke_distill.cli.run import (
     ChainRecipeFlag,
     ChainSettingsFlag,
@@ -127,7 +127,8 @@ def ogb_run(
 @ogb_app.command("evaluate")
 def ogb_evaluate(
     model: settings.CheckpointArgument,
-    dataset: settings.MovedDatasetFlag = None,
+    dataset: settings.OwnDatasetFlag = None,
+    allow_other_data: settings.OtherDataFlag = False,
     split: Annotated[str, typer.Option("--split", help="valid, test or both")] = "both",
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
@@ -147,7 +148,7 @@ def ogb_evaluate(
     from dglke_distill.pipeline import rank_loaded
 
     loaded = zoo.load_checkpoint(model)
-    place = dataset or loaded.config.data.dataset
+    place = dataset or loaded.dataset_name
     ogb_name(place)
     agree_to_download(place, yes, data_root)
     figures = {
@@ -157,9 +158,12 @@ def ogb_evaluate(
             name=model,
             settings=settings.overrides(flags, None),
             data_root=data_root,
+            allow_other_data=allow_other_data,
         )[0]
         for one in (("valid", "test") if split == "both" else (split,))
     }
+    told = [line for one in figures.values() for line in one["warnings"]]
+    show_warnings(dict.fromkeys(told), err=as_json)
     if as_json:
         say_json(figures)
     else:

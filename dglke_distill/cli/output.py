@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -16,13 +16,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from dglke_distill.cli.say import say
+
 if TYPE_CHECKING:
     from dglke_distill.console import SafeConsole
     from dglke_distill.distill.estimate import Estimate
     from dglke_distill.distill.plan import Stage
     from dglke_distill.train import Progress as TrainingProgress
 
-__all__ = ["TrainingDisplay", "chain_table", "metrics_table", "plan_table"]
+__all__ = ["TrainingDisplay", "chain_table", "metrics_table", "plan_table", "show_warnings"]
 
 _LOG_SECONDS = 15.0
 
@@ -125,6 +127,19 @@ class TrainingDisplay:
         elif time.monotonic() - self._last_line >= _LOG_SECONDS:
             self._last_line = time.monotonic()
             self.announce(f"{epoch}  {figures}")
+
+
+def show_warnings(lines: Iterable[str], *, err: bool = False) -> None:
+    """Print warnings, each on a line of its own.
+
+    Args:
+        lines: the warnings.
+        err: whether standard output is for a program, which has them all: of other data is then
+            told on standard error.
+    """
+    for line in lines:
+        if not err or line.startswith("OTHER DATA"):
+            say(f"warning: {line}", err=err)
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:

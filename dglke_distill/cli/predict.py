@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from dglke_distill.cli import settings
+from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json
 from dglke_distill.console import SafeConsole
 from dglke_distill.errors import UserError
@@ -25,6 +26,8 @@ def predict(
         bool,
         typer.Option("--exclude-known", help="Leave out the facts of the model's own dataset."),
     ] = False,
+    dataset: settings.OwnDatasetFlag = None,
+    allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -39,8 +42,11 @@ def predict(
             "predict: give at least two of --head, --relation and --tail; the third is predicted"
         )
     named = NamedModel(load_checkpoint(model))
+    told: dict[str, Any] = {}
     if exclude_known:
-        named.load_known(data_root)
+        named.load_known(data_root, dataset=dataset, allow_other_data=allow_other_data)
+        told["warnings"] = list(named.known_warnings)
+        show_warnings(named.known_warnings, err=as_json)
     if not missing:
         triple = (head or "", relation or "", tail or "")
         result: dict[str, Any] = {**given, "score": float(named.score([triple])[0])}
@@ -58,7 +64,7 @@ def predict(
     }[asked]
     answers = ask(first, second, count, exclude_known=exclude_known)
     if as_json:
-        result = {**given, "predictions": [answer._asdict() for answer in answers]}
+        result = {**given, "predictions": [answer._asdict() for answer in answers], **told}
         say_json(result)
         return
     shown = ", ".join("?" if name is None else name for name in given.values())

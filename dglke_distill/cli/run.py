@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -10,10 +11,11 @@ import typer
 
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
-from dglke_distill.cli.output import TrainingDisplay, chain_table, plan_table
+from dglke_distill.cli.output import TrainingDisplay, chain_table, plan_table, show_warnings
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
 from dglke_distill.console import SafeConsole
+from dglke_distill.data.identity import located, located_data
 from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ def run(
     assignments: ChainSettingsFlag = None,
     teacher: TeacherFlag = None,
     more_teachers: MoreTeachersFlag = None,
+    allow_other_data: settings.OtherDataFlag = False,
     control: Annotated[
         Optional[str],
         typer.Option("--control", help="Also train the last size directly: none, recipe or both."),
@@ -122,7 +125,7 @@ def run(
     Without arguments: the embedded dataset, in under three minutes on two cores.
     """
     from dglke_distill.distill.chain import saved_chain
-    from dglke_distill.distill.plan import compose_chain, divided, read_chain
+    from dglke_distill.distill.plan import compose_chain, divided, loaded_in, read_chain
 
     if resume:
         if out is None:
@@ -146,6 +149,8 @@ def run(
             trees.append({"method": method})
         if control is not None:
             trees.append({"control": control})
+        if allow_other_data:
+            trees.append({"allow_other_data": True})
         sizes = whole_numbers(dims, "--dims")
         if first is not None or last is not None or ratio is not None:
             if sizes is not None:
@@ -156,8 +161,9 @@ def run(
         if sizes is not None:
             trees.append({"dims": sizes})
         trees += [parse_assignment(text) for text in assignments or ()]
-        chain = compose_chain(recipe, dataset, model, trees)
-        loaded = [str(Path(path).resolve()) for path in teacher or ()]
+        chain = compose_chain(recipe, dataset and located(dataset), model, trees)
+        chain = chain.model_copy(update={"data": located_data(chain.data)})
+        loaded = [str(Path(path).resolve()) for path in teacher or loaded_in(config)]
     if dry_run:
         _show_plan(chain, loaded, data_root)
         return
@@ -226,7 +232,8 @@ def _show_plan(chain: "ChainConfig", loaded: list[str], data_root: Optional[Path
     console = SafeConsole()
     stages = plan(chain, loaded)
     with console.status("timing a few steps of every stage"):
-        sizes = estimate(stages, loaded, data_root=data_root)
+        allowed = bool(chain.allow_other_data)
+        sizes = estimate(stages, loaded, data_root=data_root, allow_other_data=allowed)
     console.print(plan_table(stages, sizes))
 
 
@@ -242,7 +249,7 @@ def _run(
 
     console = SafeConsole()
 
-    command = f"dglke-distill run --resume --out {directory}"
+    command = f"dglke-distill run --resume --out {shlex.quote(str(directory))}"
     with resumable(command, directory / CHAIN_FILE), TrainingDisplay(console) as display:
         results = run_chain(
             chain,
@@ -254,4 +261,5 @@ def _run(
         )
         page = write_report(directory)
     console.print(chain_table(results))
+    show_warnings(results["data_warnings"])
     say(f"report: {page}")

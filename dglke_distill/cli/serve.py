@@ -30,6 +30,8 @@ def serve(
     ] = "127.0.0.1",
     store: StoreFlag = None,
     offline: OfflineFlag = False,
+    dataset: settings.OwnDatasetFlag = None,
+    allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
@@ -50,11 +52,16 @@ def serve(
                 offline=offline,
                 data_root=data_root,
                 threads=threads or 0,
+                dataset=dataset,
+                allow_other_data=allow_other_data,
             )
             server.api = Api(gallery)
             for name in gallery.given:
                 if reason := gallery.get(name).no_facts:
                     gallery.notes.append(f"known facts of {name} are not marked: {reason}")
+                gallery.notes += [
+                    f"known facts of {name}: {note}" for note in gallery.get(name).fact_notes
+                ]
             for note in gallery.notes:
                 say(f"note: {note}", err=True)
             if not server.loopback:

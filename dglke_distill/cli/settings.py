@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from dglke_distill.config import Config, compose, parse_assignment
+from dglke_distill.data.identity import located, located_data
 
 DatasetArgument = Annotated[
     Optional[str],
@@ -22,9 +23,20 @@ ModelFlag = Annotated[
 CheckpointArgument = Annotated[
     str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
 ]
-MovedDatasetFlag = Annotated[
+OwnDatasetFlag = Annotated[
     Optional[str],
-    typer.Option("--dataset", help="Where its dataset lies now, if not where it was."),
+    typer.Option(
+        "--dataset",
+        help="Folder, file or name of the dataset it was trained on, where it is not found by its "
+        "name in the catalog or the data root. A path in a checkpoint is never opened.",
+    ),
+]
+OtherDataFlag = Annotated[
+    bool,
+    typer.Option(
+        "--allow-other-data",
+        help="Go on with other triples than a model was trained on; every output then says so.",
+    ),
 ]
 FiguresAsJsonFlag = Annotated[
     bool, typer.Option("--json", help="Print all figures as JSON instead of a table.")
@@ -115,6 +127,8 @@ def overrides(flags: Mapping[str, Any], assignments: Optional[Sequence[str]]) ->
     trees: list[Tree] = []
     for flag, value in flags.items():
         section, key = FLAGS[flag].split(".")
+        if flag == "dataset":
+            value = located(value)
         trees.append({section: {key: value}})
     return trees + [parse_assignment(text) for text in assignments or ()]
 
@@ -132,4 +146,5 @@ def resolve(
         UserError: unknown recipe, unreadable file, unknown setting or bad value.
     """
     chosen = None if recipe == "none" else recipe
-    return compose(overrides(flags, assignments), file=file, recipe=chosen)
+    config = compose(overrides(flags, assignments), file=file, recipe=chosen)
+    return config.model_copy(update={"data": located_data(config.data)})

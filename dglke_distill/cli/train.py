@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -114,7 +115,7 @@ def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optiona
         f"{config.model.name}, {config.model.dim} floats per entity, on {config.data.dataset}"
         + (f", recipe {config.recipe}" if config.recipe else ""),
     )
-    command = f"dglke-distill train --resume --out {run_directory}"
+    command = f"dglke-distill train --resume --out {shlex.quote(str(run_directory))}"
     begun = run_directory / pipeline.RESUME_FILE
     with resumable(command, begun), TrainingDisplay(console) as display:
         results = pipeline.train_run(

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from dglke_distill.cli import settings
+from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json, say_text
 from dglke_distill.console import SafeConsole
 from dglke_distill.errors import UserError
@@ -187,6 +188,8 @@ def zoo_verify(
     ] = False,
     store: StoreFlag = None,
     offline: OfflineFlag = False,
+    dataset: settings.OwnDatasetFlag = None,
+    allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,
     threads: settings.ThreadsFlag = None,
 ) -> None:
@@ -212,12 +215,16 @@ def zoo_verify(
                 store=store,
                 offline=offline,
                 data_root=data_root,
-                settings=settings.overrides(settings.given({"threads": threads}), None),
+                settings=settings.overrides(
+                    settings.given({"threads": threads, "dataset": dataset}), None
+                ),
+                allow_other_data=allow_other_data,
             )
         except (UserError, FloatingPointError) as error:
             failures += 1
             say(f"FAILED {name}: {error}")
             continue
+        show_warnings(f"{found.entry.pinned}: {line}" for line in found.warnings)
         failures += not found.reproduced
         say(_verdict(found))
     if failures:

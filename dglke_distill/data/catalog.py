@@ -21,7 +21,6 @@ from typing import Literal, Optional
 from dglke_distill.data.dgl_copies import find_dgl_copy, load_dgl_copy
 from dglke_distill.data.download import Progress, console_progress, fetch, identify
 from dglke_distill.data.formats import read_file, read_folder
-from dglke_distill.data.layout import SPLITS, Format, split_files
 from dglke_distill.data.manifest import (
     SPLIT_FILES,
     FileRole,
@@ -33,6 +32,7 @@ from dglke_distill.data.manifest import (
 )
 from dglke_distill.data.name_order import in_name_order
 from dglke_distill.data.ogb import OGB_DATASETS, load_ogb
+from dglke_distill.data.published import count_difference, doubts
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.wikikg90m import is_wikikg90m, load_wikikg90m
 from dglke_distill.errors import UserError
@@ -41,6 +41,7 @@ __all__ = [
     "Location",
     "default_cache_dir",
     "load",
+    "load_named",
     "locate",
     "manifests",
     "not_here",
@@ -113,12 +114,34 @@ def load(
                 split_seed=split_seed,
                 split_fractions=split_fractions,
             )
-        if manifest is not None:
+        if load_manifest(path.name) is not None:
             note = f"read from {path.resolve()}, not from the catalog, which also has that name"
             dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, note))
         return dataset
     if manifest is None:
         raise unknown_name(name_or_path)
+    return load_named(
+        manifest.name,
+        data_root=data_root,
+        cache_dir=cache_dir,
+        format=format,
+        offline=offline,
+        progress=progress,
+    )
+
+
+def load_named(
+    name: str,
+    *,
+    data_root: Optional[Path] = None,
+    cache_dir: Optional[Path] = None,
+    format: str = "auto",
+    offline: bool = False,
+    progress: Optional[Progress] = None,
+) -> Dataset:
+    """Load a dataset of the catalog, whatever the working folder holds; see ``load``."""
+    if (manifest := load_manifest(name)) is None:
+        raise unknown_name(name)
     cache = cache_dir or default_cache_dir()
     location = locate(manifest, data_root=data_root, cache_dir=cache)
     if manifest.source.kind == "ogb":
@@ -131,8 +154,8 @@ def load(
         format = format if location.place == "data root" else manifest.source.format
         dataset = read_folder(location.folder, format=format, header=False, name=manifest.name)
     _check_counts(manifest, dataset, location)
-    doubts = _doubts(manifest, location)
-    dataset = dataclasses.replace(dataset, warnings=(*doubts, *dataset.warnings))
+    told = doubts(manifest, location.folder)
+    dataset = dataclasses.replace(dataset, warnings=(*told, *dataset.warnings))
     return in_name_order(dataset)
 
 
@@ -249,43 +272,12 @@ def _download(
 
 
 def _check_counts(manifest: Manifest, dataset: Dataset, location: Location) -> None:
-    difference = _count_difference(manifest, dataset)
+    difference = count_difference(manifest, dataset)
     if difference is not None:
         raise UserError(
             f"{location.folder} holds {difference}: replace that copy, or give the folder's path "
             "to use it as your own data"
         )
-
-
-def _count_difference(manifest: Manifest, dataset: Dataset) -> Optional[str]:
-    """Return the first count that is not the published one, in words; None if all are."""
-    expected = manifest.counts
-    found = {
-        "entities": (dataset.num_entities, expected.entities),
-        "relations": (dataset.num_relations, expected.relations),
-        **{
-            f"{split} triples": (len(dataset.split(split)), getattr(expected, split))
-            for split in SPLITS
-        },
-    }
-    for what, (count, published) in found.items():
-        if count != published:
-            return f"{count} {what} where {manifest.title} has {published}"
-    return None
-
-
-def _doubts(manifest: Manifest, location: Location) -> list[str]:
-    """Say which files are not byte for byte the published ones, though all counts agree."""
-    doubts = []
-    files = split_files(location.folder, Format("names"))
-    for role, path in files.items():
-        file = {str(known): file for known, file in manifest.files.items()}.get(role)
-        if file is not None and identify(path, file) == "differs":
-            doubts.append(
-                f"{path} differs from the published file ({file.verified_by}), though all counts "
-                f"agree: the order of lines, or names, may be others"
-            )
-    return doubts
 
 
 def offered(manifest: Manifest, location: Location) -> str:
@@ -343,7 +335,7 @@ def _read_ogb_folder(folder: Path, manifest: Manifest, cache: Path) -> Dataset:
     folder = folder.resolve()
     converted = None if os.access(folder, os.W_OK) else cache / f"{manifest.name}_converted"
     dataset = load_ogb(manifest.ogb.dataset, folder.parent, cache=converted)
-    difference = _count_difference(manifest, dataset)
+    difference = count_difference(manifest, dataset)
     if difference is None:
         return dataset
     note = f"{folder} holds {difference}: figures on it are none of the leaderboard's"

@@ -7,20 +7,32 @@ an interrupted one goes on where it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
 import tomli_w
 
-from dglke_distill import checkpoint, pipeline, runtime
+from dglke_distill import pipeline, runtime
 from dglke_distill.claims import Kind, among, claimed
 from dglke_distill.config import Config, read_toml
+from dglke_distill.data.identity import OtherData, located_data
+from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.entries import ENTRIES_FILE, write_entries
+from dglke_distill.distill.finished import (
+    STAGES,
+    chain_seconds,
+    check_finished,
+    data_warnings,
+    finished,
+    summary,
+)
 from dglke_distill.distill.loading import (
-    check_teacher,
+    check_teachers,
     describe_teacher,
     load_teacher,
+    teacher_data,
     teacher_name,
     teacher_results,
 )
@@ -39,9 +51,7 @@ from dglke_distill.workspace import Setup, Workspace, Workspaces
 __all__ = [
     "CHAIN_FILE",
     "RESULTS_FILE",
-    "STAGES",
     "Watcher",
-    "chain_seconds",
     "run_chain",
     "run_stage",
     "saved_chain",
@@ -49,7 +59,6 @@ __all__ = [
 
 CHAIN_FILE = "chain.toml"
 RESULTS_FILE = "results.json"
-STAGES = "stages"
 _OUTCOMES = (RESULTS_FILE, ENTRIES_FILE, "report")
 
 
@@ -111,9 +120,13 @@ def run_chain(
         Interrupted: asked to stop; the chain can be resumed.
     """
     loaded = [path.resolve() for path in loaded]
+    begun = read_toml(directory / CHAIN_FILE) if (directory / CHAIN_FILE).is_file() else {}
+    chain = chain.model_copy(update={"data": located_data(chain.data, begun)})
     stages = plan(chain, [str(path) for path in loaded])
-    for teacher in () if resume else loaded:
-        check_teacher(teacher)
+    workspaces = workspaces or Workspaces(data_root, saved=resume)
+    if not resume and not begun:  # before anything is written
+        allowed = bool(chain.allow_other_data)
+        check_teachers(loaded, lambda: workspaces.of(stages[-1].config), allowed)
     names = [str(path) for path in loaded]
     with claimed(
         directory,
@@ -123,9 +136,7 @@ def run_chain(
         resume=resume,
         announce=watcher.announce,
     ):
-        return _run_stages(
-            chain, directory, stages, loaded, workspaces or Workspaces(data_root), watcher
-        )
+        return _run_stages(chain, directory, stages, loaded, workspaces, watcher, resume=resume)
 
 
 def _run_stages(
@@ -135,21 +146,28 @@ def _run_stages(
     loaded: Sequence[Path],
     workspaces: Workspaces,
     watcher: Watcher,
+    *,
+    resume: bool,
 ) -> dict[str, Any]:
     """Do what ``run_chain`` does in a directory that no other process writes to."""
-    done: list[dict[str, Any]] = []
+    allowed = bool(chain.allow_other_data)
     budgeted = chain.control == "both" and any(stage.role == "student" for stage in stages)
+    if resume:
+        more = [_budget_name(stages[-1])] if budgeted else []
+        check_finished(stages, directory, workspaces, more)
+    done: list[dict[str, Any]] = []
     total = len(stages) + budgeted
     for number, stage in enumerate(stages):
         watcher.stage(stage, number, total)
-        done.append(run_stage(stage, directory, workspaces, watcher))
+        done.append(run_stage(stage, directory, workspaces, watcher, allow_other_data=allowed))
     if budgeted:
         stage = _budget_stage(directory, stages[-1], done)
         watcher.stage(stage, len(stages), total)
-        done.append(run_stage(stage, directory, workspaces, watcher))
+        done.append(run_stage(stage, directory, workspaces, watcher, allow_other_data=allowed))
     config, teacher = stages[-1].config, None
     if loaded:
         teacher = teacher_results(loaded[0], lambda: workspaces.of(config), config)
+    settings = (directory / CHAIN_FILE).resolve()
     results = {
         "schema": 1,
         "kind": "chain",
@@ -158,7 +176,9 @@ def _run_stages(
         "dataset": done[-1]["results"]["dataset"],
         "chain": chain.model_dump(mode="json"),
         "stages": done,
-        "summary": _summary(done, teacher),
+        "data_warnings": data_warnings(done),
+        "summary": summary(done, teacher),
+        "command": f"dglke-distill run --recipe none --config {shlex.quote(str(settings))}",
         "provenance": runtime.provenance(),
     }
     atomic_write_text(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
@@ -167,31 +187,41 @@ def _run_stages(
 
 
 def run_stage(
-    stage: Stage, directory: Path, workspaces: Workspaces, watcher: Watcher
+    stage: Stage,
+    directory: Path,
+    workspaces: Workspaces,
+    watcher: Watcher,
+    *,
+    allow_other_data: bool = False,
 ) -> dict[str, Any]:
     """Run a stage, go on with it, or read what it left, whichever is due.
 
     Args:
-        stage: from a plan. directory: of the chain. workspaces: the data.
+        stage: from a plan.
+        directory: of the chain.
+        workspaces: the data.
         watcher: hears of progress.
+        allow_other_data: whether its teachers may have been trained on other triples.
 
     Returns:
         The stage's entry in ``results.json``.
     """
     place = directory / STAGES / stage.name
-    finished = place / pipeline.CHECKPOINT_DIRECTORY / checkpoint.RESULTS_FILE
-    if finished.is_file():
+    last = finished(stage.name, directory)
+    if last.is_file():
         saved = place / pipeline.CONFIG_FILE
         if read_text(saved, MAX_TOML_BYTES) != stage.config.to_toml():
             raise UserError(f"{saved}: the stage was run with other settings; choose another --out")
-        results = read_object(finished)
+        results = read_object(last)
         watcher.announce(f"{stage.name}: done already")
     else:
         about: dict[str, Any] = {}
         setup: Optional[Setup] = None
         sizes: list[TeacherSize] = []
+        others: list[OtherData] = []
         if stage.teachers:
-            about, setup = _taught(stage, directory)
+            dataset = workspaces.of(stage.config).dataset
+            about, others, setup = _taught(stage, directory, dataset, allow_other_data)
             for teacher in about["distillation"]["teachers"]:
                 known = teacher["model"] or {}
                 sizes.append(TeacherSize(known.get("parameters", 0), known.get("dim", 0)))
@@ -203,6 +233,7 @@ def run_stage(
             setup=setup,
             about=about,
             teachers=sizes,
+            others=others,
             report=watcher.report,
             announce=watcher.announce,
         )
@@ -218,21 +249,34 @@ def run_stage(
     }
 
 
-def _taught(stage: Stage, directory: Path) -> tuple[dict[str, Any], Setup]:
-    """Return what a student's results say of its teachers, and the setup that asks them."""
+def _taught(
+    stage: Stage, directory: Path, dataset: Dataset, allow_other_data: bool
+) -> tuple[dict[str, Any], list[OtherData], Setup]:
+    """Return what results say of teachers, what else these know, and the setup that asks them."""
     assert stage.config.distillation is not None
     method = build_method(stage.config.distillation.method, stage.config.distillation.options)
     places = [_checkpoint_of(teacher, directory) for teacher in stage.teachers]
 
     def setup(config: Config, student: KGEModel, workspace: Workspace) -> Objective:
-        models = [load_teacher(place, workspace.dataset) for place in places]
+        models = [
+            load_teacher(place, workspace.dataset, allow_other_data=allow_other_data)
+            for place in places
+        ]
         return method.objective(config, student, models, workspace)
 
     described = [
         {"name": _name(teacher), **describe_teacher(place)}
         for teacher, place in zip(stage.teachers, places)
     ]
-    return {"distillation": {"method": method.name, "teachers": described}}, setup
+    others = [
+        other
+        for teacher, place in zip(described, places)
+        for other in teacher_data(
+            place, dataset, allow_other_data=allow_other_data, name=teacher["name"]
+        )
+    ]
+    about = {"distillation": {"method": method.name, "teachers": described}}
+    return about, list(dict.fromkeys(others)), setup
 
 
 def _name(teacher: str) -> str:
@@ -245,10 +289,8 @@ def _checkpoint_of(teacher: str, directory: Path) -> Path:
     return directory / STAGES / teacher / pipeline.CHECKPOINT_DIRECTORY
 
 
-def chain_seconds(stages: Sequence[Mapping[str, Any]]) -> float:
-    """Return the seconds that stages took, validation and preparation included."""
-    keys = ("seconds", "validation_seconds", "setup_seconds")
-    return float(sum(stage["results"]["training"][key] for stage in stages for key in keys))
+def _budget_name(direct: Stage) -> str:
+    return f"{direct.name}-budget"
 
 
 def _budget_stage(directory: Path, direct: Stage, done: list[dict[str, Any]]) -> Stage:
@@ -256,7 +298,7 @@ def _budget_stage(directory: Path, direct: Stage, done: list[dict[str, Any]]) ->
 
     Once it has begun its number of epochs stays, whatever the clock says after a resume.
     """
-    name = f"{direct.name}-budget"
+    name = _budget_name(direct)
     saved = directory / STAGES / name / pipeline.CONFIG_FILE
     if saved.is_file():
         config = Config.from_mapping(read_toml(saved), str(saved))
@@ -268,43 +310,3 @@ def _budget_stage(directory: Path, direct: Stage, done: list[dict[str, Any]]) ->
     training = direct.config.training.model_copy(update={"epochs": affordable})
     config = direct.config.model_copy(update={"training": training})
     return Stage(name, "direct_budget", config, ())
-
-
-def _summary(
-    done: list[dict[str, Any]], loaded: Optional[Mapping[str, Any]]
-) -> dict[str, Optional[float]]:
-    """Return the figures a chain is judged by; None where a stage is missing or not ranked.
-
-    Args:
-        done: the stages. loaded: results of the teacher, if it was loaded.
-    """
-
-    def mrr(role: str, last: bool = False) -> Optional[float]:
-        found = [s["results"]["metrics"].get("test", {}).get("mrr") for s in of(role)]
-        return found[-1 if last else 0] if found else None
-
-    def of(role: str) -> list[dict[str, Any]]:
-        return [stage for stage in done if stage["role"] == role]
-
-    def over(value: Optional[float], base: Optional[float]) -> Optional[float]:
-        return None if value is None or not base else value / base
-
-    teacher = mrr("teacher")
-    if loaded is not None:
-        teacher = loaded.get("metrics", {}).get("test", {}).get("mrr")
-    student = mrr("student", last=True)
-    gains = {role: over(student, mrr(role)) for role in ("direct", "direct_budget")}
-    return {
-        "teacher_mrr": teacher,
-        "student_mrr": student,
-        "direct_mrr": mrr("direct"),
-        "direct_budget_mrr": mrr("direct_budget"),
-        "share_of_teacher": over(student, teacher),
-        "gain_over_direct": None if gains["direct"] is None else gains["direct"] - 1,
-        "gain_over_direct_budget": (
-            None if gains["direct_budget"] is None else gains["direct_budget"] - 1
-        ),
-        "chain_seconds": chain_seconds(of("teacher") + of("student")),
-        "direct_seconds": chain_seconds(of("direct")),
-        "direct_budget_seconds": chain_seconds(of("direct_budget")),
-    }

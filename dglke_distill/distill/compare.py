@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Callable, Optional
 
 import tomli_w
 from pydantic import Field
@@ -14,17 +14,18 @@ from dglke_distill import checkpoint, pipeline, runtime
 from dglke_distill.claims import Kind, among, claimed
 from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
 from dglke_distill.config_sections import MOST_SEED
+from dglke_distill.data.identity import located_data, short
+from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.chain import (
     CHAIN_FILE,
     RESULTS_FILE,
-    STAGES,
     Watcher,
-    chain_seconds,
     run_chain,
     run_stage,
     saved_chain,
 )
-from dglke_distill.distill.loading import check_teacher, import_teacher
+from dglke_distill.distill.finished import STAGES, chain_seconds, check_finished, data_warnings
+from dglke_distill.distill.loading import check_teachers, import_teacher, teacher_data
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.distill.registry import find
@@ -132,9 +133,16 @@ def run_comparison(
         UserError: bad settings or data, or a directory in use.
         Interrupted: asked to stop; the comparison can be resumed.
     """
+    begun = saved_comparison(directory).model_dump() if resume else {}
+    data = located_data(comparison.chain.data, begun.get("chain"))
+    chain = comparison.chain.model_copy(update={"data": data})
+    comparison = comparison.model_copy(update={"chain": chain})
     _check(comparison)
-    for teacher in () if resume else comparison.loaded:
-        check_teacher(Path(teacher))
+    workspaces = Workspaces(data_root, saved=resume)
+    if not resume and not (directory / COMPARISON_FILE).exists():  # before anything is written
+        places = [Path(path) for path in comparison.loaded]
+        config, allowed = teachers_of(comparison)[0].config, bool(chain.allow_other_data)
+        check_teachers(places, lambda: workspaces.of(config), allowed)
     with claimed(
         directory,
         Kind("comparison", COMPARISON_FILE, (COMPARISON_FILE,), among(*_PARTS)),
@@ -143,13 +151,14 @@ def run_comparison(
         resume=resume,
         announce=watcher.announce,
     ):
-        return _run_chains(comparison, directory, Workspaces(data_root), watcher)
+        return _run_chains(comparison, directory, workspaces, watcher)
 
 
 def _run_chains(
     comparison: ComparisonConfig, directory: Path, workspaces: Workspaces, watcher: Watcher
 ) -> dict[str, Any]:
     """Do what ``run_comparison`` does in a directory that no other process writes to."""
+    allowed = bool(comparison.chain.allow_other_data)
     teachers: list[dict[str, Any]] = []
     if comparison.loaded:
         config = teachers_of(comparison)[0].config
@@ -157,17 +166,22 @@ def _run_chains(
             _imported(Path(path), number, directory, workspaces, config)
             for number, path in enumerate(comparison.loaded)
         ]
-        teachers = [_loaded(place) for place in places]
+        dataset = workspaces.of(config).dataset
+        teachers = [_loaded(place, dataset, allowed) for place in places]
     else:
         trained = teachers_of(comparison)
+        check_finished(trained, directory, workspaces)
         for number, stage in enumerate(trained):
             watcher.stage(stage, number, len(trained))
-            teachers.append(run_stage(stage, directory, workspaces, watcher))
+            teachers.append(
+                run_stage(stage, directory, workspaces, watcher, allow_other_data=allowed)
+            )
         places = [
             (directory / STAGES / stage.name / pipeline.CHECKPOINT_DIRECTORY).resolve()
             for stage in trained
         ]
     chains: list[dict[str, Any]] = []
+    common = teachers_of(comparison)[0].config
     for seed in comparison.seeds:
         for method in comparison.methods:
             watcher.announce(f"{method}, seed {seed}")
@@ -185,6 +199,7 @@ def _run_chains(
                     watcher=watcher,
                 )
             chains.append(results)
+            _check_alike(chains, place, lambda: workspaces.of(common).dataset)
             # What there is can be looked at while the rest is running.
             compared = _results(chains, teachers)
             atomic_write_text(directory / RESULTS_FILE, json.dumps(compared, indent=2) + "\n")
@@ -229,16 +244,38 @@ def _imported(
     return target
 
 
-def _loaded(place: Path) -> dict[str, Any]:
+def _check_alike(
+    chains: Sequence[Mapping[str, Any]], place: Path, dataset: Callable[[], Dataset]
+) -> None:
+    """Refuse to lay figures of different triples side by side.
+
+    Raises:
+        UserError: the last chain was run on other triples than the first.
+    """
+    first, last = (chain["dataset"]["fingerprint"] for chain in (chains[0], chains[-1]))
+    if first != last and not all(dataset().has_fingerprint(each) for each in (first, last)):
+        raise UserError(
+            f"{place}: was run on other triples ({short(last)}) than the chain before it "
+            f"({short(first)}); put the data back as they were, or begin anew with another --out"
+        )
+
+
+def _loaded(place: Path, dataset: Dataset, allow_other_data: bool) -> dict[str, Any]:
     """Return the stage that a loaded teacher stands for.
 
     Raises:
-        UserError: it has no test figures.
+        UserError: it has no test figures, or was trained on other triples.
     """
     path = place / checkpoint.RESULTS_FILE
     results = read_object(path)
     if "test" not in results.get("metrics", {}):
         raise UserError(f"{path}: a comparison needs the teacher's test figures, and has none")
+    others = teacher_data(place, dataset, allow_other_data=allow_other_data)
+    lines = [other.line(dataset.name, dataset.fingerprint) for other in others]
+    results["data_warnings"] = lines
+    stated = results.get("dataset") or {}
+    ranked_on = stated.get("fingerprint") or stated.get("ranked_on")
+    results["other_test"] = ranked_on is not None and not dataset.has_fingerprint(ranked_on)
     return {
         "name": str(place), "role": "teacher", "teacher": None, "teachers": [],
         "directory": str(place), "results": results,
@@ -265,6 +302,7 @@ def _results(
         "teacher": teachers[0],
         "more_teachers": teachers[1:],
         "teacher_seconds": chain_seconds(trained),
+        "data_warnings": data_warnings([*teachers, *(s for c in chains for s in c["stages"])]),
         "rows": _rows(chains, teachers[0]),
         "provenance": runtime.provenance(),
     }
@@ -275,7 +313,9 @@ def _rows(chains: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]) -> li
     controls = {
         chain["seed"]: _mrr(chain["stages"][-1]) for chain in chains if chain["method"] == CONTROL
     }
-    rows = []
+    rows, test_mrr = [], _mrr(teacher)
+    if teacher["results"].get("other_test"):
+        test_mrr = 0.0  # no share of it means anything
     for chain in chains:
         last = chain["stages"][-1]
         results, mrr = last["results"], _mrr(last)
@@ -295,7 +335,7 @@ def _rows(chains: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]) -> li
                 "valid_mrr": results["metrics"].get("valid", {}).get("mrr"),
                 "training_seconds": results["training"]["seconds"],
                 "chain_seconds": chain_seconds(chain["stages"]),
-                "share_of_teacher": mrr / _mrr(teacher) if _mrr(teacher) else None,
+                "share_of_teacher": mrr / test_mrr if test_mrr else None,
                 "gain_over_direct": mrr / control - 1 if control else None,
             }
         )

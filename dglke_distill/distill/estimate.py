@@ -47,7 +47,11 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    stages: Sequence[Stage], loaded: Sequence[str] = (), *, data_root: Optional[Path] = None
+    stages: Sequence[Stage],
+    loaded: Sequence[str] = (),
+    *,
+    data_root: Optional[Path] = None,
+    allow_other_data: bool = False,
 ) -> list[Estimate]:
     """Return what each stage will cost, by timing a few of its steps.
 
@@ -57,6 +61,7 @@ def estimate(
     Args:
         stages: the plan. loaded: checkpoints of the first student's teachers.
         data_root: folder of pre-placed datasets.
+        allow_other_data: whether these may have been trained on other triples.
 
     Raises:
         UserError: a stage needs more memory than it may have.
@@ -69,7 +74,9 @@ def estimate(
         workspace = workspaces.of(stage.config)
         for path in loaded:
             if path not in models:
-                models[path] = load_teacher(Path(path), workspace.dataset)
+                models[path] = load_teacher(
+                    Path(path), workspace.dataset, allow_other_data=allow_other_data
+                )
         models[stage.name] = model = _untrained(stage, workspace)
         teachers = [models[name] for name in stage.teachers]
         found.append(

@@ -31,6 +31,7 @@ __all__ = [
     "Stage",
     "compose_chain",
     "divided",
+    "loaded_in",
     "overlaid",
     "plan",
     "read_chain",
@@ -66,6 +67,10 @@ class ChainConfig(Section):
     )
     direct: Optional[Tree] = Field(
         None, description="settings of the control without a teacher; None: the student's own"
+    )
+    # Not set by default, so that the settings saved with older chains are theirs.
+    allow_other_data: Optional[bool] = Field(
+        None, description="whether teachers may have been trained on other triples"
     )
     control: Literal["none", "recipe", "both"] = Field(
         "recipe",
@@ -115,12 +120,23 @@ class Stage(NamedTuple):
 def read_chain(path: Path) -> Tree:
     """Read a file of a chain's settings, some or all, and return the partial tree.
 
+    It may be the ``chain.toml`` of a run; the teachers that were loaded there are ``loaded_in``.
+
     Raises:
         UserError: the file is missing or malformed, or a setting in it is.
     """
     tree = read_toml(path)
+    tree.pop("loaded", None)
     ChainConfig.from_mapping(tree, str(path))
     return tree
+
+
+def loaded_in(path: Optional[Path]) -> list[str]:
+    """Return the loaded teachers that a chain's own ``chain.toml`` names; none without a file."""
+    named = read_toml(path).get("loaded", []) if path is not None else []
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        raise UserError(f"{path}: 'loaded' must be a list of paths of trained models")
+    return named
 
 
 def compose_chain(

@@ -64,6 +64,7 @@ class NamedModel(nn.Module):
         entities: names of the entities; position is id. relations: the same of the relations.
         results: what was measured when it was trained.
         card: the model card, Markdown; empty if there is none.
+        known_warnings: what must be known of the facts that ``load_known`` loaded.
     """
 
     def __init__(self, loaded: LoadedModel, *, card: str = "") -> None:
@@ -77,11 +78,12 @@ class NamedModel(nn.Module):
         self.card = card
         self._loaded = loaded
         self._known: Optional[KnownAnswers] = None
+        self.known_warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         model, config = self.model, self.config
         return (
-            f"NamedModel({config.model.name} of {config.data.dataset}: {model.num_entities} "
+            f"NamedModel({config.model.name} of {self._loaded.dataset_name}: {model.num_entities} "
             f"entities of {model.bytes_per_entity} bytes, {len(self.relations)} relations)"
         )
 
@@ -258,30 +260,38 @@ class NamedModel(nn.Module):
 
     # --- known facts ----------------------------------------------------------------------------
 
-    def load_known(self, data_root: Optional[Path] = None) -> KnownAnswers:
+    def load_known(
+        self,
+        data_root: Optional[Path] = None,
+        *,
+        dataset: Optional[str] = None,
+        allow_other_data: bool = False,
+    ) -> KnownAnswers:
         """Return the index of all facts of the model's dataset; it is loaded once.
 
         Args:
             data_root: folder of datasets already there; see ``data.catalog.load``.
+            dataset: name or path of the dataset; None: found by its name, see
+                ``data.identity.own_dataset``.
+            allow_other_data: whether the triples may be others than those trained on;
+                ``known_warnings`` then says so.
 
         Raises:
-            UserError: the dataset is not there, or has other entities or relations.
+            UserError: the dataset is not there, or has other triples, entities or relations.
         """
         if self._known is None:
-            from dglke_distill.data import catalog
             from dglke_distill.known_answers import KnownAnswers
 
-            data = self.config.data
-            dataset = catalog.load(
-                data.dataset,
+            found, warnings = self._loaded.find_dataset(
+                "the model",
+                dataset=dataset,
                 data_root=data_root,
-                format=data.format,
-                header=data.header,
-                split_seed=data.split_seed,
+                allow_other_data=allow_other_data,
             )
-            self._loaded.check_dataset(dataset, "the model")
-            splits = [dataset.train, dataset.valid, dataset.test]
-            self._known = KnownAnswers.build(splits, dataset.num_entities)
+            self.known_warnings = tuple(warnings)
+            self._known = KnownAnswers.build(
+                [found.train, found.valid, found.test], len(self.entities)
+            )
         return self._known
 
     def _index(self, facts: Facts) -> Optional[KnownAnswers]:

@@ -58,7 +58,7 @@ def write_report(run_directory: Path) -> Path:
             if figure is not None:
                 text = _save(figure, folder, kind.name, run.stages)
                 drawings.append(Drawing(kind.name, kind.title, kind.describe(run), kind.note, text))
-        _write(folder / TABLE, run_table(run).markdown())
+        _write(folder / TABLE, _table_text(run_table(run), run.data_warnings))
         _write(folder / PAGE, run_page(run, drawings))
     return run_directory / REPORT_DIRECTORY / PAGE
 
@@ -72,7 +72,7 @@ def write_comparison(directory: Path) -> Path:
     results = read_comparison(directory)
     with directory_aside(directory / REPORT_DIRECTORY, foreign=_foreign) as folder:
         text = _save(comparison_figure(results, LIGHT), folder, COMPARISON)
-        _write(folder / TABLE, comparison_table(results).markdown())
+        _write(folder / TABLE, _table_text(comparison_table(results), results.data_warnings))
         _write(folder / PAGE, comparison_page(results, text))
     return directory / REPORT_DIRECTORY / PAGE
 
@@ -91,6 +91,11 @@ def table_of(directory: Path) -> Table:
     if is_comparison(directory):
         return comparison_table(read_comparison(directory))
     return run_table(read_run(directory))
+
+
+def _table_text(table: Table, warnings: Sequence[str]) -> str:
+    lines = "".join(f"\nWarning: {line}\n" for line in warnings)
+    return table.markdown() + lines
 
 
 def _foreign(folder: Path) -> Optional[str]:

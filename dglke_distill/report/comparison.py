@@ -18,6 +18,7 @@ from dglke_distill.report.page import (
     key_figures,
     page,
     provenance,
+    warnings_section,
 )
 from dglke_distill.report.tables import comparison_table, spread_text
 from dglke_distill.report.theme import Theme, drawing
@@ -84,7 +85,8 @@ def comparison_page(results: ComparisonResults, svg: str) -> str:
     if results.teacher is not None:
         size = f"{results.teacher.model}, {results.teacher.floats_per_entity} floats"
         cards.append(KeyFigure("Teacher", quality(results.teacher.quality.mrr), size))
-        if results.teacher.quality.mrr:
+        alike = any(row.share_of_teacher is not None for row in results.rows)
+        if results.teacher.quality.mrr and alike:  # else the teacher's is another test split
             share = means[best].mean / results.teacher.quality.mrr
             cards.append(KeyFigure("Share of teacher", percent(share), best))
     cards.append(
@@ -112,7 +114,9 @@ def comparison_page(results: ComparisonResults, svg: str) -> str:
         "Dataset": dataset_text(results.dataset),
         "Seeds": ", ".join(map(str, seeds)),
     }
+    told = warnings_section(results.data_warnings)
     sections = [
+        *([] if told is None else [told]),
         key_figures(cards),
         tag("section", tag("h2", "Methods"), table(comparison_table(results), caption)),
         *figures([picture], []),

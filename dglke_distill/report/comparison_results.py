@@ -69,6 +69,7 @@ class ComparisonResults:
     teacher_seconds: Optional[float]
     rows: tuple[ComparisonRow, ...]
     provenance: dict[str, Any]
+    data_warnings: tuple[str, ...] = ()
 
     def groups(self) -> dict[str, list[ComparisonRow]]:
         """Return the rows per method and size, in the order of their first row.
@@ -101,6 +102,7 @@ def read_comparison(directory: Path) -> ComparisonResults:
         teacher_seconds=fields.optional_number("teacher_seconds"),
         rows=tuple(_row(entry) for entry in fields.objects("rows")),
         provenance=fields.optional_object("provenance").tree,
+        data_warnings=fields.texts("data_warnings"),
     )
 
 

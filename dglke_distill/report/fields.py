@@ -77,6 +77,15 @@ class Fields:
         """Return a string, or None where it is absent or null."""
         return None if self.tree.get(key) is None else self.text(key)
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a list of texts; empty if the key is missing."""
+        found = self.tree.get(key)
+        if found is None:
+            return ()
+        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            raise self.error(key, "is no list of texts")
+        return tuple(found)
+
     def object(self, key: str) -> Fields:
         """Return the object below a key."""
         return Fields(self._value(key), self.source, f"{self.place}.{key}".lstrip("."))

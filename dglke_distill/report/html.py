@@ -16,6 +16,7 @@ from dglke_distill.report.page import (
     page,
     preformatted,
     provenance,
+    warnings_section,
 )
 from dglke_distill.report.plots import shown_anchors
 from dglke_distill.report.run_results import RunResults, Stage, stage_labels
@@ -45,6 +46,7 @@ def run_page(run: RunResults, drawings: Sequence[Drawing]) -> str:
         "Seed": str(run.seed),
     }
     sections = [
+        warnings_section(run.data_warnings),
         key_figures(_key_figures(run)),
         tag("section", tag("h2", "Stages"), table(run_table(run), caption)),
         *figures(drawings, run.stages),
@@ -54,7 +56,8 @@ def run_page(run: RunResults, drawings: Sequence[Drawing]) -> str:
         preformatted(
             "Reproduce",
             _command(run),
-            "With the settings above as chain.toml, the same versions and the same hardware:",
+            "With the settings above as chain.toml, if the run's own is no longer there. The same "
+            "figures take the same versions and the same hardware:",
         ),
     ]
     return page(title, subtitle, [s for s in sections if s is not None], run.stages)
@@ -106,4 +109,4 @@ def _references(run: RunResults) -> Optional[Markup]:
 
 def _command(run: RunResults) -> str:
     command = run.provenance.get("command")
-    return command if isinstance(command, str) else "dglke-distill run --config chain.toml"
+    return command if isinstance(command, str) else run.command

@@ -13,7 +13,16 @@ from dglke_distill.report.numbers import NONE, bytes_text
 from dglke_distill.report.run_results import Dataset, Stage
 from dglke_distill.report.theme import inline_svg, variables
 
-__all__ = ["Drawing", "KeyFigure", "dataset_text", "figures", "key_figures", "page", "provenance"]
+__all__ = [
+    "Drawing",
+    "KeyFigure",
+    "dataset_text",
+    "figures",
+    "key_figures",
+    "page",
+    "provenance",
+    "warnings_section",
+]
 
 _STYLES = Path(__file__).with_name("page.css")
 _NAMES = {
@@ -127,6 +136,14 @@ def figures(drawings: Sequence[Drawing], stages: Sequence[Stage]) -> list[Markup
             )
         )
     return found
+
+
+def warnings_section(lines: Sequence[str]) -> Optional[Markup]:
+    """Return what must be known before any figure is trusted, None without any."""
+    if not lines:
+        return None
+    items = [tag("li", line) for line in lines]
+    return tag("section", tag("h2", "Warnings"), tag("ul", *items), class_="warnings")
 
 
 def dataset_text(dataset: Dataset) -> str:

@@ -141,6 +141,8 @@ class RunResults:
         summary: the run's own totals; figures that follow from stages are computed from them.
         settings: the text of ``chain.toml``.
         provenance: versions, revision and hardware.
+        data_warnings: what must be known of its teachers' data.
+        command: runs it again.
     """
 
     directory: Path
@@ -152,6 +154,8 @@ class RunResults:
     summary: dict[str, Optional[float]]
     settings: str
     provenance: dict[str, Any]
+    data_warnings: tuple[str, ...] = ()
+    command: str = "dglke-distill run --config chain.toml"
 
     @property
     def teacher(self) -> Optional[Stage]:
@@ -240,6 +244,8 @@ def read_run(directory: Path) -> RunResults:
         summary={key: summary.optional_number(key) for key in summary},
         settings=read_text(directory / "chain.toml"),
         provenance=fields.optional_object("provenance").tree,
+        data_warnings=fields.texts("data_warnings"),
+        command=fields.optional_text("command") or RunResults.command,
     )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.checkpoint import LoadedModel
-from dglke_distill.data import catalog
-from dglke_distill.data.triples import Dataset, Side
+from dglke_distill.data.triples import Side
 from dglke_distill.errors import UserError
 from dglke_distill.known_answers import KnownAnswers
 
@@ -29,40 +28,53 @@ class FactShelf:
 
     Args:
         data_root: folder of datasets already there; see ``data.catalog.load``.
+        dataset: name or path of the models' dataset; None: found by its name, see
+            ``data.identity.own_dataset``.
+        allow_other_data: whether triples may be others than those trained on.
     """
 
-    def __init__(self, data_root: Optional[Path] = None) -> None:
+    def __init__(
+        self,
+        data_root: Optional[Path] = None,
+        *,
+        dataset: Optional[str] = None,
+        allow_other_data: bool = False,
+    ) -> None:
         """Nothing is read yet."""
-        self._data_root = data_root
-        self._read: dict[str, tuple[Dataset, KnownAnswers]] = {}
+        self._data_root, self._dataset = data_root, dataset
+        self._allow_other_data = allow_other_data
+        self._read: dict[Any, tuple[KnownAnswers, list[str]]] = {}
 
-    def of(self, loaded: LoadedModel) -> KnownAnswers:
+    def of(self, loaded: LoadedModel) -> tuple[KnownAnswers, list[str]]:
         """Return the index of all facts, of all splits, of a model's dataset.
 
         Nothing is downloaded.
 
+        Args:
+            loaded: the model.
+
+        Returns:
+            The index, and what must be known of it.
+
         Raises:
             UserError: the dataset is not here, cannot be read, or is another one.
         """
-        data = loaded.config.data
-        key = data.model_dump_json()
+        names = loaded.entities.fingerprint, loaded.relations.fingerprint
+        key = (loaded.identity, names)
         if key not in self._read:
             try:
-                dataset = catalog.load(
-                    data.dataset,
+                dataset, warnings = loaded.find_dataset(
+                    "the model",
+                    dataset=self._dataset,
                     data_root=self._data_root,
-                    format=data.format,
-                    header=data.header,
-                    split_seed=data.split_seed,
                     offline=True,
+                    allow_other_data=self._allow_other_data,
                 )
             except OSError as error:
-                raise UserError(f"{data.dataset}: cannot be read ({error})") from None
+                raise UserError(f"{loaded.dataset_name}: cannot be read ({error})") from None
             splits = [dataset.train, dataset.valid, dataset.test]
-            self._read[key] = dataset, KnownAnswers.build(splits, dataset.num_entities)
-        dataset, known = self._read[key]
-        loaded.check_dataset(dataset, "the model")
-        return known
+            self._read[key] = KnownAnswers.build(splits, dataset.num_entities), warnings
+        return self._read[key]
 
 
 def relation_counts(

@@ -41,6 +41,7 @@ class Shown:
         named: the model with its names.
         facts: all facts of its dataset, or None.
         no_facts: why there are none; empty if there are.
+        fact_notes: what must be known of them: other triples than those trained on.
         entities: finds names of entities.
         relations: finds names of relations.
         drawn: what is told of its map, once it has been.
@@ -52,10 +53,12 @@ class Shown:
         self.named = NamedModel(loaded).eval()
         self.facts: Optional[KnownAnswers] = None
         self.no_facts = ""
+        self.fact_notes: list[str] = []
         try:
-            self.facts = shelf.of(loaded)
+            self.facts, self.fact_notes = shelf.of(loaded)
         except UserError as error:
             self.no_facts = str(error)
+        self._dataset = loaded.dataset_name
         weight = None if self.facts is None else prominence(self.facts)
         self.entities = NameSearch(self.named.entities, weight)
         self.relations = NameSearch(self.named.relations)
@@ -69,8 +72,7 @@ class Shown:
     @property
     def dataset(self) -> str:
         """The name of its dataset."""
-        described = self.named.results.get("dataset") or {}
-        return str(described.get("name", self.named.config.data.dataset))
+        return self._dataset
 
     def about(self) -> dict[str, Any]:
         """Return what a reader wants to know of it, for JSON."""
@@ -89,6 +91,7 @@ class Shown:
             "mrr": None if split is None else metrics[split]["mrr"],
             "facts": None if self.facts is None else len(self.facts.packed["tail"]),
             "no_facts": self.no_facts,
+            "fact_notes": self.fact_notes,
         }
 
 
@@ -103,6 +106,8 @@ class Gallery:
         device: where models live. store, offline: as for ``zoo.load``.
         data_root: folder of datasets already there.
         threads: for torch and the kernels; 0 for all cores.
+        dataset: as for ``FactShelf``.
+        allow_other_data: as for ``FactShelf``.
 
     Attributes:
         given: the names at the start.
@@ -122,6 +127,8 @@ class Gallery:
         offline: bool = False,
         data_root: Optional[Path] = None,
         threads: int = 0,
+        dataset: Optional[str] = None,
+        allow_other_data: bool = False,
     ) -> None:
         """Load the models named."""
         if threads < 0:
@@ -133,7 +140,7 @@ class Gallery:
         self.given = list(names)
         self.notes: list[str] = []
         self._device, self._store = device, store
-        self._shelf = FactShelf(data_root)
+        self._shelf = FactShelf(data_root, dataset=dataset, allow_other_data=allow_other_data)
         self._kept = self.in_turn(lambda: {name: self._load(name, offline) for name in names})
         self.offered = self._offers()
         for name in names:  # lest whoever asks first waits for it

@@ -34,6 +34,7 @@ def render_card(entry: Entry, store: Store) -> str:
             "python",
         ),
         "",
+        *(f"**Warning: {line}**\n" for line in entry.warnings or ()),
         *_measured(entry),
         "## Origin",
         "",

@@ -105,6 +105,9 @@ def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str,
             for kind in ("entities", "relations")
         },
     }
+    told = results.get("data_warnings")
+    if told:
+        entry["warnings"] = [str(line) for line in told]
     for split in ("test", "valid"):
         figures = results["metrics"].get(split)
         if figures is None:

@@ -164,6 +164,7 @@ class Entry(_Strict):
     vocab: Vocabularies
     files: list[FileEntry]
     metrics: Optional[Metrics] = None
+    warnings: Optional[list[Text]] = Field(None, max_length=100)
 
     @model_validator(mode="after")
     def _consistent(self) -> Entry:

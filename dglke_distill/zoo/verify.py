@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -28,10 +28,12 @@ class Verification:
         entry: what the registry says.
         measured: MRR and hits as measured now, by the names of ``schema.Metrics``; empty if
             nothing was ranked.
+        warnings: what must be known beside these figures.
     """
 
     entry: Entry
     measured: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def differences(self) -> dict[str, float]:
@@ -56,6 +58,7 @@ def verify(
     offline: bool = False,
     data_root: Optional[Path] = None,
     settings: Sequence[Mapping[str, Any]] = (),
+    allow_other_data: bool = False,
 ) -> Verification:
     """Check a published model: digests, sizes, weights, names and, if asked, its figures.
 
@@ -64,7 +67,9 @@ def verify(
         metrics: whether to rank the split again that its figures are of.
         store, cache_dir, offline: as for ``zoo.load``.
         data_root: folder that holds datasets already.
-        settings: partial trees laid over the settings of its training, such as device or threads.
+        settings: partial trees laid over the settings of its training: device, threads, or where
+            its dataset lies.
+        allow_other_data: whether to rank other triples than it was trained on.
 
     Returns:
         What was found; a figure that differs is no error but shows in ``reproduced``.
@@ -87,14 +92,25 @@ def verify(
             f"{entry.pinned}: its figures are of the protocol '{stated.protocol}' with "
             f"'{stated.ties}' ties, which is not measured here"
         )
+    from dglke_distill.data.identity import compare_data
     from dglke_distill.pipeline import rank_loaded
 
+    # The registry's word is the one that counts; the checkpoint's is compared before the ranking.
     figures, dataset = rank_loaded(
-        loaded, stated.split, name=entry.pinned, settings=settings, data_root=data_root
+        loaded,
+        stated.split,
+        name=entry.pinned,
+        settings=settings,
+        data_root=data_root,
+        allow_other_data=allow_other_data,
     )
-    if dataset.fingerprint != entry.dataset_fingerprint:
-        raise UserError(
-            f"{entry.pinned}: the triples of {entry.dataset} here are not those it was trained "
-            "and measured on; see --data-root"
-        )
-    return Verification(entry, {key: figures[name] for key, name in _FIGURES.items()})
+    identity = replace(loaded.identity, fingerprint=entry.dataset_fingerprint)
+    told = compare_data(
+        identity,
+        dataset,
+        who=entry.pinned,
+        allow_other_data=allow_other_data,
+        mend="name its own dataset by --dataset or --data-root",
+    )
+    warnings = tuple(dict.fromkeys([*told, *figures["warnings"]]))
+    return Verification(entry, {key: figures[name] for key, name in _FIGURES.items()}, warnings)

@@ -1,0 +1,112 @@
+"""What lies in a teacher's folder, told without building the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional
+
+from dglke_distill import checkpoint
+from dglke_distill.checkpoint_places import checkpoints_below, did_you_mean
+from dglke_distill.distill import dglke_folder, openke_folder, pykeen_folder
+from dglke_distill.distill.entries import zoo_name
+from dglke_distill.distill.foreign import ForeignModel
+from dglke_distill.errors import UserError
+from dglke_distill.files import sha256_file
+from dglke_distill.parsing import read_object
+from dglke_distill.zoo.entries import folder_label
+
+__all__ = [
+    "FOREIGN_FORMATS",
+    "ForeignFormat",
+    "check_teacher",
+    "describe_teacher",
+    "described",
+    "foreign",
+    "saved_results",
+    "teacher_name",
+]
+
+
+class ForeignFormat(NamedTuple):
+    """How to tell another library's folder, and how to open it."""
+
+    is_folder: Callable[[Path], bool]
+    open_folder: Callable[[Path], ForeignModel]
+
+
+FOREIGN_FORMATS: dict[str, ForeignFormat] = {
+    "dglke": ForeignFormat(dglke_folder.is_folder, dglke_folder.open_folder),
+    "openke": ForeignFormat(openke_folder.is_folder, openke_folder.open_folder),
+    "pykeen": ForeignFormat(pykeen_folder.is_folder, pykeen_folder.open_folder),
+}
+
+
+def foreign(place: Path) -> Optional[str]:
+    """Return the name of the library whose folder it is, None for a checkpoint of ours."""
+    if (place / checkpoint.MODEL_FILE).is_file():
+        return None
+    found = (name for name, format in FOREIGN_FORMATS.items() if format.is_folder(place))
+    return next(found, None)
+
+
+def check_teacher(place: Path) -> None:
+    """Look whether a teacher is there, without building it.
+
+    Raises:
+        UserError: it is not, or not whole.
+    """
+    format = foreign(place)
+    if format is None:
+        saved_results(place)
+    else:
+        FOREIGN_FORMATS[format].open_folder(place)
+
+
+def describe_teacher(place: Path) -> dict[str, Any]:
+    """Return what is to be remembered of a teacher: its format, model and files' sha256."""
+    format = foreign(place)
+    if format is None:
+        found = {"format": "checkpoint", "model": saved_results(place).get("model")}
+        return {**found, "weights": sha256_file(place / checkpoint.MODEL_FILE)}
+    return described(format, FOREIGN_FORMATS[format].open_folder(place))
+
+
+def teacher_name(place: Path) -> str:
+    """Return what a student's results call a loaded teacher.
+
+    It is the name that a zoo would give a checkpoint, else the folder's: never where the folder
+    lies, since results are published.
+    """
+    if foreign(place) is not None:
+        return place.name
+    try:
+        return zoo_name(saved_results(place))
+    except (KeyError, TypeError):  # written by hand, or by an old version
+        return folder_label(str(place))
+
+
+def described(format: str, saved: ForeignModel) -> dict[str, Any]:
+    """Return what is to be remembered of another library's model."""
+    digests = {path.name: sha256_file(path) for path in saved.files}
+    return {"format": format, "model": saved.sizes, "weights": digests}
+
+
+def saved_results(place: Path) -> dict[str, Any]:
+    """Return the results that a checkpoint was saved with.
+
+    Raises:
+        UserError: it is no checkpoint.
+    """
+    path = place / checkpoint.RESULTS_FILE
+    # The folder of a run has such a file too.
+    below = [] if (place / checkpoint.MODEL_FILE).is_file() else checkpoints_below(place)
+    if below:
+        raise UserError(f"{place}: is no checkpoint; {did_you_mean(below)} (--teacher)")
+    if not path.is_file():
+        raise UserError(
+            f"{place}: neither a checkpoint ({checkpoint.RESULTS_FILE} is missing) nor a folder "
+            "that DGL-KE wrote (there is no *_entity.npy), nor one of OpenKE or PyKEEN; check "
+            "--teacher"
+        )
+    results: dict[str, Any] = read_object(path)
+    return results
