@@ -165,8 +165,9 @@ def _lock(directory: Path, announce: Callable[[str], None]) -> int:
                 continue
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             text = f"process {os.getpid()} on {socket.gethostname()} (since {since})\n"
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, text.encode())
+            with suppress(OSError):  # a courtesy: where it finds no room, the lock holds as well
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, text.encode())
         except BaseException:
             os.close(descriptor)
             raise

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Optional
+from typing import Any, Optional, TextIO, cast
 
 import typer
 
@@ -57,22 +57,16 @@ def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
 def mendable(call: Callable[[], object]) -> None:
     """Call; what the user can mend becomes one line on stderr and exit code 2."""
     try:
-        try:
+        with _named_output():
             call()
-        except SystemExit:
-            _flush_output()
-            raise
-        except OSError as error:
-            if error.filename is None:
-                _flush_output()  # if standard output was at fault, it still is
-            raise
-        _flush_output()
     except (UserError, FloatingPointError) as error:  # the latter: scores that cannot be ranked
         message = str(error)
     except BrokenPipeError:  # whoever reads what is printed has enough
         _drop_output()
         sys.exit(1)
     except OSError as error:
+        if error.filename == _Output.NAME:
+            _drop_output()
         message = wrong(error)
     else:
         return
@@ -80,21 +74,53 @@ def mendable(call: Callable[[], object]) -> None:
     sys.exit(2)
 
 
-def _flush_output() -> None:
-    """Write what is printed so far.
+class _Output:
+    """Standard output, whose errors say that they are of it."""
 
-    Raises:
-        OSError: it cannot be written; its file name is the standard output's.
-    """
-    if sys.stdout is None or sys.stdout.closed:
+    NAME = "standard output"
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._named():
+            return self._stream.write(text)
+        raise AssertionError
+
+    def flush(self) -> None:
+        with self._named():
+            self._stream.flush()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.NAME) from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _named_output() -> Iterator[None]:
+    """Within it errors of standard output are named; all of it is written at the end."""
+    before = sys.stdout
+    if before is None or before.closed:
+        yield
         return
+    sys.stdout = cast(TextIO, _Output(before))
     try:
+        try:
+            yield
+        except SystemExit:  # so do commands end that went well
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _drop_output()
-        raise OSError(error.errno, error.strerror, "standard output") from None
+    finally:
+        sys.stdout = before
 
 
 def _drop_output() -> None:

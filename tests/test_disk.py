@@ -1,0 +1,298 @@
+"""A disk without room, or a place that cannot be written to: one line from every command.
+
+A limit on file sizes stands for the disk: a write that meets it fails as one on a full disk does.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import pytest
+import typer
+from distill_fixtures import write_clock
+from http_fixtures import Server, server
+from ogb_fixtures import write_wikikg2
+from zoo_fixtures import NAME, home, trained
+
+from dglke_distill import cli, zoo
+from dglke_distill.cli.app import app
+from dglke_distill.export import FORMATS
+from dglke_distill.tensor_files import load_state
+
+__all__ = ["home", "server", "trained"]
+
+TINY = ["--recipe", "none", "--epochs", "1", "--threads", "1"]
+READERS = {
+    "config show", "data info", "data list", "evaluate", "formats", "ogb evaluate", "predict",
+    "recipes list", "recipes show", "serve", "zoo info", "zoo list", "zoo rm",
+}  # fmt: skip
+"""Commands that write no file."""
+
+
+class Place(NamedTuple):
+    """What a command works on, and where it writes."""
+
+    folder: Path
+    data: Path
+    checkpoint: Path
+    server: Server
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+
+Make = Callable[[Place], list[Any]]
+
+
+def remote(*command: str) -> Make:
+    """Return a command on a model in a store on the web, nothing of which is here yet."""
+
+    def make(place: Place) -> list[Any]:
+        store = place.folder / "store"
+        zoo.publish(place.checkpoint, NAME, store=store)
+        files = (path for path in store.rglob("*") if path.is_file())
+        place.server.files = {
+            f"/{path.relative_to(store).as_posix()}": path.read_bytes() for path in files
+        }
+        return [*command, NAME, "--store", place.server.url]
+
+    return make
+
+
+def export(format: str) -> Make:
+    return lambda place: ["export", place.checkpoint, "--format", format, "--out", place.out]
+
+
+def chain(place: Place) -> list[Any]:
+    return ["run", place.data, "--dims", "4,2", "--out", place.out, *TINY]
+
+
+def report(place: Place) -> list[Any]:
+    assert call(*chain(place)) == 0
+    return ["report", place.out]
+
+
+def ogb_run(place: Place) -> list[Any]:
+    write_wikikg2(place.folder, negatives=5)
+    data = place.folder / "ogbl_wikikg2"
+    return ["ogb", "run", data, "--dims", "4", "--seeds", "1", "--out", place.out, *TINY]
+
+
+def ogb_sheet(place: Place) -> list[Any]:
+    assert call(*ogb_run(place)) == 0
+    return ["ogb", "sheet", place.out]
+
+
+def import_(place: Place) -> list[Any]:
+    foreign = place.folder / "foreign"
+    assert call("export", place.checkpoint, "--format", "dglke", "--out", foreign) == 0
+    return ["import", foreign, "--out", place.out]
+
+
+WRITERS: dict[str, Make] = {
+    "train": lambda place: ["train", place.data, "--dim", 4, "--out", place.out, *TINY],
+    "run": chain,
+    "compare": lambda place: [
+        "compare", place.data, "--dims", "4,2", "--methods", "direct", "--out", place.out, *TINY
+    ],
+    "ogb run": ogb_run,
+    "ogb sheet": ogb_sheet,
+    "compress": lambda place: ["compress", place.checkpoint, "--to", "int8", "--out", place.out],
+    "import": import_,
+    "report": report,
+    "data prepare": lambda place: ["data", "prepare", place.data, "--out", place.out],
+    "zoo publish": lambda place: [
+        "zoo", "publish", place.checkpoint, "--name", NAME, "--store", place.out
+    ],
+    "zoo load": remote("zoo", "load"),
+    "zoo pull": remote("zoo", "pull"),
+    "zoo verify": remote("zoo", "verify"),
+    **{f"export {name}": export(name) for name in FORMATS},
+}  # fmt: skip
+
+
+def commands(group: Any, prefix: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name
+
+
+def test_every_command_is_known_here() -> None:
+    """A new one is to be entered above: as a writer with its arguments, or as a reader."""
+    known = {"export" if name.startswith("export ") else name for name in WRITERS}
+    assert set(commands(typer.main.get_command(app))) == known | READERS
+
+
+def call(*arguments: Any) -> int:
+    """Run a command and return its exit code."""
+    try:
+        cli.main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return all files below a folder by path, the hidden ones too."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def place(home: Path, trained: Path, server: Server) -> Place:
+    return Place(home, write_clock(home / "clock"), trained, server)
+
+
+@pytest.mark.parametrize("size", [0, 700, 1500, 6000])
+@pytest.mark.parametrize("name", WRITERS)
+def test_no_room_is_one_line_and_nothing_half_written(
+    name: str, size: int, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = WRITERS[name](place)
+    before = tree(place.folder)
+    capsys.readouterr()
+    with file_size_limit(size):
+        code = call(*arguments)
+    said, after = capsys.readouterr(), tree(place.folder)
+    if code == 0:  # all that it writes is smaller
+        assert size > 0 and max(map(len, (after[new] for new in after.keys() - before))) <= size
+        return
+    errors = (said.out if name == "zoo verify" else said.err).splitlines()
+    *errors, line = errors[:1] if name == "zoo verify" else errors
+    assert errors == []
+    assert code == (1 if name == "zoo verify" else 2)
+    assert line.startswith("FAILED " if name == "zoo verify" else "error: ")
+    assert re.search("File too large|limit on file sizes", line), line
+    assert str(place.folder) in line
+    assert not [path for path in after if ".tmp" in path or path.endswith(".lock")]
+    assert before.items() <= after.items()
+    going_on = re.search(r"go on with: dglke-distill (.*)", line)
+    if name in ("run", "compare", "ogb run") and size > 700:
+        assert going_on is not None
+    elif going_on is None and not name.startswith(
+        "zoo"
+    ):  # what is published is complete file by file
+        assert after == before
+    assert call(*(shlex.split(going_on[1]) if going_on else arguments)) == 0, capsys.readouterr()
+
+
+STEPS = ["--epochs", "6", "--set", "training.checkpoint_minutes=1e-9", "--set",
+         "training.evaluate_every=1"]  # fmt: skip
+
+
+def test_a_training_that_finds_no_room_goes_on_from_its_last_save(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights as one that was never stopped."""
+    from dglke_distill import pipeline
+
+    saved = pipeline.save_state
+    saves: list[Path] = []
+
+    def save_state(path: Path, *what: Any) -> None:
+        saves.append(path)
+        if len(saves) == 4:
+            with file_size_limit(100):
+                saved(path, *what)
+        saved(path, *what)
+
+    arguments = ["train", place.data, "--recipe", "none", "--dim", "4", "--threads", "1", *STEPS]
+    monkeypatch.setattr(pipeline, "save_state", save_state)
+    assert call(*arguments, "--out", place.out) == 2
+    line = capsys.readouterr().err
+    command = re.search(r"Then go on with: dglke-distill (train --resume --out .*)\n$", line)
+    assert command is not None and line.count("\n") == 1
+    assert call(*shlex.split(command[1])) == 0
+    assert call(*arguments, "--out", place.folder / "whole") == 0
+    for file in ("resume.safetensors", "best.safetensors"):
+        ends = [load_state(folder / file)[0] for folder in (place.out, place.folder / "whole")]
+        assert all(ends[0][key].equal(tensor) for key, tensor in ends[1].items())
+
+
+SHOWN: dict[str, Make] = {
+    "config show": lambda place: ["config", "show", "fb15k237"],
+    "recipes list": lambda place: ["recipes", "list"],
+    "formats": lambda place: ["formats"],
+    "data list": lambda place: ["data", "list"],
+    "evaluate": lambda place: ["evaluate", place.checkpoint, "--json"],
+    "zoo list": lambda place: ["zoo", "list", "--json"],
+    "compress": WRITERS["compress"],
+    "train": WRITERS["train"],
+    "run": chain,
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_standard_output_without_room_is_an_error(
+    name: str, place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = SHOWN[name](place)
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        code = call(*arguments)
+        monkeypatch.undo()
+    assert code == 2
+    assert capsys.readouterr().err == (
+        "error: standard output: No space left on device; free some space there, or choose another "
+        "place\n"
+    )
+    if name == "run":  # what was computed is there all the same
+        assert (place.out / "report" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("name", ["compress", "import", "export npz", "export dglke"])
+def test_the_users_own_folder_stays(
+    name: str, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = WRITERS[name](place)
+    place.out.mkdir()
+    for file in ("README.md", "config.json"):
+        (place.out / file).write_text("{}")
+        assert call(*arguments) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("error: ") and str(place.out) in line and line.count("\n") == 1
+        assert {path.name for path in place.out.iterdir()} == {file}
+        (place.out / file).unlink()
+
+
+def test_an_earlier_checkpoint_is_replaced_unless_there_are_notes_beside_it(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = WRITERS["compress"](place)
+    assert call(*arguments) == 0
+    assert call(*arguments) == 0
+    (place.out / "README.md").write_text("notes")
+    before = tree(place.out)
+    assert call(*arguments) == 2
+    assert "holds 'README.md', which this program did not write" in capsys.readouterr().err
+    assert tree(place.out) == before
+
+
+def test_notes_in_a_report_stay(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = report(place)
+    assert call(*arguments) == 0
+    (place.out / "report" / "notes.md").write_text("notes")
+    before = tree(place.out)
+    assert call(*arguments) == 2
+    assert "holds 'notes.md', which this program did not write" in capsys.readouterr().err
+    assert tree(place.out) == before
