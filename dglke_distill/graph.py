@@ -12,12 +12,19 @@ import torch
 
 from dglke_distill import runtime  # noqa: F401  (chooses DGL's backend before dgl is imported)
 from dglke_distill.data.triples import Triples
+from dglke_distill.graph_ids import relation_ids
 from dglke_distill.known_answers import KnownAnswers, group_by_query, unique_queries
 
 if TYPE_CHECKING:
     import dgl
 
-__all__ = ["KnownAnswers", "build_graph", "graph_triples", "group_by_query", "unique_queries"]
+__all__ = [
+    "KnownAnswers",
+    "build_graph",
+    "graph_triples",
+    "group_by_query",
+    "unique_queries",
+]
 
 
 def build_graph(
@@ -71,12 +78,11 @@ def graph_triples(graph: dgl.DGLGraph, num_relations: Optional[int] = None) -> T
             that ``build_graph(..., inverse=True)`` appends; None keeps every edge.
 
     Raises:
-        ValueError: the graph has no relation ids, or inverse edges are not the last ones.
+        ValueError: the graph has no relation ids (see ``graph_ids.relation_ids``), or inverse
+            edges are not the last ones.
     """
-    if "relation" not in graph.edata:
-        raise ValueError('the graph has no relation ids: set graph.edata["relation"]')
+    relation = relation_ids(graph)
     head, tail = graph.edges(order="eid")
-    relation = graph.edata["relation"]
     count = len(relation)
     if num_relations is not None:
         count = int((relation < num_relations).sum())

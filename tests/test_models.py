@@ -22,6 +22,7 @@ from torch.func import functional_call
 from dglke_distill.data.triples import SIDES
 from dglke_distill.errors import UserError
 from dglke_distill.models import SCORE_FUNCTIONS
+from dglke_distill.sampling.negatives import NEGATIVE_SAMPLERS, build_sampler
 
 
 def test_every_model_of_the_registry_has_a_written_out_formula():
@@ -211,28 +212,61 @@ def test_own_entity_ids_win_over_dgl_ids(name, graph):
     torch.testing.assert_close(model(part), expected)
 
 
-def test_relations_may_be_dgl_edge_types(graph):
+def test_dgl_edge_types_are_no_relation_ids(graph):
+    """DGL numbers the types by their names, here 10 before 9."""
     model = make("TransE")
     typed = {}
     for relation in range(RELATIONS):
         chosen = graph.edata["relation"] == relation
-        typed["entity", f"relation {relation}", "entity"] = tuple(e[chosen] for e in graph.edges())
+        name = f"relation {relation + 9}"
+        typed["entity", name, "entity"] = tuple(e[chosen] for e in graph.edges())
     hetero = dgl.heterograph(typed, {"entity": ENTITIES})
     flat = dgl.to_homogeneous(hetero)
-    flat.edata["relation"] = flat.edata[dgl.ETYPE]
-    assert set(flat.edata["relation"].tolist()) == set(range(RELATIONS))
-    expected = model(flat)
-    del flat.edata["relation"]
+    with pytest.raises(ValueError, match=r"dgl.ETYPE.*numbered in its own order"):
+        model(flat)
+    for sampler in NEGATIVE_SAMPLERS:
+        with pytest.raises(ValueError, match="numbered in its own order"):
+            build_sampler(sampler, flat)
+    ids = [int(name.split()[1]) - 9 for _, name, _ in hetero.canonical_etypes]
+    assert ids != sorted(ids)
+    flat.edata["relation"] = torch.tensor(ids)[flat.edata[dgl.ETYPE]]
+    head, tail = flat.edges()
+    expected = model.score_triples(head, flat.edata["relation"], tail)
     torch.testing.assert_close(model(flat), expected)
+    assert sorted(model(flat).tolist()) == pytest.approx(sorted(model(graph).tolist()))
+    for refused in (hetero, dgl.to_block(flat)):
+        with pytest.raises(ValueError, match=r"the graph is a (heterograph|block)"):
+            model(refused)
+        with pytest.raises(ValueError, match=r"the graph is a (heterograph|block)"):
+            build_sampler("uniform", refused)
 
 
 def test_graphs_that_cannot_be_scored_say_why(graph):
     model = make("TransE")
-    with pytest.raises(KeyError, match="relation"):
+    with pytest.raises(ValueError, match="the graph has no relation ids: set"):
         model(dgl.graph(graph.edges()))
     hetero = dgl.heterograph({("drug", "binds", "protein"): ([0, 1], [0, 1])})
+    flat = dgl.to_homogeneous(hetero)
+    flat.edata["relation"] = torch.zeros(2, dtype=torch.int64)
     with pytest.raises(ValueError, match='ndata\\["entity"\\]'):
-        model(dgl.to_homogeneous(hetero))
+        model(flat)
+    fewer = dgl.remove_nodes(graph, [0])  # the others move up by one, and nothing tells
+    with pytest.raises(ValueError, match="has 10 nodes, the model 11 entities"):
+        model(fewer)
+    for values, match in (
+        (torch.full((graph.num_edges(),), RELATIONS), "edata.*go from 3 to 3, the model's from 0"),
+        (torch.full((graph.num_edges(),), -1), "go from -1 to -1"),
+        (torch.zeros(graph.num_edges()), "one integer per edge"),
+        (torch.zeros(graph.num_edges(), 1, dtype=torch.int64), "one integer per edge"),
+    ):
+        wrong = graph.clone()
+        wrong.edata["relation"] = values
+        with pytest.raises(ValueError, match=match):
+            model(wrong)
+    part = dgl.node_subgraph(graph, [9, 1, 4])
+    part.ndata["entity"] = torch.tensor([0, 11, 1])
+    with pytest.raises(ValueError, match="entity ids of the nodes go from 0 to 11"):
+        model(part)
 
 
 def test_a_graph_without_edges_has_no_scores():

@@ -32,6 +32,7 @@ ROOMS = [
     ("config", "config_sections"),
     ("data",),
     ("known_answer_kernels", "known_answers"),
+    ("graph_ids",),
     ("graph",),
     ("sampling",),
     ("models",),

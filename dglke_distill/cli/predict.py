@@ -15,6 +15,13 @@ from dglke_distill.errors import UserError
 
 __all__ = ["predict"]
 
+_ANSWER_TO = {
+    "tail": "(head, relation, ?)",
+    "relation": "(head, relation, ?)",
+    "head": "(?, relation, tail)",
+}
+"""The question that a score belongs to, by the part that is asked for."""
+
 
 def predict(
     model: settings.CheckpointArgument,
@@ -31,7 +38,11 @@ def predict(
     data_root: settings.DataRootFlag = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Complete a triple: give two of head, relation and tail; or score it: give all three."""
+    """Complete a triple: give two of head, relation and tail; or score it: give all three.
+
+    A score is that of the answer to (head, relation, ?), unless the head is asked for. A model with
+    reciprocal relations scores the same triple otherwise as an answer to (?, relation, tail).
+    """
     from dglke_distill.predict import NamedModel
     from dglke_distill.zoo import load_checkpoint
 
@@ -50,10 +61,13 @@ def predict(
     if not missing:
         triple = (head or "", relation or "", tail or "")
         result: dict[str, Any] = {**given, "score": float(named.score([triple])[0])}
+        result["scored_as"] = _ANSWER_TO["tail"]
         if as_json:
             say_json(result, indent=None)
         else:
             say(f"{result['score']:.4f}")
+            if named.model.reciprocal:
+                say(_which(_ANSWER_TO["tail"], _ANSWER_TO["head"]), err=True)
         return
     (asked,) = missing
     first, second = (name for name in given.values() if name is not None)
@@ -64,7 +78,8 @@ def predict(
     }[asked]
     answers = ask(first, second, count, exclude_known=exclude_known)
     if as_json:
-        result = {**given, "predictions": [answer._asdict() for answer in answers], **told}
+        found = [answer._asdict() for answer in answers]
+        result = {**given, "scored_as": _ANSWER_TO[asked], "predictions": found, **told}
         say_json(result)
         return
     shown = ", ".join("?" if name is None else name for name in given.values())
@@ -77,3 +92,14 @@ def predict(
     console = SafeConsole()
     console.print(f"({shown})", soft_wrap=True)
     console.print(table)
+    if named.model.reciprocal:
+        other = _ANSWER_TO["tail" if asked == "head" else "head"]
+        console.print(_which(_ANSWER_TO[asked], other), soft_wrap=True)
+
+
+def _which(question: str, other: str) -> str:
+    """Return which of a reciprocal model's two scores of a triple is shown."""
+    return (
+        f"scored as answers to {question}; with its reciprocal relations the model scores the same "
+        f"triples otherwise as answers to {other}"
+    )

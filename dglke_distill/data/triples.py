@@ -120,6 +120,14 @@ class Vocabulary(Sequence[str]):
         return self._names is not None
 
     @cached_property
+    def numeral(self) -> Optional[str]:
+        """A name that is a number, but not that of its id; None if there is none.
+
+        With one, nobody can say whether the number 7 means the name ``"7"`` or the id 7.
+        """
+        return next((name for i, name in enumerate(self._names or ()) if _misleads(name, i)), None)
+
+    @cached_property
     def _index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self._names or ())}
 
@@ -157,6 +165,14 @@ class Vocabulary(Sequence[str]):
         if self._names:
             digest.update("\n".join((*self._names, "")).encode())
         return digest.hexdigest()
+
+
+def _misleads(name: str, index: int) -> bool:
+    """Return whether a name reads as a whole number other than its id."""
+    try:
+        return name != str(index) and float(name).is_integer()
+    except (ValueError, OverflowError):
+        return False
 
 
 @dataclass(frozen=True, eq=False)

@@ -169,7 +169,21 @@ export class Bundle {
     if (!Number.isInteger(id) || id < 0 || id >= this[kind].length) {
       throw new Error(`${JSON.stringify(name)} is none of the ${this[kind].length} ${kind}`);
     }
+    if (typeof name !== "string" && this.#misleading(kind)) {
+      throw new Error(
+        `${name} may be a name or an id, since names here are numbers: give the name as text, ` +
+          `"${id}", or for the id its name, ${JSON.stringify(this[kind][id])}`,
+      );
+    }
     return id;
+  }
+
+  /** Whether a name is a number other than its id. */
+  #misleading(kind) {
+    const number = (name) => name.trim() !== "" && Number.isInteger(Number(name));
+    this.numerals ??= {};
+    this.numerals[kind] ??= this[kind].some((name, i) => number(name) && name !== String(i));
+    return this.numerals[kind];
   }
 }
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterable
 from typing import Any, Union
 
@@ -21,7 +22,7 @@ _DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "i1", "uint8": "u1", "uin
 _BLOCK = 65536  # candidates decoded at a time
 
 Name = Union[str, int]
-"""A name, or an id."""
+"""A name, or an id where no name is a number."""
 
 
 class Bundle:
@@ -60,6 +61,7 @@ class Bundle:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged ({error})") from None
         self._ids: dict[str, dict[str, int]] = {}
+        self._numerals: dict[str, bool] = {}
 
     def _names(self, kind: str) -> list[str]:
         found = self.header["names"][kind]
@@ -91,10 +93,25 @@ class Bundle:
         names = getattr(self, kind)
         if kind not in self._ids:
             self._ids[kind] = {known: i for i, known in enumerate(names)}
-        found = self._ids[kind].get(name) if isinstance(name, str) else name
+        if isinstance(name, str):
+            found = self._ids[kind].get(name)
+        else:
+            found = None if isinstance(name, (bool, float)) else operator.index(name)
         if found is None or not 0 <= found < len(names):
             raise KeyError(f"{name!r} is none of the {len(names)} {kind}")
+        if not isinstance(name, str) and self._misleading(kind):
+            raise KeyError(
+                f"{name!r} may be a name or an id, since names here are numbers: give the name as "
+                f"text, {str(found)!r}, or for the id its name, {names[found]!r}"
+            )
         return found
+
+    def _misleading(self, kind: str) -> bool:
+        """Return whether a name is a number other than its id."""
+        if kind not in self._numerals:
+            names = enumerate(getattr(self, kind))
+            self._numerals[kind] = any(_is_number(name) and name != str(i) for i, name in names)
+        return self._numerals[kind]
 
     def vectors(self, start: int, stop: int) -> np.ndarray[Any, Any]:
         """Return entity vectors of ids start to stop, (stop - start, dim) float32."""
@@ -147,7 +164,10 @@ class Bundle:
         return -row if part.get("negate") else row
 
     def score(self, head: Name, relation: Name, tail: Name) -> float:
-        """Return the score of a triple, as an answer to (head, relation, ?)."""
+        """Return the score of a triple, as an answer to (head, relation, ?).
+
+        With reciprocal relations it has another as an answer to (?, relation, tail).
+        """
         return float(self.scores(head, relation, "tail")[self.entity_id(tail)])
 
     def predict_tails(
@@ -169,6 +189,13 @@ class Bundle:
         scores[banned] = -np.inf
         order = np.argsort(-scores, kind="stable")[: max(0, min(k, len(scores) - len(set(banned))))]
         return [(self.entities[i], float(scores[i])) for i in order]
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return float(name).is_integer()
+    except (ValueError, OverflowError):
+        return False
 
 
 def _array(body: np.ndarray[Any, Any], about: dict[str, Any]) -> np.ndarray[Any, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dglke_distill.data.triples import Side
+from dglke_distill.graph_ids import triple_ids
 from dglke_distill.models.kernels import Scores, pairwise, products, table_rows, take_rows
 from dglke_distill.models.score_function import ScoreFunction
 
@@ -309,31 +310,17 @@ class KGEModel(nn.Module):
     def forward(self, graph: Any) -> Tensor:
         """Score the edges of a DGLGraph.
 
-        Entity ids are read from ``graph.ndata["entity"]`` or ``graph.ndata[dgl.NID]`` if present,
-        else node ids are entity ids; relation ids from ``graph.edata["relation"]`` or
-        ``graph.edata[dgl.ETYPE]``.
+        Ids are read as ``graph_ids.triple_ids`` says.
 
         Returns:
-            (number of edges,) scores in edge order, differentiable.
+            (number of edges,) scores in edge order, as answers to (head, relation, ?),
+            differentiable.
 
         Raises:
-            KeyError: the edges carry no relation ids.
-            ValueError: node ids restart with each node type (``dgl.to_homogeneous`` of a graph
-                with several), so that they are no entity ids.
+            ValueError: the graph does not say which entities and relations it has.
         """
-        import dgl
-
-        head, tail = (ids.long() for ids in graph.edges())
-        relation = next((graph.edata[k] for k in ("relation", dgl.ETYPE) if k in graph.edata), None)
-        if relation is None:
-            raise KeyError('the graph needs relation ids in edata["relation"]')
-        ids = next((graph.ndata[k] for k in ("entity", dgl.NID) if k in graph.ndata), None)
-        if "entity" not in graph.ndata and dgl.NID in graph.ndata and dgl.NTYPE in graph.ndata:
-            if len(torch.unique(graph.ndata[dgl.NTYPE])) > 1:
-                raise ValueError('nodes of several types: put entity ids in ndata["entity"]')
-        if ids is not None:
-            head, tail = ids.long()[head], ids.long()[tail]
-        return self.score_triples(head, relation.long(), tail)
+        ids = triple_ids(graph, self.num_entities, len(self.relation_weight))
+        return self.score_triples(*ids)
 
     @property
     def entity_embeddings(self) -> Tensor:

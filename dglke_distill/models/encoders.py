@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from dglke_distill.graph_ids import relation_ids
 from dglke_distill.models.kernels import table_rows
 from dglke_distill.models.score_function import NoOptions, ScoreFunction
 from dglke_distill.models.tables import new_table
@@ -121,13 +122,11 @@ def check_message_graph(graph: Any, num_entities: int, num_relations: int) -> No
         ValueError: it has another number of nodes, no relation ids, no inverse edges, or relation
             ids out of range.
     """
+    relation = relation_ids(graph)
     if graph.num_nodes() != num_entities:
         raise ValueError(
             f"the graph has {graph.num_nodes()} nodes, the encoder {num_entities} rows"
         )
-    relation = graph.edata.get("relation")
-    if relation is None:
-        raise ValueError('the graph needs relation ids in edata["relation"]')
     if len(relation) and not num_relations <= int(relation.max()) < 2 * num_relations:
         raise ValueError(
             f"relation ids must reach from 0 to {2 * num_relations - 1}: build the graph with "

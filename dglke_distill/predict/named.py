@@ -19,7 +19,7 @@ from dglke_distill.predict.batches import (
     check_scores,
     nearest_entities,
 )
-from dglke_distill.predict.names import Name, ids_of, triples_of
+from dglke_distill.predict.names import Name, checked_ids, ids_of, rows_of, triples_of
 from dglke_distill.predict.top_k import TopK
 
 if TYPE_CHECKING:
@@ -88,14 +88,20 @@ class NamedModel(nn.Module):
         )
 
     def forward(self, graph: Any) -> Tensor:
-        """Score the edges of a DGLGraph, (edges,); see ``KGEModel.forward`` for where ids stand."""
+        """Score the edges of a DGLGraph, (edges,); see ``KGEModel.forward`` for where ids stand.
+
+        Scores are those of answers to (head, relation, ?), as ``score`` gives them.
+        """
         scores: Tensor = self.model(graph)
         return scores
 
     # --- names and ids --------------------------------------------------------------------------
 
     def entity_ids(self, names: Iterable[Name]) -> Tensor:
-        """Return the ids (n,) int64 of entity names; ids pass through.
+        """Return the ids (n,) int64 of entity names.
+
+        Ids pass through: those of a tensor always, other whole numbers unless names are numbers,
+        so that a number could be either.
 
         Raises:
             UserError: an entity is unknown; near spellings are suggested.
@@ -141,7 +147,11 @@ class NamedModel(nn.Module):
     def predict_heads(
         self, relation: Name, tail: Name, k: int = 10, *, exclude_known: Facts = False
     ) -> list[Prediction]:
-        """Answer (?, relation, tail); see ``predict_tails``."""
+        """Answer (?, relation, tail); see ``predict_tails``.
+
+        A model with reciprocal relations has rows of their own for this question: its scores are
+        not those of the same triples as answers to (head, relation, ?), which ``score`` gives.
+        """
         found = self.top_heads(
             self.relation_ids([relation]), self.entity_ids([tail]), k, exclude_known=exclude_known
         )
@@ -164,6 +174,8 @@ class NamedModel(nn.Module):
 
         Returns:
             (n,) scores, as answers to (head, relation, ?); without gradients (``model`` has them).
+            A model with reciprocal relations has another score for each as an answer to
+            (?, relation, tail): ``predict_heads`` gives those.
 
         Raises:
             UserError: an unknown name.
@@ -201,12 +213,14 @@ class NamedModel(nn.Module):
             ``ids`` (b, k) int64 and ``scores`` (b, k), best first; where known answers leave fewer
             than k, ids are -1 and scores minus infinity.
         """
+        self._check(head, relation)
         return best_entities(self.model, head, relation, "tail", k, self._index(exclude_known))
 
     def top_heads(
         self, relation: Tensor, tail: Tensor, k: int, *, exclude_known: Facts = False
     ) -> TopK:
         """Answer many questions (?, relation, tail); see ``top_tails``."""
+        self._check(tail, relation)
         return best_entities(self.model, tail, relation, "head", k, self._index(exclude_known))
 
     def top_relations(
@@ -217,7 +231,14 @@ class NamedModel(nn.Module):
         Scores are those of the triples as answers to (head, relation, ?). A model learns to
         compare entities, and relations among themselves only as far as its loss says so.
         """
+        checked_ids(self.entities, head)
+        checked_ids(self.entities, tail)
         return best_relations(self.model, head, tail, k, self._index(exclude_known))
+
+    def _check(self, entity: Tensor, relation: Tensor) -> None:
+        """Refuse ids that are none: a negative one would answer for another row."""
+        checked_ids(self.entities, entity)
+        checked_ids(self.relations, relation)
 
     # --- answers as a table ---------------------------------------------------------------------
 
@@ -227,7 +248,8 @@ class NamedModel(nn.Module):
         """Answer many questions into a pandas frame.
 
         Args:
-            questions: (head, relation, tail) with None for what is asked, once in each.
+            questions: (head, relation, tail) with None for what is asked, once in each; a list
+                or a frame of three columns.
             k: how many answers per question. exclude_known: facts to leave out; see ``Facts``.
 
         Returns:
@@ -237,6 +259,7 @@ class NamedModel(nn.Module):
         import pandas
 
         names = (self.entities, self.relations, self.entities)
+        questions = rows_of(questions)
         rows: list[list[Any]] = [[] for _ in questions]
         for place, numbers in enumerate(_by_asked(questions)):
             if not numbers:
@@ -306,8 +329,6 @@ class NamedModel(nn.Module):
     def _triples(self, triples: NamedTriples) -> Triples:
         if isinstance(triples, Triples):
             return triples
-        if isinstance(triples, Tensor):
-            return Triples.from_array(triples.cpu().numpy())
         return triples_of(self.entities, self.relations, triples)
 
     # --- vectors --------------------------------------------------------------------------------

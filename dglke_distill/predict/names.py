@@ -2,44 +2,108 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dglke_distill.data.triples import Triples, Vocabulary
 from dglke_distill.errors import UserError
 
-__all__ = ["Name", "id_of", "ids_of", "triples_of"]
+__all__ = ["Name", "checked_ids", "id_of", "ids_of", "rows_of", "triples_of"]
 
 Name = Union[str, int]
-"""An entity or a relation: its name, or its id."""
+"""An entity or a relation: its name, or its id where no name is a number."""
 
 
 def id_of(names: Vocabulary, name: Name) -> int:
-    """Return the id of a name; an id passes through.
+    """Return the id of a name; an id passes through where it cannot be taken for a name.
 
     Raises:
-        UserError: there is no such name (near spellings are suggested), or no such id.
+        UserError: there is no such name (near spellings are suggested), or no such id; or it is a
+            number where names are numbers that are not their ids, or it is neither text nor a
+            whole number.
     """
     if isinstance(name, str):
         return names.id(name)
-    number = int(name)
+    try:
+        number = operator.index(name)
+        if isinstance(name, (bool, np.bool_)):
+            raise TypeError
+    except TypeError:
+        raise UserError(
+            f"{names.kind} {name!r}: give its name as text, or its id as a whole number"
+        ) from None
     if not 0 <= number < len(names):
-        raise UserError(f"{names.kind} id {number}: ids go from 0 to {len(names) - 1}")
+        hint = f"; for the name give the text {str(number)!r}" if str(number) in names else ""
+        raise UserError(
+            f"{names.kind} id {number}: ids go from 0 to {max(0, len(names) - 1)}{hint}"
+        )
+    if names.numeral is not None:
+        raise UserError(
+            f"{names.kind} {number}: may be a name or an id, since names here are numbers, such as "
+            f"{names.numeral!r}; give the name as text, {str(number)!r}, or for the id its name, "
+            f"{names[number]!r}"
+        )
     return number
 
 
-def ids_of(names: Vocabulary, wanted: Iterable[Name]) -> NDArray[np.int64]:
-    """Return the ids (n,) of names; see ``id_of``."""
+def ids_of(names: Vocabulary, wanted: Union[Tensor, Iterable[Name]]) -> NDArray[np.int64]:
+    """Return the ids (n,) of names; see ``id_of``. A tensor holds ids, whatever the names are.
+
+    Raises:
+        UserError: see ``id_of``; or a tensor holds what is no id.
+    """
+    if isinstance(wanted, Tensor):
+        return checked_ids(names, wanted)
     return np.array([id_of(names, name) for name in wanted], np.int64)
 
 
+def checked_ids(names: Vocabulary, ids: Tensor) -> NDArray[np.int64]:
+    """Return a tensor of ids as an array.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    if ids.is_floating_point() or ids.is_complex():
+        raise UserError(f"{names.kind} ids are whole numbers, not {ids.dtype}")
+    array: NDArray[np.int64] = ids.detach().cpu().numpy().astype(np.int64)
+    if array.size and not 0 <= array.min() <= array.max() < len(names):
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise UserError(f"{names.kind} id {wrong}: ids go from 0 to {max(0, len(names) - 1)}")
+    return array
+
+
+def rows_of(rows: Any) -> list[Any]:
+    """Return rows of names as a list; a pandas frame is gone through row by row."""
+    return list(rows.itertuples(index=False, name=None) if hasattr(rows, "itertuples") else rows)
+
+
 def triples_of(
-    entities: Vocabulary, relations: Vocabulary, triples: Iterable[tuple[Name, Name, Name]]
+    entities: Vocabulary,
+    relations: Vocabulary,
+    triples: Union[Tensor, Iterable[tuple[Name, Name, Name]]],
 ) -> Triples:
-    """Return triples given by names or ids in the order head, relation, tail; see ``id_of``."""
-    columns = list(zip(*triples)) or [(), (), ()]
+    """Return triples given by names or ids in the order head, relation, tail; see ``id_of``.
+
+    A tensor (n, 3) holds ids.
+
+    Raises:
+        UserError: see ``id_of``; or one has not three parts.
+    """
+    columns: list[Any]
+    if isinstance(triples, Tensor):
+        if triples.dim() != 2 or triples.shape[1] != 3:
+            raise UserError(f"ids of triples: (n, 3) are needed, not {tuple(triples.shape)}")
+        columns = list(triples.unbind(1))
+    else:
+        rows = rows_of(triples)
+        for number, row in enumerate(rows):
+            if isinstance(row, str) or len(row) != 3:
+                raise UserError(f"triple {number}, {row!r}: give head, relation and tail")
+        columns = list(zip(*rows)) or [(), (), ()]
     ids = [ids_of(n, c) for n, c in zip((entities, relations, entities), columns)]
     return Triples(*(column.astype(np.int32) for column in ids))

@@ -17,8 +17,10 @@ from dglke_distill.config import validate_options
 from dglke_distill.data.triples import SIDES, Side, Triples
 from dglke_distill.errors import UserError
 from dglke_distill.graph import KnownAnswers, graph_triples
+from dglke_distill.graph_ids import relation_ids
 from dglke_distill.sampling.draw import Pools, draw, everything, redraw_known
 from dglke_distill.sampling.random import stream_key
+from dglke_distill.sampling.turns import Turns
 
 __all__ = ["NegativeSampler", "Rows", "Sharing", "Sides"]
 
@@ -96,7 +98,7 @@ class NegativeSampler(_BaseNegativeSampler):  # type: ignore[misc]
         self.num_entities = int(graph.num_nodes())
         self.count, self.chunk_size, self.filtered = count, chunk_size, filtered
         self.sharing, self.sides, self.seed = sharing, sides, seed
-        self._calls = 0
+        self._turns = Turns()
         triples = graph_triples(graph, num_relations)
         if not len(triples):
             raise ValueError("the graph has no edges to draw negatives for")
@@ -104,6 +106,24 @@ class NegativeSampler(_BaseNegativeSampler):  # type: ignore[misc]
         self.known = KnownAnswers.build([triples], self.num_entities) if filtered else None
         self.pools: dict[Side, Pools] = dict.fromkeys(SIDES, everything(self.num_entities))
         self.prepare(triples, entity_type)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next, so that DGL's loaders draw it anew and it can be repeated.
+
+        Draws then depend on the seed, the epoch and a batch's edges alone, whatever the number of
+        workers and whatever was drawn before. Without it epochs differ too, but to repeat the
+        fifth the four before must have been drawn.
+
+        Args:
+            epoch: from 0 on. Call it before the loader is gone through; persistent workers that
+                were forked hear of it too.
+
+        Raises:
+            UserError: it is negative.
+        """
+        if epoch < 0:
+            raise UserError(f"epoch is {epoch}: epochs count from 0")
+        self._turns.set_epoch(epoch)
 
     def prepare(self, triples: Triples, entity_type: Optional[NDArray[np.int32]]) -> None:
         """Set ``self.pools`` where candidates are not drawn uniformly from all entities."""
@@ -187,16 +207,22 @@ class NegativeSampler(_BaseNegativeSampler):  # type: ignore[misc]
         There are ``count`` per positive; with ``sides="both"`` ``count`` with the tail replaced,
         then ``count`` with the head replaced. With ``filtered``, pairs that cannot be anything
         but facts are left out (DGL's own ``GlobalUniform`` also may return fewer). The sampler
-        counts its calls: a new instance repeats them.
+        counts its calls, and the worker processes that it is copied into: an epoch does not repeat
+        another, and a new instance repeats them all. See ``set_epoch``.
         """
+        relations = relation_ids(g)
+        if g.num_nodes() != self.num_entities:
+            raise ValueError(
+                f"the sampler draws from {self.num_entities} entities, the graph has "
+                f"{g.num_nodes()} nodes: give the sampler the graph that is sampled"
+            )
         head, tail = (ends.cpu().numpy().astype(np.int64) for ends in g.find_edges(eids))
-        relation = g.edata["relation"][eids.long()].cpu().numpy().astype(np.int64)
+        relation = relations[eids.long()].cpu().numpy().astype(np.int64)
         if len(relation) and relation.max() >= self.num_relations:
             raise ValueError("an inverse edge is no positive: pass edges below num_relations")
-        # Worker processes count their calls separately; the edges tell their batches apart.
-        key = stream_key(self.seed, _PAIRS, self._calls, int(eids[0]) if len(eids) else 0)
-        groups = self.split(head, relation, tail, self._calls, key)
-        self._calls += 1
+        turn, place = self._turns.next(eids)
+        key = stream_key(self.seed, _PAIRS, *place)
+        groups = self.split(head, relation, tail, turn, key)
         width = self.count * (2 if self.sides == "both" else 1)
         source = np.repeat(head, width).reshape(-1, width)
         target = np.repeat(tail, width).reshape(-1, width)

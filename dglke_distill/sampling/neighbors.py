@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dglke_distill.compiled import njit
+from dglke_distill.graph_ids import relation_ids
 from dglke_distill.sampling.random import bits_at, stream_key, uniform_at
 from dglke_distill.sampling.unique import Relabeler
 
@@ -50,13 +51,14 @@ class NeighborBlocks:
         """Take the graph's incoming edges."""
         if not fanouts or any(fanout == 0 or fanout < -1 for fanout in fanouts):
             raise ValueError(f"fanouts must be positive, or -1 for all neighbours, not {fanouts}")
-        if "relation" not in graph.edata or graph.num_edges() % 2:
+        relation = relation_ids(graph)
+        if graph.num_edges() % 2:
             raise ValueError("build the graph with build_graph(..., inverse=True)")
         self.fanouts = tuple(int(fanout) for fanout in fanouts)
         self.seed = seed
         self._half = graph.num_edges() // 2
         self._head, self._tail = (ends.numpy() for ends in graph.edges(order="eid"))
-        self._relation = graph.edata["relation"].numpy()
+        self._relation = relation.numpy()
         self._csc = tuple(part.numpy() for part in graph.adj_tensors("csc"))
         self._relabel = Relabeler(graph.num_nodes())
 
