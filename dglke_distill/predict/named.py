@@ -88,10 +88,7 @@ class NamedModel(nn.Module):
         )
 
     def forward(self, graph: Any) -> Tensor:
-        """Score the edges of a DGLGraph, (edges,); see ``KGEModel.forward`` for where ids stand.
-
-        Scores are those of answers to (head, relation, ?), as ``score`` gives them.
-        """
+        """Score the edges of a DGLGraph, (edges,), as ``score``; see ``KGEModel.forward`` for ids."""
         scores: Tensor = self.model(graph)
         return scores
 
