@@ -119,6 +119,8 @@ def test_nobody_prints_around_the_helpers() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and path not in allowed:
                 called = ast.unparse(node.func)
+                if called == "print" and ast.unparse(node).startswith("print(visible("):
+                    continue
                 assert called not in ("Console", "print", "typer.echo", "click.echo"), (
                     f"{path}:{node.lineno}: {called} shows text as it comes; use cli.say or "
                     "console.SafeConsole"

@@ -88,7 +88,7 @@ class NamedModel(nn.Module):
         )
 
     def forward(self, graph: Any) -> Tensor:
-        """Score the edges of a DGLGraph, (edges,), as ``score``; see ``KGEModel.forward`` for ids."""
+        """Score the edges of a DGLGraph, (edges,), as ``score``; see ``KGEModel.forward``."""
         scores: Tensor = self.model(graph)
         return scores
 

@@ -7,6 +7,7 @@ import difflib
 import ipaddress
 import json
 import re
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,7 @@ from dglke_distill.serve.connections import ONLY_READ
 from dglke_distill.serve.openapi import description
 from dglke_distill.serve.questions import Question
 from dglke_distill.serve.routes import PREFIX, Query, Refused
+from dglke_distill.shown import visible
 
 __all__ = ["FENCE", "Pages", "build", "encoded", "meant_for"]
 
@@ -230,7 +232,8 @@ class Pages:
             near = difflib.get_close_matches(path[:100], names, n=3)
             refused = Refused(404, f"there is no page {path}", "", near)
         else:
-            traceback.print_exception(type(error), error, error.__traceback__)
+            told = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+            print(visible(told, keep="\n"), file=sys.stderr, flush=True)
             refused = Refused(500, "the server made a mistake; its terminal tells which")
         body = await self._elsewhere(lambda: encoded(refused.body()))
         extra = [(b"allow", b"GET, HEAD")] if refused.status == 405 else []

@@ -24,6 +24,7 @@ from dglke_distill.serve.app import FENCE, Pages, build, encoded, meant_for
 from dglke_distill.serve.connections import Connection
 from dglke_distill.serve.routes import Refused
 from dglke_distill.serve.watch import Limits, Watch, most_connections
+from dglke_distill.shown import visible
 
 __all__ = ["PageServer"]
 
@@ -205,7 +206,7 @@ class _Complaints:
             if time.monotonic() - self._last >= 60:
                 self._last = time.monotonic()
                 print(
-                    f"note: connections wait: {error.strerror} (see ulimit -n)",
+                    visible(f"note: connections wait: {error.strerror} (see ulimit -n)"),
                     file=sys.stderr,
                     flush=True,
                 )
