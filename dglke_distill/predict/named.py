@@ -12,14 +12,21 @@ from torch import Tensor, nn
 
 from dglke_distill.checkpoint import LoadedModel
 from dglke_distill.data.triples import Triples, Vocabulary
-from dglke_distill.errors import UserError
 from dglke_distill.predict.batches import (
     best_entities,
     best_relations,
     check_scores,
     nearest_entities,
 )
-from dglke_distill.predict.names import Name, checked_ids, ids_of, rows_of, triples_of
+from dglke_distill.predict.names import (
+    Name,
+    Question,
+    by_asked,
+    checked_ids,
+    ids_of,
+    rows_of,
+    triples_of,
+)
 from dglke_distill.predict.top_k import TopK
 
 if TYPE_CHECKING:
@@ -30,9 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Facts", "NamedModel", "Prediction", "Question"]
 
 NamedTriples = Union[Triples, Tensor, Iterable[tuple[Name, Name, Name]]]
-
-Question = tuple[Optional[Name], Optional[Name], Optional[Name]]
-"""Head, relation, tail; what is asked for is None."""
 
 Facts = Union[bool, "KnownAnswers", NamedTriples]
 """Facts that are no news: True for those of the model's own dataset, all splits; or facts given.
@@ -258,7 +262,7 @@ class NamedModel(nn.Module):
         names = (self.entities, self.relations, self.entities)
         questions = rows_of(questions)
         rows: list[list[Any]] = [[] for _ in questions]
-        for place, numbers in enumerate(_by_asked(questions)):
+        for place, numbers in enumerate(by_asked(questions)):
             if not numbers:
                 continue
             given = [
@@ -339,19 +343,6 @@ class NamedModel(nn.Module):
     def relation_embeddings(self) -> Tensor:
         """The relation table, detached; reciprocal relations in its second half."""
         return self.model.relation_embeddings
-
-
-def _by_asked(questions: Sequence[Question]) -> tuple[list[int], list[int], list[int]]:
-    """Return the numbers of the questions that ask for a head, for a relation, for a tail."""
-    numbers: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for number, question in enumerate(questions):
-        asked = [place for place, part in enumerate(question) if part is None]
-        if len(question) != 3 or len(asked) != 1:
-            raise UserError(
-                f"question {number}, {question!r}: give head, relation and tail, one of them None"
-            )
-        numbers[asked[0]].append(number)
-    return numbers
 
 
 def _predictions(found: TopK, names: Vocabulary, row: int = 0) -> list[Prediction]:

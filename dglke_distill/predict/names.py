@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
-from typing import Any, Union
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,23 @@ from torch import Tensor
 from dglke_distill.data.triples import Triples, Vocabulary
 from dglke_distill.errors import UserError
 
-__all__ = ["Name", "checked_ids", "id_of", "ids_of", "rows_of", "triples_of"]
+__all__ = [
+    "Name",
+    "Question",
+    "by_asked",
+    "checked_ids",
+    "id_of",
+    "ids_of",
+    "rows_of",
+    "triples_of",
+]
 
 Name = Union[str, int]
 """An entity or a relation: its name, or its id where no name is a number."""
+
+
+Question = tuple[Optional[Name], Optional[Name], Optional[Name]]
+"""Head, relation, tail; what is asked for is None."""
 
 
 def id_of(names: Vocabulary, name: Name) -> int:
@@ -107,3 +120,16 @@ def triples_of(
         columns = list(zip(*rows)) or [(), (), ()]
     ids = [ids_of(n, c) for n, c in zip((entities, relations, entities), columns)]
     return Triples(*(column.astype(np.int32) for column in ids))
+
+
+def by_asked(questions: Sequence[Question]) -> tuple[list[int], list[int], list[int]]:
+    """Return the numbers of the questions that ask for a head, for a relation, for a tail."""
+    numbers: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for number, question in enumerate(questions):
+        asked = [place for place, part in enumerate(question) if part is None]
+        if len(question) != 3 or len(asked) != 1:
+            raise UserError(
+                f"question {number}, {question!r}: give head, relation and tail, one of them None"
+            )
+        numbers[asked[0]].append(number)
+    return numbers
