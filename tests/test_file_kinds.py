@@ -104,6 +104,8 @@ KINDS = {
     "page.csv": (lambda: b"<!DOCTYPE html>\n<html><body>a\n", "a web page", "download the file"),
     "lfs.txt": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
                 "a Git LFS pointer", "git lfs pull"),
+    "kg.lzma": (lambda: lzma.compress(TABLE, lzma.FORMAT_ALONE), "LZMA-compressed", "xz -dk"),
+    "kg.bin": (lambda: np.random.default_rng(0).bytes(5000), "a binary file", "unpack it"),
     "twice.gz": (lambda: gzip.compress(bz2.compress(TABLE)), "compressed twice", "unpack it once"),
 }  # fmt: skip
 
@@ -195,8 +197,8 @@ def test_the_columns_of_a_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["PAR1", "ORC", "ARROW1", "LZIP", "BZh9", "Obj", "%PDF-", "{a}", "[Na+]", "<b>", "PK",
-             "_:b1", "ustar", "@prefix", "[[x]]"]
+    "name", ["PAR1", "ORC", "ARROW1", "LZIP", "BZh9", "Obj", "%PDF-", "{a}", "[Na+]", "<b>",
+             "<html>", "PK", "_:b1", "ustar", "@prefix", "[[x]]"]
 )  # fmt: skip
 @pytest.mark.parametrize("separator", ["\t", ","])
 def test_names_that_begin_like_another_format(tmp_path: Path, name: str, separator: str) -> None:

@@ -86,7 +86,9 @@ def test_words_that_are_names_elsewhere_are_no_heading(tmp_path: Path) -> None:
     assert "was read as a fact, but its words are those of headings" in warning
 
 
-@pytest.mark.parametrize("words", ["Gene A\tlinked by\tGene B", "Kopf\tBeziehung\tEnde", "x\ty\tz"])
+@pytest.mark.parametrize(
+    "words", ["Gene A\tlinked by\tGene B", "Kopf\tBeziehung\tEnde", "x\ty\tz", "node\tedge\tnode"]
+)
 def test_unknown_words_stay_and_are_warned_of(tmp_path: Path, words: str) -> None:
     line = f"{words}\n"
     folder = folder_of(tmp_path / "all", train=line, valid=line, test=line)

@@ -236,6 +236,25 @@ def test_times_in_a_fourth_column(tmp_path: Path) -> None:
     assert_as_published(folder / "triples")
 
 
+@pytest.mark.parametrize("separator", ["\t", " ", "  "])
+def test_times_beside_ids(tmp_path: Path, separator: str) -> None:
+    """As ICEWS and GDELT come: ids, a time, and one more number."""
+
+    def five(rows: list[Fact]) -> str:
+        ids = [(h[1:], r[1:], t[1:], str(24 * i), "-1") for i, (h, r, t) in enumerate(rows)]
+        return "".join(separator.join(row) + "\n" for row in ids)
+
+    folder = folder_of(tmp_path / "gdelt", named("{}.txt"), five)
+    entities = "".join(f"{i}\te{i}\n" for i in range(7))
+    write(folder, entities__dict=entities, relations__dict="0\tr0\n1\tr1\n")
+    for split in SPLITS:
+        with pytest.raises(UserError, match="has 5 columns where three ids are needed") as caught:
+            read_file(folder / f"{split}.txt", format="udd_hrt")
+        obey(str(caught.value), "mkdir -p")
+    write(folder / "triples", entities__dict=entities, relations__dict="0\tr0\n1\tr1\n")
+    assert_as_published(folder / "triples")
+
+
 def test_columns_of_openbiolink(tmp_path: Path) -> None:
     def six(rows: list[Fact]) -> bytes:
         lines = ["\t".join((*row, "STRING", "0.9", "1")) + "\n" for row in rows]
@@ -288,6 +307,8 @@ def test_other_signs_between_columns(
     [
         ("a\tr b\n", "correct the line"),
         ("a\tr,b\n", "separated by different signs"),
+        ("a,r,b\n", "separated otherwise than in the lines before"),
+        ("a;r;b\n", "separated otherwise than in the lines before"),
         ("# of 1 March\n", "comments are not read"),
         ("a\tr\tb\t\n", "the last ones are empty"),
         ("a\tr\tb\t17\n", "holds numbers, times or weights"),

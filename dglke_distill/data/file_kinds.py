@@ -24,6 +24,8 @@ HEAD_BYTES = 1 << 16
 PACKINGS = (".gz", ".bz2", ".xz")
 """Endings of compressed files that are read as they are."""
 
+_RARE = [[byte] for byte in (*range(1, 9), *range(14, 27), *range(28, 32))]
+"""Control characters that text has none of; a zero byte may be one of a file with holes."""
 _TAR_PLACE = 257
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
@@ -61,6 +63,11 @@ def binary_kind(path: Path, head: bytes) -> Optional[FileKind]:
         # A gene may be called PAR1: where the bytes are letters, others must follow.
         if head.startswith(start) and (not start.isascii() or _CONTROL.search(head)):
             return FileKind(name, mend(path))
+    others = sum(map(head.count, map(bytes, _RARE)))
+    if others > 0.02 * len(head):
+        return _wide_text(path, head) or FileKind(
+            "a binary file", "unpack it if it is an archive, or save its triples as text in columns"
+        )
     return _wide_text(path, head)
 
 
@@ -113,6 +120,7 @@ _MAGIC: tuple[tuple[bytes, str, Callable[[Path], str]], ...] = (
     (b"\x1f\x9d", "compressed by compress (.Z)", _command("uncompress {}")),
     (b"LZIP", "lzip-compressed", _command("lzip -dk {}")),
     (b"\x89LZO\0", "lzop-compressed", _command("lzop -dk {}")),
+    (b"\x5d\0\0", "LZMA-compressed", _command("xz -dk --format=lzma --suffix=.lzma {}")),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _command("7z x {}")),
     (b"Rar!\x1a\x07", "a RAR archive", _command("unrar x {}")),
     (b"PAR1", "a Parquet file", _by_pandas("read_parquet")),
@@ -221,9 +229,11 @@ def text_kind(path: Path, head: bytes) -> Optional[FileKind]:
         return FileKind(
             "a Git LFS pointer", "the file itself is not here: fetch it by git lfs pull"
         )
-    if lower.startswith(("<!doctype html", "<html")):
+    if first.count("\t") == 2 or first.count(",") == 2:
+        pass  # of a graph of tags, say
+    elif lower.startswith(("<!doctype html", "<html")):
         return FileKind("a web page (HTML)", "download the file itself, not the page about it")
-    if lower.startswith(("<?xml", "<rdf:", "<graphml", "<!doctype rdf")):
+    elif lower.startswith(("<?xml", "<rdf:", "<graphml", "<!doctype rdf")):
         return _xml(path, text[:4096])
     if any(map(_TURTLE.match, lines)):
         return _rdf(path, "Turtle", "turtle")

@@ -170,7 +170,6 @@ def find_headings(
         }
         unique = (
             some
-            and len(set(row.cells)) == 3
             and head not in entities
             and tail not in entities
             and relation not in relations

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.data.headings import heading_left_out, heading_order
+from dglke_distill.data.line_errors import too_many
 from dglke_distill.data.text import decode, plural, table_blocks
 from dglke_distill.data.triple_files import join_parts
 from dglke_distill.data.triples import Triples
@@ -102,14 +103,17 @@ def _id_table(path: Path, first_line: int, block: bytes) -> NDArray[np.int64]:
         if table.shape == (block.count(b"\n"), 3):
             return table
     for number, raw in enumerate(block.removesuffix(b"\n").split(b"\n"), first_line):
-        cells = decode(path, number, raw).split()
+        line = decode(path, number, raw)
+        cells = line.split()
         where = f"{path}, line {number}"
         if not cells:
             raise UserError(f"{where}: is blank; remove it")
         if len(cells) != 3:
+            few = len(cells) < 3
+            hint = too_many(path, cells, "\t" if "\t" in line else " ") if not few else ""
             raise UserError(
-                f"{where}: has {plural(len(cells), 'column')} where three ids are needed; correct "
-                f"the line"
+                f"{where}: has {plural(len(cells), 'column')} where three ids are needed"
+                f"{hint or '; correct the line'}"
             )
         for cell in cells:
             if not _is_id(cell):

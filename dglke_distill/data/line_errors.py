@@ -14,7 +14,7 @@ from dglke_distill.data.headings import named_columns
 from dglke_distill.data.text import decode, plural, without_packing
 from dglke_distill.errors import UserError
 
-__all__ = ["blame_names", "separator_of"]
+__all__ = ["blame_names", "separator_of", "too_many"]
 
 _SEPARATORS = {"\t": "tabs", ",": "commas"}
 _OTHERS = {"\t": "tabs", ";": "semicolons", "||": "double bars", "|": "bars", ",": "commas"}
@@ -48,7 +48,7 @@ def blame_names(
         if len(cells) != 3:
             raise UserError(
                 f"{where}: has {plural(len(cells), 'column')} where three separated by "
-                f"{_SEPARATORS[separator]} are needed{_hint(path, line, cells, separator)}"
+                f"{_SEPARATORS[separator]} are needed{_hint(path, number, line, cells, separator)}"
             )
         empty = [i for i, cell in enumerate(cells, 1) if not cell.strip()]
         if empty:
@@ -76,13 +76,15 @@ def _cells(where: str, line: str, separator: str) -> list[str]:
         raise UserError(f"{where}: cannot be read ({error}); correct the line") from None
 
 
-def _hint(path: Path, line: str, cells: list[str], separator: str) -> str:
+def _hint(path: Path, number: int, line: str, cells: list[str], separator: str) -> str:
     if line.lstrip().startswith(("#", "//", "%", "--")):
         return "; comments are not read: remove the line"
     if len(cells) > 3:
-        return _too_many(path, cells, separator)
+        return too_many(path, cells, separator)
     if line.strip().isdigit():
         return "; a line with a count alone belongs to the OpenKE format (--set data.format=openke)"
+    if len(cells) == 1 and number > 1 and len(re.split(r"[\t,;|]", line)) == 3:
+        return "; its columns are separated otherwise than in the lines before: correct the line"
     if len(cells) == 1:
         if separator == "\t" and line.count(",") == 2 and ";" not in line:
             return "; give the file a name in .csv if commas separate its columns"
@@ -94,7 +96,7 @@ def _hint(path: Path, line: str, cells: list[str], separator: str) -> str:
                 return f"; {name} separate them here: {_convert(path, sign, line)}"
             if sign != separator and len(parts) > 3:
                 count = f"{len(parts)} columns separated by {name}"
-                return f"; there are {count} instead{_too_many(path, parts, sign)}"
+                return f"; there are {count} instead{too_many(path, parts, sign)}"
         if len(line.split()) == 3:
             return f"; replace the spaces between columns by {_SEPARATORS[separator]}"
     elif len(re.split(r"[\t,;|]", line)) == 3:
@@ -102,8 +104,14 @@ def _hint(path: Path, line: str, cells: list[str], separator: str) -> str:
     return "; correct the line"
 
 
-def _too_many(path: Path, cells: list[str], separator: str) -> str:
-    """Say which three columns to keep, and how."""
+def too_many(path: Path, cells: list[str], separator: str) -> str:
+    """Say which three columns of more to keep, and how, as the end of a sentence.
+
+    Args:
+        path: the file.
+        cells: one line's columns.
+        separator: what separates them; a blank for any number of them.
+    """
     if all(not cell.strip() for cell in cells[3:]):
         return "; the last ones are empty: remove what follows the third column"
     named = named_columns(cells)
@@ -126,12 +134,13 @@ def _place(path: Path, ending: str) -> str:
     return str(path.parent / "triples" / f"{stem}{ending}")
 
 
-def _shell(path: Path, command: str) -> str:
-    """Return a shell's command that works on a file, unpacked, and writes tabs."""
+def _shell(path: Path, command: str, *more: str) -> str:
+    """Return a shell's commands that work on a file, unpacked, and write tabs."""
     folder, source = shlex.quote(str(path.parent / "triples")), shlex.quote(str(path))
     packing = path.name.lower().rpartition(".")[2]
     unpack = {"gz": "gzip -dc", "bz2": "bzip2 -dc", "xz": "xz -dc"}.get(packing)
     whole = f"{unpack} {source} | {command}" if unpack else f"{command} < {source}"
+    whole = " | ".join((whole, *more))
     return f"mkdir -p {folder} && {whole} > {shlex.quote(_place(path, '.tsv'))}"
 
 
@@ -153,6 +162,8 @@ def _pandas(path: Path, separator: str, columns: Sequence[object], named: bool =
 def _cut(path: Path, separator: str) -> str:
     if separator == "\t":
         return _shell(path, "cut -f1-3")
+    if separator == " ":
+        return _shell(path, r"tr -s ' ' '\t'", "cut -f1-3")
     return _pandas(path, separator, range(3))
 
 
