@@ -127,6 +127,7 @@ def train_run(
     teachers: Sequence[TeacherSize] = (),
     others: Sequence[OtherData] = (),
     report: Callable[[Progress], None] = lambda progress: None,
+    validated: Callable[[int, float], None] = lambda epoch, mrr: None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train a model, rank it, and leave a checkpoint in the run directory.
@@ -144,7 +145,9 @@ def train_run(
         about: further sections for the results, e.g. of the teacher.
         teachers: sizes of the models that ``setup`` loads, to be counted with the rest.
         others: triples, other than the dataset's, that these models may know.
-        report: progress of the training. announce: lines for the user.
+        report: progress of the training.
+        validated: called after each validation; see ``train``.
+        announce: lines for the user.
 
     Returns:
         What ``results.json`` holds.
@@ -180,6 +183,7 @@ def train_run(
             teachers=teachers,
             others=others,
             report=report,
+            validated=validated,
             announce=announce,
         )
 
@@ -196,6 +200,7 @@ def _train_alone(
     teachers: Sequence[TeacherSize],
     others: Sequence[OtherData],
     report: Callable[[Progress], None],
+    validated: Callable[[int, float], None],
     announce: Callable[[str], None],
 ) -> dict[str, Any]:
     """Do what ``train_run`` does in a directory that no other process writes to."""
@@ -279,6 +284,7 @@ def _train_alone(
             validate=(
                 (lambda: validation_mrr(model, workspace, config)) if len(dataset.valid) else None
             ),
+            validated=validated,
             keep_best=keep_best,
             save=save,
             report=report,

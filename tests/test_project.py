@@ -55,6 +55,7 @@ ROOMS = [
     ("pipeline", "training_results"),
     ("zoo",),
     ("distill",),
+    ("search",),
     ("export",),
     ("leaderboard",),
     ("serve",),

@@ -25,6 +25,7 @@ from dglke_distill.cli.run import run
 from dglke_distill.cli.say import say, say_text
 from dglke_distill.cli.serve import serve
 from dglke_distill.cli.train import train
+from dglke_distill.cli.tune import tune
 from dglke_distill.cli.zoo import zoo_app
 from dglke_distill.console import tolerant_output
 from dglke_distill.errors import UserError
@@ -70,6 +71,7 @@ recipes_app = typer.Typer(help="The recipes that ship with the package.", no_arg
 app.command()(run)
 app.command()(compare)
 app.command()(train)
+app.command()(tune)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(compress)

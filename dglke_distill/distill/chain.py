@@ -67,12 +67,15 @@ class Watcher(NamedTuple):
 
     Attributes:
         stage: called with (stage, number from 0, stages in all) when a stage begins.
-        report: progress of its training. announce: lines for the user.
+        report: progress of its training.
+        announce: lines for the user.
+        validated: called after each validation with the epochs done and the MRR.
     """
 
     stage: Callable[[Stage, int, int], None] = lambda stage, number, total: None
     report: Callable[[Progress], None] = lambda progress: None
     announce: Callable[[str], None] = lambda line: None
+    validated: Callable[[int, float], None] = lambda epoch, mrr: None
 
 
 def saved_chain(directory: Path) -> tuple[ChainConfig, list[str]]:
@@ -235,6 +238,7 @@ def run_stage(
             teachers=sizes,
             others=others,
             report=watcher.report,
+            validated=watcher.validated,
             announce=watcher.announce,
         )
     for scratch in (pipeline.RESUME_FILE, pipeline.BEST_FILE):  # as large as the model, or larger

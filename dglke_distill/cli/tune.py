@@ -1,0 +1,176 @@
+"""``dglke-distill tune``: a search for settings on the validation split."""
+
+# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from dglke_distill.cli import run as shared
+from dglke_distill.cli import settings
+from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.output import TrainingDisplay, duration
+from dglke_distill.cli.say import say
+from dglke_distill.config import merge
+from dglke_distill.console import SafeConsole
+from dglke_distill.errors import UserError
+
+__all__ = ["tune"]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+
+
+def tune(
+    dataset: settings.DatasetArgument = None,
+    model: settings.ModelFlag = None,
+    dim: settings.DimFlag = None,
+    space: Annotated[
+        Optional[str],
+        typer.Option(
+            "--space",
+            help="Search space: a TOML file, or one that ships; if not given, the model's own.",
+        ),
+    ] = None,
+    trials: Annotated[
+        Optional[int],
+        typer.Option("--trials", min=1, help="Trials to add; 30 if --time is not given either."),
+    ] = None,
+    time: Annotated[
+        Optional[str],
+        typer.Option("--time", help="How long to search, e.g. 90s, 20m, 2h; the last trial ends."),
+    ] = None,
+    method: Annotated[
+        Optional[str],
+        typer.Option("--method", help="Tune a student: iterde, bkd, dualde ... under --teacher."),
+    ] = None,
+    teacher: shared.TeacherFlag = None,
+    assignments: settings.SetFlag = None,
+    epochs: settings.EpochsFlag = None,
+    seed: settings.SeedFlag = None,
+    device: settings.DeviceFlag = None,
+    threads: settings.ThreadsFlag = None,
+    data_root: settings.DataRootFlag = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option("--out", help="Directory of the study; if not given, a new one below runs/."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the study in --out until it has its trials."),
+    ] = False,
+) -> None:
+    """Search for the settings with the best validation MRR; the test split is never ranked.
+
+    Leaves a recipe (use it by `train --recipe none --config OUT/recipe.toml`), a table of trials
+    and plots. The same command in a second process, with the same --out, shares the search.
+    """
+    from dglke_distill.search.space import find_space, read_space
+    from dglke_distill.search.study import StudyConfig, saved_study, space_digest
+
+    budget = None if time is None else seconds_of(time)
+    if resume:
+        if out is None:
+            raise UserError("--resume: say which study by --out DIRECTORY")
+        study = saved_study(out)
+    else:
+        if (method is None) != (not teacher):
+            raise UserError("--method and --teacher: give both to tune a student, or neither")
+        flags = settings.given(locals())
+        tree: dict[str, Any] = {}
+        for change in settings.overrides(flags, assignments):
+            tree = merge(tree, change)
+        name = space or find_space(tree.get("model", {}).get("name", "TransE"), bool(teacher))
+        if space is not None and Path(space).is_file():
+            name = str(Path(space).resolve())
+        read = read_space(name)
+        study = StudyConfig(
+            space=name,
+            space_sha256=space_digest(read),
+            settings=tree,
+            method=method,
+            teachers=[str(Path(path).resolve()) for path in teacher or ()],
+            seed=seed or 0,
+        )
+        if trials is None and budget is None:
+            trials = 30
+    stem = "-".join(
+        [
+            "tune",
+            str(study.settings.get("model", {}).get("name", "transe")),
+            Path(study.settings.get("data", {}).get("dataset", "cldr")).name or "data",
+        ]
+    ).lower()
+    _search(study, out or shared.unused(Path("runs") / stem), trials, budget, data_root)
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds that a text such as ``90s``, ``20m`` or ``2h`` stands for.
+
+    Raises:
+        UserError: it is none.
+    """
+    found = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(s|m|min|h|)\s*", text)
+    if found is None or float(found[1]) <= 0:
+        raise UserError(f"--time {text!r}: write a number and a unit, e.g. 90s, 20m or 2h")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _search(
+    study: Any,
+    directory: Path,
+    trials: Optional[int],
+    budget: Optional[float],
+    data_root: Optional[Path],
+) -> None:
+    from dglke_distill.distill.chain import Watcher
+    from dglke_distill.search.study import RECIPE_FILE, STUDY_FILE, Found, Watch
+    from dglke_distill.search.study import tune as search
+
+    console = SafeConsole()
+    said: set[str] = set()
+
+    def began(number: int, chosen: Mapping[str, Any]) -> None:
+        text = ", ".join(f"{name.split('.')[-1]} {_short(value)}" for name, value in chosen.items())
+        console.print(f"trial {number}: {text}")
+
+    def ended(number: int, how: str, mrr: Optional[float], found: Found) -> None:
+        value = "" if mrr is None else f", valid MRR {mrr:.4f}"
+        best = "none yet" if found.mrr is None else f"{found.mrr:.4f} of trial {found.number}"
+        console.print(
+            f"trial {number} {how}{value}; best {best}; {duration(found.seconds)} searched"
+        )
+
+    command = f"dglke-distill tune --resume --out {directory}"
+    with resumable(command, directory / STUDY_FILE), TrainingDisplay(console) as display:
+
+        def announce(line: str) -> None:
+            if not line.startswith("needs about") and line not in said:
+                said.add(line)
+                display.announce(line)
+
+        found = search(
+            study,
+            directory,
+            trials=trials,
+            seconds=budget,
+            data_root=data_root,
+            watch=Watch(began, ended, Watcher(report=display.report, announce=announce)),
+        )
+    say(
+        f"{found.trials} trials ({found.pruned} stopped early, {found.failed} failed) in "
+        f"{duration(found.seconds)}"
+    )
+    if found.mrr is None:
+        say("no trial has reached its end: give more --time, or fewer --epochs")
+        return
+    say(f"best valid MRR {found.mrr:.4f}, trial {found.number}:")
+    for name, value in found.chosen.items():
+        say(f"  {name} = {_short(value)}")
+    say(f"recipe: {directory / RECIPE_FILE}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

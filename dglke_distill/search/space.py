@@ -1,0 +1,158 @@
+"""What a search may choose: a file of fixed settings and of ranges for others."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from pydantic import Field, model_validator
+
+from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
+from dglke_distill.errors import UserError
+from dglke_distill.models import canonical_name
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["SPACES", "Range", "Space", "find_space", "read_space", "space_names"]
+
+SPACES = Path(__file__).with_name("spaces")
+
+Value = Union[bool, int, float, str]
+Tree = dict[str, Any]
+
+
+class Range(Section):
+    """The values of one setting.
+
+    Either ``choices``, or ``low`` and ``high``, both included: whole numbers if both are.
+    """
+
+    choices: Optional[list[Value]] = Field(None, min_length=1, max_length=1000)
+    low: Optional[Union[int, float]] = Field(None, allow_inf_nan=False)
+    high: Optional[Union[int, float]] = Field(None, allow_inf_nan=False)
+    log: bool = Field(False, description="try magnitudes alike: 0.01 to 0.1 as often as 0.1 to 1")
+    default: Optional[Value] = Field(None, description="of the first trial; None: left to chance")
+    when: dict[str, Value] = Field(
+        default_factory=dict,
+        description="other settings of the space that must have these values, or else this one is "
+        "not chosen and keeps its fixed value",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Range:
+        if (self.choices is None) == (self.low is None or self.high is None):
+            raise ValueError("give either choices, or low and high")
+        if self.low is not None and self.high is not None:
+            if self.low > self.high:
+                raise ValueError("low must not be above high")
+            if self.log and self.low <= 0:
+                raise ValueError("with log, low must be above 0")
+        if self.default is not None and not self.holds(self.default):
+            raise ValueError("the default is none of the values")
+        return self
+
+    def holds(self, value: Value) -> bool:
+        """Return whether a value is one of the range's."""
+        if self.choices is not None:
+            return value in self.choices
+        assert self.low is not None and self.high is not None
+        return not isinstance(value, (str, bool)) and self.low <= value <= self.high
+
+    def suggest(self, name: str, trial: optuna.trial.BaseTrial) -> Value:
+        """Let a trial choose a value; ``name`` is the setting's."""
+        if self.choices is not None:
+            chosen: Value = trial.suggest_categorical(name, self.choices)
+            return chosen
+        assert self.low is not None and self.high is not None
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(name, self.low, self.high, log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+
+class Space(Section):
+    """A search space.
+
+    Attributes:
+        fixed: settings of every trial, a partial ``Config`` tree.
+        search: ranges by the names of settings, e.g. ``optimizer.learning_rate``.
+    """
+
+    fixed: Tree = Field(default_factory=dict)
+    search: dict[str, Range] = Field(min_length=1, max_length=200)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Space:
+        before: set[str] = set()
+        for name, span in self.search.items():
+            unknown = set(span.when) - before
+            if unknown:
+                raise ValueError(
+                    f"{name}: when names {sorted(unknown)[0]!r}, which must stand before it"
+                )
+            before.add(name)
+        return self
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> Tree:
+        """Let a trial choose, and return the settings: the fixed ones and the chosen."""
+        chosen: dict[str, Value] = {}
+        for name, span in self.search.items():
+            if all(chosen.get(other) == value for other, value in span.when.items()):
+                chosen[name] = span.suggest(name, trial)
+        return self.settings(chosen)
+
+    def settings(self, chosen: Mapping[str, Value]) -> Tree:
+        """Return the fixed settings with chosen ones, by their names, laid over them."""
+        tree = self.fixed
+        for name, value in chosen.items():
+            part: Any = value
+            for key in reversed(name.split(".")):
+                part = {key: part}
+            tree = merge(tree, part)
+        return tree
+
+    def defaults(self) -> dict[str, Value]:
+        """Return the default choices, those whose conditions hold among them."""
+        chosen: dict[str, Value] = {}
+        for name, span in self.search.items():
+            holds = all(chosen.get(other) == value for other, value in span.when.items())
+            if holds and span.default is not None:
+                chosen[name] = span.default
+        return chosen
+
+
+def space_names() -> list[str]:
+    """Return the names of the spaces that ship, sorted."""
+    return sorted(path.stem for path in SPACES.glob("*.toml"))
+
+
+def find_space(model: str, taught: bool) -> str:
+    """Return the name of the space that ships for a score function.
+
+    Args:
+        model: its name, in any letter case. taught: for a student, not a model trained directly.
+    """
+    name = canonical_name(model).lower()
+    if taught:
+        return f"{name}-student" if f"{name}-student" in space_names() else "student"
+    return name if name in space_names() else "default"
+
+
+def read_space(name: str) -> Space:
+    """Read a space that ships, by its name, or a file.
+
+    Raises:
+        UserError: there is none, or it is malformed; the message says where.
+    """
+    path = SPACES / f"{name}.toml"
+    if name not in space_names():
+        path = Path(name)
+        if not path.is_file():
+            near = difflib.get_close_matches(name, space_names(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(space_names())}"
+            raise UserError(f"--space {name!r}: no such space or file; {hint}")
+    space = validate_tree(Space, read_toml(path), str(path))
+    Config.from_mapping(space.settings(space.defaults()), f"{path}: fixed and default settings")
+    return space

@@ -1,0 +1,481 @@
+"""A study: trials of settings, each a training that is judged on the validation split alone.
+
+Akiba, Sano, Yanase, Ohta, Koyama 2019, "Optuna: a next-generation hyperparameter optimization
+framework". Trials are proposed by a tree-structured Parzen estimator (Bergstra, Bardenet, Bengio,
+Kegl 2011) and stopped early by Hyperband (Li, Jamieson, DeSalvo, Rostamizadeh, Talwalkar 2018).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+import socket
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
+
+import tomli_w
+from pydantic import Field
+
+from dglke_distill import pipeline, runtime
+from dglke_distill.claims import LOCK_FILE
+from dglke_distill.config import Config, Section, compose, merge, read_toml, validate_tree
+from dglke_distill.disk import writing
+from dglke_distill.distill.chain import STAGES, Watcher, run_stage
+from dglke_distill.distill.checks import check_settings
+from dglke_distill.distill.methods import build_method
+from dglke_distill.distill.plan import Stage
+from dglke_distill.errors import UserError
+from dglke_distill.files import atomic_write_text, try_lock
+from dglke_distill.models import canonical_name
+from dglke_distill.search.space import Space, read_space
+from dglke_distill.train import Interrupted
+from dglke_distill.workspace import Workspaces
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = [
+    "RECIPE_FILE",
+    "STUDY_FILE",
+    "TRIALS_FILE",
+    "Found",
+    "StudyConfig",
+    "saved_study",
+    "tune",
+]
+
+STUDY_FILE = "study.toml"
+JOURNAL_FILE = "journal.log"
+RECIPE_FILE = "recipe.toml"
+TRIALS_FILE = "trials.csv"
+PLOTS = "plots"
+VALIDATIONS = 9
+"""Validations of a trial: Hyperband stops at the first, the third, or lets it end."""
+
+_OWNER = "owner"
+_SECONDS = "seconds"
+_GOAL = "goal:"
+_YOUNG = 60.0
+"""Seconds that a trial may take until it has claimed its directory."""
+Tree = Mapping[str, Any]
+
+
+class StudyConfig(Section):
+    """What a study searches.
+
+    Attributes are settings; a study that is gone on with must have the same ones.
+    """
+
+    space: str = Field(description="name of a space that ships, or the path of a file")
+    space_sha256: str = Field(description="of its content")
+    settings: dict[str, Any] = Field(description="settings of all trials, laid over the space's")
+    method: Optional[str] = Field(None, description="distillation method; None: trained directly")
+    teachers: list[str] = Field(default_factory=list, description="checkpoints it learns from")
+    seed: int = Field(0, ge=0, lt=1 << 32)
+
+    def to_toml(self) -> str:
+        """Return the settings as TOML."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+class Found(NamedTuple):
+    """What a study has found.
+
+    Attributes:
+        trials: ended ones, failed ones included. pruned: stopped early. failed: ended by an error.
+        seconds: of all trials together.
+        mrr: validation MRR of the best; None where no trial has reached a validation.
+        config: its settings, or None.
+        number: its number, or None.
+        chosen: what it chose, by names of settings.
+    """
+
+    trials: int
+    pruned: int
+    failed: int
+    seconds: float
+    mrr: Optional[float]
+    config: Optional[Config]
+    number: Optional[int]
+    chosen: dict[str, Any]
+
+
+class Watch(NamedTuple):
+    """What hears of a study.
+
+    Attributes:
+        began: called with a trial's number, its settings' names and values, and the best MRR.
+        ended: called with its number, how it ended, its MRR or None, and what is found so far.
+        trial: hears of its training.
+    """
+
+    began: Callable[[int, Mapping[str, Any]], None] = lambda number, chosen: None
+    ended: Callable[[int, str, Optional[float], Found], None] = lambda n, how, mrr, found: None
+    trial: Watcher = Watcher()
+
+
+def saved_study(directory: Path) -> StudyConfig:
+    """Return the settings that a study was begun with.
+
+    Raises:
+        UserError: there is none, or its settings are damaged.
+    """
+    path = directory / STUDY_FILE
+    if not path.is_file():
+        raise UserError(f"{directory}: there is no study to go on with ({STUDY_FILE} is missing)")
+    return validate_tree(StudyConfig, read_toml(path), str(path))
+
+
+def space_digest(space: Space) -> str:
+    """Return a digest of a space's content."""
+    return hashlib.sha256(space.model_dump_json().encode()).hexdigest()
+
+
+def tune(
+    study_config: StudyConfig,
+    directory: Path,
+    *,
+    trials: Optional[int] = None,
+    seconds: Optional[float] = None,
+    data_root: Optional[Path] = None,
+    workspaces: Optional[Workspaces] = None,
+    watch: Watch = Watch(),  # noqa: B008 (immutable)
+) -> Found:
+    """Try settings until the budget is spent, and leave the best as a recipe.
+
+    The test split is never ranked. Any number of processes may work on one directory at once; a
+    trial whose process died counts as failed, and nothing else is lost.
+
+    Args:
+        study_config: what is searched.
+        directory: receives ``study.toml``, ``journal.log``, ``stages/`` with the histories of
+            trials, ``recipe.toml``, ``trials.csv`` and ``plots/``.
+        trials: how many more trials the study shall have; None: no such limit.
+        seconds: how long this call may last; the trial under way ends first. None: no such limit.
+        data_root: folder that holds datasets already.
+        workspaces: the prepared data, if the caller has it already.
+        watch: hears of progress.
+
+    Returns:
+        What all trials of the study found.
+
+    Raises:
+        UserError: bad settings or data, or a directory that holds something else.
+        Interrupted: asked to stop; all that was found is kept.
+    """
+    space = read_space(study_config.space)
+    if space_digest(space) != study_config.space_sha256:
+        raise UserError(
+            f"{study_config.space}: the space has changed since the study began; choose another "
+            "--out, or restore the file"
+        )
+    _begin(directory, study_config)
+    _config(study_config, space, space.defaults())  # bad settings end here, before any trial
+    workspaces = workspaces or Workspaces(data_root)
+    study = _open(directory, study_config, space)
+    _bury(study, directory)
+    if trials is not None:
+        study.set_user_attr(f"{_GOAL}{time.time_ns()}", trials)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    try:
+        while not _enough(study, trials, deadline):
+            trial = study.ask()
+            _try(trial, study, study_config, space, directory, workspaces, watch)
+    finally:
+        found = _found(study, study_config, space)
+        _leave(study, found, study_config, directory, workspaces)
+    return found
+
+
+def _begin(directory: Path, config: StudyConfig) -> None:
+    """Write the settings, or compare them with those that are there."""
+    path = directory / STUDY_FILE
+    if path.is_file():
+        if saved_study(directory) != config:
+            raise UserError(
+                f"{path}: the study was begun with other settings; choose another --out, or go on "
+                "with it by --resume"
+            )
+        return
+    if directory.is_dir() and any(directory.iterdir()):
+        raise UserError(f"{directory}: holds something that is no study; choose another --out")
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, config.to_toml())
+
+
+def _open(directory: Path, config: StudyConfig, space: Space) -> optuna.Study:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    storage = JournalStorage(JournalFileBackend(str(directory / JOURNAL_FILE)))
+    with suppress(optuna.exceptions.DuplicatedStudyError):
+        fresh = optuna.create_study(
+            storage=storage, study_name="tune", direction="maximize", load_if_exists=False
+        )
+        fresh.enqueue_trial(space.defaults())
+    known = optuna.load_study(storage=storage, study_name="tune")
+    sampler = optuna.samplers.TPESampler(
+        # Processes that share a study begin at different numbers, so that they draw differently.
+        seed=config.seed + len(known.get_trials(deepcopy=False)),
+        n_startup_trials=8,
+        multivariate=True,
+        group=True,
+        constant_liar=True,
+    )
+    pruner = optuna.pruners.HyperbandPruner(1, VALIDATIONS, reduction_factor=3)
+    return optuna.load_study(storage=storage, study_name="tune", sampler=sampler, pruner=pruner)
+
+
+def _place(trial: Any) -> str:
+    return f"trial-{trial.number:04d}"
+
+
+def _bury(study: optuna.Study, directory: Path) -> None:
+    """End the trials whose process has died: nobody holds the lock of their directory."""
+    import optuna
+
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        lock = directory / STAGES / _place(trial) / LOCK_FILE
+        if _OWNER in trial.user_attrs and not _alive(trial, lock):
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            _tidy(directory, _place(trial))
+
+
+def _alive(trial: Any, lock: Path) -> bool:
+    """Return whether the process of a running trial is still at it."""
+    owner = trial.user_attrs.get(_OWNER, {})
+    if owner.get("host") == socket.gethostname() and not Path(f"/proc/{owner.get('pid')}").exists():
+        return False
+    begun = trial.datetime_start
+    if begun is not None and (datetime.now() - begun).total_seconds() < _YOUNG:
+        return True  # it may not have claimed its directory yet
+    try:
+        with open(lock, "rb") as stream:
+            return try_lock(stream.fileno()) is not True
+    except OSError:
+        return False
+
+
+def _enough(study: optuna.Study, trials: Optional[int], deadline: Optional[float]) -> bool:
+    if deadline is not None and time.monotonic() >= deadline:
+        return True
+    goals = [v for k, v in study.user_attrs.items() if k.startswith(_GOAL)]
+    if trials is None and deadline is not None:
+        return False
+    return len(study.get_trials(deepcopy=False)) - _waiting(study) >= sum(goals)
+
+
+def _waiting(study: optuna.Study) -> int:
+    import optuna
+
+    return len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)))
+
+
+def _config(config: StudyConfig, space: Space, chosen: Mapping[str, Any]) -> Config:
+    """Return the settings of a trial.
+
+    Raises:
+        UserError: they are not valid together.
+    """
+    method = None if config.method is None else build_method(config.method, {})
+    trees: list[Tree] = [] if method is None else [method.defaults()]
+    tree = merge(space.settings(chosen), config.settings)
+    epochs = Config.from_mapping(tree, "settings").training.epochs
+    every = {"training": {"evaluate_every": max(1, -(-epochs // VALIDATIONS))}}
+    trees += [tree, every, {"evaluation": {"split": "none"}}]
+    if method is not None:
+        trees += [{"distillation": {"method": config.method}}, method.settings()]
+    made = compose(trees, recipe=None)
+    if method is None:
+        made = made.model_copy(update={"distillation": None})
+    check_settings(made)
+    return made
+
+
+def _try(
+    trial: optuna.Trial,
+    study: optuna.Study,
+    config: StudyConfig,
+    space: Space,
+    directory: Path,
+    workspaces: Workspaces,
+    watch: Watch,
+) -> None:
+    """Train what a trial chooses, and tell the study how it ended."""
+    import optuna
+
+    state = optuna.trial.TrialState
+    name, begun = _place(trial), time.perf_counter()
+    trial.set_user_attr(_OWNER, {"host": socket.gethostname(), "pid": os.getpid()})
+    reached: list[float] = []
+
+    def validated(epoch: int, mrr: float) -> None:
+        reached.append(mrr)
+        trial.report(mrr, len(reached))
+        trial.set_user_attr(_SECONDS, time.perf_counter() - begun)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    def end(how: str, to: Any, value: Optional[float] = None) -> None:
+        trial.set_user_attr(_SECONDS, time.perf_counter() - begun)
+        study.tell(trial, value, state=to)
+        _tidy(directory, name)
+        watch.ended(trial.number, how, value, _found(study, config, space))
+
+    try:
+        tree = space.suggest(trial)
+        watch.began(trial.number, trial.params)
+        settings = _config(config, space, trial.params)
+        assert tree is not None
+        role = "direct" if config.method is None else "student"
+        stage = Stage(name, role, settings, tuple(config.teachers))
+        run_stage(stage, directory, workspaces, watch.trial._replace(validated=validated))
+    except optuna.TrialPruned:
+        end("stopped early", state.PRUNED)
+    except (Interrupted, KeyboardInterrupt):
+        trial.set_user_attr(_SECONDS, time.perf_counter() - begun)
+        study.tell(trial, state=state.FAIL)
+        _tidy(directory, name)
+        raise
+    except (UserError, FloatingPointError) as error:
+        trial.set_user_attr("error", str(error)[:500])
+        end("failed", state.FAIL)
+        if not any(t.value is not None for t in study.get_trials(deepcopy=False)):
+            ended = study.get_trials(deepcopy=False, states=(state.FAIL, state.COMPLETE))
+            if len(ended) >= 3 and all(t.state == state.FAIL for t in ended):
+                raise  # whatever is chosen fails: the user must mend something
+    else:
+        end("ended", state.COMPLETE, max(reached))
+
+
+def _tidy(directory: Path, name: str) -> None:
+    """Remove the weights of a trial; its settings and history stay."""
+    import shutil
+
+    place = directory / STAGES / name
+    for scratch in (pipeline.RESUME_FILE, pipeline.BEST_FILE, LOCK_FILE):
+        with suppress(OSError):
+            (place / scratch).unlink(missing_ok=True)
+    shutil.rmtree(place / pipeline.CHECKPOINT_DIRECTORY, ignore_errors=True)
+
+
+def _found(study: optuna.Study, config: StudyConfig, space: Space) -> Found:
+    import optuna
+
+    state = optuna.trial.TrialState
+    ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    complete = [t for t in ended if t.state == state.COMPLETE]
+    best = max(complete, key=lambda t: t.value or 0.0, default=None)
+    return Found(
+        trials=len(ended),
+        pruned=sum(t.state == state.PRUNED for t in ended),
+        failed=sum(t.state == state.FAIL for t in ended),
+        seconds=sum(t.user_attrs.get(_SECONDS, 0.0) for t in ended),
+        mrr=None if best is None else best.value,
+        config=None if best is None else _config(config, space, best.params),
+        number=None if best is None else best.number,
+        chosen={} if best is None else dict(best.params),
+    )
+
+
+def _leave(
+    study: optuna.Study,
+    found: Found,
+    config: StudyConfig,
+    directory: Path,
+    workspaces: Workspaces,
+) -> None:
+    """Write the recipe, the table of trials and the plots."""
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    atomic_write_text(directory / TRIALS_FILE, _csv(trials))
+    if found.config is not None:
+        dataset = workspaces.of(found.config).dataset
+        text = _recipe(found, config, dataset.name, dataset.fingerprint)
+        atomic_write_text(directory / RECIPE_FILE, text)
+    if found.mrr is not None and found.trials > 1:
+        _plots(study, directory / PLOTS)
+
+
+def _csv(trials: Sequence[Any]) -> str:
+    names = sorted({name for trial in trials for name in trial.params})
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["trial", "state", "valid_mrr", "validations", "seconds", *names])
+    for trial in trials:
+        last = trial.value
+        if last is None and trial.intermediate_values:
+            last = max(trial.intermediate_values.values())
+        row = [trial.number, trial.state.name.lower(), last, len(trial.intermediate_values)]
+        row += [round(trial.user_attrs.get(_SECONDS, 0.0), 3)]
+        writer.writerow(row + [trial.params.get(name) for name in names])
+    return out.getvalue()
+
+
+def _recipe(found: Found, config: StudyConfig, dataset: str, fingerprint: str) -> str:
+    """Return the best settings as a recipe, with where they come from in its comments."""
+    assert found.config is not None
+    tree = found.config.model_dump(exclude_none=True, exclude_defaults=True, mode="json")
+    for section, keys in (
+        ("training", ("seed", "threads", "device", "memory_megabytes", "processes")),
+        ("evaluation", ("split",)),
+    ):
+        for key in keys:
+            tree.get(section, {}).pop(key, None)
+        if not tree.get(section, True):
+            del tree[section]
+    for key in ("data", "recipe"):
+        tree.pop(key, None)
+    model, provenance = found.config.model, runtime.provenance()
+    taught = "trained directly"
+    if config.method is not None:
+        taught = f"taught by {config.method} of {', '.join(Path(t).name for t in config.teachers)}"
+    lines = [
+        f"{canonical_name(model.name)}, dim {model.dim}, {taught}, on {dataset}.",
+        f"Found by dglke-distill tune: trial {found.number} of {found.trials} "
+        f"({found.pruned} stopped early, {found.failed} failed), {found.seconds:.0f} seconds.",
+        f"Validation MRR {found.mrr:.4f}; the test split was not ranked.",
+        f"Space {Path(config.space).name}, sha256 {config.space_sha256}.",
+        f"Dataset fingerprint {fingerprint}.",
+        f"dglke_distill {provenance['version']}, revision "
+        f"{(provenance['git'] or {}).get('revision', 'unknown')}, seed {config.seed}.",
+    ]
+    return "".join(f"# {line}\n" for line in lines) + tomli_w.dumps(json.loads(json.dumps(tree)))
+
+
+def _plots(study: optuna.Study, folder: Path) -> None:
+    """Draw the history, the curves, the importance of settings and the slices."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from optuna.visualization import matplotlib as drawn
+
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = {
+        "history": drawn.plot_optimization_history,
+        "curves": drawn.plot_intermediate_values,
+        "importance": drawn.plot_param_importances,
+        "slices": drawn.plot_slice,
+    }
+    for name, draw in kinds.items():
+        # Some need more trials, or settings that differ, than there are.
+        with warnings.catch_warnings(), suppress(ValueError, RuntimeError, IndexError):
+            warnings.simplefilter("ignore")
+            axes = draw(study)
+            first = axes if not hasattr(axes, "flat") else axes.flat[0]
+            with writing(folder):
+                first.figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
+        plt.close("all")
