@@ -28,6 +28,7 @@ from dglke_distill.models import canonical_name
 
 __all__ = [
     "ChainConfig",
+    "Role",
     "Stage",
     "compose_chain",
     "divided",

@@ -64,8 +64,8 @@ class Range(Section):
     def suggest(self, name: str, trial: optuna.trial.BaseTrial) -> Value:
         """Let a trial choose a value; ``name`` is the setting's."""
         if self.choices is not None:
-            chosen: Value = trial.suggest_categorical(name, self.choices)
-            return chosen
+            chosen: Any = trial.suggest_categorical(name, self.choices)
+            return chosen  # type: ignore[no-any-return]
         assert self.low is not None and self.high is not None
         if isinstance(self.low, int) and isinstance(self.high, int):
             return trial.suggest_int(name, self.low, self.high, log=self.log)

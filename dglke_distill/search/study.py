@@ -32,7 +32,7 @@ from dglke_distill.disk import writing
 from dglke_distill.distill.chain import STAGES, Watcher, run_stage
 from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.methods import build_method
-from dglke_distill.distill.plan import Stage
+from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.errors import UserError
 from dglke_distill.files import atomic_write_text, try_lock
 from dglke_distill.models import canonical_name
@@ -340,7 +340,7 @@ def _try(
         watch.began(trial.number, trial.params)
         settings = _config(config, space, trial.params)
         assert tree is not None
-        role = "direct" if config.method is None else "student"
+        role: Role = "direct" if config.method is None else "student"
         stage = Stage(name, role, settings, tuple(config.teachers))
         run_stage(stage, directory, workspaces, watch.trial._replace(validated=validated))
     except optuna.TrialPruned:
@@ -464,7 +464,7 @@ def _plots(study: optuna.Study, folder: Path) -> None:
     from optuna.visualization import matplotlib as drawn
 
     folder.mkdir(parents=True, exist_ok=True)
-    kinds = {
+    kinds: dict[str, Callable[[Any], Any]] = {
         "history": drawn.plot_optimization_history,
         "curves": drawn.plot_intermediate_values,
         "importance": drawn.plot_param_importances,
