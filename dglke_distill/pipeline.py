@@ -146,7 +146,8 @@ def train_run(
         teachers: sizes of the models that ``setup`` loads, to be counted with the rest.
         others: triples, other than the dataset's, that these models may know.
         report: progress of the training.
-        validated: called after each validation; see ``train``.
+        validated: called with the epochs done and the MRR of each validation; what it raises ends
+            the training.
         announce: lines for the user.
 
     Returns:
@@ -260,6 +261,11 @@ def _train_alone(
         tensors = checkpoint.training_tensors(learned, optimizer)
         save_state(resume_path, tensors, {**identity, **threads, "state": now.to_dict()})
 
+    def validate() -> float:
+        mrr = validation_mrr(model, workspace, config)
+        validated(state.epoch, mrr)
+        return mrr
+
     def keep_best() -> None:
         model.encoder.store_encoded()
         ours.check(run_directory / BEST_FILE)
@@ -281,10 +287,7 @@ def _train_alone(
             *settings,
             state=state,
             steps=steps,
-            validate=(
-                (lambda: validation_mrr(model, workspace, config)) if len(dataset.valid) else None
-            ),
-            validated=validated,
+            validate=validate if len(dataset.valid) else None,
             keep_best=keep_best,
             save=save,
             report=report,

@@ -217,7 +217,6 @@ def train(
     state: Optional[TrainState] = None,
     steps: Optional[Steps] = None,
     validate: Optional[Callable[[], float]] = None,
-    validated: Callable[[int, float], None] = lambda epoch, mrr: None,
     keep_best: Callable[[], None] = lambda: None,
     save: Callable[[TrainState], None] = lambda state: None,
     report: Callable[[Progress], None] = lambda progress: None,
@@ -233,8 +232,6 @@ def train(
         state: where to go on; None for the start.
         steps: takes the steps; None for ``take_steps`` in this process.
         validate: returns the validation MRR, called every ``evaluate_every`` epochs and at the end.
-        validated: called after each validation with the epochs done and the MRR; what it raises
-            ends the training.
         keep_best: called when the model is the best so far, to keep its weights.
         save: called every ``checkpoint_minutes``, at the end and when interrupted.
         report: called a few times a second.
@@ -301,8 +298,6 @@ def train(
             progress = (state.epoch + 1) / config.epochs
             rate = base_rates[0] * learning_rate_factor(optimizer_config, progress)
             _end_epoch(state, config, model, validate, keep_best, rate, batches)
-            if "validation_mrr" in state.history[-1]:
-                validated(state.epoch, state.history[-1]["validation_mrr"])
         for group, rate in zip(optimizer.param_groups, base_rates):
             group["lr"] = rate
         state.finished = True

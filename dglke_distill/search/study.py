@@ -7,27 +7,21 @@ Kegl 2011) and stopped early by Hyperband (Li, Jamieson, DeSalvo, Rostamizadeh, 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import logging
 import os
 import socket
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
-import tomli_w
-from pydantic import Field
-
-from dglke_distill import pipeline, runtime
+from dglke_distill import pipeline
 from dglke_distill.claims import LOCK_FILE
-from dglke_distill.config import Config, Section, compose, merge, read_toml, validate_tree
+from dglke_distill.config import Config, compose, merge, read_toml, validate_tree
 from dglke_distill.disk import writing
 from dglke_distill.distill.chain import STAGES, Watcher, run_stage
 from dglke_distill.distill.checks import check_settings
@@ -35,7 +29,8 @@ from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.errors import UserError
 from dglke_distill.files import atomic_write_text, try_lock
-from dglke_distill.models import canonical_name
+from dglke_distill.search.found import Found, StudyConfig
+from dglke_distill.search.leave import RECIPE_FILE, SECONDS, leave
 from dglke_distill.search.space import Space, read_space
 from dglke_distill.train import Interrupted
 from dglke_distill.workspace import Workspaces
@@ -46,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = [
     "RECIPE_FILE",
     "STUDY_FILE",
-    "TRIALS_FILE",
     "Found",
     "StudyConfig",
     "saved_study",
@@ -55,58 +49,14 @@ __all__ = [
 
 STUDY_FILE = "study.toml"
 JOURNAL_FILE = "journal.log"
-RECIPE_FILE = "recipe.toml"
-TRIALS_FILE = "trials.csv"
-PLOTS = "plots"
 VALIDATIONS = 9
 """Validations of a trial: Hyperband stops at the first, the third, or lets it end."""
 
 _OWNER = "owner"
-_SECONDS = "seconds"
 _GOAL = "goal:"
 _YOUNG = 60.0
 """Seconds that a trial may take until it has claimed its directory."""
 Tree = Mapping[str, Any]
-
-
-class StudyConfig(Section):
-    """What a study searches.
-
-    Attributes are settings; a study that is gone on with must have the same ones.
-    """
-
-    space: str = Field(description="name of a space that ships, or the path of a file")
-    space_sha256: str = Field(description="of its content")
-    settings: dict[str, Any] = Field(description="settings of all trials, laid over the space's")
-    method: Optional[str] = Field(None, description="distillation method; None: trained directly")
-    teachers: list[str] = Field(default_factory=list, description="checkpoints it learns from")
-    seed: int = Field(0, ge=0, lt=1 << 32)
-
-    def to_toml(self) -> str:
-        """Return the settings as TOML."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
-
-
-class Found(NamedTuple):
-    """What a study has found.
-
-    Attributes:
-        trials: ended ones, failed ones included. pruned: stopped early. failed: ended by an error.
-        seconds: of all trials together.
-        mrr: validation MRR of the best; None where no trial has reached a validation.
-        config: its settings, or None.
-        number: its number, or None.
-        chosen: what it chose, by names of settings.
-    """
-
-    trials: int
-    pruned: int
-    failed: int
-    seconds: float
-    mrr: Optional[float]
-    config: Optional[Config]
-    number: Optional[int]
-    chosen: dict[str, Any]
 
 
 class Watch(NamedTuple):
@@ -192,7 +142,7 @@ def tune(
             _try(trial, study, study_config, space, directory, workspaces, watch)
     finally:
         found = _found(study, study_config, space)
-        _leave(study, found, study_config, directory, workspaces)
+        leave(study, found, study_config, directory, workspaces)
     return found
 
 
@@ -325,12 +275,12 @@ def _try(
     def validated(epoch: int, mrr: float) -> None:
         reached.append(mrr)
         trial.report(mrr, len(reached))
-        trial.set_user_attr(_SECONDS, time.perf_counter() - begun)
+        trial.set_user_attr(SECONDS, time.perf_counter() - begun)
         if trial.should_prune():
             raise optuna.TrialPruned
 
     def end(how: str, to: Any, value: Optional[float] = None) -> None:
-        trial.set_user_attr(_SECONDS, time.perf_counter() - begun)
+        trial.set_user_attr(SECONDS, time.perf_counter() - begun)
         study.tell(trial, value, state=to)
         _tidy(directory, name)
         watch.ended(trial.number, how, value, _found(study, config, space))
@@ -346,7 +296,7 @@ def _try(
     except optuna.TrialPruned:
         end("stopped early", state.PRUNED)
     except (Interrupted, KeyboardInterrupt):
-        trial.set_user_attr(_SECONDS, time.perf_counter() - begun)
+        trial.set_user_attr(SECONDS, time.perf_counter() - begun)
         study.tell(trial, state=state.FAIL)
         _tidy(directory, name)
         raise
@@ -383,99 +333,9 @@ def _found(study: optuna.Study, config: StudyConfig, space: Space) -> Found:
         trials=len(ended),
         pruned=sum(t.state == state.PRUNED for t in ended),
         failed=sum(t.state == state.FAIL for t in ended),
-        seconds=sum(t.user_attrs.get(_SECONDS, 0.0) for t in ended),
+        seconds=sum(t.user_attrs.get(SECONDS, 0.0) for t in ended),
         mrr=None if best is None else best.value,
         config=None if best is None else _config(config, space, best.params),
         number=None if best is None else best.number,
         chosen={} if best is None else dict(best.params),
     )
-
-
-def _leave(
-    study: optuna.Study,
-    found: Found,
-    config: StudyConfig,
-    directory: Path,
-    workspaces: Workspaces,
-) -> None:
-    """Write the recipe, the table of trials and the plots."""
-    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    atomic_write_text(directory / TRIALS_FILE, _csv(trials))
-    if found.config is not None:
-        dataset = workspaces.of(found.config).dataset
-        text = _recipe(found, config, dataset.name, dataset.fingerprint)
-        atomic_write_text(directory / RECIPE_FILE, text)
-    if found.mrr is not None and found.trials > 1:
-        _plots(study, directory / PLOTS)
-
-
-def _csv(trials: Sequence[Any]) -> str:
-    names = sorted({name for trial in trials for name in trial.params})
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["trial", "state", "valid_mrr", "validations", "seconds", *names])
-    for trial in trials:
-        last = trial.value
-        if last is None and trial.intermediate_values:
-            last = max(trial.intermediate_values.values())
-        row = [trial.number, trial.state.name.lower(), last, len(trial.intermediate_values)]
-        row += [round(trial.user_attrs.get(_SECONDS, 0.0), 3)]
-        writer.writerow(row + [trial.params.get(name) for name in names])
-    return out.getvalue()
-
-
-def _recipe(found: Found, config: StudyConfig, dataset: str, fingerprint: str) -> str:
-    """Return the best settings as a recipe, with where they come from in its comments."""
-    assert found.config is not None
-    tree = found.config.model_dump(exclude_none=True, exclude_defaults=True, mode="json")
-    for section, keys in (
-        ("training", ("seed", "threads", "device", "memory_megabytes", "processes")),
-        ("evaluation", ("split",)),
-    ):
-        for key in keys:
-            tree.get(section, {}).pop(key, None)
-        if not tree.get(section, True):
-            del tree[section]
-    for key in ("data", "recipe"):
-        tree.pop(key, None)
-    model, provenance = found.config.model, runtime.provenance()
-    taught = "trained directly"
-    if config.method is not None:
-        taught = f"taught by {config.method} of {', '.join(Path(t).name for t in config.teachers)}"
-    lines = [
-        f"{canonical_name(model.name)}, dim {model.dim}, {taught}, on {dataset}.",
-        f"Found by dglke-distill tune: trial {found.number} of {found.trials} "
-        f"({found.pruned} stopped early, {found.failed} failed), {found.seconds:.0f} seconds.",
-        f"Validation MRR {found.mrr:.4f}; the test split was not ranked.",
-        f"Space {Path(config.space).name}, sha256 {config.space_sha256}.",
-        f"Dataset fingerprint {fingerprint}.",
-        f"dglke_distill {provenance['version']}, revision "
-        f"{(provenance['git'] or {}).get('revision', 'unknown')}, seed {config.seed}.",
-    ]
-    return "".join(f"# {line}\n" for line in lines) + tomli_w.dumps(json.loads(json.dumps(tree)))
-
-
-def _plots(study: optuna.Study, folder: Path) -> None:
-    """Draw the history, the curves, the importance of settings and the slices."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from optuna.visualization import matplotlib as drawn
-
-    folder.mkdir(parents=True, exist_ok=True)
-    kinds: dict[str, Callable[[Any], Any]] = {
-        "history": drawn.plot_optimization_history,
-        "curves": drawn.plot_intermediate_values,
-        "importance": drawn.plot_param_importances,
-        "slices": drawn.plot_slice,
-    }
-    for name, draw in kinds.items():
-        # Some need more trials, or settings that differ, than there are.
-        with warnings.catch_warnings(), suppress(ValueError, RuntimeError, IndexError):
-            warnings.simplefilter("ignore")
-            axes = draw(study)
-            first = axes if not hasattr(axes, "flat") else axes.flat[0]
-            with writing(folder):
-                first.figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
-        plt.close("all")

@@ -1,0 +1,131 @@
+"""What a study leaves: the best settings as a recipe, a table of trials, and plots."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+import tomli_w
+
+from dglke_distill import runtime
+from dglke_distill.disk import writing
+from dglke_distill.files import atomic_write_text
+from dglke_distill.models import canonical_name
+from dglke_distill.search.found import Found, StudyConfig
+
+if TYPE_CHECKING:
+    import optuna
+
+    from dglke_distill.workspace import Workspaces
+
+__all__ = ["PLOTS", "RECIPE_FILE", "SECONDS", "TRIALS_FILE", "leave"]
+
+RECIPE_FILE = "recipe.toml"
+TRIALS_FILE = "trials.csv"
+PLOTS = "plots"
+SECONDS = "seconds"
+"""The attribute of a trial that says how long it took."""
+
+
+def leave(
+    study: optuna.Study,
+    found: Found,
+    config: StudyConfig,
+    directory: Path,
+    workspaces: Workspaces,
+) -> None:
+    """Write the recipe, the table of trials and the plots of a study into its directory.
+
+    Args:
+        study: with its trials.
+        found: what they found.
+        config: what was searched.
+        directory: where.
+        workspaces: the prepared data.
+    """
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    atomic_write_text(directory / TRIALS_FILE, _csv(trials))
+    if found.config is not None:
+        dataset = workspaces.of(found.config).dataset
+        text = _recipe(found, config, dataset.name, dataset.fingerprint)
+        atomic_write_text(directory / RECIPE_FILE, text)
+    if found.mrr is not None and found.trials > 1:
+        _plots(study, directory / PLOTS)
+
+
+def _csv(trials: Sequence[Any]) -> str:
+    names = sorted({name for trial in trials for name in trial.params})
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["trial", "state", "valid_mrr", "validations", "seconds", *names])
+    for trial in trials:
+        last = trial.value
+        if last is None and trial.intermediate_values:
+            last = max(trial.intermediate_values.values())
+        row = [trial.number, trial.state.name.lower(), last, len(trial.intermediate_values)]
+        row += [round(trial.user_attrs.get(SECONDS, 0.0), 3)]
+        writer.writerow(row + [trial.params.get(name) for name in names])
+    return out.getvalue()
+
+
+def _recipe(found: Found, config: StudyConfig, dataset: str, fingerprint: str) -> str:
+    """Return the best settings as a recipe, with where they come from in its comments."""
+    assert found.config is not None
+    tree = found.config.model_dump(exclude_none=True, exclude_defaults=True, mode="json")
+    for section, keys in (
+        ("training", ("seed", "threads", "device", "memory_megabytes", "processes")),
+        ("evaluation", ("split",)),
+    ):
+        for key in keys:
+            tree.get(section, {}).pop(key, None)
+        if not tree.get(section, True):
+            del tree[section]
+    for key in ("data", "recipe"):
+        tree.pop(key, None)
+    model, provenance = found.config.model, runtime.provenance()
+    taught = "trained directly"
+    if config.method is not None:
+        taught = f"taught by {config.method} of {', '.join(Path(t).name for t in config.teachers)}"
+    lines = [
+        f"{canonical_name(model.name)}, dim {model.dim}, {taught}, on {dataset}.",
+        f"Found by dglke-distill tune: trial {found.number} of {found.trials} "
+        f"({found.pruned} stopped early, {found.failed} failed), {found.seconds:.0f} seconds.",
+        f"Validation MRR {found.mrr:.4f}; the test split was not ranked.",
+        f"Space {Path(config.space).name}, sha256 {config.space_sha256}.",
+        f"Dataset fingerprint {fingerprint}.",
+        f"dglke_distill {provenance['version']}, revision "
+        f"{(provenance['git'] or {}).get('revision', 'unknown')}, seed {config.seed}.",
+    ]
+    return "".join(f"# {line}\n" for line in lines) + tomli_w.dumps(json.loads(json.dumps(tree)))
+
+
+def _plots(study: optuna.Study, folder: Path) -> None:
+    """Draw the history, the curves, the importance of settings and the slices."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from optuna.visualization import matplotlib as drawn
+
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "history": drawn.plot_optimization_history,
+        "curves": drawn.plot_intermediate_values,
+        "importance": drawn.plot_param_importances,
+        "slices": drawn.plot_slice,
+    }
+    for name, draw in kinds.items():
+        # Some need more trials, or settings that differ, than there are.
+        with warnings.catch_warnings(), suppress(ValueError, RuntimeError, IndexError):
+            warnings.simplefilter("ignore")
+            axes = draw(study)
+            first = axes if not hasattr(axes, "flat") else axes.flat[0]
+            with writing(folder):
+                first.figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
+        plt.close("all")
