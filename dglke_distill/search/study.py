@@ -23,8 +23,9 @@ from dglke_distill import pipeline
 from dglke_distill.claims import LOCK_FILE
 from dglke_distill.config import Config, compose, merge, read_toml, validate_tree
 from dglke_distill.disk import writing
-from dglke_distill.distill.chain import STAGES, Watcher, run_stage
+from dglke_distill.distill.chain import Watcher, run_stage
 from dglke_distill.distill.checks import check_settings
+from dglke_distill.distill.finished import STAGES
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.errors import UserError
