@@ -16,6 +16,7 @@ import tomli_w
 from pydantic import BaseModel, Field, ValidationError
 
 from dglke_distill import parsing
+from dglke_distill.config_names import fold, published, spell_choices
 from dglke_distill.config_sections import (
     DataConfig,
     DistillationConfig,
@@ -106,7 +107,7 @@ def validate_tree(kind: type[Tree], tree: Mapping[str, Any], source: str) -> Tre
     """
     _check_values(tree, source)
     try:
-        return kind.model_validate(tree)
+        return kind.model_validate(spell_choices(kind, tree))
     except ValidationError as error:
         raise UserError(_explain(error, kind, source)) from None
 
@@ -204,7 +205,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         ("encoder", "encoder_options"),
         ("method", "options"),
     ):
-        if key in over and str(over[key]).lower() != str(base.get(key, over[key])).lower():
+        if key in over and fold(str(over[key])) != fold(str(base.get(key, over[key]))):
             result.pop(options, None)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
@@ -234,6 +235,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     Raises:
         UserError: there is no recipe of that name; near spellings are suggested.
     """
+    name = published(name, recipe_names())
     if name not in recipe_names():
         near = difflib.get_close_matches(name, recipe_names(), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "see `dglke-distill recipes list`"
@@ -278,9 +280,10 @@ def compose(
     for override in overrides:
         user = merge(user, override)
     asked = Config.from_mapping(user, "command line" if file is None else f"{file} and flags")
-    if recipe == "auto":
+    if published(recipe, ("auto",)) == "auto":
         recipe = asked.recipe or find_recipe(asked.model.name, asked.data.dataset, asked.model.dim)
-    recipe = None if recipe == "none" else recipe
+    recipe = None if published(recipe, ("none",)) == "none" else recipe
     tree = read_recipe(recipe) if recipe else {}
+    recipe = tree.get("recipe")
     Config.from_mapping(tree, f"recipe {recipe}")
     return Config.from_mapping(merge(tree, {**user, "recipe": recipe}), "configuration")

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dglke_distill.config_names import (
+    EncoderName,
+    InitializationName,
+    LossName,
+    MethodName,
+    ModelName,
+    OptimizerName,
+    RegularizerName,
+    SamplerName,
+    ScheduleName,
+    SoftLossName,
+    spell_choices,
+)
 
 __all__ = [
     "MOST_FLOATS",
@@ -42,6 +56,12 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _published_choices(cls, tree: Any) -> Any:
+        """Take choices in any letter case."""
+        return spell_choices(cls, tree)
+
 
 class DataConfig(Section):
     """Which triples to learn from."""
@@ -64,12 +84,12 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The score function, the encoder and their sizes."""
 
-    name: str = Field("TransE", description="score function, in any letter case")
+    name: ModelName = Field("TransE", description="score function, in any letter case")
     dim: int = Field(
         64, ge=1, le=MOST_FLOATS, description="floats per entity; complex parts counted"
     )
     options: Options = Field(default_factory=dict, description="the score function's own options")
-    encoder: str = Field("lookup", description="lookup, neighbor or node_piece")
+    encoder: EncoderName = Field("lookup", description="lookup, neighbor or node_piece")
     encoder_options: Options = Field(default_factory=dict)
     reciprocal: bool = Field(False, description="a second embedding per relation for head queries")
     entity_bias: bool = Field(False, description="one more float per entity, added to its scores")
@@ -81,7 +101,7 @@ class ModelConfig(Section):
 class NegativesConfig(Section):
     """Sampling of negatives (training mode ``negatives``)."""
 
-    sampler: str = Field("uniform", description="uniform, bernoulli, degree or typed")
+    sampler: SamplerName = Field("uniform", description="uniform, bernoulli, degree or typed")
     count: int = Field(256, ge=1, le=_MANY, description="negatives per positive and side")
     sharing: Literal["chunk", "private"] = "chunk"
     chunk_size: int = Field(
@@ -95,7 +115,7 @@ class NegativesConfig(Section):
 class LossConfig(Section):
     """The hard loss on sampled or all candidates."""
 
-    name: str = Field("self_adversarial", description="see losses.LOSSES")
+    name: LossName = Field("self_adversarial", description="see losses.LOSSES")
     options: Options = Field(default_factory=dict)
     relation_weight: float = Field(
         0.0, ge=0, le=_LARGE, description="weight of predicting the relation too"
@@ -105,7 +125,7 @@ class LossConfig(Section):
 class RegularizerConfig(Section):
     """Penalty on the embeddings of a batch."""
 
-    name: str = Field("none", description="none, l2, n3 or dura")
+    name: RegularizerName = Field("none", description="none, l2, n3 or dura")
     weight: float = Field(0.0, ge=0, le=_LARGE)
     relation_weight: Optional[float] = Field(
         None, ge=0, le=_LARGE, description="relations; None: as weight"
@@ -115,7 +135,7 @@ class RegularizerConfig(Section):
 class OptimizerConfig(Section):
     """Optimiser, learning-rate schedule and gradient clipping."""
 
-    name: str = Field("rowwise_adagrad", description="see optim.OPTIMIZERS")
+    name: OptimizerName = Field("rowwise_adagrad", description="see optim.OPTIMIZERS")
     learning_rate: float = Field(0.1, gt=0, le=_LARGE)
     schedule: Literal["constant", "linear", "cosine", "step"] = "linear"
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the run with a rising rate")
@@ -190,7 +210,7 @@ class EvaluationConfig(Section):
 class SoftLabelConfig(Section):
     """What a student is asked to copy of its teacher's scores, and on which candidates."""
 
-    name: str = Field("huber", description="see distill.soft.SOFT_LOSSES")
+    name: SoftLossName = Field("huber", description="see distill.soft.SOFT_LOSSES")
     options: Options = Field(default_factory=dict)
     candidates: Literal["batch", "top", "neighbors", "all"] = Field(
         "batch",
@@ -226,7 +246,7 @@ class SoftLabelConfig(Section):
 class SoftWeightConfig(Section):
     """How much the soft label weighs as training goes on."""
 
-    name: str = Field("power", description="see distill.schedules.SCHEDULES")
+    name: ScheduleName = Field("power", description="see distill.schedules.SCHEDULES")
     value: float = Field(1.0, ge=0, le=_LARGE, description="the weight's scale")
     options: Options = Field(default_factory=dict)
 
@@ -234,11 +254,11 @@ class SoftWeightConfig(Section):
 class DistillationConfig(Section):
     """How a student learns from its teacher."""
 
-    method: str = Field("iterde", description="see distill.methods.METHODS")
+    method: MethodName = Field("iterde", description="see distill.methods.METHODS")
     options: Options = Field(default_factory=dict, description="the method's own")
     hard_weight: float = Field(
         1.0, ge=0, le=_LARGE, description="weight of the loss against the facts"
     )
     soft: SoftLabelConfig = Field(default_factory=SoftLabelConfig)
     weight: SoftWeightConfig = Field(default_factory=SoftWeightConfig)
-    initialization: str = Field("pca", description="random, pca or truncate")
+    initialization: InitializationName = Field("pca", description="random, pca or truncate")

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from dglke_distill.config import LossConfig, validate_options
+from dglke_distill.config_names import published
 from dglke_distill.errors import UserError
 from dglke_distill.models.kernels import Products, Scores, softmax_cross_entropy
 
@@ -314,9 +315,10 @@ def build_loss(config: LossConfig) -> Loss:
     Raises:
         UserError: unknown name or option.
     """
-    if config.name not in LOSSES:
+    name = published(config.name, LOSSES)
+    if name not in LOSSES:
         near = difflib.get_close_matches(config.name, LOSSES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(LOSSES)}"
         raise UserError(f"loss.name: unknown loss {config.name!r}; {hint}")
-    kind = LOSSES[config.name]
-    return kind(validate_options(kind.Options, config.options, f"loss.options of {config.name}"))
+    kind = LOSSES[name]
+    return kind(validate_options(kind.Options, config.options, f"loss.options of {name}"))

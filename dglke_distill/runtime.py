@@ -176,10 +176,10 @@ def resolve_device(name: str) -> torch.device:
     """
     import torch
 
-    if name == "auto":
+    if name.lower() == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(name.lower())
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):

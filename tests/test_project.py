@@ -29,7 +29,7 @@ ROOMS = [
     ("shown", "console"),
     ("runtime", "compiled"),
     ("claims", "disk", "files", "tensor_files"),
-    ("config", "config_sections"),
+    ("config", "config_names", "config_sections"),
     ("data",),
     ("known_answer_kernels", "known_answers"),
     ("graph_ids",),

@@ -138,7 +138,7 @@ def recipes_list() -> None:
 @recipes_app.command("show")
 def recipes_show(name: Annotated[str, typer.Argument(help="A name from `recipes list`.")]) -> None:
     """Print a recipe as it ships; `config show` says what it makes of a model."""
-    folder, _, stem = name.rpartition("/")
+    folder, _, stem = name.lower().rpartition("/")
     if stem not in config.recipe_names(folder):
         raise UserError(f"no recipe {name!r}; see `dglke-distill recipes list`")
     path = config.RECIPES / folder / f"{stem}.toml"

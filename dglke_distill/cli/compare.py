@@ -15,6 +15,7 @@ from dglke_distill.cli.output import TrainingDisplay, duration, show_warnings
 from dglke_distill.cli.report import show_table
 from dglke_distill.cli.say import say
 from dglke_distill.config import merge, parse_assignment, validate_tree
+from dglke_distill.config_names import published
 from dglke_distill.console import SafeConsole
 from dglke_distill.data.identity import located, located_data
 from dglke_distill.errors import UserError
@@ -89,8 +90,9 @@ def compare(
         own: dict[str, Any] = {}
         for text in assignments or ():
             tree = parse_assignment(text)
-            if next(iter(tree)) in METHODS:
-                own = merge(own, tree)
+            method = published(next(iter(tree)), METHODS)
+            if method in METHODS:
+                own = merge(own, {method: next(iter(tree.values()))})
             else:
                 overrides.append(tree)
         chain = compose_chain(recipe, dataset and located(dataset), model, overrides)

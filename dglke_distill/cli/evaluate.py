@@ -25,6 +25,7 @@ def evaluate(
     as_json: settings.FiguresAsJsonFlag = False,
 ) -> None:
     """Rank a split with a trained model: every entity, both sides, known answers filtered."""
+    split = split.lower()
     flags = settings.given({**locals(), "model": None})
     from dglke_distill import zoo
     from dglke_distill.pipeline import rank_loaded

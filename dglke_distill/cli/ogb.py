@@ -140,6 +140,7 @@ def ogb_evaluate(
 
     The control that ignores the known entity stands beside.
     """
+    split = split.lower()
     if split not in ("valid", "test", "both"):
         raise UserError(f"--split {split}: choose valid, test or both")
     flags = settings.given({**locals(), "model": None})

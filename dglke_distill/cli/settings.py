@@ -145,6 +145,6 @@ def resolve(
     Raises:
         UserError: unknown recipe, unreadable file, unknown setting or bad value.
     """
-    chosen = None if recipe == "none" else recipe
+    chosen = None if recipe.lower() == "none" else recipe
     config = compose(overrides(flags, assignments), file=file, recipe=chosen)
     return config.model_copy(update={"data": located_data(config.data)})

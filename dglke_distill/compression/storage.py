@@ -12,6 +12,7 @@ from dglke_distill.compression.int8 import Int8
 from dglke_distill.compression.pq import PQ
 from dglke_distill.compression.table import Float16, Float32, StoredTable
 from dglke_distill.config import validate_options
+from dglke_distill.config_names import published
 from dglke_distill.errors import UserError
 
 __all__ = ["STORAGES", "Storage", "TableStorage", "build_table"]
@@ -60,7 +61,8 @@ class Storage(BaseModel):
         Raises:
             UserError: there is no such kind.
         """
-        chosen = relations or find(kind).relations
+        kind = published(kind, STORAGES)
+        chosen = published(relations or find(kind).relations, STORAGES)
         find(chosen)
         return cls(
             entities=TableStorage(kind=kind, options=options or {}),
@@ -74,6 +76,7 @@ def find(kind: str) -> type[StoredTable]:
     Raises:
         UserError: there is no such kind; near spellings are suggested.
     """
+    kind = published(kind, STORAGES)
     if kind not in STORAGES:
         near = difflib.get_close_matches(kind, STORAGES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(STORAGES)}"

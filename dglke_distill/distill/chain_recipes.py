@@ -30,6 +30,7 @@ def find_chain_recipe(recipe: str, dataset: str, model: Optional[str]) -> Option
     Raises:
         UserError: there is none of that name.
     """
+    recipe = recipe.lower()
     if recipe == "none":
         return None
     names, stem = chain_recipe_names(), Path(dataset).name.lower().replace("_", "-")

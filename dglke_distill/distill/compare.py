@@ -13,6 +13,7 @@ from pydantic import Field
 from dglke_distill import checkpoint, pipeline, runtime
 from dglke_distill.claims import Kind, among, claimed
 from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
+from dglke_distill.config_names import MethodName
 from dglke_distill.config_sections import MOST_SEED
 from dglke_distill.data.identity import located_data, short
 from dglke_distill.data.triples import Dataset
@@ -54,7 +55,7 @@ Tree = dict[str, Any]
 class ComparisonConfig(Section):
     """All settings of a comparison of methods."""
 
-    methods: list[str] = Field(min_length=1, description="see distill.methods.METHODS")
+    methods: list[MethodName] = Field(min_length=1, description="see distill.methods.METHODS")
     seeds: list[Annotated[int, Field(ge=0, le=MOST_SEED)]] = Field(
         default_factory=lambda: [0], min_length=1, max_length=1000
     )

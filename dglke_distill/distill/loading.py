@@ -11,6 +11,7 @@ from torch import Tensor
 from dglke_distill import checkpoint
 from dglke_distill.compression import CompressedModel, decompress
 from dglke_distill.config import Config
+from dglke_distill.config_names import published
 from dglke_distill.data.identity import Identity, describe_data
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.foreign import ForeignModel
@@ -174,6 +175,7 @@ def import_model(place: Path, target: Path, format: Optional[str] = None) -> Non
 
 
 def _open(place: Path, format: Optional[str] = None) -> tuple[str, ForeignModel]:
+    format = published(format, FOREIGN_FORMATS)
     if format is not None and format not in FOREIGN_FORMATS:
         known = ", ".join(FOREIGN_FORMATS)
         raise UserError(f"--format: no library {format!r} can be read; known: {known}")

@@ -19,6 +19,7 @@ from dglke_distill.config import (
     read_toml,
     validate_tree,
 )
+from dglke_distill.config_names import MethodName
 from dglke_distill.config_sections import MOST_FLOATS
 from dglke_distill.distill.chain_recipes import CHAINS, find_chain_recipe
 from dglke_distill.distill.checks import check_settings
@@ -53,7 +54,7 @@ class ChainConfig(Section):
 
     recipe: Optional[str] = Field(None, description="the shipped chain recipe it was built from")
     data: DataConfig = Field(default_factory=DataConfig)
-    method: str = Field("iterde", description="see distill.methods.METHODS")
+    method: MethodName = Field("iterde", description="see distill.methods.METHODS")
     dims: list[int] = Field(default_factory=lambda: [256, 128, 64, 32], min_length=1)
     shared: Tree = Field(default_factory=dict, description="settings of every stage")
     teacher: Tree = Field(default_factory=dict, description="settings of the first stage")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from dglke_distill.config import validate_options
+from dglke_distill.config_names import published
 from dglke_distill.errors import UserError
 
 __all__ = ["Component", "NoOptions", "build", "find", "nearest"]
@@ -47,6 +48,7 @@ def find(registry: Mapping[str, type[Kind]], name: str, setting: str) -> type[Ki
     Raises:
         UserError: there is none; near spellings, or all names, are given.
     """
+    name = published(name, registry)
     if name not in registry:
         raise UserError(f"{setting}: unknown name {name!r}; {nearest(name, registry)}")
     return registry[name]

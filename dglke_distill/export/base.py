@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from dglke_distill.checkpoint import LoadedModel
+from dglke_distill.config_names import published
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.distill.dglke_folder import INVERSE
 from dglke_distill.errors import UserError
@@ -82,6 +83,7 @@ def find_format(formats: Mapping[str, type[ExportFormat]], name: str) -> ExportF
     Raises:
         UserError: there is none; near spellings are suggested.
     """
+    name = published(name, formats)
     if name in formats:
         return formats[name]()
     near = difflib.get_close_matches(name, formats, n=1)

@@ -9,6 +9,7 @@ from typing import Any, Optional, TypeVar
 import torch
 
 from dglke_distill.config import ModelConfig, validate_options
+from dglke_distill.config_names import published
 from dglke_distill.errors import UserError
 from dglke_distill.models.autosf import AutoSF
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
@@ -81,10 +82,10 @@ def canonical_name(name: str) -> str:
 def _find(
     registry: Mapping[str, Registered], name: str, setting: str, kind: str
 ) -> tuple[str, Registered]:
-    names = {known.lower(): known for known in registry}
-    if name.lower() in names:
-        known = names[name.lower()]
+    known = published(name, registry)
+    if known in registry:
         return known, registry[known]
+    names = {one.lower(): one for one in registry}
     near = [names[match] for match in difflib.get_close_matches(name.lower(), names, n=3)]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(registry)}"
     raise UserError(f"{setting}: there is no {kind} {name!r}; {hint}")

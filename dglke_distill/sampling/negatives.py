@@ -16,6 +16,7 @@ from dgl import DGLGraph
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from dglke_distill.config_names import published
 from dglke_distill.data.triples import SIDES, Side, Triples
 from dglke_distill.errors import UserError
 from dglke_distill.sampling.base import Int64, NegativeSampler, Rows
@@ -188,6 +189,7 @@ def build_sampler(
     Raises:
         UserError: no such sampler, or a wrong option.
     """
+    name = published(name, NEGATIVE_SAMPLERS)
     if name not in NEGATIVE_SAMPLERS:
         near = difflib.get_close_matches(name, NEGATIVE_SAMPLERS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
