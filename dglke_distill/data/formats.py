@@ -133,15 +133,18 @@ def read_file(
             f"beside it ({', '.join(file.name for file in siblings)}); give the folder to use the "
             f"files as they are"
         )
-    split = split_triples(
-        facts,
-        len(entities),
-        len(relations),
-        fractions=split_fractions,
-        seed=split_seed,
-        entities=entities,
-        relations=relations,
-    )
+    try:
+        split = split_triples(
+            facts,
+            len(entities),
+            len(relations),
+            fractions=split_fractions,
+            seed=split_seed,
+            entities=entities,
+            relations=relations,
+        )
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     if split.duplicates:
         warnings.append(f"{path.name}: {plural(split.duplicates, 'duplicate triple')} removed")
     held_out = len(split.valid) + len(split.test)
