@@ -26,17 +26,14 @@ export class Bundle {
     const start = new DataView(buffer);
     const version = start.getUint32(8, true);
     const length = start.getUint32(12, true);
-    if (version !== 1 || 16 + length > bytes.length) {
+    if (version !== 1 || length % 16 || length > Math.min(bytes.length - 16, LONGEST)) {
       throw new Error(`damaged bundle, or of version ${version}; this reader knows 1`);
     }
-    this.header = JSON.parse(new TextDecoder().decode(bytes.subarray(16, 16 + length)));
-    this.arrays = {};
+    this.header = parsed(decoded(bytes.subarray(16, 16 + length)));
+    check(this.header, bytes.length - 16 - length);
+    this.arrays = Object.create(null);
     for (const [name, about] of Object.entries(this.header.arrays)) {
       this.arrays[name] = view(buffer, 16 + length, about);
-    }
-    const { entities, dim } = this.header;
-    if (this.arrays.entity.shape[0] !== entities || this.arrays.entity.shape[1] !== dim) {
-      throw new Error("damaged bundle: the entity table has another shape");
     }
     this.entities = this.#names("entities");
     this.relations = this.#names("relations");
@@ -158,9 +155,11 @@ export class Bundle {
     if (found === null) return Array.from({ length: count }, (_, i) => String(i));
     const text = this.arrays[found.text].values;
     const ends = this.arrays[found.ends].values;
-    if (ends.length !== count) throw new Error(`damaged bundle: ${ends.length} names of ${kind}`);
-    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    return Array.from(ends, (end, i) => decoder.decode(text.subarray(i ? ends[i - 1] : 0, end)));
+    const rising = ends.every((end, i) => end >= (i ? ends[i - 1] : 0));
+    demand(rising && ends[count - 1] === text.length, "names end elsewhere");
+    const names = Array.from(ends, (end, i) => decoded(text.subarray(i ? ends[i - 1] : 0, end)));
+    demand(new Set(names).size === count, `two ${kind} have one name`);
+    return names;
   }
 
   #id(name, kind) {
@@ -222,12 +221,172 @@ const KERNELS = {
   },
 };
 
+// The header: everything is looked at before anything is made of it, as bundle_reader.py does.
+
+const LONGEST = 1 << 20; // bytes of a header
+const DEEPEST = 16;
+const MOST_ARRAYS = 64;
+const GREATEST = 3.4028234663852886e38; // of float32
+const FLOATS = ["float32", "float16"];
+
+function demand(right, message) {
+  if (!right) throw new Error(`damaged bundle: ${message}`);
+}
+
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function decoded(bytes) {
+  try {
+    return UTF8.decode(bytes);
+  } catch {
+    throw new Error("damaged bundle: text that is no UTF-8");
+  }
+}
+
+const whole = (value, least = 0) => Number.isSafeInteger(value) && value >= least;
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** Reads JSON like JSON.parse, but no key twice, no number too large, and not deep. */
+function parsed(text) {
+  const token =
+    /[ \t\n\r]*(?:([[\]{},:])|("[^"\\\u0000-\u001f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\u0000-\u001f]*)*")|(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)|(true|false|null))/y;
+  const next = () => {
+    const found = token.exec(text);
+    demand(found, "the header is no JSON");
+    return found;
+  };
+  const value = (found, depth) => {
+    const [, sign, string, number, word] = found;
+    if (string !== undefined) return JSON.parse(string);
+    if (word !== undefined) return JSON.parse(word);
+    if (number !== undefined) {
+      demand(Number.isFinite(Number(number)), "a number is too large");
+      return Number(number);
+    }
+    demand(sign === "{" || sign === "[", "the header is no JSON");
+    demand(depth < DEEPEST, "the header is nested too deep");
+    const close = sign === "{" ? "}" : "]";
+    const made = sign === "{" ? Object.create(null) : [];
+    let item = next();
+    if (item[1] === close) return made;
+    for (;;) {
+      if (sign === "[") {
+        made.push(value(item, depth + 1));
+      } else {
+        demand(item[2] !== undefined, "the header is no JSON");
+        const key = JSON.parse(item[2]);
+        demand(!(key in made), "the header has a key twice");
+        demand(next()[1] === ":", "the header is no JSON");
+        made[key] = value(next(), depth + 1);
+      }
+      const after = next()[1];
+      if (after === close) return made;
+      demand(after === ",", "the header is no JSON");
+      item = next();
+    }
+  };
+  const made = value(next(), 0);
+  demand(/^[ \t\n\r]*$/.test(text.slice(token.lastIndex)), "the header is no JSON");
+  return made;
+}
+
+/** Refuses a header that does not describe `size` bytes of arrays. */
+function check(header, size) {
+  demand(isObject(header), "the header is no object");
+  for (const key of ["entities", "relations", "dim", "kernel", "arrays", "query", "names"]) {
+    demand(key in header, "the header lacks a key");
+  }
+  demand("candidate" in header, "the header lacks a key");
+  const { entities, relations, dim, kernel, arrays, query, candidate, names } = header;
+  demand(whole(entities, 1) && whole(relations, 1) && whole(dim, 1), "a count is wrong");
+  demand(relations <= Math.max(size, 65536), "there are more relations than bytes");
+  demand(typeof kernel === "string" && Object.hasOwn(KERNELS, kernel), "the kernel is unknown");
+  demand(isObject(arrays) && Object.keys(arrays).length <= MOST_ARRAYS, "arrays are wrong");
+  const spans = Object.values(arrays).map((about) => span(about, size));
+  spans.sort((one, other) => one[0] - other[0] || one[1] - other[1]);
+  for (let i = 1; i < spans.length; i += 1) {
+    demand(spans[i - 1][1] <= spans[i][0], "two arrays overlap");
+  }
+
+  const array = (name) => (typeof name === "string" ? arrays[name] : undefined);
+  const like = (name, dtypes, ...shape) => {
+    const about = array(name);
+    if (!about || !dtypes.includes(about.dtype) || about.shape.length !== shape.length) return false;
+    return shape.every((number, i) => about.shape[i] === number);
+  };
+  demand(like("entity", [...FLOATS, "int8"], entities, dim), "entity vectors are wrong");
+  const coded = arrays.entity.dtype === "int8";
+  demand(!coded || like("entity_scale", ["float32"], entities), "there is no entity_scale");
+  const bias = !("entity_bias" in arrays) || like("entity_bias", ["float32"], entities);
+  demand(bias, "entity_bias is wrong");
+
+  const part = (about, ...shape) => {
+    if (!isObject(about)) return false;
+    const keys = Object.keys(about);
+    if (keys.length === 1 && keys[0] === "constant") {
+      const { constant } = about;
+      return typeof constant === "number" && Math.abs(constant) <= GREATEST && shape.length === 1;
+    }
+    if (!keys.every((key) => ["array", "negate", "transpose"].includes(key))) return false;
+    const { negate = false, transpose = false } = about;
+    if (typeof negate !== "boolean" || typeof transpose !== "boolean") return false;
+    return like(about.array, FLOATS, relations, ...(transpose ? shape.reverse() : shape));
+  };
+  const width = (parts) => {
+    demand(isObject(parts), "a map is no object");
+    let out = dim;
+    if ("matrix" in parts) {
+      const { matrix } = parts;
+      const about = isObject(matrix) ? array(matrix.array) : undefined;
+      demand(about && about.shape.length === 3, "a matrix is wrong");
+      out = about.shape[matrix.transpose ? 1 : 2];
+      demand(out && part(matrix, dim, out), "a matrix is wrong");
+    } else {
+      demand(part(parts.scale, dim) && part(parts.cross, dim), "a map is wrong");
+    }
+    demand(part(parts.shift, out), "a shift is wrong");
+    return out;
+  };
+  for (const maps of candidate === null ? [query] : [query, candidate]) {
+    const sides = isObject(maps) ? Object.keys(maps) : [];
+    demand(sides.length && sides.every((side) => ["head", "tail"].includes(side)), "maps are wrong");
+    demand(sides.length === Object.keys(query).length, "maps are wrong");
+  }
+  for (const side of Object.keys(query)) {
+    const out = width(query[side]);
+    const other = candidate === null ? dim : width(candidate[side]);
+    demand(out === other, "queries and candidates are of different lengths");
+    demand(kernel !== "complex_modulus" || out % 2 === 0, "a vector is no complex one");
+  }
+  demand(isObject(names), "names are wrong");
+  for (const [kind, count] of [["entities", entities], ["relations", relations]]) {
+    const found = names[kind];
+    if (found === null) continue;
+    demand(isObject(found) && like(found.ends, ["uint32"], count), "no names");
+    const text = array(found.text);
+    demand(text && text.dtype === "uint8" && text.shape.length === 1, "no names");
+  }
+}
+
+/** Where an array begins and ends. */
+function span(about, size) {
+  demand(isObject(about), "an array is no object");
+  const { dtype, shape, offset } = about;
+  demand(typeof dtype === "string" && Object.hasOwn(ARRAYS, dtype), "a dtype is unknown");
+  demand(Array.isArray(shape) && shape.length >= 1 && shape.length <= 3, "a shape is wrong");
+  demand(shape.every((number) => whole(number)), "a shape is wrong");
+  demand(whole(offset) && offset % 16 === 0, "an offset is wrong");
+  // Beyond 2**53 a product is no longer exact, but then it is far too large.
+  const length = shape.reduce((product, number) => product * number, 1);
+  const stop = offset + length * ARRAYS[dtype].BYTES_PER_ELEMENT;
+  demand(stop <= size, "an array lies outside the file");
+  return [offset, stop];
+}
+
 /** Views an array of the file; `get(i)` returns a number whatever the dtype. */
 function view(buffer, base, { dtype, shape, offset }) {
-  const kind = ARRAYS[dtype];
-  if (!kind) throw new Error(`damaged bundle: unknown dtype ${dtype}`);
   const length = shape.reduce((product, number) => product * number, 1);
-  const values = new kind(buffer, base + offset, length); // a RangeError where it lies outside
+  const values = new ARRAYS[dtype](buffer, base + offset, length);
   const get = dtype === "float16" ? (i) => HALVES[values[i]] : (i) => values[i];
   return { dtype, shape, values, get };
 }

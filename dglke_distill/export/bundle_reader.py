@@ -9,7 +9,10 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
+import os
+import re
 from collections.abc import Iterable
 from typing import Any, Union
 
@@ -19,7 +22,13 @@ __all__ = ["Bundle"]
 
 _MAGIC = b"KGBUNDLE"
 _DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "i1", "uint8": "u1", "uint32": "<u4"}
+_FLOATS = ("float32", "float16")
+_KERNELS = ("dot", "l1", "l2", "l2_squared", "complex_modulus")
 _BLOCK = 65536  # candidates decoded at a time
+_LONGEST = 1 << 20  # bytes of a header
+_DEEPEST = 16
+_MOST_ARRAYS = 64
+_GREATEST = 3.4028234663852886e38  # of float32
 
 Name = Union[str, int]
 """A name, or an id where no name is a number."""
@@ -40,25 +49,28 @@ class Bundle:
 
     def __init__(self, path: Any) -> None:
         """Read the header and look whether the arrays are whole."""
-        data = np.memmap(path, dtype=np.uint8, mode="r")
+        if isinstance(path, (str, os.PathLike)) and not os.path.isfile(path):
+            raise ValueError(f"{path}: no file")
+        try:
+            data = np.memmap(path, dtype=np.uint8, mode="r")
+        except ValueError:  # it is empty
+            raise ValueError(f"{path}: no bundle") from None
         if len(data) < 16 or data[:8].tobytes() != _MAGIC:
             raise ValueError(f"{path}: no bundle")
         version, length = (int(number) for number in data[8:16].view("<u4"))
-        if version != 1 or 16 + length > len(data):
+        if version != 1 or length % 16 or not length <= min(len(data) - 16, _LONGEST):
             raise ValueError(f"{path}: damaged, or of version {version}; this reader knows 1")
         try:
-            self.header: dict[str, Any] = json.loads(data[16 : 16 + length].tobytes())
+            self.header: dict[str, Any] = _parsed(data[16 : 16 + length].tobytes())
             body = data[16 + length :]
+            _check(self.header, len(body))
             self._arrays = {
                 name: _array(body, about) for name, about in self.header["arrays"].items()
             }
             self._entity = self._arrays["entity"]
-            shape = (self.header["entities"], self.header["dim"])
-            if self._entity.shape != shape:
-                raise ValueError(f"entity vectors of shape {self._entity.shape}, not {shape}")
             self.entities = self._names("entities")
             self.relations = self._names("relations")
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise ValueError(f"{path}: damaged ({error})") from None
         self._ids: dict[str, dict[str, int]] = {}
         self._numerals: dict[str, bool] = {}
@@ -68,10 +80,12 @@ class Bundle:
         count = self.header[kind]
         if found is None:
             return [str(i) for i in range(count)]
-        text, ends = self._arrays[found["text"]].tobytes(), self._arrays[found["ends"]].tolist()
-        if len(ends) != count:
-            raise ValueError(f"{len(ends)} names of {kind}, not {count}")
-        return [text[start:end].decode() for start, end in zip([0, *ends], ends)]
+        text, ends = self._arrays[found["text"]].tobytes(), self._arrays[found["ends"]]
+        _demand((ends[1:] >= ends[:-1]).all() and ends[-1] == len(text), "names end elsewhere")
+        stops = ends.tolist()
+        names = [text[start:end].decode() for start, end in zip([0, *stops], stops)]
+        _demand(len(set(names)) == count, f"two {kind} have one name")
+        return names
 
     def entity_id(self, entity: Name) -> int:
         """Return the id of an entity.
@@ -198,15 +212,125 @@ def _is_number(name: str) -> bool:
         return False
 
 
+# --- the header: everything is looked at before anything is made of it ----------------------------
+
+
+def _demand(right: Any, message: str) -> None:
+    if not right:
+        raise ValueError(message)
+
+
+def _whole(value: Any, least: int = 0) -> bool:
+    """Return whether a value is a whole number that JavaScript holds exactly."""
+    return type(value) is int and least <= value < 2**53
+
+
+def _parsed(text: bytes) -> Any:
+    """Read JSON as bundle_reader.js does: no key twice, no NaN, not deep."""
+    outside = re.sub(r'"(?:[^"\\]|\\.)*"', "", text.decode())
+    depth = 0
+    for bracket in re.findall(r"[][{}]", outside):
+        depth += 1 if bracket in "[{" else -1
+        _demand(depth <= _DEEPEST, "the header is nested too deep")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        _demand(len(made) == len(pairs), "the header has a key twice")
+        return made
+
+    def number(digits: str) -> Any:
+        value = float(digits)
+        _demand(abs(value) < np.inf, f"{digits:.20} is no number, or too large")
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+    return json.loads(
+        text.decode(),
+        object_pairs_hook=unique,
+        parse_int=number,
+        parse_float=number,
+        parse_constant=number,
+    )
+
+
+def _check(header: Any, size: int) -> None:
+    """Refuse a header that does not describe ``size`` bytes of arrays."""
+    needed = {"entities", "relations", "dim", "kernel", "arrays", "query", "candidate", "names"}
+    _demand(isinstance(header, dict) and needed <= set(header), "the header lacks a key")
+    entities, relations, dim = (header[key] for key in ("entities", "relations", "dim"))
+    _demand(_whole(entities, 1) and _whole(relations, 1) and _whole(dim, 1), "a count is wrong")
+    _demand(relations <= max(size, 65536), "there are more relations than bytes")
+    kernel, arrays, names = header["kernel"], header["arrays"], header["names"]
+    _demand(kernel in _KERNELS, "the kernel is unknown")
+    _demand(isinstance(arrays, dict) and len(arrays) <= _MOST_ARRAYS, "arrays are wrong")
+    spans = sorted(_span(about, size) for about in arrays.values())
+    for (_, stop), (start, _) in zip(spans, spans[1:]):
+        _demand(stop <= start, "two arrays overlap")
+
+    def shape_of(name: Any, *dtypes: str) -> list[int]:
+        about = arrays.get(name) if isinstance(name, str) else None
+        return about["shape"] if about is not None and about["dtype"] in dtypes else []
+
+    def part(about: Any, *shape: int) -> bool:
+        if not isinstance(about, dict):
+            return False
+        if set(about) == {"constant"}:
+            value = about["constant"]
+            return type(value) in (int, float) and abs(value) <= _GREATEST and len(shape) == 1
+        negate, turn = about.get("negate", False), about.get("transpose", False)
+        if set(about) - {"array", "negate", "transpose"} or {type(negate), type(turn)} != {bool}:
+            return False
+        there = shape_of(about.get("array"), *_FLOATS)
+        return there == [relations, *(reversed(shape) if turn else shape)]
+
+    def width(parts: Any) -> int:
+        _demand(isinstance(parts, dict), "a map is no object")
+        if "matrix" not in parts:
+            whole = part(parts.get("scale"), dim) and part(parts.get("cross"), dim)
+            _demand(whole and part(parts.get("shift"), dim), "a map is wrong")
+            return int(dim)
+        matrix = parts["matrix"] if isinstance(parts["matrix"], dict) else {}
+        shape = shape_of(matrix.get("array"), *_FLOATS)
+        _demand(len(shape) == 3, "a matrix is wrong")
+        out = shape[1 if matrix.get("transpose") else 2]
+        _demand(out and part(matrix, dim, out) and part(parts.get("shift"), out), "a map is wrong")
+        return out
+
+    _demand(shape_of("entity", *_FLOATS, "int8") == [entities, dim], "entity vectors are wrong")
+    coded = arrays["entity"]["dtype"] == "int8"
+    for name, there in (("entity_scale", coded), ("entity_bias", "entity_bias" in arrays)):
+        _demand(not there or shape_of(name, "float32") == [entities], f"{name} is wrong")
+    query, candidate = header["query"], header["candidate"]
+    for maps in (query, query if candidate is None else candidate):
+        _demand(isinstance(maps, dict) and maps and set(maps) <= {"head", "tail"}, "maps are wrong")
+        _demand(set(maps) == set(query), "maps are wrong")
+    for side in query:
+        out = width(query[side])
+        _demand(out == (dim if candidate is None else width(candidate[side])), "widths differ")
+        _demand(kernel != "complex_modulus" or out % 2 == 0, "a vector is no complex one")
+    for kind, count in (("entities", entities), ("relations", relations)):
+        found: Any = names.get(kind, False) if isinstance(names, dict) else False
+        if found is not None:
+            _demand(isinstance(found, dict), "names are wrong")
+            _demand(shape_of(found.get("ends"), "uint32") == [count], "names are wrong")
+            _demand(len(shape_of(found.get("text"), "uint8")) == 1, "names are wrong")
+
+
+def _span(about: Any, size: int) -> tuple[int, int]:
+    """Return where an array begins and ends."""
+    _demand(isinstance(about, dict), "an array is no object")
+    dtype, shape, start = (about.get(key) for key in ("dtype", "shape", "offset"))
+    _demand(isinstance(dtype, str) and dtype in _DTYPES, "a dtype is unknown")
+    _demand(isinstance(shape, list) and 1 <= len(shape) <= 3, "a shape is wrong")
+    _demand(all(_whole(number) for number in shape), "a shape is wrong")
+    _demand(_whole(start) and start % 16 == 0, "an offset is wrong")
+    stop = start + math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+    _demand(stop <= size, "an array lies outside the file")
+    return start, stop
+
+
 def _array(body: np.ndarray[Any, Any], about: dict[str, Any]) -> np.ndarray[Any, Any]:
-    dtype = np.dtype(_DTYPES[about["dtype"]])
-    shape, start = tuple(about["shape"]), about["offset"]
-    size = dtype.itemsize
-    for number in shape:
-        size *= number
-    if start < 0 or any(number < 0 for number in shape) or start + size > len(body):
-        raise ValueError("an array lies outside the file")
-    return body[start : start + size].view(dtype).reshape(shape)
+    start, stop = _span(about, len(body))
+    return body[start:stop].view(_DTYPES[about["dtype"]]).reshape(about["shape"])
 
 
 def _similarity(
@@ -222,7 +346,5 @@ def _similarity(
         return -np.sqrt(squares.sum(axis=1))
     if kernel == "l2_squared":
         return -squares.sum(axis=1)
-    if kernel != "complex_modulus":
-        raise ValueError(f"unknown kernel {kernel!r}")
     half = squares.shape[1] // 2
     return -np.sqrt(squares[:, :half] + squares[:, half:]).sum(axis=1)
