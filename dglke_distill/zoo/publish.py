@@ -9,6 +9,7 @@ registry mentions yet: the next publisher's registry has them.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Optional
 
@@ -19,14 +20,25 @@ from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.entries import describe
 from dglke_distill.zoo.fetch import check_file, checked_model
 from dglke_distill.zoo.registry import Place, default_store, read_store, stores
-from dglke_distill.zoo.registry_file import dump_entries, dump_entry, parse_entry, parse_registry
-from dglke_distill.zoo.schema import Entry
+from dglke_distill.zoo.registry_file import (
+    block_of,
+    dump_entry,
+    entry_block,
+    join_blocks,
+    parse_entry,
+    parse_registry,
+    split_blocks,
+)
+from dglke_distill.zoo.schema import NAME_PATTERN, Entry
 from dglke_distill.zoo.store import INDEX_FILE, MAX_INDEX_BYTES, LocalStore, Store
 
 __all__ = ["publish", "rebuild_index"]
 
 _VOCABULARIES = ("entities.tsv", "relations.tsv")
 _ATTEMPTS = 100
+
+_Blocks = dict[bytes, Optional[str]]
+"""What stands in a registry for the text of each entry that was met."""
 
 
 def publish(run_dir: Path, name: Optional[str] = None, *, store: Place = None) -> list[Entry]:
@@ -69,15 +81,9 @@ def rebuild_index(store: Store) -> list[Entry]:
     Raises:
         UserError: an entry is not valid, or lies under another's name.
     """
-    while True:
-        before = _read_entries(store)
-        merged = _merge(before, store)
-        text = dump_entries(merged).encode()
-        if store.read_index() != text:
-            store.replace_index(text)
-        # Whoever replaces the registry last has looked at the entries once more after that.
-        if _read_entries(store) == before:
-            return merged
+    with store.alone():
+        entries = _synchronise(store, {})
+    return [_parse(path, data, store) for path, data in _in_order(entries)]
 
 
 def _to_publish(directory: Path, name: Optional[str]) -> list[tuple[Entry, Path]]:
@@ -112,49 +118,134 @@ def _publish(entry: Entry, files: dict[str, Path], store: Store) -> Entry:
         store.put(path, files[file.name])
         placed.append(file.model_copy(update={"path": path, "url": None}))
     entry = entry.model_copy(update={"files": placed})
-    for _ in range(_ATTEMPTS):
-        versions = [one for one in _merge(_read_entries(store), store) if one.name == entry.name]
-        same = [one for one in versions if one.content == entry.content]
-        if same:
-            entry = same[-1]
+    blocks: _Blocks = {}
+    _adopt_strangers(store, blocks)  # reads what others need not wait for
+    with store.alone():
+        for _ in range(_ATTEMPTS):
+            versions = {
+                _place(path, store)[1]: data
+                for path, data in _adopt_strangers(store, blocks)[0].items()
+                if path.startswith(f"entries/{entry.name}/")
+            }
+            same = _same_content(entry, versions, store)
+            if same is not None:
+                entry = same
+            else:
+                entry = entry.model_copy(update={"version": max(versions, default=0) + 1})
+                if not store.create(_entry_path(entry), dump_entry(entry).encode()):
+                    continue  # another publisher was faster: theirs may be the same files, or not
+            if _entry_path(entry) in _synchronise(store, blocks):
+                break
         else:
-            number = max((one.version for one in versions), default=0) + 1
-            entry = entry.model_copy(update={"version": number})
-            if not store.create(_entry_path(entry), dump_entry(entry).encode()):
-                continue  # another publisher was faster: theirs may be the same files, or not
-        if entry in rebuild_index(store):
-            break
-    else:
-        raise UserError(
-            f"{store.place}: {entry.name} could not be registered, others publish it all the time "
-            "or the store forgets what is written; try again"
-        )
+            raise UserError(
+                f"{store.place}: {entry.name} could not be registered, others publish it all the "
+                "time or the store forgets what is written; try again"
+            )
     store.create(f"{folder}/README.md", render_card(entry, store).encode())
     return entry
 
 
-def _read_entries(store: Store) -> dict[str, bytes]:
-    """Return all entries; what a registry written by other means has besides becomes one first."""
-    entries = store.read_entries()
+def _same_content(entry: Entry, versions: dict[int, bytes], store: Store) -> Optional[Entry]:
+    """Return the newest version that has the same files."""
+    digests = [digest.encode() for digest in entry.content.values()]
+    for number in sorted(versions, reverse=True):
+        if all(digest in versions[number] for digest in digests):
+            path = _entry_path(entry.model_copy(update={"version": number}))
+            found = _parse(path, versions[number], store)
+            if found.content == entry.content:
+                return found
+    return None
+
+
+def _synchronise(store: Store, blocks: _Blocks) -> dict[str, bytes]:
+    """Put the registry together from the entries, until it has them all; return these.
+
+    An entry that stands in the registry word for word was looked at by whoever wrote it there;
+    only others are parsed, so that it takes no longer the more there are.
+    """
+    while True:
+        entries, before = _adopt_strangers(store, blocks)
+        known = set(_split(before))
+        text = join_blocks(
+            _checked_block(path, data, blocks[data], known, store)
+            for path, data in _in_order(entries)
+        ).encode()
+        if before != text:
+            store.replace_index(text)
+        # Whoever replaces the registry last has looked at the entries once more after that.
+        if store.read_entries().keys() == entries.keys():
+            return entries
+
+
+def _checked_block(
+    path: str, data: bytes, block: Optional[str], known: set[str], store: Store
+) -> str:
+    """Return what stands in the registry for an entry that is sound."""
+    name, version = _place(path, store)
+    begin = f'name = "{name}"\nversion = {version}\n'
+    if block is not None and block in known and block.startswith(begin):
+        return block
+    return entry_block(_parse(path, data, store))
+
+
+def _adopt_strangers(store: Store, blocks: _Blocks) -> tuple[dict[str, bytes], Optional[bytes]]:
+    """Return all entries, and the registry.
+
+    What a registry written by other means has besides becomes an entry first.
+
+    Args:
+        store: where to look. blocks: filled with what stands in a registry for each entry.
+    """
+    entries, data = store.read_entries(), store.read_index()
+    for text in entries.values():
+        if text not in blocks:
+            blocks[text] = block_of(text.decode(errors="replace"))
+    ours = {blocks[text] for text in entries.values()}
+    standing = _split(data)
+    if data is None or (standing and ours.issuperset(standing)):
+        return entries, data
     for entry in read_store(store):
         path = _entry_path(entry)
-        if path not in entries and store.create(path, dump_entry(entry).encode()):
-            entries = store.read_entries()
-    return entries
+        text = dump_entry(entry).encode()
+        if path not in entries and store.create(path, text):
+            entries[path], blocks[text] = text, entry_block(entry)
+    return entries, data
 
 
-def _merge(entries: dict[str, bytes], store: Store) -> list[Entry]:
-    merged = []
-    for path, data in entries.items():
-        source = f"{store.place}/{path}"
-        try:
-            entry = parse_entry(data.decode(), source)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{source}: not UTF-8 ({error})") from None
-        if _entry_path(entry) != path:
-            raise UserError(f"{source}: holds {entry.pinned}, which belongs elsewhere")
-        merged.append(entry)
-    return sorted(merged, key=lambda entry: (entry.name, entry.version))
+def _split(data: Optional[bytes]) -> list[str]:
+    """Return the blocks of a registry that is as we write it, else none."""
+    return [] if data is None else split_blocks(data.decode(errors="replace")) or []
+
+
+def _in_order(entries: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    """Return entries by name and version."""
+
+    def key(item: tuple[str, bytes]) -> tuple[str, int, str]:
+        _, _, rest = item[0].partition("/")
+        name, _, file = rest.rpartition("/")
+        number = file.partition(".")[0]
+        return name, int(number) if re.fullmatch("[0-9]{1,9}", number) else 0, file
+
+    return sorted(entries.items(), key=key)
+
+
+def _place(path: str, store: Store) -> tuple[str, int]:
+    """Return name and version of the entry that belongs at a path."""
+    found = re.fullmatch(rf"entries/({NAME_PATTERN})/([1-9][0-9]{{0,8}})\.toml", path)
+    if found is None:
+        raise UserError(f"{store.place}/{path}: is no place for an entry; move it elsewhere")
+    return found[1], int(found[2])
+
+
+def _parse(path: str, data: bytes, store: Store) -> Entry:
+    source = f"{store.place}/{path}"
+    try:
+        entry = parse_entry(data.decode(), source)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source}: not UTF-8 ({error})") from None
+    if _entry_path(entry) != path:
+        raise UserError(f"{source}: holds {entry.pinned}, which belongs elsewhere")
+    return entry
 
 
 def _entry_path(entry: Entry) -> str:

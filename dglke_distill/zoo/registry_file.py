@@ -13,7 +13,17 @@ from dglke_distill.errors import UserError
 from dglke_distill.parsing import parse_toml
 from dglke_distill.zoo.schema import NAME_PATTERN, SCHEMA, Entry
 
-__all__ = ["dump_entries", "dump_entry", "parse_entry", "parse_registry", "validate_entry"]
+__all__ = [
+    "block_of",
+    "dump_entries",
+    "dump_entry",
+    "entry_block",
+    "join_blocks",
+    "parse_entry",
+    "parse_registry",
+    "split_blocks",
+    "validate_entry",
+]
 
 _HEADER = """\
 # A registry of published models. Every [[model]] table is one version of a model, which never
@@ -38,6 +48,9 @@ _HEADER = """\
 #
 # Written by `dglke-distill zoo publish` from the files in entries/; do not edit by hand.
 """
+
+
+_BEGIN = "\n[[model]]\n"
 
 
 def parse_registry(text: str, source: str, name: Optional[str] = None) -> list[Entry]:
@@ -80,11 +93,15 @@ def parse_registry(text: str, source: str, name: Optional[str] = None) -> list[E
 
 def _only_mentioning(name: str, text: str) -> str:
     """Return a registry without the tables that do not mention a name."""
-    if '"""' in text or "'''" in text:
-        return text  # what looks like the beginning of a table may stand inside a text
-    begin = "\n[[model]]\n"
-    head, *tables = text.split(begin)
-    return begin.join([head, *(table for table in tables if name in table)])
+    if _has_long_text(text):
+        return text
+    head, *tables = text.split(_BEGIN)
+    return _BEGIN.join([head, *(table for table in tables if name in table)])
+
+
+def _has_long_text(text: str) -> bool:
+    """Return whether what looks like the beginning of a table may stand inside a text."""
+    return '"""' in text or "'''" in text
 
 
 def parse_entry(text: str, source: str) -> Entry:
@@ -94,11 +111,38 @@ def parse_entry(text: str, source: str) -> Entry:
 
 def dump_entries(entries: Iterable[Entry]) -> str:
     """Return entries as a registry in their order, with a header that describes it."""
-    tree: dict[str, Any] = {"schema": SCHEMA}
-    tables = [entry.to_tree() for entry in entries]
-    if tables:
-        tree["model"] = tables
-    return _HEADER + tomli_w.dumps(tree)
+    return join_blocks(entry_block(entry) for entry in entries)
+
+
+def entry_block(entry: Entry) -> str:
+    """Return what stands in a registry for an entry."""
+    return _block(dump_entry(entry))
+
+
+def join_blocks(blocks: Iterable[str]) -> str:
+    """Return a registry of blocks, each what stands under a ``[[model]]``."""
+    return "".join([_HEADER, f"schema = {SCHEMA}\n", *(_BEGIN + block for block in blocks)])
+
+
+def split_blocks(text: str) -> Optional[list[str]]:
+    """Return the blocks of a registry as ``join_blocks`` wrote it; None if it did not."""
+    head, *blocks = text.split(_BEGIN)
+    ours = head == f"{_HEADER}schema = {SCHEMA}\n" and not _has_long_text(text)
+    return blocks if ours else None
+
+
+def block_of(text: str) -> Optional[str]:
+    """Return what stands in a registry for the text of an entry, as ``dump_entry`` returns it.
+
+    Nothing is parsed: a registry of a thousand models is put together in a moment. None where the
+    text may have been written by other means.
+    """
+    return None if _has_long_text(text) else _block(text)
+
+
+def _block(text: str) -> str:
+    tables = text.replace("\n[[", "\n\0").replace("\n[", "\n[model.")
+    return tables.replace("\n\0", "\n[[model.")
 
 
 def dump_entry(entry: Entry) -> str:

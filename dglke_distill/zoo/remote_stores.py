@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import hashlib
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar, cast
 
+from dglke_distill.data import web
 from dglke_distill.errors import UserError
+from dglke_distill.files import sha256_file
+from dglke_distill.regular_files import reason
+from dglke_distill.zoo.entry_files import MAX_ENTRY_BYTES
 from dglke_distill.zoo.schema import FileEntry
 from dglke_distill.zoo.store import (
     BLOCK_BYTES,
@@ -20,7 +25,7 @@ from dglke_distill.zoo.store import (
 
 __all__ = ["RemoteStore", "WebStore", "download"]
 
-_TIMEOUT_SECONDS = 30.0
+Found = TypeVar("Found")
 
 
 class RemoteStore(Store):
@@ -37,6 +42,7 @@ class RemoteStore(Store):
     def __init__(self, url: str) -> None:
         """Connect to nothing yet."""
         super().__init__(url.rstrip("/"))
+        self._entries: dict[str, bytes] = {}
 
     def read_index(self) -> Optional[bytes]:
         """Return the registry; see ``Store``."""
@@ -44,19 +50,31 @@ class RemoteStore(Store):
 
     def fetch(self, file: FileEntry, target: Path) -> None:
         """Download a file; see ``Store``."""
-        with self._reached(file.path) as (files, path), files.open(path, "rb") as stream:
-            receive(stream, file, target, self.place)
+
+        def copy(files: Any, place: str) -> None:
+            with files.open(place, "rb") as stream:
+                receive(stream, file, target, self.place)
+
+        self._do(file.path, copy, file.bytes)
 
     def put(self, path: str, source: Path) -> None:
-        """Upload a file unless one of its size is there; see ``Store``."""
-        with self._reached(path) as (files, place):
-            if not (files.exists(place) and files.size(place) == source.stat().st_size):
-                files.makedirs(files._parent(place), exist_ok=True)
-                files.put_file(str(source), place)
+        """Upload a file unless the very same is there; see ``Store``."""
+        size, digest = source.stat().st_size, sha256_file(source)
+
+        def upload(files: Any, place: str) -> None:
+            if files.exists(place) and files.size(place) == size:
+                with files.open(place, "rb") as stream:
+                    if _sha256(stream) == digest:
+                        return
+            files.makedirs(files._parent(place), exist_ok=True)
+            files.put_file(str(source), place)
+
+        self._do(path, upload, 2 * size)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a new file, and look whether it is ours; see ``Store``."""
-        with self._reached(path) as (files, place):
+
+        def write(files: Any, place: str) -> bool:
             files.makedirs(files._parent(place), exist_ok=True)
             try:
                 files.pipe_file(place, data, mode="create")
@@ -64,39 +82,77 @@ class RemoteStore(Store):
                 return False
             return bool(files.cat_file(place) == data)
 
+        return self._do(path, write)
+
     def read_entries(self) -> dict[str, bytes]:
-        """Return the entries; see ``Store``."""
-        with self._reached("entries") as (files, place):
-            found = files.find(place)
+        """Return the entries, each of them read once; see ``Store``."""
+
+        def read(files: Any, place: str) -> dict[str, bytes]:
             begin = len(place) - len("entries")
-            return {path[begin:]: files.cat_file(path) for path in sorted(found)}
+            found = files.find(place, detail=True)
+            sizes = {path: int(about.get("size") or 0) for path, about in found.items()}
+            large = [path for path, size in sizes.items() if size > MAX_ENTRY_BYTES]
+            if large:
+                raise UserError(f"{self.place}: {large[0][begin:]} is larger than any entry")
+            new = [path for path in sizes if path not in self._entries]
+            if new:
+                self._entries.update(files.cat(new, recursive=False))
+            return {path[begin:]: self._entries[path] for path in sorted(sizes)}
+
+        return self._do("entries", read, MAX_INDEX_BYTES)
 
     def replace_index(self, data: bytes) -> None:
         """Replace the registry, which object stores do in one step; see ``Store``."""
-        with self._reached(INDEX_FILE) as (files, place):
-            files.pipe_file(place, data)
+        self._do(INDEX_FILE, lambda files, place: files.pipe_file(place, data), len(data))
 
     def _read(self, path: str) -> Optional[bytes]:
-        with self._reached(path) as (files, place):
+        def read(files: Any, place: str) -> Optional[bytes]:
             try:
                 with files.open(place, "rb") as stream:
                     return limited(stream.read(MAX_INDEX_BYTES + 1), self.place)
             except FileNotFoundError:
                 return None
 
-    @contextmanager
-    def _reached(self, path: str) -> Iterator[tuple[Any, str]]:
-        """Yield the file system and a path in it; what goes wrong names the store."""
+        return self._do(path, read, MAX_INDEX_BYTES)
+
+    def _do(self, path: str, work: Callable[[Any, str], Found], size: int = 0) -> Found:
+        """Call with the file system and a path in it; what goes wrong names the store.
+
+        It is given up when it takes too long for ``size`` bytes. Its thread is left behind then.
+        """
         import fsspec
 
+        outcome: list[Any] = []
+        failure: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                files, root = fsspec.core.url_to_fs(self.place)
+                files.invalidate_cache()
+                outcome.append(work(files, f"{root.rstrip('/')}/{path}"))
+            except BaseException as error:  # raised in the thread that waits
+                failure.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(web.GRACE_SECONDS + size / web.LEAST_BYTES_PER_SECOND)
         try:
-            files, root = fsspec.core.url_to_fs(self.place)
-            files.invalidate_cache()
-            yield files, f"{root.rstrip('/')}/{path}"
+            if failure:
+                raise failure[0]
+            if not outcome:
+                raise UserError(f"{self.place}: {path} takes too long; try again later")
+            return cast(Found, outcome[0])
         except FileNotFoundError:
             raise UserError(f"{self.place}/{path}: no such file; the store is incomplete") from None
         except (ImportError, OSError, ValueError) as error:
-            raise UserError(f"{self.place}: cannot reach {path}: {error}") from None
+            raise UserError(f"{self.place}: cannot reach {path}: {reason(error)}") from None
+
+
+def _sha256(stream: Any) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(BLOCK_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 class WebStore(Store):
@@ -112,19 +168,19 @@ class WebStore(Store):
 
     def read_index(self) -> Optional[bytes]:
         """Return the registry; see ``Store``."""
-        import requests
-
         url = f"{self.place}/{INDEX_FILE}"
         try:
-            with requests.get(url, stream=True, timeout=_TIMEOUT_SECONDS) as answer:
-                if answer.status_code == 404:
+            with web.ask(url, {}) as reply:
+                if reply.status == 404:
                     return None
-                answer.raise_for_status()
-                data = b""
-                for block in answer.iter_content(BLOCK_BYTES):
-                    data = limited(data + block, url)
-                return data
-        except requests.RequestException as error:
+                if reply.status != 200:
+                    raise web.BrokenOffError(f"the server answers {reply.status} {reply.reason}")
+                data = bytearray()
+                for block in reply.blocks():
+                    data += block
+                    limited(data, url)
+                return bytes(data)
+        except web.BrokenOffError as error:
             raise UserError(
                 f"{url}: cannot be read ({error}); check the address and the network, or use "
                 "--offline"

@@ -14,13 +14,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 from dglke_distill.errors import UserError
-from dglke_distill.files import atomic_write_bytes, create_file, file_aside, sha256_file
+from dglke_distill.files import atomic_write_bytes, create_file, file_aside, sha256_file, try_lock
 from dglke_distill.regular_files import check_regular, open_regular, read_bytes
+from dglke_distill.zoo.entry_files import EntryFolder
 from dglke_distill.zoo.schema import FileEntry
 
 __all__ = [
@@ -33,9 +37,14 @@ __all__ = [
     "receive",
 ]
 
+Data = TypeVar("Data", bytes, bytearray)
+
 INDEX_FILE = "zoo.toml"
 MAX_INDEX_BYTES = 64 << 20
 """The largest registry that is read."""
+
+LOCK_SECONDS = 3.0
+"""How long a publisher waits for others."""
 
 BLOCK_BYTES = 1 << 20
 """Files are copied in pieces of this size."""
@@ -91,6 +100,11 @@ class Store(ABC):
         """Put a registry in the place of the one that is there, all at once."""
         raise self._read_only()
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other publishers waiting meanwhile, where that can be had; nothing relies on it."""
+        yield
+
     def _read_only(self) -> UserError:
         return UserError(
             f"{self.place}: this store can only be read; publish to the folder or bucket behind it"
@@ -114,6 +128,7 @@ class LocalStore(Store):
         super().__init__(str(root) if place is None else place)
         self.root = root
         self.index = root / INDEX_FILE if index is None else index
+        self._entries = EntryFolder(root)
 
     def read_index(self) -> Optional[bytes]:
         """Return the registry; see ``Store``."""
@@ -156,15 +171,33 @@ class LocalStore(Store):
 
     def read_entries(self) -> dict[str, bytes]:
         """Return the entries; see ``Store``."""
-        found = sorted((self.root / "entries").glob("*/*.toml"))
-        return {
-            path.relative_to(self.root).as_posix(): read_bytes(path, MAX_INDEX_BYTES, text=True)
-            for path in found
-        }
+        return self._entries.read()
 
     def replace_index(self, data: bytes) -> None:
         """Replace the registry; see ``Store``."""
         atomic_write_bytes(self.index, data)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait for a lock, but not for ever: it may be held by one who is stopped.
+
+        Without it publishers undo each other's work on the registry, and do it again.
+        """
+        folder = self.root / "entries"
+        descriptor: Optional[int] = None
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            until = time.monotonic() + LOCK_SECONDS
+            while descriptor is not None and try_lock(descriptor) is False:
+                if time.monotonic() > until:
+                    break
+                time.sleep(0.01)
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 def receive(stream: Any, file: FileEntry, target: Path, place: str) -> None:
@@ -187,7 +220,7 @@ def receive(stream: Any, file: FileEntry, target: Path, place: str) -> None:
             )
 
 
-def limited(data: bytes, source: str) -> bytes:
+def limited(data: Data, source: str) -> Data:
     """Return the bytes of a registry that is not absurdly large.
 
     Raises:
