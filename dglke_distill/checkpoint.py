@@ -39,7 +39,6 @@ from dglke_distill.tensor_files import (
     load_state,
     portable,
     read_tensors,
-    restore_state,
     save_state,
 )
 
@@ -55,7 +54,6 @@ __all__ = [
     "load_files",
     "load_model",
     "load_state",
-    "restore_training",
     "restore_weights",
     "save_model",
     "save_state",
@@ -209,28 +207,6 @@ def _empty_model(
 def training_tensors(learned: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the weights of all that learns and the optimiser's whole state (``optimizer.*``)."""
     return {**learned.state_dict(), **flatten_state(optimizer.state_dict(), "optimizer")}
-
-
-def restore_training(
-    tensors: Mapping[str, Tensor], learned: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
-    """Put what ``training_tensors`` returned back, bit for bit.
-
-    The learning rates stay those the optimiser was built with: the saved ones are where the
-    schedule had brought them.
-
-    Raises:
-        UserError: the weights are not those of this module.
-    """
-    state = restore_state(tensors, "optimizer")
-    if state is None or len(state["param_groups"]) != len(optimizer.param_groups):
-        raise UserError("resume state: the optimiser's state is missing or of another optimiser")
-    rates = [group["lr"] for group in optimizer.param_groups]
-    weights = {n: t for n, t in tensors.items() if not n.startswith("optimizer.")}
-    restore_weights(tensors, weights, learned, Path("resume state"))
-    optimizer.load_state_dict(state)
-    for group, rate in zip(optimizer.param_groups, rates):
-        group["lr"] = rate
 
 
 def restore_weights(

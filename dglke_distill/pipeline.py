@@ -28,6 +28,7 @@ from dglke_distill.models.coded import build_configured
 from dglke_distill.models.tables import FileTables, Place, SharedTables, tables_in
 from dglke_distill.parsing import MAX_TOML_BYTES
 from dglke_distill.regular_files import read_text
+from dglke_distill.resume import best_reached, restore_run
 from dglke_distill.run_files import (
     BEST_FILE,
     CHECKPOINT_DIRECTORY,
@@ -238,15 +239,14 @@ def _train_alone(
     identity["run"] = secrets.token_hex(8)
     if resume:
         tensors = SavedState(resume_path)
-        begun_with = str(tensors.metadata["dataset"])
+        begun_with = str(tensors.metadata.get("dataset"))
         if not dataset.has_fingerprint(begun_with):
             raise UserError(
                 f"{resume_path}: written for other triples ({short(begun_with)}) than "
                 f"{dataset.name} now has ({short(dataset.fingerprint)}); put its data back as they "
                 "were, or train anew with another --out"
             )
-        checkpoint.restore_training(tensors, learned, optimizer)
-        state = TrainState(**tensors.metadata["state"])
+        state = restore_run(tensors, learned, optimizer, config.training, len(loader), identity)
         identity["run"] = tensors.metadata.get("run", "")
         keep_threads(config, tensors.metadata.get("threads"), announce)
         announce(f"resuming after epoch {state.epoch}, batch {state.batch}")
@@ -294,9 +294,7 @@ def _train_alone(
         )
     ours.check(run_directory / BEST_FILE)
     best = SavedState(run_directory / BEST_FILE)
-    if state.best is not None and best.metadata.get("epoch", state.best_epoch) != state.best_epoch:
-        # Of a validation that a kill has made undone, and that several processes did not repeat.
-        state.best, state.best_epoch = best.metadata["mrr"], best.metadata["epoch"]
+    best_reached(best, state)
     checkpoint.restore_weights(best, best, model, best.path)
     results = {
         **training_results(config, workspace, model, state, setup_seconds, others),

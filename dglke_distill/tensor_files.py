@@ -280,7 +280,11 @@ def flatten_state(tree: Any, prefix: str) -> dict[str, Tensor]:
 
 
 def restore_state(tensors: Mapping[str, Tensor], prefix: str) -> Optional[Any]:
-    """Return the tree that ``flatten_state`` took; None where there is none under the prefix."""
+    """Return the tree that ``flatten_state`` took; None where there is none under the prefix.
+
+    Raises:
+        ValueError, TypeError, KeyError, UserError: what is there is damaged.
+    """
     structure = tensors.get(f"{prefix}.{_STRUCTURE}")
     if structure is None:
         return None
@@ -293,7 +297,11 @@ def restore_state(tensors: Mapping[str, Tensor], prefix: str) -> Optional[Any]:
             return tensors[value]
         if kind == "dict":
             return {key: decode(item) for key, item in value}
+        if kind not in ("list", "tuple"):
+            raise ValueError(f"a {kind!r:.40} stands in its structure")
         items = [decode(item) for item in value]
         return items if kind == "list" else tuple(items)
 
-    return decode(json.loads(structure.numpy().tobytes()))
+    if structure.dtype != torch.uint8 or structure.dim() != 1:
+        raise ValueError("its structure is no text")
+    return decode(parse_json(structure.numpy().tobytes(), "its structure", finite=False))

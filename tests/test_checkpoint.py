@@ -19,6 +19,7 @@ from dglke_distill.data.triples import Vocabulary
 from dglke_distill.errors import UserError
 from dglke_distill.models import SCORE_FUNCTIONS, build_model
 from dglke_distill.models.base import KGEModel
+from dglke_distill.resume import restore_training
 from dglke_distill.tensor_files import flatten_state, restore_state
 
 ENTITIES = Vocabulary(["/m/02mjmr", "São Tomé", "a\tb", "", "5", "x\r", "漢"])
@@ -336,7 +337,7 @@ def test_training_resumes_bit_for_bit(tmp_path: Path, name: str) -> None:
     work(half, optimizer, range(5))
     checkpoint.save_state(tmp_path / "s", checkpoint.training_tensors(half, optimizer), {})
     resumed, optimizer = start()
-    checkpoint.restore_training(checkpoint.load_state(tmp_path / "s")[0], resumed, optimizer)
+    restore_training(checkpoint.load_state(tmp_path / "s")[0], resumed, optimizer)
     assert optimizer.param_groups[0]["lr"] == 0.1
     work(resumed, optimizer, range(5, 10))
     for key, want in whole.state_dict().items():
@@ -349,7 +350,7 @@ def test_state_of_another_model_is_refused() -> None:
     tensors = checkpoint.training_tensors(model, optimizer)
     _, other = build("RESCAL")
     with pytest.raises(UserError, match="relation_weight"):
-        checkpoint.restore_training(tensors, other, optimizer)
+        restore_training(tensors, other, optimizer)
     del tensors["optimizer.structure"]
     with pytest.raises(UserError, match="optimiser"):
-        checkpoint.restore_training(tensors, model, optimizer)
+        restore_training(tensors, model, optimizer)

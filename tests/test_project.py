@@ -45,7 +45,7 @@ ROOMS = [
     ("hogwild",),
     ("evaluate",),
     ("compression",),
-    ("checkpoint", "checkpoint_places", "loaded_model"),
+    ("checkpoint", "checkpoint_places", "loaded_model", "resume"),
     ("predict",),
     ("report",),
     ("workspace",),
