@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dglke_distill import __version__
@@ -40,6 +39,7 @@ from dglke_distill.tensor_files import (
     portable,
     read_tensors,
     save_state,
+    write_tensors,
 )
 
 __all__ = [
@@ -110,7 +110,7 @@ def save_model(
     if isinstance(model, CompressedModel):
         about["storage"] = model.storage.model_dump(mode="json")
     with directory_aside(directory, foreign=_foreign) as aside:
-        save_file(tensors, aside / MODEL_FILE)
+        write_tensors(aside / MODEL_FILE, tensors)
         _write_json(aside / CONFIG_FILE, about)
         _write_names(aside / ENTITIES_FILE, entities)
         _write_names(aside / RELATIONS_FILE, relations)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -30,6 +32,7 @@ __all__ = [
     "read_tensors",
     "restore_state",
     "save_state",
+    "write_tensors",
 ]
 
 _METADATA_KEY = "dglke_distill"
@@ -61,7 +64,23 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     """
     header = {_METADATA_KEY: json.dumps(metadata)}
     with file_aside(path) as aside:
-        save_file(portable(tensors), aside, metadata=header)
+        write_tensors(aside, portable(tensors), header)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], header: Optional[dict[str, str]] = None
+) -> None:
+    """Write a new safetensors file with the permissions that the umask gives to new files.
+
+    The library gives every file 0600, so that a model could be read by its trainer alone.
+
+    Args:
+        path: the file. tensors: on the CPU, none sharing memory. header: strings for its header.
+    """
+    with open(path, "xb") as stream:
+        mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+    save_file(dict(tensors), path, metadata=header)
+    os.chmod(path, mode)
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

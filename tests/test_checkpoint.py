@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -354,3 +356,19 @@ def test_state_of_another_model_is_refused() -> None:
     del tensors["optimizer.structure"]
     with pytest.raises(UserError, match="optimiser"):
         restore_training(tensors, model, optimizer)
+
+
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_permissions_are_what_the_umask_says(tmp_path: Path, mask: int, mode: int) -> None:
+    """A model that one user has trained can be read by the one that serves it."""
+    before = os.umask(mask)
+    try:
+        save(tmp_path / "model", *build())
+        checkpoint.save_state(tmp_path / "state", {"a": torch.zeros(2)}, {})
+        checkpoint.save_state(tmp_path / "state", {"a": torch.ones(2)}, {})
+    finally:
+        os.umask(before)
+    for path in [*(tmp_path / "model").iterdir(), tmp_path / "state"]:
+        assert stat.S_IMODE(path.stat().st_mode) == mode, path
+    folder = stat.S_IMODE((tmp_path / "model").stat().st_mode)
+    assert folder == 0o777 & ~mask

@@ -255,3 +255,21 @@ def test_a_large_graph_is_projected_in_blocks(name: str, monkeypatch: pytest.Mon
     parts = [part @ matrix for part in teacher.entity_embeddings.chunk(2, dim=1)]
     torch.testing.assert_close(sampled.encoder.weight.detach(), torch.cat(parts, dim=1))
     assert name == "truncate" or not torch.equal(sampled.encoder.weight, whole.encoder.weight)
+
+
+@pytest.mark.parametrize("name", ["pca", "svd", "truncate"])
+@pytest.mark.parametrize("vectors", ["one", "alike", "zero", "few"])
+def test_vectors_without_a_projection_are_one_line(name: str, vectors: str) -> None:
+    """One entity, or vectors that are all alike: a start, or one line that says what to set."""
+    entities = {"one": 1, "few": 3}.get(vectors, 9)
+    teacher, student = (
+        build_model(ModelConfig(name="ComplEx", dim=dim), entities, 2) for dim in (16, 8)
+    )
+    with torch.no_grad():
+        if vectors in ("alike", "zero"):
+            teacher.encoder.weight.fill_(float(vectors == "alike"))
+    try:
+        initialize(name, student, teacher)
+    except UserError as error:
+        assert "set it to random" in str(error) and "\n" not in str(error)
+    assert bool(torch.isfinite(student.entity_embeddings).all())

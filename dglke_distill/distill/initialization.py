@@ -14,6 +14,7 @@ from dglke_distill.distill.registry import nearest
 from dglke_distill.errors import UserError
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.score_function import ScoreFunction
+from dglke_distill.regular_files import shown
 
 __all__ = ["INITIALIZATIONS", "initialize"]
 
@@ -97,7 +98,7 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
 
     Raises:
         UserError: unknown name, a student without a table of entities, or one larger than its
-            teacher.
+            teacher; or vectors that have no projection.
     """
     if name not in INITIALIZATIONS:
         hint = nearest(name, INITIALIZATIONS)
@@ -125,7 +126,17 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
     alike = type(ours) is type(theirs) and ours.options == theirs.options
     parts = ours.parts if theirs.parts == ours.parts else 1
     seen = vectors[:: -(-len(vectors) // _MOST_ROWS)].double()
-    projection = project(torch.cat(seen.chunk(parts, dim=1)), ours.dim // parts)
+    try:
+        with np.errstate(all="ignore"):
+            projection = project(torch.cat(seen.chunk(parts, dim=1)), ours.dim // parts)
+        if not bool(torch.isfinite(projection.matrix).all()):
+            raise ValueError("it is not finite")
+    except (ValueError, RuntimeError, np.linalg.LinAlgError) as error:
+        # One entity, one coordinate, or vectors that are all alike.
+        raise UserError(
+            f"distillation.initialization {name!r}: the teacher's {len(vectors)} vectors of "
+            f"{theirs.dim} floats have no such projection ({shown(error)}); set it to random"
+        ) from None
     with torch.no_grad():
         _lay(projection, vectors, table, parts)
         relations = teacher.relation_embeddings.cpu().double()
