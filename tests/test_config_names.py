@@ -133,7 +133,7 @@ def test_what_trains_can_be_published(
     tmp_path: Path,
     home: Path,
     spelt: str,
-    capsys: pytest.CaptureFixture[str],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, out = write_clock(tmp_path / "clock"), tmp_path / "out"
     settings = [
