@@ -133,7 +133,7 @@ def test_what_trains_can_be_published(
     tmp_path: Path,
     home: Path,
     spelt: str,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str],  # noqa: F811
 ) -> None:
     folder, out = write_clock(tmp_path / "clock"), tmp_path / "out"
     settings = [

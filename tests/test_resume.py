@@ -93,6 +93,8 @@ DAMAGE: dict[str, Callable[[About, Tensors], Any]] = {
     "no state": lambda about, _: about.pop("state"),
     "state is a list": put("state", value=[]),
     "no dataset": lambda about, _: about.pop("dataset"),
+    "dataset is a number": put("dataset", value=5),
+    "threads as text": put("threads", value="x"),
     "other settings": put("config", value="x = 1"),
     "run is a number": put("run", value=5),
     "no epoch": lambda about, _: about["state"].pop("epoch"),
