@@ -181,6 +181,12 @@ def test_a_split_that_is_there_is_never_advised_away(tmp_path: Path) -> None:
     assert "have it split" not in message
 
 
+def test_splits_of_an_unknown_ending_are_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, named("{}.facts"))
+    message = refused(folder, "train.facts, valid.facts, test.facts", "rename it to .tsv")
+    assert "have it split" not in message
+
+
 def test_several_sets_of_splits_are_listed(tmp_path: Path) -> None:
     folder_of(tmp_path, named("wikidata5m_transductive_{}.txt"))
     folder_of(tmp_path, named("wikidata5m_inductive_{}.txt"))

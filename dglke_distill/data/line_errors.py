@@ -119,7 +119,7 @@ def too_many(path: Path, cells: list[str], separator: str) -> str:
         columns = ", ".join(named)
         return f"; choose three of them, e.g. {columns}: {_pandas(path, separator, named, True)}"
     extra = cells[3].strip()
-    what = f"; keep head, relation and tail, e.g. the first three: {_cut(path, separator)}"
+    what = f"; keep head, relation and tail; if these are the first three: {_cut(path, separator)}"
     if _TIME.fullmatch(extra):
         return f"; the fourth holds times (such as {extra}), which are not read{what}"
     if _NUMBER.fullmatch(extra):

@@ -18,6 +18,7 @@ _DEPTH = 3
 _MOST_FOLDERS = 200
 _LISTED = 6
 _NOT_TRIPLES = ("readme", "license", "licence", "changelog", "notice", "citation")
+_PACKED = (".tar", ".tgz", ".zip", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst", ".lz4", ".z")
 _ONE_FILE_ENDINGS = (".txt", ".tsv", ".csv", ".sif", ".del", ".tab", ".triples")
 
 
@@ -104,6 +105,9 @@ def _single(files: Sequence[Path]) -> str:
         kind = kind_of_file(path)
         if kind is not None and not path.name.lower().endswith((".json", ".toml", ".md")):
             return f"{path.name} {kind}"
+    packed = [path.name for path in files if path.name.lower().endswith(_PACKED)]
+    if packed:
+        return f"unpack {', '.join(packed[:_LISTED])}, and give what was in it"
     return "give the path of a single file to have it split"
 
 

@@ -27,6 +27,14 @@ OTHER_ENDINGS = tuple(
 )
 """Endings that a split's file may have which is not read as it is."""
 
+_NO_DATA = frozenset(
+    """
+    .py .ipynb .sh .bat .js .c .cpp .java .r .md .rst .log .yaml .yml .toml .ini .cfg .conf .lock
+    .pdf .png .jpg .jpeg .svg .gif .sha256 .md5 .bak .swp .tmp .out .err .pyc .lua .go .rs
+    """.split()
+)
+"""Endings of what lies about in folders of data, and is none."""
+
 _SPLIT_OF = {
     "train": "train", "training": "train", "trn": "train",
     "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
@@ -110,9 +118,9 @@ def parse_split_name(path: Path) -> Optional[SplitFile]:
     lower = bare.lower()
     ending = next((e for e in TABLE_ENDINGS + OTHER_ENDINGS if e and lower.endswith(e)), None)
     if ending is None:
-        if "." in bare:
+        ending = Path(lower).suffix
+        if ending in _NO_DATA or (not ending[1:].isalnum() and ending):
             return None
-        ending = ""
     stem = lower[: len(lower) - len(ending)]
     inner = next((e for e in TABLE_ENDINGS if e and stem.endswith(e)), "")
     stem = stem[: len(stem) - len(inner)]  # train.txt.zip
