@@ -34,7 +34,7 @@ ON_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What a write can end in without saying where."""
 
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # NumPy's words, without an errno
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as programs in Rust have it
+_OS_ERROR = re.compile(r"\((?:os error )?(\d{1,3})\)")
 _Named = Union[str, bytes, int, None]
 
 
@@ -79,8 +79,9 @@ def writing(path: Path, *also: Path) -> Iterator[None]:
             raise
         raise NotWritten(_not_written(path, number, error.strerror)) from error
     except Exception as error:
-        found = _OS_ERROR.search(str(error)) if type(error).__name__ == "SafetensorError" else None
-        if found is None:
+        # safetensors and torch have errors of their own for what the system says.
+        found = _OS_ERROR.search(str(error))
+        if found is None or os.strerror(int(found[1])) not in str(error):
             raise
         raise NotWritten(_not_written(path, int(found[1]), None)) from error
 

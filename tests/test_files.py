@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,6 +129,32 @@ def test_writers_to_one_place_do_not_take_each_other_for_dead(tmp_path: Path) ->
         assert len(lines) == 1000 and len(set(lines)) == 1
     assert (tmp_path / "folder" / "a").read_text() == (tmp_path / "folder" / "b").read_text()
     assert leftovers(tmp_path) == []
+
+
+def test_killed_at_random_moments_a_folder_is_whole(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from dglke_distill import files\n"
+        "print('begun', flush=True)\n"
+        "for i in range(100000):\n"
+        "    ours = files.nothing_foreign\n"
+        "    with files.directory_aside(Path(sys.argv[1], 'folder'), foreign=ours) as aside:\n"
+        "        for name in 'ab': (aside / name).write_text(f'{i}\\n' * 5000)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    pauses = np.random.default_rng(0).uniform(0, 0.05, 12)
+    for pause in pauses:
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(pause)
+            writer.kill()
+        if (tmp_path / "folder").exists():
+            texts = [(tmp_path / "folder" / name).read_text() for name in "ab"]
+            assert texts[0] == texts[1] and len(set(texts[0].split())) == 1
+            assert texts[0].count("\n") == 5000
+    with files.directory_aside(tmp_path / "folder", foreign=files.nothing_foreign):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_a_folder_left_between_two_renames_comes_back(

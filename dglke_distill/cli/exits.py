@@ -18,7 +18,7 @@ from dglke_distill.cli.say import say
 from dglke_distill.disk import NotWritten, wrong
 from dglke_distill.errors import UserError
 
-__all__ = ["mendable", "resumable", "script", "standard_streams", "stop_signals"]
+__all__ = ["drop_output", "mendable", "resumable", "script", "standard_streams", "stop_signals"]
 
 STOPPED = 130
 """Exit code of a process that was asked to stop, as shells have it for Ctrl-C."""
@@ -62,11 +62,11 @@ def mendable(call: Callable[[], object]) -> None:
     except (UserError, FloatingPointError) as error:  # the latter: scores that cannot be ranked
         message = str(error)
     except BrokenPipeError:  # whoever reads what is printed has enough
-        _drop_output()
+        drop_output()
         sys.exit(1)
     except OSError as error:
         if error.filename == _Output.NAME:
-            _drop_output()
+            drop_output()
         message = wrong(error)
     else:
         return
@@ -123,7 +123,7 @@ def _named_output() -> Iterator[None]:
         sys.stdout = before
 
 
-def _drop_output() -> None:
+def drop_output() -> None:
     """Let what is still to be printed go nowhere: Python's own exit would complain of it."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from dglke_distill.cli.exits import drop_output
 from dglke_distill.cli.say import say
 
 if TYPE_CHECKING:
@@ -56,8 +58,10 @@ class _Forgiving:
         if not self._broken:
             try:
                 call()
-            except (OSError, ValueError):  # the latter: it is closed
+            except (OSError, ValueError) as error:  # the latter: it is closed
                 self._broken = True
+                if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO):
+                    drop_output()  # nobody is there to be told of it
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

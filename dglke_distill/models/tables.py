@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dglke_distill.disk import preallocate
+from dglke_distill.disk import preallocate, writing
 
 __all__ = [
     "CODED",
@@ -36,6 +36,9 @@ CODED = (torch.bfloat16, torch.float16)
 """Dtypes in which a table is only stored: its rows are decoded to float32 to be used."""
 
 
+_SHARED_MEMORY = Path("/dev/shm")
+
+
 class Place:
     """This process's own memory; subclasses know others."""
 
@@ -50,7 +53,8 @@ class SharedTables(Place):
     def zeros(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Return a new tensor of zeros that lies here."""
         # Untouched pages take no memory, so that only the shared copy does.
-        return torch.empty(tuple(shape), dtype=dtype).share_memory_().zero_()
+        with writing(_SHARED_MEMORY):
+            return torch.empty(tuple(shape), dtype=dtype).share_memory_().zero_()
 
 
 class FileTables(Place):
