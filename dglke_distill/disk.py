@@ -42,10 +42,15 @@ class NotWritten(UserError):
     """A file or folder could not be written; what was there before is as it was."""
 
 
-def wrong(error: OSError) -> str:
-    """Return one line that names the file, what is wrong and, where it is known, the fix."""
+def wrong(error: OSError, *, named: bool = True) -> str:
+    """Return one line that says what is wrong and, where it is known, the fix.
+
+    Args:
+        error: what the system said.
+        named: whether the line begins with the file's name.
+    """
     said = error.strerror or str(error) or type(error).__name__
-    if error.filename is not None:
+    if error.filename is not None and named:
         said = f"{_text(error.filename)}: {said}"
     elif error.errno == errno.ENOENT and not _has_working_folder():
         return "the working folder is gone: change to another one"

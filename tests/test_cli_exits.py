@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from distill_fixtures import write_clock
 
 from dglke_distill.cli.exits import script
 from dglke_distill.errors import UserError
@@ -67,3 +69,25 @@ def test_other_errors_are_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         script(main)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_training_whose_terminal_goes(tmp_path: Path, ignored: bool) -> None:
+    """It is stopped as by Ctrl-C; under nohup it goes on to its end and says nothing more."""
+    clock, out = write_clock(tmp_path / "clock"), tmp_path / "run"
+    arguments = [sys.executable, "-m", "dglke_distill", "train", str(clock), "--recipe", "none"]
+    arguments += ["--epochs", "300" if ignored else "100000", "--threads", "1", "--dim", "8"]
+    child, terminal = pty.fork()
+    if child == 0:
+        if ignored:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.execv(sys.executable, [*arguments, "--out", str(out)])
+    shown = b""
+    while b"triples/s" not in shown:
+        shown += os.read(terminal, 1 << 12)
+    os.close(terminal)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == (0 if ignored else 130)
+    assert (out / "resume.safetensors").is_file()
+    assert (out / "checkpoint").is_dir() == ignored
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]

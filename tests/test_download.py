@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import resource
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from http_fixtures import CONTENT, Server, git_blob, server
 
 from dglke_distill.data.download import console_progress, fetch, identify
 from dglke_distill.data.manifest import DatasetFile
+from dglke_distill.disk import NotWritten
 from dglke_distill.errors import UserError
 
 __all__ = ["server"]
@@ -193,3 +195,16 @@ def test_bars_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert output.out == ""
     assert "train.txt" in output.err
     assert "2.0/2.0 MB" in output.err
+
+
+def test_a_full_disk_is_told_and_what_came_is_kept(server: Server, tmp_path: Path) -> None:
+    target, before = tmp_path / "train.txt", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, before[1]))
+    try:
+        with pytest.raises(NotWritten, match=rf"cannot write {target}: File too large; raise the"):
+            fetch(server.url, target, known())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not target.exists()
+    fetch(server.url, target, known())
+    assert target.read_bytes() == CONTENT

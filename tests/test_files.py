@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from dglke_distill import files
-from dglke_distill.disk import NotWritten, preallocate
+from dglke_distill.disk import NotWritten, preallocate, writing
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -258,6 +258,16 @@ def by_safetensors(path: Path) -> None:
 
 def by_python(path: Path) -> None:
     path.write_bytes(b"0" * (1 << 18))
+
+
+def test_what_torch_says_of_shared_memory_is_one_line(tmp_path: Path) -> None:
+    said = "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"
+    with pytest.raises(NotWritten, match="shm: not written: No space left on device; free some"):
+        with writing(tmp_path / "shm"):
+            raise RuntimeError(said)
+    for other in ("index out of range (28)", "No space left on device"):
+        with pytest.raises(RuntimeError), writing(tmp_path / "shm"):
+            raise RuntimeError(other)
 
 
 @pytest.mark.parametrize("write", [by_numpy, by_safetensors, by_python])

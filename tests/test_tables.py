@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dglke_distill.compression import compress
 from dglke_distill.compression.storage import Storage
 from dglke_distill.config import Config
 from dglke_distill.data import catalog
+from dglke_distill.disk import NotWritten
 from dglke_distill.errors import UserError
 from dglke_distill.evaluate import evaluate
 from dglke_distill.models.coded import CodedModel, build_configured
@@ -245,3 +247,16 @@ def test_tables_lie_where_they_are_told(tmp_path: Path) -> None:
         assert optimizer.state[table]["sum"].is_shared() == kept
         assert optimizer.state[table]["sum"].dtype == torch.float32
     assert list((tmp_path / "tables").iterdir()) == [], "mapped files have no name"
+
+
+def test_tables_that_find_no_room_are_refused_before_they_are_mapped(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with tables_in(FileTables(tmp_path / "tables")):
+            assert new_table(16, 1024, torch.float32).shape == (16, 1024)
+            with pytest.raises(NotWritten, match=r"tables: not written: File too large"):
+                new_table(17, 1024, torch.float32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "tables").iterdir()) == []

@@ -13,6 +13,7 @@ from typing import Any, Literal, Optional
 
 from dglke_distill.data.manifest import DatasetFile
 from dglke_distill.data.web import BrokenOffError, ask
+from dglke_distill.disk import NotWritten, wrong
 from dglke_distill.errors import UserError
 from dglke_distill.regular_files import open_regular
 
@@ -104,7 +105,7 @@ def fetch(
                 raise refusal
             os.replace(part, target)
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from None
+        raise NotWritten(f"cannot write {target}: {wrong(error, named=False)}") from None
 
 
 @contextlib.contextmanager
