@@ -75,7 +75,7 @@ def writing(path: Path, *also: Path) -> Iterator[None]:
         yield
     except OSError as error:
         number, named = error.errno, error.filename
-        if named is None:
+        if named is None or isinstance(named, int):
             ours = number in ON_A_DISK or _CUT_SHORT.search(str(error)) is not None
         else:
             place = os.path.abspath(_text(named))

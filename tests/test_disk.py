@@ -103,6 +103,10 @@ WRITERS: dict[str, Make] = {
     "compare": lambda place: [
         "compare", place.data, "--dims", "4,2", "--methods", "direct", "--out", place.out, *TINY
     ],
+    "tune": lambda place: [
+        "tune", place.data, "--model", "distmult", "--dim", 4, "--trials", 1, "--epochs", 1,
+        "--threads", 1, "--out", place.out,
+    ],
     "ogb run": ogb_run,
     "ogb sheet": ogb_sheet,
     "compress": lambda place: ["compress", place.checkpoint, "--to", "int8", "--out", place.out],

@@ -15,7 +15,7 @@ from typing import Any, Optional, TextIO, cast
 import typer
 
 from dglke_distill.cli.say import say
-from dglke_distill.disk import NotWritten, wrong
+from dglke_distill.disk import NotWritten, writing, wrong
 from dglke_distill.errors import UserError
 
 __all__ = ["drop_output", "mendable", "resumable", "script", "standard_streams", "stop_signals"]
@@ -41,7 +41,9 @@ def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
 
     with stop_signals():
         try:
-            yield
+            # What a library writes there fails without a name.
+            with writing(Path() if begun is None else begun.parent):
+                yield
         except (Interrupted, KeyboardInterrupt):
             _say("")
             _say("interrupted")

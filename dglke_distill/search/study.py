@@ -167,11 +167,12 @@ def _begin(directory: Path, config: StudyConfig) -> None:
 def _open(directory: Path, config: StudyConfig, space: Space) -> optuna.Study:
     import optuna
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+
+    from dglke_distill.search.journal import Journal
 
     optuna.logging.set_verbosity(logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    storage = JournalStorage(JournalFileBackend(str(directory / JOURNAL_FILE)))
+    storage = JournalStorage(Journal(directory / JOURNAL_FILE))
     with suppress(optuna.exceptions.DuplicatedStudyError):
         fresh = optuna.create_study(
             storage=storage, study_name="tune", direction="maximize", load_if_exists=False
