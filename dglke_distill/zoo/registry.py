@@ -10,13 +10,15 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from dglke_distill.errors import UserError
 from dglke_distill.files import atomic_write_bytes
 from dglke_distill.regular_files import read_bytes
+from dglke_distill.shown import visible
 from dglke_distill.zoo.registry_file import parse_registry
 from dglke_distill.zoo.schema import Entry, split_version
 from dglke_distill.zoo.store import MAX_INDEX_BYTES, LocalStore, Store
@@ -141,12 +143,19 @@ def find(
     """
     wanted, version = split_version(name)
     places = stores(store)
+    failed: dict[int, UserError] = {}
     for place in places:
-        entries = read_store(place, name=wanted, cache_dir=cache_dir, offline=offline)
+        entries = _read_or_warn(
+            place, failed, len(places), name=wanted, cache_dir=cache_dir, offline=offline
+        )
         fitting = [e for e in entries if e.name == wanted and version in (None, e.version)]
         if fitting:
             return Found(max(fitting, key=lambda entry: entry.version), place)
-    known = [e for p in places for e in read_store(p, cache_dir=cache_dir, offline=offline)]
+    known = [
+        entry
+        for place in places
+        for entry in _read_or_warn(place, failed, len(places), cache_dir=cache_dir, offline=offline)
+    ]
     versions = sorted(entry.version for entry in known if entry.name == wanted)
     if versions:
         has = ", ".join(f"{wanted}@{number}" for number in versions)
@@ -154,6 +163,33 @@ def find(
     near = difflib.get_close_matches(wanted, sorted({entry.name for entry in known}), n=3)
     hint = f"did you mean {', '.join(near)}?" if near else "see `dglke-distill zoo list`"
     raise UserError(f"the zoo has no model {wanted!r}; {hint}")
+
+
+def _read_or_warn(
+    store: Store, failed: dict[int, UserError], searched: int, **options: Any
+) -> list[Entry]:
+    """Return what ``read_store`` does; one store of several that cannot be read is left out.
+
+    Args:
+        store: the store. failed: those that could not be read, by identity; told once.
+        searched: how many are; the only one must be readable.
+        options: of ``read_store``.
+    """
+    if id(store) in failed:
+        return []
+    try:
+        return read_store(store, **options)
+    except (UserError, OSError) as error:
+        if searched == 1:
+            raise
+        failed[id(store)] = UserError(str(error))
+        tell(f"warning: a store is left out: {error}")
+        return []
+
+
+def tell(line: str) -> None:
+    """Print a line on standard error; whoever shows lines otherwise puts a function here."""
+    print(visible(line), file=sys.stderr)
 
 
 def info(name: str, *, store: Place = None, offline: bool = False) -> Entry:
@@ -175,8 +211,9 @@ def list_found(
     """Return what ``list_models`` does, with the stores."""
     found: dict[tuple[str, int], Found] = {}
     owners: dict[str, Store] = {}
-    for place in stores(store):
-        for entry in read_store(place, offline=offline):
+    places = stores(store)
+    for place in places:
+        for entry in _read_or_warn(place, {}, len(places), offline=offline):
             if owners.setdefault(entry.name, place) is place:
                 key = (entry.name, entry.version if all_versions else 0)
                 if key not in found or found[key].entry.version < entry.version:
