@@ -7,6 +7,14 @@ gradient, and multiplies that with the candidates and with the queries while it 
 Candidates are cut into parts that do not depend on the number of threads. A part owns its rows of
 the candidates' gradient; what the parts add to the queries' gradient is summed in their order, so
 every result has the same bits on any number of threads.
+
+The floor: b queries and n candidates of d floats take 8 b n d operations in four products, a third
+more than with scores kept, and 2 b n powers. For 200 queries, 14,541 candidates and 32 floats one
+core with AVX-512 at 225 GFLOP/s needs 3.3 ms and 0.7 ms; the two passes take 5.4 ms, their products
+at 190 GFLOP/s, and 2.9 ms on two cores. Keeping the powers for the second pass, which spares a
+product and half of the powers, took 5.6 ms on one core and no less on two, since 12 MB then go out
+and in. Beside a teacher's scores, which must be read in both passes, two passes took 1.3 times as
+long as the one over kept scores in `divergence`, which stays.
 """
 
 # mypy: disable-error-code="no-untyped-def"
