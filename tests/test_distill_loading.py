@@ -251,7 +251,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "integers": (lambda f: replace(f, "entity", np.ones((30, 6), int)), "int64 of shape"),
     "not finite": (spoil, r"clock_RotatE_entity\.npy: has values that are not finite"),
     "damaged": (
-        lambda f: (f / "clock_RotatE_entity.npy").write_bytes(b"\x93NUMPY"), "no array of numbers"
+        lambda f: (f / "clock_RotatE_entity.npy").write_bytes(b"\x93NUMPY"), "not an array of numpy"
     ),
     "no dictionary": (lambda f: (f / "entities.tsv").unlink(), r"\(entities\.tsv\) is not found"),
     "other names": (
@@ -287,7 +287,7 @@ def test_nothing_is_unpickled(dataset: Dataset, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "model", "RotatE", dataset, *arrays("RotatE", dataset))
     bad = np.array([[object()]], dtype=object)
     replace(folder, "entity", bad, allow_pickle=True)
-    with pytest.raises(UserError, match="no array of numbers"):
+    with pytest.raises(UserError, match="not an array of numpy"):
         load_teacher(folder, dataset)
 
 

@@ -11,9 +11,9 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.config import ModelConfig
+from dglke_distill.data.array_files import map_npy
 from dglke_distill.data.dictionaries import find_one, read_dictionary
-from dglke_distill.distill.foreign import ForeignModel, NamedTable
+from dglke_distill.distill.foreign import ForeignModel, NamedTable, foreign_config
 from dglke_distill.errors import UserError
 from dglke_distill.models import build_score_function
 from dglke_distill.parsing import read_object
@@ -77,7 +77,7 @@ def open_folder(place: Path) -> ForeignModel:
     reciprocal = _reciprocal(path, settings, names["relations"])
     if reciprocal:
         names["relations"] = names["relations"][: len(relation) // 2]
-    config = ModelConfig(name=ours, dim=entity.shape[1], options=options, reciprocal=reciprocal)
+    config = foreign_config(files[0], entity, ours, options=options, reciprocal=reciprocal)
     wanted = build_score_function(config).relation_floats
     if relation.shape[1] != wanted:
         raise UserError(
@@ -158,15 +158,13 @@ def _array_file(place: Path, settings: Mapping[str, Any], model: str, kind: str)
 
 
 def _read(path: Path) -> Array:
-    try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: no array of numbers ({error})") from None
-    if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
+    array: Array = map_npy(path)
+    if array.ndim != 2 or array.dtype.kind != "f" or array.itemsize > 8 or not array.size:
         raise UserError(
             f"{path}: {array.dtype} of shape {array.shape}, where rows of floats are needed"
         )
-    return array
+    # Of another byte order, it is read whole.
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _phase_unit(place: Path, settings: Mapping[str, Any], dim: int) -> float:

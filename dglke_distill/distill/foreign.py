@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +17,20 @@ from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.errors import UserError
 from dglke_distill.models import build_model, build_score_function
 from dglke_distill.models.base import KGEModel
+from dglke_distill.regular_files import check_regular, shown
 
-__all__ = ["SETTINGS_FILE", "ForeignModel", "NamedTable", "read_settings", "read_weights"]
+__all__ = [
+    "SETTINGS_FILE",
+    "ForeignModel",
+    "NamedTable",
+    "converted",
+    "foreign_config",
+    "read_settings",
+    "read_weights",
+]
 
 Array = NDArray[Any]
+Tables = TypeVar("Tables")
 
 SETTINGS_FILE = "import.toml"
 """What the weights do not tell, written by the user: the model's name and its options."""
@@ -172,12 +183,13 @@ def read_weights(path: Path) -> dict[str, Array]:
     Raises:
         UserError: the file is damaged, or holds something else.
     """
+    _refuse_packed(path, check_regular(path).st_size)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file makes it raise
-        reason = str(error).strip().partition("\n")[0]
+        first = shown(str(error).strip().partition("\n")[0])
         raise UserError(
-            f"{path}: no weights alone ({reason}); a whole pickled model can run any code when it "
+            f"{path}: no weights alone ({first}); a whole pickled model can run any code when it "
             "is read, so save its state: torch.save(model.state_dict(), 'state.pt')"
         ) from None
     tensors = isinstance(found, Mapping) and {
@@ -185,9 +197,78 @@ def read_weights(path: Path) -> dict[str, Array]:
     }
     if not tensors:
         raise UserError(f"{path}: no named tensors; save model.state_dict()")
-    exact = (torch.float32, torch.float64)
     return {
-        name.removeprefix("model."): (value if value.dtype in exact else value.float()).numpy()
+        name.removeprefix("model."): _array(path, name, value)
         for name, value in tensors.items()
         if value.is_floating_point()
     }
+
+
+def _refuse_packed(path: Path, size: int) -> None:
+    """Refuse an archive that unpacks to more than it holds: torch stores, it never packs.
+
+    Raises:
+        UserError: it does, or its list of files is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"{path}: is a damaged archive ({shown(error)}); restore it") from None
+    if sum(file.file_size for file in files) > size:
+        raise UserError(
+            f"{path}: unpacks to more than the {size:,} bytes it holds, which nothing that torch "
+            "saved does; save it anew by torch.save"
+        )
+
+
+def _array(path: Path, name: str, tensor: torch.Tensor) -> Array:
+    """Return a tensor as an array, if it is one of numbers that all lie in the file.
+
+    Raises:
+        UserError: it is sparse, quantised, on another device, or repeats a few numbers.
+    """
+    plain = tensor.layout == torch.strided and not tensor.is_quantized
+    if not plain or tensor.device.type != "cpu":
+        kind = tensor.device.type if plain else str(tensor.layout).removeprefix("torch.")
+        raise UserError(
+            f"{path}: {shown(name)} is a {kind} tensor; save dense ones on the CPU: "
+            "tensor.detach().cpu().to_dense()"
+        )
+    tensor = tensor.detach()
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise UserError(
+            f"{path}: {shown(name)}, {tuple(tensor.shape)}, repeats fewer numbers than that; save "
+            "tensor.contiguous()"
+        )
+    exact = tensor.dtype in (torch.float32, torch.float64)
+    array: Array = (tensor if exact else tensor.float()).numpy()
+    return array
+
+
+def foreign_config(path: Path, rows: Array, name: str, **more: Any) -> ModelConfig:
+    """Return the settings of a model whose entity table is given.
+
+    Raises:
+        UserError: the table has more floats a row than any model, or is no table.
+    """
+    if rows.ndim != 2:
+        raise UserError(f"{path}: a table of shape {rows.shape}, where rows of floats are needed")
+    return validate_tree(ModelConfig, {"name": name, "dim": rows.shape[1], **more}, str(path))
+
+
+def converted(path: Path, convert: Callable[[], Tables]) -> Tables:
+    """Return what a converter of tables makes of a file's.
+
+    Raises:
+        UserError: they are not shaped as the model's are.
+    """
+    try:
+        return convert()
+    except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{path}: its tables are not those of that model ({shown(error)}); is `model` in "
+            "import.toml right?"
+        ) from None

@@ -10,10 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from dglke_distill.config import ModelConfig
 from dglke_distill.config_sections import Options
 from dglke_distill.data.dictionaries import read_dictionary
-from dglke_distill.distill.foreign import ForeignModel, NamedTable, read_settings, read_weights
+from dglke_distill.distill.foreign import (
+    ForeignModel,
+    NamedTable,
+    converted,
+    foreign_config,
+    read_settings,
+    read_weights,
+)
 from dglke_distill.errors import UserError
 from dglke_distill.parsing import parse_json
 from dglke_distill.regular_files import read_bytes
@@ -161,8 +167,8 @@ def open_folder(place: Path) -> ForeignModel:
     path = files[0]
     arrays = _read_json(path) if path.suffix == ".json" else read_weights(path)
     convert = OPENKE_MODELS[names[settings.model.lower()]]
-    ours, options, *rows = convert(_State(path, arrays), settings)
-    config = ModelConfig(name=ours, dim=rows[0].shape[1], options=options)
+    ours, options, *rows = converted(path, lambda: convert(_State(path, arrays), settings))
+    config = foreign_config(path, rows[0], ours, options=options)
     tables = {
         kind: NamedTable(table, read_dictionary(place / file, openke=True), path, place / file)
         for (kind, file), table in zip(_DICTIONARIES.items(), rows)

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from dglke_distill.config import ModelConfig
 from dglke_distill.config_sections import Options
 from dglke_distill.distill.foreign import (
     SETTINGS_FILE,
     ForeignModel,
     NamedTable,
+    converted,
+    foreign_config,
     read_settings,
     read_weights,
 )
@@ -176,14 +177,14 @@ def open_folder(place: Path) -> ForeignModel:
         )
     convert = PYKEEN_MODELS[names[settings.model.lower()]]
     state = _State(files[0], read_weights(files[0]))
-    ours, options, entities, relations = convert(state, settings)
+    ours, options, entities, relations = converted(files[0], lambda: convert(state, settings))
     entity_table = _named(place, "entities", entities, files[0])
     relation_table = _named(place, "relations", relations, files[0])
     reciprocal = len(relations) == 2 * len(relation_table.names)
     if reciprocal:
         rows = np.concatenate([relations[0::2], relations[1::2]])
         relation_table = relation_table._replace(rows=rows)
-    config = ModelConfig(name=ours, dim=entities.shape[1], options=options, reciprocal=reciprocal)
+    config = foreign_config(files[0], entities, ours, options=options, reciprocal=reciprocal)
     return ForeignModel(config, entity_table, relation_table)
 
 
