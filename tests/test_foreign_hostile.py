@@ -1,4 +1,4 @@
-"""Weights of other libraries that are damaged or strange: one line each, and nothing is unpacked."""
+"""Weights of other libraries that are damaged or strange: one line each, nothing is unpacked."""
 
 from __future__ import annotations
 
