@@ -131,9 +131,9 @@ def test_recipes_in_any_letter_case() -> None:
 @pytest.mark.parametrize("spelt", ["Lookup", "LOOKUP"])
 def test_what_trains_can_be_published(
     tmp_path: Path,
-    home: Path,
+    home: Path,  # noqa: F811
     spelt: str,
-    capsys: pytest.CaptureFixture[str],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, out = write_clock(tmp_path / "clock"), tmp_path / "out"
     settings = [
