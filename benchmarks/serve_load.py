@@ -187,7 +187,7 @@ def main() -> None:
         measure("floor", server, itertools.repeat("/"))
     with tempfile.TemporaryDirectory() as folder:
         model = write_model(Path(folder))
-        command = ["-m", "dglke_distill", "serve", str(model), "--port=0"]
+        command = ["-m", "dglke_distill", "serve", str(model), "--port=0", "--data-root", folder]
         with running(*command, f"--threads={arguments.threads}") as server:
             measure("health", server, itertools.repeat("/health"))
             measure("static", server, itertools.repeat("/page.css"))

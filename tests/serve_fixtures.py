@@ -62,7 +62,8 @@ def write_model(
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two models of the town, and one of which the facts are lost."""
     folder = tmp_path_factory.mktemp("town")
-    facts = write_town(folder / "facts")
+    (folder / "data").mkdir()
+    facts = write_town(folder / "data" / "facts")
     write_model(folder / "complex", facts, "ComplEx", 0)
     write_model(folder / "transe", facts, "TransE", 1)
     write_model(folder / "lost", facts, "RotatE", 2, LOST)
@@ -117,5 +118,6 @@ def served(names: list[str], limits: Optional[Limits] = None, **options: Any) ->
 def page(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The town's models, ComplEx first."""
     store = tmp_path_factory.mktemp("empty")
-    with served([str(town / name) for name in ("complex", "transe", "lost")], store=store) as made:
+    names = [str(town / name) for name in ("complex", "transe", "lost")]
+    with served(names, store=store, data_root=town / "data") as made:
         yield made

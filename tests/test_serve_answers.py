@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from distill_fixtures import model_of
-from serve_fixtures import FACTS, PEOPLE, Page, page, served, town, write_model
+from serve_fixtures import FACTS, PEOPLE, Page, page, served, town, write_model, write_town
 
 from dglke_distill.checkpoint import LoadedModel, load_model
 from dglke_distill.compression import Storage, compress
@@ -129,7 +129,9 @@ def test_scores_that_are_not_finite_are_refused(
 ) -> None:
     """Every question has Ada as a candidate; her vector is broken after the model is loaded."""
     made = town / "transe"
-    with served([str(town / "complex"), str(made)], store=tmp_path / "none") as page:
+    with served(
+        [str(town / "complex"), str(made)], store=tmp_path / "none", data_root=town / "data"
+    ) as page:
         named = page.gallery.get(str(made)).named
         with torch.no_grad():
             named.model.encoder.weight[named.entities.id("Ada"), 0] = value
@@ -259,8 +261,7 @@ def test_models_without_names_refuse_numbers_of_any_length(town: Path, tmp_path:
 
 
 def test_a_model_picked_later_is_asked_like_the_others(town: Path, tmp_path: Path) -> None:
-    """A model picked later is loaded once, and asked like the others."""
-    other = write_model(tmp_path / "other", town / "facts", "DistMult", 5)
+    other = write_model(tmp_path / "other", write_town(tmp_path / "facts"), "DistMult", 5)
     gallery = Gallery([str(town / "complex")], store=tmp_path / "none", threads=1)
     gallery.offered = [str(other)]
     api = Api(gallery)
