@@ -122,9 +122,10 @@ def _publish(entry: Entry, files: dict[str, Path], store: Store) -> Entry:
     _adopt_strangers(store, blocks)  # reads what others need not wait for
     with store.alone():
         for _ in range(_ATTEMPTS):
+            seen = entries, _ = _adopt_strangers(store, blocks)
             versions = {
                 _place(path, store)[1]: data
-                for path, data in _adopt_strangers(store, blocks)[0].items()
+                for path, data in entries.items()
                 if path.startswith(f"entries/{entry.name}/")
             }
             same = _same_content(entry, versions, store)
@@ -132,9 +133,11 @@ def _publish(entry: Entry, files: dict[str, Path], store: Store) -> Entry:
                 entry = same
             else:
                 entry = entry.model_copy(update={"version": max(versions, default=0) + 1})
-                if not store.create(_entry_path(entry), dump_entry(entry).encode()):
+                text = dump_entry(entry).encode()
+                if not store.create(_entry_path(entry), text):
                     continue  # another publisher was faster: theirs may be the same files, or not
-            if _entry_path(entry) in _synchronise(store, blocks):
+                entries[_entry_path(entry)], blocks[text] = text, entry_block(entry)
+            if _entry_path(entry) in _synchronise(store, blocks, seen):
                 break
         else:
             raise UserError(
@@ -157,14 +160,21 @@ def _same_content(entry: Entry, versions: dict[int, bytes], store: Store) -> Opt
     return None
 
 
-def _synchronise(store: Store, blocks: _Blocks) -> dict[str, bytes]:
+def _synchronise(
+    store: Store, blocks: _Blocks, seen: Optional[tuple[dict[str, bytes], Optional[bytes]]] = None
+) -> dict[str, bytes]:
     """Put the registry together from the entries, until it has them all; return these.
 
     An entry that stands in the registry word for word was looked at by whoever wrote it there;
     only others are parsed, so that it takes no longer the more there are.
+
+    Args:
+        store: where. blocks: as for ``_adopt_strangers``.
+        seen: what that returned just now, with the own entry.
     """
     while True:
-        entries, before = _adopt_strangers(store, blocks)
+        entries, before = seen or _adopt_strangers(store, blocks)
+        seen = None
         known = set(_split(before))
         text = join_blocks(
             _checked_block(path, data, blocks[data], known, store)
