@@ -15,6 +15,7 @@ from dglke_distill.errors import UserError
 
 __all__ = [
     "AnyPath",
+    "check_names",
     "check_path",
     "check_regular",
     "open_regular",
@@ -27,6 +28,7 @@ __all__ = [
 AnyPath = Union[str, Path]
 
 _BLOCK_BYTES = 1 << 20
+_MOST_NAME_BYTES = 1 << 16
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -111,6 +113,23 @@ def _check(path: AnyPath, about: os.stat_result, limit: Optional[int]) -> None:
 
 def _too_large(path: AnyPath, size: str, limit: int) -> UserError:
     return UserError(f"{path}: {size}, where at most {limit:,} are expected; is it the right file?")
+
+
+def check_names(path: AnyPath, count: int) -> int:
+    """Refuse a file of names that is too large to be one; see ``check_regular``.
+
+    Args:
+        path: the file. count: how many names it has.
+
+    Returns:
+        The largest size that it may have.
+
+    Raises:
+        UserError: as ``check_regular``.
+    """
+    limit = _MOST_NAME_BYTES * (count + 1)
+    check_regular(path, limit)
+    return limit
 
 
 def read_bytes(

@@ -24,6 +24,7 @@ from dglke_distill.regular_files import open_regular, shown
 __all__ = [
     "SavedState",
     "all_finite",
+    "check_file",
     "check_finite",
     "check_shapes",
     "flatten_state",
@@ -112,12 +113,7 @@ class SavedState(Mapping[str, Tensor]):
 
     def __init__(self, path: Path) -> None:
         """Read the header."""
-        length = _check_header(path)
-        try:
-            with safe_open(path, framework="pt", device="cpu"):  # it looks whether all is there
-                pass
-        except (SafetensorError, OSError, ValueError) as error:
-            raise _damaged(path, error) from None
+        length = check_file(path)
         with open_regular(path) as stream:
             stream.seek(8)
             header = parse_json(stream.read(length), f"{path}, header")
@@ -221,6 +217,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return tensors, stream.metadata() or {}
     # A dtype that this torch lacks is a KeyError or an AttributeError.
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise _damaged(path, error) from None
+
+
+def check_file(path: Path) -> int:
+    """Look whether a file is one of tensors and whole, without reading them.
+
+    Returns:
+        The length of its header.
+
+    Raises:
+        UserError: it is missing, damaged, or no such file.
+    """
+    length = _check_header(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu"):  # it looks whether all is there
+            return length
+    except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from None
 
 

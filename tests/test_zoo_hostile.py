@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,17 @@ def test_an_endless_registry(store: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "MAX_INDEX_BYTES", 100)
     with pytest.raises(UserError, match="the registry is larger"):
         module.limited(b"x" * 101, "http://host/zoo.toml")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "entities.tsv", "relations.tsv"])
+def test_a_file_of_holes_is_not_read_to_be_published(
+    tmp_path: Path, trained: Path, home: Path, name: str
+) -> None:
+    """A digest of 64 GB takes minutes; what cannot be a model's file is refused before it."""
+    directory = tmp_path / "model"
+    shutil.copytree(trained, directory)
+    with open(directory / name, "r+b") as stream:
+        stream.truncate(0)
+        stream.truncate(64 << 30)
+    with pytest.raises(UserError, match=name):
+        zoo.publish(directory, store=tmp_path / "store")

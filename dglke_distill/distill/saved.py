@@ -13,6 +13,7 @@ from dglke_distill.distill.foreign import ForeignModel
 from dglke_distill.errors import UserError
 from dglke_distill.files import sha256_file
 from dglke_distill.parsing import read_object
+from dglke_distill.tensor_files import check_file
 from dglke_distill.zoo.entries import folder_label
 
 __all__ = [
@@ -67,6 +68,7 @@ def describe_teacher(place: Path) -> dict[str, Any]:
     format = foreign(place)
     if format is None:
         found = {"format": "checkpoint", "model": saved_results(place).get("model")}
+        check_file(place / checkpoint.MODEL_FILE)  # before all of it is read
         return {**found, "weights": sha256_file(place / checkpoint.MODEL_FILE)}
     return described(format, FOREIGN_FORMATS[format].open_folder(place))
 

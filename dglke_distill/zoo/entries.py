@@ -10,6 +10,7 @@ from dglke_distill.data.manifest import load_manifest
 from dglke_distill.errors import UserError
 from dglke_distill.files import sha256_file
 from dglke_distill.parsing import read_object
+from dglke_distill.regular_files import check_names
 from dglke_distill.shown import visible
 from dglke_distill.zoo.registry_file import validate_entry
 from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOLS, TIES, Entry, compose_name
@@ -42,12 +43,18 @@ def describe(
     settings, results = _read(directory / "config.json"), _read(directory / "results.json")
     try:
         entry = _entry(settings, results)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{directory}: results.json or config.json does not tell what a zoo must know "
             f"({error}); only models that this program trained, distilled or compressed can be "
             "published"
         ) from None
+    from dglke_distill.tensor_files import check_file  # torch, which listing a zoo does not need
+
+    check_file(directory / "model.safetensors")  # before all files are read for their digests
+    for kind in ("entities", "relations"):
+        count = settings[kind]["count"]
+        check_names(directory / f"{kind}.tsv", count if isinstance(count, int) else 0)
     entry.update(about or {})
     if name is not None:
         entry["name"] = name
