@@ -21,6 +21,7 @@ from dglke_distill.memory_parts import (
     optimizer_bytes,
     preparing_bytes,
     ranking_bytes,
+    relation_bytes,
     soft_label_bytes,
     token_bytes,
     without_memory,
@@ -32,6 +33,8 @@ _PROGRAM = 500 << 20
 """What the program with torch, dgl and compiled kernels takes without any data."""
 _WORKER = 330 << 20
 """What a further process of it takes."""
+_GPU_BUILD = 200 << 20
+"""What a build of torch for GPUs takes besides, whether or not there is one: its libraries."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def memory_need(config: Config, size: DataSize, teachers: Sequence[TeacherSize] 
     state = optimizer_bytes(config, model)
     wide = 8 if config.training.dtype == "float64" else 4
     taught = sum(teacher.parameters * wide for teacher in teachers)
-    lasting = {"program": _PROGRAM, **data_bytes(config, size)}
+    build = _GPU_BUILD if runtime.torch_is_for_gpus() else 0
+    lasting = {"program": _PROGRAM + build, **data_bytes(config, size)}
     if on_cpu:
         lasting.update({"tables": tables, "optimiser": state, "teachers": taught})
         lasting["gradients"] = gradient_bytes(config, model)
@@ -142,12 +146,13 @@ def memory_need(config: Config, size: DataSize, teachers: Sequence[TeacherSize] 
     processes = config.training.processes or 1
     if processes > 1:
         own = batch_bytes(config, size, teachers) + token_bytes(config, model, size)
-        own += 12 * size.entities + _WORKER
+        own += 12 * size.entities + _WORKER + build + relation_bytes(config, model, size)
         # They share copies of the main process's loader and teachers.
         lasting["processes"] = processes * own + lasting["loader"] + lasting.get("teachers", 0)
     passing = {"preparing": 60 * size.train + preparing_bytes(size)}
     if on_cpu:
         passing["batches"] = batch_bytes(config, size, teachers) + token_bytes(config, model, size)
+        passing["batches"] += relation_bytes(config, model, size)
         passing["ranking"] = ranking_bytes(config, model, size)
         passing["beginning"] = beginning_bytes(config, size, teachers)
     checkpoints = 2 * tables + state

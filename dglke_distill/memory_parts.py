@@ -34,6 +34,7 @@ __all__ = [
     "optimizer_bytes",
     "preparing_bytes",
     "ranking_bytes",
+    "relation_bytes",
     "soft_label_bytes",
     "token_bytes",
     "without_memory",
@@ -41,6 +42,14 @@ __all__ = [
 
 _NAME = 130
 """An entity's name in the vocabulary and in the set that checks it."""
+_LOGIT_COPIES = 3
+"""Tensors as large as the logits over relations that are alive together in a step."""
+_ANSWERS = 4
+"""Answers of a query in k_vs_all, taken generously: FB15k-237 has 3.6."""
+_MOVED_COPIES = 8
+"""Tensors as large as the candidates moved by relations that are alive together in a step."""
+_RELATION_FIGURES = 1500
+"""The ranking figures of a relation, as Python holds them."""
 _TOKEN_COPIES = 5
 """Tensors as large as NodePiece's largest that are alive together in a step."""
 _PROJECTED = 1 << 18
@@ -145,7 +154,8 @@ def data_bytes(config: Config, size: DataSize) -> dict[str, int]:
     if config.negatives.filtered and config.training.mode == "negatives":
         loader += 16 * size.train + 16 * size.entities
     return {
-        "triples": 12 * size.triples + (_NAME * size.entities if size.named else 0),
+        "triples": 12 * size.triples
+        + (_NAME * (size.entities + size.relations) if size.named else 0),
         "graph": 24 * size.train * inverse + index,
         "known answers": 0 if size.given else 16 * size.triples + 16 * size.entities,
         "loader": loader,
@@ -193,6 +203,39 @@ def batch_bytes(config: Config, size: DataSize, teachers: Sequence[TeacherSize])
     return rows + (6 + 3 * len(teachers)) * scores * wide + 40 * met
 
 
+def relation_bytes(config: Config, model: KGEModel, size: DataSize) -> int:
+    """What a step holds for relations: their rows, logits over all of them, moved candidates."""
+    function, rows = model.score_function, len(model.relation_weight)
+    wide = model.relation_weight.element_size()
+    everything = config.training.mode != "negatives"
+    sides = 2 if everything or config.negatives.sides == "both" else 1
+    queries = config.training.batch_size
+    if config.training.mode != "k_vs_all":
+        queries *= sides
+    distinct = min(queries, rows)
+    total = 4 * queries * function.relation_floats * wide
+    if function.by_relation:  # a matrix is taken once, not for each query
+        total = 4 * distinct * function.relation_floats * wide
+    if config.loss.relation_weight:
+        triples = queries * (_ANSWERS if config.training.mode == "k_vs_all" else 1)
+        logits = min(triples, 2 * size.train) * rows * wide
+        total += _LOGIT_COPIES * logits + 2 * bytes_of(model.relation_weight)
+    if function.transforms_candidates:
+        if everything:  # each relation moves the whole table
+            moved = distinct * size.entities
+        else:
+            chunks = max(
+                1,
+                (_candidates(config)[0] - 2 * config.training.batch_size)
+                // (sides * config.negatives.count),
+            )
+            moved = min(queries, rows * chunks) * config.negatives.count
+        total += _MOVED_COPIES * moved * config.model.dim * wide
+    if config.model.encoder == "neighbor":
+        total += 8 * 2 * size.relations * config.model.dim * wide
+    return total
+
+
 def token_bytes(config: Config, model: KGEModel, size: DataSize) -> int:
     """What NodePiece makes of the tokens of a step's entities: some tensors and their gradients."""
     if not isinstance(model.encoder, NodePieceEncoder):
@@ -221,7 +264,8 @@ def ranking_bytes(config: Config, model: KGEModel, size: DataSize) -> int:
     elif table.dtype not in CODED and len(table) == size.entities:
         seen = model.score_function.entity_view(table)
         made += 0 if seen is table else 2 * bytes_of(table)
-    return min(2 * block, 2 * most) + made + 40 * max(size.valid, size.test)
+    figures = 2 * _RELATION_FIGURES * min(size.relations, max(size.valid, size.test))
+    return min(2 * block, 2 * most) + made + 40 * max(size.valid, size.test) + figures
 
 
 def soft_label_bytes(config: Config, size: DataSize) -> int:

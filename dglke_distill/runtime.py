@@ -32,6 +32,7 @@ __all__ = [
     "seed_everything",
     "seed_step",
     "speed_up_products",
+    "torch_is_for_gpus",
     "tune_allocator",
 ]
 
@@ -191,6 +192,13 @@ def resolve_device(name: str) -> torch.device:
         if (device.index or 0) >= count:
             raise UserError(f"--device {name}: the last CUDA device here is cuda:{count - 1}")
     return device
+
+
+def torch_is_for_gpus() -> bool:
+    """Return whether torch is a build for GPUs, which loads more libraries than one for CPUs."""
+    import torch
+
+    return torch.version.cuda is not None or getattr(torch.version, "hip", None) is not None
 
 
 def peak_memory_bytes() -> int:

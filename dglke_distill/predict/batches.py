@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["best_entities", "best_relations", "check_scores", "nearest_entities"]
 
 QUERIES_AT_ONCE = 256
+_TRIPLES_AT_ONCE = 1 << 18  # of questions for a relation, each a triple for every one
 
 Answer = Callable[[Tensor, Tensor], TopK]
 
@@ -93,7 +94,8 @@ def best_relations(
         table = scores.view(len(head), number)
         return search(lambda start, stop: table[:, start:stop], len(head), number, k, number)
 
-    return _in_batches(model, answer, head, tail, k)
+    at_once = max(1, min(QUERIES_AT_ONCE, _TRIPLES_AT_ONCE // max(1, number)))
+    return _in_batches(model, answer, head, tail, k, at_once)
 
 
 def nearest_entities(model: KGEModel, entity: Tensor, k: int) -> TopK:
@@ -151,11 +153,18 @@ def check_scores(
     raise NonFiniteScores(int(entity[row]), rest, side, float(scores[row, column]), first + column)
 
 
-def _in_batches(model: KGEModel, answer: Answer, one: Tensor, other: Tensor, k: int) -> TopK:
+def _in_batches(
+    model: KGEModel,
+    answer: Answer,
+    one: Tensor,
+    other: Tensor,
+    k: int,
+    at_once: int = QUERIES_AT_ONCE,
+) -> TopK:
     if k < 1:
         raise UserError(f"k is {k}: ask for at least 1 answer")
     device = model.device
-    batches = zip(*(ids.to(device).split(QUERIES_AT_ONCE) for ids in (one, other)))
+    batches = zip(*(ids.to(device).split(at_once) for ids in (one, other)))
     with torch.no_grad():
         found: Sequence[TopK] = [answer(*batch) for batch in batches]
     return TopK(*(torch.cat(parts) for parts in zip(*found)))
