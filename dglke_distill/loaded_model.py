@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from dglke_distill.config import Config
 from dglke_distill.data.identity import Identity, compare_data, short, shown
-from dglke_distill.data.own_dataset import mend, own_dataset, renumbered
 from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.errors import UserError
 from dglke_distill.models.base import KGEModel
+
+if TYPE_CHECKING:
+    from dglke_distill.known_answers import KnownAnswers
 
 __all__ = ["LoadedModel"]
 
@@ -21,6 +23,7 @@ class LoadedModel:
     """A model with its settings, its names and the results it was saved with.
 
     The model is a ``compression.CompressedModel`` where its tables are stored in fewer bytes.
+    ``known_file`` holds the facts of its dataset, if they were published with it.
     """
 
     model: KGEModel
@@ -28,6 +31,7 @@ class LoadedModel:
     entities: Vocabulary
     relations: Vocabulary
     results: dict[str, Any]
+    known_file: Optional[Path] = None
 
     @property
     def identity(self) -> Identity:
@@ -72,6 +76,8 @@ class LoadedModel:
         Raises:
             UserError: it is not found, cannot be read, or holds other triples or names.
         """
+        from dglke_distill.data.own_dataset import mend, own_dataset
+
         found = own_dataset(
             self.identity,
             who=name,
@@ -90,6 +96,28 @@ class LoadedModel:
         )
         return found, [*warnings, *self.data_warnings]
 
+    def known_facts(
+        self, data_root: Optional[Path], *, dataset: Optional[str], allow_other_data: bool
+    ) -> tuple[KnownAnswers, list[str]]:
+        """Return the index of all facts of its dataset, and what must be known of them.
+
+        Args:
+            data_root: folder of datasets already there.
+            dataset: where the dataset lies; None: the facts published with the model, else the
+                dataset found by its name.
+            allow_other_data: as for ``find_dataset``.
+        """
+        from dglke_distill.known_answers import KnownAnswers
+        from dglke_distill.known_facts_file import read_known
+
+        if self.known_file is not None and dataset is None:
+            return read_known(self.known_file, self.entities, self.relations), []
+        found, warnings = self.find_dataset(
+            "the model", dataset=dataset, data_root=data_root, allow_other_data=allow_other_data
+        )
+        splits = [found.train, found.valid, found.test]
+        return KnownAnswers.build(splits, len(self.entities)), warnings
+
     def with_own_ids(self, dataset: Dataset, name: str) -> Dataset:
         """Return a dataset with the model's ids; what counts is names.
 
@@ -100,6 +128,8 @@ class LoadedModel:
         Raises:
             UserError: it has other entities or relations.
         """
+        from dglke_distill.data.own_dataset import renumbered
+
         found = renumbered(dataset, self.entities, self.relations)
         if found is not None:
             return found

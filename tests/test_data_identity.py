@@ -326,7 +326,10 @@ def test_test_replaced_by_lines_of_train(
     kept = (data / "test.txt").read_text()
     (data / "test.txt").write_text((data / "train.txt").read_text())
     for command in asking(model, tmp_path):
-        assert "was trained on the triples of mine" in run(*command, "--dataset", data, code=2).err
+        assert (
+            "are not those it was trained on, of mine"
+            in run(*command, "--dataset", data, code=2).err
+        )
     shown = run("evaluate", model, "--dataset", data, "--allow-other-data").out
     assert "OTHER DATA" in shown
     assert "also in train" in shown

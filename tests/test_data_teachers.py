@@ -68,7 +68,7 @@ def test_a_teacher_of_another_seeds_split(run: Run, tmp_path: Path) -> None:
     teacher = tmp_path / "teacher" / "checkpoint"
     flags = [file, *CHAIN, "--dims", "8,4", "--teacher", teacher, "--control", "none"]
     assert (
-        "was trained on the triples of kg"
+        "are not those it was trained on, of kg"
         in run("run", *flags, "--out", tmp_path / "a", code=2).err
     )
     run("run", *flags, "--set", "data.split_seed=1", "--out", tmp_path / "b")

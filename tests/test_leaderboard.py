@@ -209,16 +209,19 @@ def test_the_markdown_says_the_same(finished: Path) -> None:
     assert sheet["commands"]["all seeds"] in text
 
 
-def test_the_command_ranks_a_checkpoint_as_the_sheet_says(ogb: Any, finished: Path) -> None:
+def test_the_command_ranks_a_checkpoint_as_the_sheet_says(
+    ogb: Any, finished: Path, root: Path
+) -> None:
+    here = ["--dataset", root / "ogbl_wikikg2", "--threads", "1"]
     seed = sheet_of(finished)["seeds"][1]
-    shown = ogb("evaluate", checkpoint_of(finished, 1), "--json", "--threads", "1")
+    shown = ogb("evaluate", checkpoint_of(finished, 1), "--json", *here)
     assert shown.code == 0, shown.err
     figures = json.loads(shown.out)
     assert list(figures) == ["valid", "test"]
     for split, of in figures.items():
         assert of["mrr"] == seed[split]["mrr"]
         assert of["protocol"]["negatives"] == 20
-    table = ogb("evaluate", checkpoint_of(finished, 1), "--split", "test", "--threads", "1")
+    table = ogb("evaluate", checkpoint_of(finished, 1), "--split", "test", *here)
     assert "among the 20 given negatives" in table.out
     assert "relation popularity (control)" in table.out
     assert f"{seed['test']['mrr']:.4f}" in table.out

@@ -336,10 +336,11 @@ def test_a_run_is_chosen_and_reported_by_the_candidates(tmp_path: Path) -> None:
         assert figures["popularity_control"]["mrr"] == popularity_control(dataset, split).mrr
     # The best epoch's validation figure is that of the kept weights: the same candidates chose.
     assert results["training"]["best_validation_mrr"] == results["metrics"]["valid"]["mrr"]
-    ranked, _ = rank_loaded(loaded, "test", name="run")
+    here = [{"data": {"dataset": str(folder)}}]
+    ranked, _ = rank_loaded(loaded, "test", name="run", settings=here)
     assert ranked["mrr"] == results["metrics"]["test"]["mrr"]
     with pytest.raises(UserError, match="no given negatives"):
-        rank_loaded(loaded, "train", name="run")
+        rank_loaded(loaded, "train", name="run", settings=here)
     stated = describe(tmp_path / "run" / "checkpoint").metrics
     assert stated is not None
     assert stated.protocol == "filtered, both sides, given entities"

@@ -45,7 +45,7 @@ ROOMS = [
     ("hogwild",),
     ("evaluate",),
     ("compression",),
-    ("checkpoint", "checkpoint_places", "loaded_model", "resume"),
+    ("checkpoint", "checkpoint_places", "known_facts_file", "loaded_model", "resume"),
     ("predict",),
     ("report",),
     ("workspace",),

@@ -11,9 +11,9 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from zoo_fixtures import NAME, change_registry, home, store, trained, variant
+from zoo_fixtures import NAME, as_published, change_registry, home, store, trained, variant
 
-from dglke_distill import checkpoint, zoo
+from dglke_distill import checkpoint, known_facts_file, zoo
 from dglke_distill.errors import UserError
 from dglke_distill.zoo import registry, registry_file, schema
 from dglke_distill.zoo.registry import find, list_found, read_store, shipped_store, stores
@@ -29,7 +29,7 @@ def test_a_model_loads_by_its_name(store: Path, trained: Path) -> None:
     for name, want in plain.model.state_dict().items():
         assert model.model.state_dict()[name].equal(want)
     assert list(model.entities) == list(plain.entities)
-    assert model.results == plain.results
+    assert model.results == as_published(plain.results)
     assert model.card.startswith(f"# {NAME}\n")
     assert not model.training
     assert len(model.predict_tails("hour3", "plus2", 4)) == 4
@@ -47,7 +47,9 @@ def test_an_entry_says_what_the_checkpoint_holds(store: Path, trained: Path) -> 
     assert (entry.metrics.split, entry.metrics.mrr) == ("test", test["mrr"])
     assert entry.metrics.hits_at_10 == test["hits@10"]
     assert (entry.method, entry.teacher) == ("direct", [])
-    assert entry.total_bytes == sum(path.stat().st_size for path in trained.iterdir())
+    files = [store / file.path for file in entry.files]
+    assert entry.total_bytes == sum(path.stat().st_size for path in files)
+    assert len(files) == len(list(trained.iterdir()))
 
 
 def test_a_bare_name_is_the_newest_version(
@@ -165,7 +167,9 @@ def test_the_shipped_registry_describes_itself() -> None:
 
 def test_names_of_files_agree() -> None:
     assert schema.CHECKPOINT_FILES == checkpoint.CHECKPOINT_FILES
-    assert get_args(schema.FileEntry.model_fields["name"].annotation) == schema.CHECKPOINT_FILES
+    named = get_args(schema.FileEntry.model_fields["name"].annotation)
+    assert named == (*schema.CHECKPOINT_FILES, schema.KNOWN_FILE)
+    assert schema.KNOWN_FILE == known_facts_file.KNOWN_FILE
 
 
 @given(st.text(max_size=30), st.integers(1, 9999), st.sampled_from(["float32", "int8"]))

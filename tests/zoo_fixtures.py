@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run" / pipeline.CHECKPOINT_DIRECTORY
 
 
+def as_published(results: dict[str, Any]) -> dict[str, Any]:
+    """Return results of a checkpoint without the place that its dataset had."""
+    tree: dict[str, Any] = json.loads(json.dumps(results))
+    tree["dataset"].pop("path")
+    tree["config"]["data"]["dataset"] = tree["dataset"]["name"]
+    return tree
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own: nothing of the user's is read or written."""
@@ -49,8 +58,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def store(trained: Path, home: Path) -> Path:
+def store(trained: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which the trained model is published."""
+    monkeypatch.setenv("DGLKE_DISTILL_DATA", str(trained.parent.parent))  # where its data lies
     publish(trained, store=home / "store")
     return home / "store"
 

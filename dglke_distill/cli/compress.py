@@ -60,7 +60,7 @@ def compress(
     before = load_checkpoint(model)
     after = in_storage(before, storage)
     if evaluate:
-        metrics, warnings = _metrics(after, model, dataset, data_root, allow_other_data)
+        metrics, warnings = _metrics(after, dataset, data_root, allow_other_data)
         after.results["metrics"] = metrics
         if warnings:
             after.results["data_warnings"] = warnings
@@ -119,7 +119,6 @@ def _options(assignments: Optional[Sequence[str]]) -> dict[str, Any]:
 
 def _metrics(
     loaded: "LoadedModel",
-    name: str,
     dataset: Optional[str],
     data_root: Optional[Path],
     allow_other_data: bool,
@@ -128,7 +127,7 @@ def _metrics(
     from dglke_distill.workspace import prepare
 
     found, warnings = loaded.find_dataset(
-        name, dataset=dataset, data_root=data_root, allow_other_data=allow_other_data
+        "the model", dataset=dataset, data_root=data_root, allow_other_data=allow_other_data
     )
     show_warnings([*warnings, *found.warnings])
     workspace = prepare(loaded.config, dataset=found)

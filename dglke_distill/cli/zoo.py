@@ -165,6 +165,16 @@ def zoo_publish(
         Optional[str],
         typer.Option("--name", help="A checkpoint's name, or the one student to publish."),
     ] = None,
+    with_known: Annotated[
+        bool,
+        typer.Option(
+            "--with-known",
+            help="Publish the dataset's facts too, for `predict --exclude-known` and `serve` where "
+            "the dataset is not at hand.",
+        ),
+    ] = False,
+    dataset: settings.OwnDatasetFlag = None,
+    data_root: settings.DataRootFlag = None,
     store: StoreFlag = None,
 ) -> None:
     """Publish models into a store: your own, unless --store names another.
@@ -172,9 +182,15 @@ def zoo_publish(
     The same files under the same name again change nothing; other files are the next version.
     """
     from dglke_distill import zoo
+    from dglke_distill.zoo.schema import KNOWN_FILE
 
-    for entry in zoo.publish(run_dir, name, store=store):
-        say(f"{entry.pinned}: {entry.total_bytes:,} bytes")
+    published = zoo.publish(
+        run_dir, name, store=store, known=with_known, dataset=dataset, data_root=data_root
+    )
+    for entry in published:
+        facts = [file.bytes for file in entry.files if file.name == KNOWN_FILE]
+        more = f", {facts[0]:,} of them known facts" if facts else ""
+        say(f"{entry.pinned}: {entry.total_bytes:,} bytes{more}")
 
 
 @zoo_app.command("verify")

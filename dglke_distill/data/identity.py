@@ -201,8 +201,8 @@ def compare_data(
     if dataset.has_fingerprint(identity.fingerprint):
         return []
     said = (
-        f"{who} was trained on the triples of {shown(identity.name)} "
-        f"({short(identity.fingerprint)}), not on those of {here}"
+        f"{who}: the triples of {here} are not those it was trained on, of "
+        f"{shown(identity.name)} ({short(identity.fingerprint)})"
     )
     if not allow_other_data:
         raise UserError(

@@ -75,7 +75,7 @@ class EdgeBundle(ExportFormat):
         exact = "<f4" if options.dtype == "float32" else "<f2"
         header = {
             "model": loaded.config.model.name,
-            "dataset": loaded.config.data.dataset,
+            "dataset": loaded.dataset_name,
             "dim": loaded.config.model.dim,
             "entities": len(loaded.entities),
             "relations": len(loaded.relations),

@@ -63,7 +63,7 @@ class DGLKEFolder(ExportFormat):
             unit = (_GAMMA + INITIAL_EPSILON) / hidden / math.pi
             rows = rows.astype(np.float64) * unit
         # It names files after the last part of a path.
-        data = Path(loaded.config.data.dataset).name or "data"
+        data = Path(loaded.dataset_name).name or "data"
         tables = {"entity": entity_table(loaded), "relation": rows}
         for kind, table in tables.items():
             np.save(place / f"{data}_{theirs}_{kind}.npy", as_float32(table))

@@ -121,7 +121,7 @@ def _build(loaded: LoadedModel) -> Any:
     )
     about = {
         "model": loaded.config.model.name,
-        "dataset": loaded.config.data.dataset,
+        "dataset": loaded.dataset_name,
         "entities": json.dumps(list(loaded.entities), ensure_ascii=False),
         "relations": json.dumps(list(loaded.relations), ensure_ascii=False),
     }

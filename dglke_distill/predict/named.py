@@ -295,8 +295,8 @@ class NamedModel(nn.Module):
 
         Args:
             data_root: folder of datasets already there; see ``data.catalog.load``.
-            dataset: name or path of the dataset; None: found by its name, see
-                ``data.identity.own_dataset``.
+            dataset: name or path of the dataset; None: the facts published with the model, else
+                the dataset found by its name, see ``data.own_dataset``.
             allow_other_data: whether the triples may be others than those trained on;
                 ``known_warnings`` then says so.
 
@@ -304,18 +304,10 @@ class NamedModel(nn.Module):
             UserError: the dataset is not there, or has other triples, entities or relations.
         """
         if self._known is None:
-            from dglke_distill.known_answers import KnownAnswers
-
-            found, warnings = self._loaded.find_dataset(
-                "the model",
-                dataset=dataset,
-                data_root=data_root,
-                allow_other_data=allow_other_data,
+            self._known, told = self._loaded.known_facts(
+                data_root, dataset=dataset, allow_other_data=allow_other_data
             )
-            self.known_warnings = tuple(warnings)
-            self._known = KnownAnswers.build(
-                [found.train, found.valid, found.test], len(self.entities)
-            )
+            self.known_warnings = tuple(told)
         return self._known
 
     def _index(self, facts: Facts) -> Optional[KnownAnswers]:

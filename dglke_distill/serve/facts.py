@@ -12,6 +12,7 @@ from dglke_distill.checkpoint import LoadedModel
 from dglke_distill.data.triples import Side
 from dglke_distill.errors import UserError
 from dglke_distill.known_answers import KnownAnswers
+from dglke_distill.known_facts_file import read_known
 
 __all__ = ["FactShelf", "Role", "main_role", "prominence", "relation_counts"]
 
@@ -60,7 +61,10 @@ class FactShelf:
             UserError: the dataset is not here, cannot be read, or is another one.
         """
         names = loaded.entities.fingerprint, loaded.relations.fingerprint
-        key = (loaded.identity, names)
+        key = (loaded.identity, names, loaded.known_file)
+        if loaded.known_file is not None and self._dataset is None and key not in self._read:
+            facts = read_known(loaded.known_file, loaded.entities, loaded.relations)
+            self._read[key] = facts, []
         if key not in self._read:
             try:
                 dataset, warnings = loaded.find_dataset(

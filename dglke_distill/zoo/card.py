@@ -7,18 +7,22 @@ import re
 
 from dglke_distill.shown import fenced, visible
 from dglke_distill.zoo.schema import Entry
-from dglke_distill.zoo.store import Store
+from dglke_distill.zoo.store import LocalStore, Store
 
 __all__ = ["render_card"]
 
 
-def render_card(entry: Entry, store: Store) -> str:
+def render_card(entry: Entry, store: Store, *, published: bool = False) -> str:
     """Return a model card as Markdown.
 
     Args:
-        entry: what the registry says. store: the store it comes from.
+        entry: what the registry says.
+        store: the store it comes from.
+        published: whether the card is for others: a folder of this machine is not named then.
     """
-    source = "" if store.place == "shipped" else f", store={_quoted(store.place)}"
+    here = isinstance(store, LocalStore) or store.place.startswith("file:")
+    place = "folder of this store" if published and here else store.place
+    source = "" if store.place == "shipped" else f", store={_quoted(place)}"
     shared = f", and {entry.shared_bytes:,} for all together" if entry.shared_bytes else ""
     count = entry.vocab
     lines = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
@@ -12,7 +13,7 @@ from dglke_distill.files import sha256_file
 from dglke_distill.regular_files import check_regular, open_regular
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.registry import Found, Place, default_cache, find, read_store, stores
-from dglke_distill.zoo.schema import Entry, FileEntry
+from dglke_distill.zoo.schema import KNOWN_FILE, Entry, FileEntry
 
 if TYPE_CHECKING:
     import torch
@@ -181,6 +182,8 @@ def checked_model(
             f"floats, as the registry says {entry.pinned} has"
         )
     loaded = checkpoint.load_files(files, device)
+    if KNOWN_FILE in files:
+        loaded = replace(loaded, known_file=files[KNOWN_FILE])
     for kind in ("entities", "relations"):
         stated, names = getattr(entry.vocab, kind), getattr(loaded, kind)
         if stated.count != len(names) or stated.sha256 != names.fingerprint:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from pathlib import Path
 from typing import Optional
 
@@ -19,6 +20,7 @@ from dglke_distill.regular_files import read_text
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.entries import describe
 from dglke_distill.zoo.fetch import check_file, checked_model
+from dglke_distill.zoo.for_others import with_known, without_paths
 from dglke_distill.zoo.registry import Place, default_store, read_store, stores
 from dglke_distill.zoo.registry_file import (
     block_of,
@@ -41,7 +43,15 @@ _Blocks = dict[bytes, Optional[str]]
 """What stands in a registry for the text of each entry that was met."""
 
 
-def publish(run_dir: Path, name: Optional[str] = None, *, store: Place = None) -> list[Entry]:
+def publish(
+    run_dir: Path,
+    name: Optional[str] = None,
+    *,
+    store: Place = None,
+    known: bool = False,
+    dataset: Optional[str] = None,
+    data_root: Optional[Path] = None,
+) -> list[Entry]:
     """Publish a checkpoint, or the students of a chain.
 
     Publishing the same files under the same name again changes nothing; other files become the
@@ -53,6 +63,10 @@ def publish(run_dir: Path, name: Optional[str] = None, *, store: Place = None) -
             ``-<dtype>`` unless that is float32; of a chain, the one student to publish.
         store: where to: ``shipped`` (from a checkout of this repository), a folder or an address;
             by default a folder among the user's data.
+        known: whether to publish the facts of the dataset too, so that predictions can leave them
+            out where the dataset is not at hand.
+        dataset: where the dataset lies, if it is not found by its name; for ``known``.
+        data_root: folder of datasets already there; for ``known``.
 
     Returns:
         The entries as they are in the store now.
@@ -71,7 +85,13 @@ def publish(run_dir: Path, name: Optional[str] = None, *, store: Place = None) -
             files[file.name] = source.in_place(file.path)
             check_file(files[file.name], file)
         checked_model(entry, files)
-        published.append(_publish(entry, files, chosen))
+        with tempfile.TemporaryDirectory() as aside:
+            if known:
+                entry, files = with_known(
+                    entry, files, Path(aside), dataset=dataset, data_root=data_root
+                )
+            entry, files = without_paths(entry, files, Path(aside))
+            published.append(_publish(entry, files, chosen))
     return published
 
 
@@ -144,7 +164,7 @@ def _publish(entry: Entry, files: dict[str, Path], store: Store) -> Entry:
                 f"{store.place}: {entry.name} could not be registered, others publish it all the "
                 "time or the store forgets what is written; try again"
             )
-    store.create(f"{folder}/README.md", render_card(entry, store).encode())
+    store.create(f"{folder}/README.md", render_card(entry, store, published=True).encode())
     return entry
 
 

@@ -16,6 +16,7 @@ from dglke_distill.errors import UserError
 
 __all__ = [
     "CHECKPOINT_FILES",
+    "KNOWN_FILE",
     "NAME_PATTERN",
     "PROTOCOL",
     "PROTOCOLS",
@@ -50,6 +51,9 @@ CHECKPOINT_FILES = (
     "results.json",
 )
 """The files that make up a checkpoint, all of them needed to load it."""
+
+KNOWN_FILE = "known.safetensors"
+"""The facts of the dataset, which may be published beside; see ``known_facts_file``."""
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"
 """What names of models look like."""
@@ -98,7 +102,7 @@ class FileEntry(_Strict):
     """One file of a checkpoint.
 
     Attributes:
-        name: its name in a checkpoint directory, one of ``CHECKPOINT_FILES``.
+        name: its name in a checkpoint directory, one of ``CHECKPOINT_FILES``, or ``KNOWN_FILE``.
         path: its path in the store, relative, with forward slashes.
         sha256: hex digest of its content.
         bytes: its size.
@@ -106,7 +110,12 @@ class FileEntry(_Strict):
     """
 
     name: Literal[
-        "model.safetensors", "config.json", "entities.tsv", "relations.tsv", "results.json"
+        "model.safetensors",
+        "config.json",
+        "entities.tsv",
+        "relations.tsv",
+        "results.json",
+        "known.safetensors",
     ]
     path: StorePath
     sha256: Digest
@@ -169,7 +178,9 @@ class Entry(_Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Entry:
         """Check that the files are a checkpoint's, and that the name says what the entry does."""
-        names = sorted(file.name for file in self.files)
+        names: list[str] = sorted(file.name for file in self.files)
+        if names.count(KNOWN_FILE) == 1:
+            names.remove(KNOWN_FILE)
         if names != sorted(CHECKPOINT_FILES):
             raise ValueError(f"files must be {', '.join(CHECKPOINT_FILES)}, each once")
         start, end = f"{self.model}-".lower(), _ending(self.dim, self.dtype)

@@ -1,0 +1,125 @@
+"""A checkpoint as others get it: no paths of this machine in it, and its facts beside if asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from dglke_distill.errors import UserError
+from dglke_distill.files import sha256_file
+from dglke_distill.parsing import read_object
+from dglke_distill.zoo.schema import KNOWN_FILE, Entry, FileEntry
+
+__all__ = ["with_known", "without_paths"]
+
+_TEXTS = ("config.json", "results.json")
+
+
+def without_paths(
+    entry: Entry, files: Mapping[str, Path], aside: Path
+) -> tuple[Entry, dict[str, Path]]:
+    """Return an entry and its files without the place that the dataset had.
+
+    Where it had none, as a dataset of the catalog, the files stay as they are.
+
+    Args:
+        entry: of a checkpoint.
+        files: where its files lie, by name.
+        aside: an empty folder for those that change.
+    """
+    trees = {name: read_object(files[name]) for name in _TEXTS}
+    places = {
+        place
+        for place in (
+            _at(trees["config.json"], "config", "data", "dataset"),
+            _at(trees["results.json"], "config", "data", "dataset"),
+            _at(trees["results.json"], "dataset", "path"),
+        )
+        if isinstance(place, str) and ("/" in place or "\\" in place or place in (".", ".."))
+    }
+    changed = dict(files)
+    if not places:
+        return entry, changed
+    described = trees["results.json"].get("dataset")
+    if isinstance(described, dict):
+        described.pop("path", None)
+    for name, tree in trees.items():
+        changed[name] = aside / name
+        text = json.dumps(_renamed(tree, places, entry.dataset), indent=2, ensure_ascii=False)
+        changed[name].write_text(text + "\n", encoding="utf-8")
+    return _measured(entry, changed, _TEXTS), changed
+
+
+def with_known(
+    entry: Entry,
+    files: Mapping[str, Path],
+    aside: Path,
+    *,
+    dataset: Optional[str] = None,
+    data_root: Optional[Path] = None,
+) -> tuple[Entry, dict[str, Path]]:
+    """Return an entry and its files with the facts of its dataset beside.
+
+    Args:
+        entry: of a checkpoint.
+        files: where its files lie, by name.
+        aside: a folder for the new file.
+        dataset: where the dataset lies, if it is not found by its name.
+        data_root: folder of datasets already there.
+
+    Raises:
+        UserError: the dataset is not found, or holds other triples than the model's.
+    """
+    from dglke_distill.known_facts_file import write_known
+    from dglke_distill.zoo.fetch import checked_model
+
+    loaded = checked_model(entry, dict(files))
+    if loaded.identity.fingerprint is None:
+        raise UserError(
+            f"{entry.name}: which triples it was trained on is not recorded, so that no facts can "
+            "be published with it; leave --with-known out"
+        )
+    found, _ = loaded.find_dataset(entry.name, dataset=dataset, data_root=data_root)
+    place = aside / KNOWN_FILE
+    write_known(place, found)
+    known = FileEntry(name=KNOWN_FILE, path=KNOWN_FILE, sha256="0" * 64, bytes=0)
+    entry = entry.model_copy(update={"files": [*entry.files, known]})
+    changed = {**files, KNOWN_FILE: place}
+    return _measured(entry, changed, (KNOWN_FILE,)), changed
+
+
+def _at(tree: Any, *keys: str) -> Any:
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _renamed(value: Any, places: set[str], name: str) -> Any:
+    """Return a JSON value in which the places are the dataset's name, wherever they stand."""
+    if isinstance(value, dict):
+        return {key: _renamed(each, places, name) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_renamed(each, places, name) for each in value]
+    if isinstance(value, str):
+        for place in sorted(places, key=len, reverse=True):
+            if value == place or (len(place) > 2 and place in value):
+                value = value.replace(place, name)
+    return value
+
+
+def _measured(entry: Entry, files: Mapping[str, Path], names: tuple[str, ...]) -> Entry:
+    """Return the entry with the size and digest that some of its files have now."""
+    changed = [
+        file.model_copy(
+            update={
+                "sha256": sha256_file(files[file.name]),
+                "bytes": files[file.name].stat().st_size,
+            }
+        )
+        if file.name in names
+        else file
+        for file in entry.files
+    ]
+    return entry.model_copy(update={"files": changed})
