@@ -154,6 +154,7 @@ ROUTES = {
             "mrr": _or_null(_NUMBER),
             "facts": _or_null(_WHOLE),
             "no_facts": _TEXT,
+            "fact_notes": _TEXTS,
         },
     ),
     "entities": Route(
