@@ -1,7 +1,7 @@
 """Lacroix, Usunier and Obozinski's training loop in plain torch, timed on demand.
 
-ComplEx with reciprocal relations, cross-entropy over all entities, N3, Adagrad over whole tables, as
-in their kbc. Driven by ``train_throughput.py``: reads a number of steps a line from the standard
+ComplEx with reciprocal relations, cross-entropy over all entities, N3, Adagrad over whole tables,
+as in their kbc. Driven by ``train_throughput.py``: reads a number of steps a line from the standard
 input, prints the seconds they took and the triples they stood for.
 """
 

@@ -19,7 +19,12 @@ from torch import Tensor
 from dglke_distill.config import LossConfig, validate_options
 from dglke_distill.config_names import published
 from dglke_distill.errors import UserError
-from dglke_distill.models.kernels import Products, Scores, softmax_cross_entropy
+from dglke_distill.models.kernels import (
+    Products,
+    Scores,
+    adversarial_costs,
+    softmax_cross_entropy,
+)
 
 __all__ = [
     "LOSSES",
@@ -198,6 +203,10 @@ class SelfAdversarialLoss(Loss):
     ) -> Tensor:
         """See ``Loss.sampled``."""
         margin = self.options.margin
+        native = negative.device.type == "cpu" and negative.dtype in (torch.float32, torch.float64)
+        if known is None and native and negative.numel():
+            false = adversarial_costs(negative, margin, self.options.temperature)
+            return 0.5 * weighted_mean(F.softplus(-positive - margin) + false, weight)
         share = adversarial_weights(negative, known, self.options.temperature)
         false = (share * F.softplus(negative + margin)).sum(dim=-1)
         return 0.5 * weighted_mean(F.softplus(-positive - margin) + false, weight)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dglke_distill.models.kernels import reference
+from dglke_distill.models.kernels.adversarial import adversarial_costs
 from dglke_distill.models.kernels.cubes import cubed_magnitudes
 from dglke_distill.models.kernels.distillation import distillation_cross_entropy
 from dglke_distill.models.kernels.hyperbolic import lifted, negated_squares, point_of, time_of
@@ -22,6 +23,7 @@ __all__ = [
     "KernelName",
     "Products",
     "Scores",
+    "adversarial_costs",
     "binary_cross_entropy",
     "cubed_magnitudes",
     "distillation_cross_entropy",

@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
-from dglke_distill.models.kernels.exponentials import _answered, _highest_and_sum
+from dglke_distill.models.kernels.exponentials import _answered, highest_and_sum
 from dglke_distill.models.kernels.simd import Simd
 from dglke_distill.models.kernels.threads import (
     NativeKernel,
@@ -163,8 +163,8 @@ def _distillation_kernel(data):
             answered = _answered(data, student, i, answers, start, stop, 15)
             source = student.ctypes.data + i * n * itemsize
             teacher_source = teacher.ctypes.data + i * n * itemsize
-            highest, _ = _highest_and_sum(data, source, whole)
-            teacher_highest, _ = _highest_and_sum(data, teacher_source, whole)
+            highest, _ = highest_and_sum(data, source, whole)
+            teacher_highest, _ = highest_and_sum(data, teacher_source, whole)
             edge[:] = -np.inf
             teacher_edge[:] = -np.inf
             for j in range(rest):

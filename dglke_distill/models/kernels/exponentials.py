@@ -24,7 +24,7 @@ from dglke_distill.models.kernels.threads import (
     set_argument,
 )
 
-__all__ = ["scores_gradient", "sigmoid_forward", "softmax_forward"]
+__all__ = ["highest_and_sum", "scores_gradient", "sigmoid_forward", "softmax_forward"]
 
 # Queries per task.
 _ROWS = 4
@@ -34,7 +34,7 @@ _INT = ir.IntType(64)
 
 
 @intrinsic
-def _highest_and_sum(typing_context: Any, data: Any, address: Any, vectors: Any) -> Any:
+def highest_and_sum(typing_context: Any, data: Any, address: Any, vectors: Any) -> Any:
     """Return the largest element (NaN aside) and the sum of `vectors` vectors."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -147,7 +147,7 @@ def _softmax_kernel(data):
         for i in range(task * _ROWS, min((task + 1) * _ROWS, b)):
             found[3, i] = _answered(data, scores, i, answers, offsets[i], offsets[i + 1], 9)
             source = scores.ctypes.data + i * n * itemsize
-            highest, plain = _highest_and_sum(data, source, whole)
+            highest, plain = highest_and_sum(data, source, whole)
             edge[:] = -np.inf
             for j in range(rest):
                 edge[j] = scores[i, whole * lanes + j]
