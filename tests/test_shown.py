@@ -273,8 +273,12 @@ def test_commands_on_models(run: Any, folder: Path, chain: Path, tmp_path: Path)
     model = chain / "stages" / "1-distmult-dim4" / "checkpoint"
     out = tmp_path / "o[/x]\x1b[2J"
     store, small = tmp_path / "store[/y]:smile:", "distmult-x-dim4-int8"
-    names_of(run("evaluate", model))
-    names_of(run("compress", model, "--to", "int8", "--out", f"{out}c", "--evaluate"))
+    names_of(run("evaluate", model, "--dataset", folder))
+    names_of(
+        run(
+            "compress", model, "--to", "int8", "--out", f"{out}c", "--evaluate", "--dataset", folder
+        )
+    )
     assert r"o[/x]\x1b[2Je" in names_of(
         run("export", model, "--format", "dglke", "--out", f"{out}e")
     )
