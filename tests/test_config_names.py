@@ -130,7 +130,7 @@ def test_recipes_in_any_letter_case() -> None:
 @pytest.mark.parametrize("spelt", ["Lookup", "LOOKUP"])
 def test_what_trains_can_be_published(
     tmp_path: Path,
-    home: Path,  # noqa: F811
+    home: Path,
     spelt: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
