@@ -158,7 +158,7 @@ def main() -> None:
     args = parser.parse_args()
     before: dict[str, Any] = json.loads(args.against.read_text()) if args.against else {}
     made, different = {}, 0
-    for module in ("dglke_distill.runtime", "dgl", "numba", "dglke_distill.cli"):
+    for module in ("dglke_distill.base.runtime", "dgl", "numba", "dglke_distill.cli"):
         with suppress(ImportError):  # a name of a former or a later layout
             importlib.import_module(module)
     for name, arguments in cases():

@@ -32,12 +32,12 @@ import ceilings
 import numpy as np
 import torch
 
-from dglke_distill import runtime
+from dglke_distill.base import runtime
 from dglke_distill.config import ModelConfig
 from dglke_distill.data import catalog
+from dglke_distill.data.graph import KnownAnswers
 from dglke_distill.data.triples import Dataset
 from dglke_distill.evaluate import RankingResult, evaluate
-from dglke_distill.graph import KnownAnswers
 from dglke_distill.models import KGEModel, build_model
 
 PEER = Path(__file__).with_name("peer_pykeen_ranking.py")

@@ -25,9 +25,10 @@ import torch
 from ceilings import Ceilings, measure
 from torch import Tensor
 
-from dglke_distill import optim, runtime
-from dglke_distill.models import kernels
-from dglke_distill.models.kernels import reference
+from dglke_distill import kernels
+from dglke_distill.base import runtime
+from dglke_distill.kernels import reference
+from dglke_distill.training import optim
 
 Run = Callable[[], Any]
 # A peer that would hold more floats than this at once is left out.

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from dglke_distill import runtime
+from dglke_distill.base import runtime
 
 runtime.tune_allocator()
 
@@ -28,14 +28,14 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from dglke_distill.config import Config, ModelConfig  # noqa: E402
+from dglke_distill.data.graph import build_graph  # noqa: E402
 from dglke_distill.data.triples import Triples  # noqa: E402
-from dglke_distill.graph import build_graph  # noqa: E402
 from dglke_distill.models import build_model  # noqa: E402
-from dglke_distill.optim import OPTIMIZERS  # noqa: E402
+from dglke_distill.runs.workspace import build_objective  # noqa: E402
 from dglke_distill.sampling.batch import BatchLoader  # noqa: E402
 from dglke_distill.sampling.negatives import build_sampler  # noqa: E402
-from dglke_distill.train import step  # noqa: E402
-from dglke_distill.workspace import build_objective  # noqa: E402
+from dglke_distill.training.loop import step  # noqa: E402
+from dglke_distill.training.optim import OPTIMIZERS  # noqa: E402
 
 RELATIONS, BATCH, NEGATIVES, STEPS = 535, 512, 128, 5
 SETTINGS = ModelConfig(name="AutoSF", dim=200, encoder="node_piece")

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dglke_distill import runtime
+from dglke_distill.base import runtime
 from dglke_distill.data.ogb import OgbDataset, load_ogb
 
 MARGIN = {"TransE": 30.0, "ComplEx": 500.0}
@@ -118,9 +118,9 @@ class Ours:
     def __init__(self, dataset: OgbDataset, options: argparse.Namespace) -> None:
         """Build graph, sampler, loader, model and optimiser."""
         from dglke_distill.config import Config
-        from dglke_distill.graph import build_graph
+        from dglke_distill.data.graph import build_graph
         from dglke_distill.models.coded import build_configured
-        from dglke_distill.workspace import (
+        from dglke_distill.runs.workspace import (
             Workspace,
             build_loader,
             build_objective,
@@ -151,7 +151,7 @@ class Ours:
 
     def run(self, steps: int) -> Iterator[float]:
         """Take steps and yield their losses."""
-        from dglke_distill.train import step
+        from dglke_distill.training.loop import step
 
         for epoch in range(steps):
             for batch in self.loader.epoch(epoch):
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
-    from dglke_distill.models.kernels import set_num_threads
+    from dglke_distill.kernels import set_num_threads
 
     set_num_threads(options.threads)
     torch.manual_seed(0)

@@ -23,14 +23,14 @@ import numba
 import numpy as np
 import torch
 
-from dglke_distill import runtime
+from dglke_distill.base import runtime
 from dglke_distill.config import ModelConfig
 from dglke_distill.data.ogb import Candidates, OgbDataset
 from dglke_distill.data.triples import Triples, Vocabulary
 from dglke_distill.evaluate import evaluate_given, popularity_control
+from dglke_distill.kernels import set_num_threads
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
-from dglke_distill.models.kernels import set_num_threads
 
 ENTITIES, RELATIONS, TRAIN, TRIPLES, NEGATIVES = 2_500_604, 535, 16_109_182, 598_543, 500
 AIM_SECONDS = 300

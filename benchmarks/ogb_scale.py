@@ -25,8 +25,8 @@ from typing import Any, Optional
 
 import synthetic_wikikg2
 
-from dglke_distill import runtime
-from dglke_distill.memory import bytes_text
+from dglke_distill.base import runtime
+from dglke_distill.runs.memory import bytes_text
 
 AIM_SPEED, AIM_MEMORY = 20.0, 0.5
 MODELS = {"ComplEx": 100, "TransE": 500}

@@ -17,13 +17,13 @@ from throughput_contestants import TUNED
 
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Dataset
-from dglke_distill.losses import build_loss
 from dglke_distill.models import build_model
-from dglke_distill.objective import HardObjective
-from dglke_distill.regularizers import build_regularizer
+from dglke_distill.runs.workspace import Workspace, build_loader, build_optimizer
 from dglke_distill.sampling.batch import Batch
-from dglke_distill.train import step
-from dglke_distill.workspace import Workspace, build_loader, build_optimizer
+from dglke_distill.training.loop import step
+from dglke_distill.training.losses import build_loss
+from dglke_distill.training.objective import HardObjective
+from dglke_distill.training.regularizers import build_regularizer
 
 FLOATS, BATCH = 32, 100
 MODES = ("one_vs_all", "k_vs_all")

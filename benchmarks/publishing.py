@@ -23,8 +23,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dglke_distill import zoo
-from dglke_distill.checkpoint import MODEL_FILE
-from dglke_distill.files import atomic_write_text
+from dglke_distill.artifacts.checkpoint import MODEL_FILE
+from dglke_distill.base.files import atomic_write_text
 from dglke_distill.zoo.fetch import fetch_files
 from dglke_distill.zoo.publish import rebuild_index
 from dglke_distill.zoo.registry import Found, shipped_store

@@ -20,7 +20,7 @@ from typing import Any
 from dglke_distill.cli.exits import script
 from dglke_distill.config import compose
 from dglke_distill.models import canonical_name
-from dglke_distill.pipeline import CHECKPOINT_DIRECTORY, RESUME_FILE, train_run
+from dglke_distill.runs.train_run import CHECKPOINT_DIRECTORY, RESUME_FILE, train_run
 
 ROWS = (
     ("fb15k237", "TransE", 512),

@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Optional
 
-from dglke_distill import runtime
+from dglke_distill.base import runtime
 
 runtime.tune_allocator()
 
@@ -31,8 +31,8 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from dglke_distill.data import catalog  # noqa: E402
+from dglke_distill.data.graph import KnownAnswers, build_graph  # noqa: E402
 from dglke_distill.data.triples import Triples  # noqa: E402
-from dglke_distill.graph import KnownAnswers, build_graph  # noqa: E402
 from dglke_distill.sampling.batch import BatchLoader  # noqa: E402
 from dglke_distill.sampling.negatives import NegativeSampler, build_sampler  # noqa: E402
 from dglke_distill.sampling.neighbors import NeighborBlocks  # noqa: E402

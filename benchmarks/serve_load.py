@@ -117,7 +117,7 @@ async def load(server: Server, targets: Iterator[str], connections: int, seconds
 
 def write_model(folder: Path) -> Path:
     """Write a dataset of random facts, and a checkpoint of random weights that belongs to it."""
-    from dglke_distill.checkpoint import save_model
+    from dglke_distill.artifacts.checkpoint import save_model
     from dglke_distill.config import Config
     from dglke_distill.data import catalog
     from dglke_distill.models import build_model
@@ -208,7 +208,7 @@ def main() -> None:
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         rows.append(row)
     if arguments.csv:
-        from dglke_distill import runtime
+        from dglke_distill.base import runtime
 
         provenance = runtime.provenance()
         tail = {

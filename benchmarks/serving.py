@@ -25,8 +25,8 @@ from typing import Any
 
 import torch
 
-from dglke_distill import runtime
-from dglke_distill.checkpoint import load_model, save_model
+from dglke_distill.artifacts.checkpoint import load_model, save_model
+from dglke_distill.base import runtime
 from dglke_distill.compression import Storage, compress
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Vocabulary

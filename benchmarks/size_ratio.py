@@ -27,20 +27,20 @@ from typing import Any
 import numba
 import torch
 
-from dglke_distill import runtime
+from dglke_distill.base import runtime
 from dglke_distill.config import LossConfig, ModelConfig
 from dglke_distill.data import catalog
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.ogb import load_ogb
 from dglke_distill.data.triples import Dataset
-from dglke_distill.graph import build_graph
-from dglke_distill.losses import build_loss
+from dglke_distill.kernels import set_num_threads
 from dglke_distill.models import build_model
-from dglke_distill.models.kernels import set_num_threads
-from dglke_distill.objective import HardObjective
-from dglke_distill.optim import OPTIMIZERS
 from dglke_distill.sampling.batch import Batch, BatchLoader
 from dglke_distill.sampling.negatives import build_sampler
-from dglke_distill.train import step
+from dglke_distill.training.loop import step
+from dglke_distill.training.losses import build_loss
+from dglke_distill.training.objective import HardObjective
+from dglke_distill.training.optim import OPTIMIZERS
 
 WARMUP_STEPS = 20
 BLOCKS = 10

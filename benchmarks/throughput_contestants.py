@@ -17,12 +17,12 @@ import torch
 
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Dataset
-from dglke_distill.losses import build_loss
 from dglke_distill.models import build_model
-from dglke_distill.objective import HardObjective
+from dglke_distill.runs.workspace import Workspace, build_loader, build_optimizer
 from dglke_distill.sampling.batch import Batch
-from dglke_distill.train import step
-from dglke_distill.workspace import Workspace, build_loader, build_optimizer
+from dglke_distill.training.loop import step
+from dglke_distill.training.losses import build_loss
+from dglke_distill.training.objective import HardObjective
 
 BATCH, NEGATIVES = 1024, 256
 TUNED = {
@@ -87,7 +87,7 @@ class Ours:
         The first counts gathers, losses and all that autograd adds as overhead, too; the second is
         the drawing of a batch alone.
         """
-        from dglke_distill.models.kernels import pairwise
+        from dglke_distill.kernels import pairwise
 
         kernel = self.model.score_function.kernel
         whole, kernels, optimiser, sampling = [], [], [], []

@@ -32,12 +32,12 @@ from ceilings import Ceilings, measure
 from over_all_contestants import MODES, measure_over_all
 from throughput_contestants import NEGATIVES, Ours, Peer, Workload
 
-from dglke_distill import runtime
+from dglke_distill.base import runtime
 from dglke_distill.data import catalog
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
-from dglke_distill.graph import build_graph
-from dglke_distill.models.kernels import set_num_threads
-from dglke_distill.workspace import Workspace
+from dglke_distill.kernels import set_num_threads
+from dglke_distill.runs.workspace import Workspace
 
 WORKLOADS = (
     Workload("TransE", 512, 32_000, 5),

@@ -6,4 +6,4 @@ __version__ = "0.1.0"
 
 __all__ = ["__version__"]
 
-from dglke_distill import runtime as _runtime  # noqa: F401 (environment that torch and dgl read)
+from dglke_distill.base import runtime as _runtime  # noqa: F401 (environment that torch and dgl read)

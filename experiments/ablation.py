@@ -28,8 +28,8 @@ from dglke_distill.config import compose, merge
 from dglke_distill.distill.chain import CHAIN_FILE, run_chain
 from dglke_distill.distill.chain import RESULTS_FILE as CHAIN_RESULTS
 from dglke_distill.distill.plan import compose_chain
-from dglke_distill.pipeline import CHECKPOINT_DIRECTORY, train_run
-from dglke_distill.workspace import Workspaces
+from dglke_distill.runs.train_run import CHECKPOINT_DIRECTORY, train_run
+from dglke_distill.runs.workspace import Workspaces
 
 Tree = dict[str, Any]
 HERE = Path(__file__).parent

@@ -21,14 +21,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dglke_distill import runtime
-from dglke_distill.checkpoint import MODEL_FILE, LoadedModel, load_model, save_model
+from dglke_distill.artifacts.checkpoint import MODEL_FILE, LoadedModel, load_model, save_model
+from dglke_distill.base import runtime
+from dglke_distill.base.files import atomic_write_text
 from dglke_distill.cli.compress import in_storage
 from dglke_distill.compression import Storage
 from dglke_distill.config import parse_assignment
-from dglke_distill.files import atomic_write_text
-from dglke_distill.measure import evaluate_model
-from dglke_distill.workspace import prepare
+from dglke_distill.runs.measure import evaluate_model
+from dglke_distill.runs.workspace import prepare
 
 RESULTS = Path(__file__).parent / "results" / "compression.csv"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dglke_distill.export.bundle import _packed
+from dglke_distill.interop.bundle import _packed
 
 ENTITIES, RELATIONS, DIM = 5, 3, 4
 HUGE = 2**53

@@ -12,7 +12,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 from hypothesis import HealthCheck, settings
 
-import dglke_distill.runtime  # noqa: F401 (the environment that torch reads when it is loaded)
+import dglke_distill.base.runtime  # noqa: F401 (the environment that torch reads when it is loaded)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from dglke_distill.config import Config, ModelConfig
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.distill.chain import CHAIN_FILE, run_chain
 from dglke_distill.distill.plan import ChainConfig
-from dglke_distill.graph import build_graph
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
-from dglke_distill.workspace import Workspace
+from dglke_distill.runs.workspace import Workspace
 
 ENTITIES, RELATIONS = 11, 3
 

@@ -15,16 +15,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from dglke_distill import checkpoint
-from dglke_distill.checkpoint import CHECKPOINT_FILES
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.artifacts.checkpoint import CHECKPOINT_FILES
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.tensor_files import SavedState
 from dglke_distill.config import Config, compose, parse_assignment
 from dglke_distill.data.formats import read_folder
-from dglke_distill.errors import UserError
-from dglke_distill.export import bundle_reader, export_model
-from dglke_distill.export.bundle_reader import Bundle
-from dglke_distill.pipeline import train_run
+from dglke_distill.interop import bundle_reader, export_model
+from dglke_distill.interop.bundle_reader import Bundle
 from dglke_distill.predict import NamedModel
-from dglke_distill.tensor_files import SavedState
+from dglke_distill.runs.train_run import train_run
 from dglke_distill.zoo.publish import publish
 from dglke_distill.zoo.registry import read_store
 from dglke_distill.zoo.store import LocalStore

@@ -288,7 +288,7 @@ def graph_of(head, relation, tail) -> dgl.DGLGraph:
 
 def one_score(name, h, r, t, options=None, side="tail") -> float:
     """Score one triple of given vectors through query and kernel, from the side asked for."""
-    from dglke_distill.models.kernels import pairwise
+    from dglke_distill.kernels import pairwise
 
     h, r, t = (torch.as_tensor(v, dtype=torch.float64).reshape(1, -1) for v in (h, r, t))
     function = build_score_function(ModelConfig(name=name, dim=h.shape[1], options=options or {}))

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from dglke_distill import checkpoint
+from dglke_distill.artifacts import checkpoint
 from dglke_distill.config import Config
 from dglke_distill.data import catalog
 from dglke_distill.models import build_model

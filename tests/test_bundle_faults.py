@@ -19,8 +19,8 @@ from bundle_faults import DIM, ENTITIES, FAULTS, NAMES, RELATIONS, SOUND, joined
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dglke_distill.export import bundle_reader
-from dglke_distill.export.bundle_reader import Bundle
+from dglke_distill.interop import bundle_reader
+from dglke_distill.interop.bundle_reader import Bundle
 
 READER = Path(bundle_reader.__file__)
 node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")

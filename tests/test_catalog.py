@@ -10,18 +10,13 @@ import pytest
 from http_fixtures import Server, git_blob, server
 from ogb_fixtures import SIZES, write_wikikg2
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog, download, manifest
 from dglke_distill.data.dgl_copies import find_dgl_copy, load_dgl_copy
 from dglke_distill.data.formats import read_folder
-from dglke_distill.data.manifest import (
-    datasets_dir,
-    load_manifest,
-    manifest_names,
-    read_manifest,
-)
+from dglke_distill.data.manifest import datasets_dir, load_manifest, manifest_names, read_manifest
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.writers import write_dataset
-from dglke_distill.errors import UserError
 
 __all__ = ["server"]
 

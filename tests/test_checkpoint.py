@@ -15,14 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from dglke_distill import checkpoint, files
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base import files
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.tensor_files import flatten_state, restore_state
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Vocabulary
-from dglke_distill.errors import UserError
 from dglke_distill.models import SCORE_FUNCTIONS, build_model
 from dglke_distill.models.base import KGEModel
-from dglke_distill.resume import restore_training
-from dglke_distill.tensor_files import flatten_state, restore_state
+from dglke_distill.runs.resume import restore_training
 
 ENTITIES = Vocabulary(["/m/02mjmr", "São Tomé", "a\tb", "", "5", "x\r", "漢"])
 RELATIONS = Vocabulary(["born in", "/r"], kind="relation")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from dglke_distill import cli
-from dglke_distill.checkpoint import load_model
-from dglke_distill.checkpoint_places import checkpoints_below, no_checkpoint
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.artifacts.checkpoint_places import checkpoints_below, no_checkpoint
+from dglke_distill.base.errors import UserError
 from dglke_distill.distill.loading import check_teacher
-from dglke_distill.errors import UserError
 
 
 def checkpoint(place: Path) -> Path:
@@ -127,7 +127,8 @@ def test_a_comparison_of_chains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(checkpoints_below(tmp_path)) == 10
     assert "or 4 more?" in message_of(tmp_path)
     called: list[Any] = []
-    monkeypatch.setattr("dglke_distill.checkpoint.load_files", lambda *a: called.append(a))
+    place = "dglke_distill.artifacts.checkpoint.load_files"
+    monkeypatch.setattr(place, lambda *a: called.append(a))
     with pytest.raises(UserError):
         check_teacher(tmp_path)
     assert called == []

@@ -16,20 +16,21 @@ import torch
 from distill_fixtures import write_clock
 from ogb_fixtures import write_wikikg2
 
-from dglke_distill import claims, cli, runtime
-from dglke_distill.checkpoint import load_model
-from dglke_distill.claims import LOCK_FILE, Kind, among, claimed
+from dglke_distill import cli
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.base import claims, runtime
+from dglke_distill.base.claims import LOCK_FILE, Kind, among, claimed
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.tensor_files import load_state, save_state
 from dglke_distill.config import Config
-from dglke_distill.errors import UserError
-from dglke_distill.pipeline import BEST_FILE, CONFIG_FILE, RESUME_FILE, train_run
-from dglke_distill.tensor_files import load_state, save_state
-from dglke_distill.train import Interrupted
+from dglke_distill.runs.train_run import BEST_FILE, CONFIG_FILE, RESUME_FILE, train_run
+from dglke_distill.training.loop import Interrupted
 
 SOME = Kind("run", "settings", ("settings",), among("results"))
 CHILD = """
 import sys, time
 from pathlib import Path
-from dglke_distill.claims import Kind, among, claimed
+from dglke_distill.base.claims import Kind, among, claimed
 kind = Kind("run", "settings", ("settings",), among("results"))
 with claimed(Path(sys.argv[1]), kind, "a", lambda: True, resume=False):
     print("claimed", flush=True)

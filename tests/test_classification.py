@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import ModelConfig
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
-from dglke_distill.errors import UserError
 from dglke_distill.evaluate import NonFiniteScores, classify
 from dglke_distill.evaluate.classification import choose_thresholds
 from dglke_distill.models import build_model

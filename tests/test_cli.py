@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from dglke_distill import __version__, cli, train
+from dglke_distill import __version__, cli
 from dglke_distill.cli.output import duration
 from dglke_distill.cli.train import new_run_directory
 from dglke_distill.config import RECIPES, Config, read_toml, recipe_names
+from dglke_distill.training import loop as train
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -279,7 +280,7 @@ def test_ctrl_c_then_resume_gives_the_same_weights(
 def test_ctrl_c_before_training_promises_nothing(
     run: Any, clock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dglke_distill import pipeline
+    from dglke_distill.runs import train_run as pipeline
 
     def interrupt(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt

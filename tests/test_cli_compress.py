@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from dglke_distill import checkpoint
+from dglke_distill.artifacts import checkpoint
 from dglke_distill.cli import app, main
 from dglke_distill.compression import CompressedModel
 from dglke_distill.config import Config

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli.data import data_app
 from dglke_distill.data.catalog import manifests
 from dglke_distill.data.formats import read_folder
-from dglke_distill.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from distill_fixtures import write_clock
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli.exits import script
-from dglke_distill.errors import UserError
 
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from dglke_distill.cli.exits import script
 from dglke_distill.config import compose
-from dglke_distill.pipeline import RESUME_FILE, train_run
+from dglke_distill.runs.train_run import RESUME_FILE, train_run
 
 def main():
     config = compose([{"model": {"name": "DistMult", "dim": 8}, "training": {"epochs": 400}}])

@@ -180,7 +180,7 @@ def test_a_missing_dataset_is_one_line(run: Any) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(run: Any, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dglke_distill import train
+    from dglke_distill.training import loop as train
 
     def interrupt(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt

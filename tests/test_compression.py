@@ -22,7 +22,8 @@ from model_formulas import (
     some_triples,
 )
 
-from dglke_distill import checkpoint
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base.errors import UserError
 from dglke_distill.compression import (
     STORAGES,
     CompressedModel,
@@ -34,10 +35,9 @@ from dglke_distill.compression import (
 )
 from dglke_distill.compression.int8 import bfloat16_above
 from dglke_distill.config import Config, ModelConfig
+from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.triples import SIDES, Triples, Vocabulary
-from dglke_distill.errors import UserError
 from dglke_distill.evaluate import evaluate
-from dglke_distill.known_answers import KnownAnswers
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((kind, {}) for kind in STORAGES),

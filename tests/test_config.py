@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from dglke_distill import config
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import (
     Config,
     compose,
@@ -17,7 +18,6 @@ from dglke_distill.config import (
     recipe_names,
     validate_options,
 )
-from dglke_distill.errors import UserError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -67,9 +67,9 @@ def test_toml_out_and_in_is_the_same_tree() -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_is_valid_and_builds(name: str) -> None:
-    from dglke_distill.losses import build_loss
     from dglke_distill.models import build_score_function
-    from dglke_distill.regularizers import build_regularizer
+    from dglke_distill.training.losses import build_loss
+    from dglke_distill.training.regularizers import build_regularizer
 
     resolved = compose(recipe=name)
     assert resolved.recipe == name

@@ -9,23 +9,23 @@ import pytest
 from distill_fixtures import write_clock
 
 from dglke_distill import cli, zoo
+from dglke_distill.base.errors import UserError
 from dglke_distill.compression.storage import STORAGES, Storage
 from dglke_distill.config import Config, ModelConfig, compose, merge, read_recipe, validate_options
-from dglke_distill.config_names import NAMES, published
+from dglke_distill.config.names import NAMES, published
 from dglke_distill.distill.initialization import INITIALIZATIONS
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.plan import ChainConfig, compose_chain, plan
 from dglke_distill.distill.registry import find
 from dglke_distill.distill.schedules import SCHEDULES
 from dglke_distill.distill.soft import SOFT_LOSSES
-from dglke_distill.errors import UserError
-from dglke_distill.export import FORMATS
-from dglke_distill.export.base import find_format
-from dglke_distill.losses import LOSSES, build_loss
+from dglke_distill.interop import FORMATS
+from dglke_distill.interop.base import find_format
 from dglke_distill.models import ENCODERS, SCORE_FUNCTIONS
-from dglke_distill.regularizers import REGULARIZERS
+from dglke_distill.runs.workspace import OPTIMIZERS
 from dglke_distill.sampling.negatives import NEGATIVE_SAMPLERS
-from dglke_distill.workspace import OPTIMIZERS
+from dglke_distill.training.losses import LOSSES, build_loss
+from dglke_distill.training.regularizers import REGULARIZERS
 
 REGISTRIES: dict[str, Any] = {
     "model": SCORE_FUNCTIONS,

@@ -27,7 +27,7 @@ from identity_fixtures import (
     written,
 )
 
-from dglke_distill import checkpoint
+from dglke_distill.artifacts import checkpoint
 from dglke_distill.data import catalog
 from dglke_distill.data.identity import Identity, located
 from dglke_distill.data.writers import write_dataset

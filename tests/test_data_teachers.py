@@ -21,10 +21,10 @@ from identity_fixtures import (
     trained,
 )
 
-from dglke_distill import checkpoint
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog
 from dglke_distill.distill.loading import load_teacher, teacher_data
-from dglke_distill.errors import UserError
 from dglke_distill.predict import NamedModel
 
 __all__ = ["grown", "run", "trained"]  # fixtures

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from format_fixtures import facts, write
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.dictionaries import ambiguous_dictionary, is_dictionary, read_dictionary
 from dglke_distill.data.formats import read_folder
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.data.writers import write_dataset
-from dglke_distill.distill import dglke_folder
-from dglke_distill.errors import UserError
+from dglke_distill.interop import dglke_folder
 
 NAMES = ["2", "0", "1"]  # by id; the other reading has ["1", "2", "0"]
 ID_NAME = "0\t2\n1\t0\n2\t1\n"

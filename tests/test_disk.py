@@ -22,9 +22,9 @@ from ogb_fixtures import write_wikikg2
 from zoo_fixtures import NAME, home, trained
 
 from dglke_distill import cli, zoo
+from dglke_distill.base.tensor_files import load_state
 from dglke_distill.cli.app import app
-from dglke_distill.export import FORMATS
-from dglke_distill.tensor_files import load_state
+from dglke_distill.interop import FORMATS
 
 __all__ = ["home", "server", "trained"]
 
@@ -208,7 +208,7 @@ def test_a_training_that_finds_no_room_goes_on_from_its_last_save(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same weights as one that was never stopped."""
-    from dglke_distill import pipeline
+    from dglke_distill.runs import train_run as pipeline
 
     saved = pipeline.save_state
     saves: list[Path] = []

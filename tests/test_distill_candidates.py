@@ -15,7 +15,7 @@ from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.distill.candidates import GraphNeighbors, TopCandidates
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.teacher import Teacher
-from dglke_distill.objective import START, Moment
+from dglke_distill.training.objective import START, Moment
 
 DATASET = dataset_of()
 WORKSPACE = workspace_of(DATASET)

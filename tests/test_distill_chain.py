@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from distill_fixtures import chain_tree, run_or_resume, write_clock
 
-from dglke_distill import train
-from dglke_distill.checkpoint import load_model
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import sha256_file
 from dglke_distill.config import Config, read_toml
 from dglke_distill.distill.chain import Watcher, chain_seconds, run_chain, saved_chain
 from dglke_distill.distill.estimate import estimate
 from dglke_distill.distill.plan import ChainConfig, plan
-from dglke_distill.errors import UserError
-from dglke_distill.files import sha256_file
-from dglke_distill.objective import Objectives
+from dglke_distill.training import loop as train
+from dglke_distill.training.objective import Objectives
 
 STAGES = [
     "0-teacher-complex-dim16",

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from clock_fixtures import clock_chain, write_clock
 
-from dglke_distill import pipeline
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.distill.compare import ComparisonConfig, run_comparison, saved_comparison
-from dglke_distill.errors import UserError
 from dglke_distill.report import table_of, write_comparison
 from dglke_distill.report.comparison_results import read_comparison
+from dglke_distill.runs import train_run as pipeline
 
 METHODS = ["iterde", "bkd", "direct"]
 

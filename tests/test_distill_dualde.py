@@ -11,18 +11,18 @@ import torch
 from clock_fixtures import clock_chain, write_clock
 from distill_fixtures import model_of, settings_of, workspace_of
 
-from dglke_distill.checkpoint import load_model
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.tensor_files import load_state
 from dglke_distill.config import LossConfig
 from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.dualde import DualObjective
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.teacher import thaw
 from dglke_distill.distill.triple_weights import SoftLabelEvaluation, triple_losses
-from dglke_distill.errors import UserError
-from dglke_distill.losses import build_loss
-from dglke_distill.objective import HardObjective, Moment
-from dglke_distill.tensor_files import load_state
-from dglke_distill.workspace import build_loader, build_optimizer
+from dglke_distill.runs.workspace import build_loader, build_optimizer
+from dglke_distill.training.losses import build_loss
+from dglke_distill.training.objective import HardObjective, Moment
 
 EARLY, LATE = Moment(0, 4, 0, 40), Moment(2, 4, 20, 40)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from distill_fixtures import chain_tree, write_clock
 
-from dglke_distill.checkpoint import load_model
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.base.files import sha256_file
 from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.plan import ChainConfig
-from dglke_distill.files import sha256_file
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,12 +9,12 @@ import torch
 from distill_fixtures import model_of, settings_of, workspace_of
 from torch.nn.functional import kl_div
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.distill.further import FurtherQueries
 from dglke_distill.distill.methods import build_method
-from dglke_distill.errors import UserError
-from dglke_distill.objective import Moment
-from dglke_distill.workspace import build_loader
+from dglke_distill.runs.workspace import build_loader
+from dglke_distill.training.objective import Moment
 
 
 def config_of(further: float, cache: int = 0, loss: str = "softmax") -> Config:
@@ -141,7 +141,7 @@ def test_the_loss_is_the_divergence_over_all_entities(cache: int, loss: str) -> 
 
 
 def _soft_gradient(objective, student, batch, moment, tables):  # type: ignore[no-untyped-def]
-    from dglke_distill.objective import ask
+    from dglke_distill.training.objective import ask
 
     terms = objective.compare(student, batch, ask(student, batch), moment)
     return torch.autograd.grad(terms.soft, tables)

@@ -18,9 +18,9 @@ from dglke_distill.config import Config
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.schedules import SCHEDULES, build_schedule
 from dglke_distill.models.base import KGEModel
-from dglke_distill.objective import Moment, Objective
-from dglke_distill.train import step
-from dglke_distill.workspace import build_loader, build_optimizer
+from dglke_distill.runs.workspace import build_loader, build_optimizer
+from dglke_distill.training.loop import step
+from dglke_distill.training.objective import Moment, Objective
 
 WORKSPACE = workspace_of()
 EPOCHS = 4

@@ -9,11 +9,11 @@ import pytest
 import torch
 from distill_fixtures import ENTITIES, RELATIONS, model_of, workspace_of
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import ModelConfig
 from dglke_distill.data.triples import SIDES
 from dglke_distill.distill import initialization
 from dglke_distill.distill.initialization import INITIALIZATIONS, bilinear_forms, initialize
-from dglke_distill.errors import UserError
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
 

@@ -13,15 +13,15 @@ import pytest
 import torch
 from clock_fixtures import clock_chain, write_clock
 
-from dglke_distill.checkpoint import load_model
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.data import catalog
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.compare import ComparisonConfig, run_comparison
-from dglke_distill.distill.dglke_folder import DGLKE_MODELS
 from dglke_distill.distill.loading import describe_teacher, load_teacher
-from dglke_distill.errors import UserError
+from dglke_distill.interop.dglke_folder import DGLKE_MODELS
 
 GAMMA, HIDDEN = 12.0, 3
 DOUBLED = ("ComplEx", "RotatE", "SimplE")

@@ -12,14 +12,14 @@ import torch
 from clock_fixtures import clock_chain, write_clock
 from distill_fixtures import RELATIONS, model_of, settings_of, workspace_of
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.mulde import MultipleObjective, Senior
 from dglke_distill.distill.plan import plan
-from dglke_distill.errors import UserError
-from dglke_distill.objective import HardObjective
-from dglke_distill.workspace import build_loader
+from dglke_distill.runs.workspace import build_loader
+from dglke_distill.training.objective import HardObjective
 
 
 def log_softmax(values: list[float]) -> list[float]:

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from distill_fixtures import ENTITIES, gradients, model_of, settings_of, workspace_of
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.objective import DistillationObjective
 from dglke_distill.distill.teacher import calibrate
-from dglke_distill.errors import UserError
 from dglke_distill.models.base import KGEModel
-from dglke_distill.objective import Moment
+from dglke_distill.runs.workspace import build_loader
 from dglke_distill.sampling.batch import Batch, Queries
-from dglke_distill.workspace import build_loader
+from dglke_distill.training.objective import Moment
 
 WORKSPACE = workspace_of()
 MOMENT = Moment(1, 4, 5, 20)

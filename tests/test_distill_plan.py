@@ -9,17 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import read_shipped, read_toml
 from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names
 from dglke_distill.distill.methods import METHODS, build_method
-from dglke_distill.distill.plan import (
-    ChainConfig,
-    compose_chain,
-    divided,
-    plan,
-    read_chain,
-)
-from dglke_distill.errors import UserError
+from dglke_distill.distill.plan import ChainConfig, compose_chain, divided, plan, read_chain
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from dglke_distill.distill.tape import Tape
 from dglke_distill.distill.teacher import Ensemble, Teacher
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
-from dglke_distill.workspace import Workspace, build_loader, prepare
+from dglke_distill.runs.workspace import Workspace, build_loader, prepare
 
 
 @pytest.fixture(scope="module")

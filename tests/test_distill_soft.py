@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import SoftLabelConfig, SoftWeightConfig
 from dglke_distill.distill.schedules import SCHEDULES, Schedule, build_schedule, leading
 from dglke_distill.distill.soft import SOFT_LOSSES, SoftLoss, build_soft_loss
-from dglke_distill.errors import UserError
-from dglke_distill.objective import Moment
+from dglke_distill.training.objective import Moment
 
 STUDENT = [[0.3, -1.2, 2.5, 0.0], [4.0, 0.1, -0.7, 0.2], [-3.0, -3.5, 1.0, 6.0]]
 TEACHER = [[0.1, -1.0, 0.5, 0.0], [1.0, 1.1, -0.7, 0.9], [2.0, -3.5, -1.0, 5.0]]

@@ -17,7 +17,7 @@ from dglke_distill.data.triples import SIDES, Side, Triples
 from dglke_distill.distill.teacher import Ensemble, Reply, Teacher, calibrate, freeze
 from dglke_distill.distill.teacher import mean_distribution as mean_of
 from dglke_distill.models.base import KGEModel
-from dglke_distill.workspace import build_loader
+from dglke_distill.runs.workspace import build_loader
 
 DATASET = dataset_of()
 WORKSPACE = workspace_of(DATASET)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from http_fixtures import CONTENT, Server, git_blob, server
 
+from dglke_distill.base.disk import NotWritten
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.download import console_progress, fetch, identify
 from dglke_distill.data.manifest import DatasetFile
-from dglke_distill.disk import NotWritten
-from dglke_distill.errors import UserError
 
 __all__ = ["server"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import ModelConfig
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Triples
-from dglke_distill.errors import UserError
-from dglke_distill.graph import build_graph
 from dglke_distill.models import ENCODERS, SCORE_FUNCTIONS, build_model, neighbor_encoder
 from dglke_distill.models.base import KGEModel
 from dglke_distill.sampling.neighbors import NeighborBlocks

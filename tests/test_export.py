@@ -12,15 +12,15 @@ from distill_fixtures import dataset_of
 from export_fixtures import NAMES, RELATION_NAMES, loaded_model, queries
 from model_formulas import DIM, ENTITIES, RELATIONS, one_thread  # noqa: F401
 
-from dglke_distill import checkpoint
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.compression import Storage, compress
 from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.distill.loading import import_model, load_teacher
-from dglke_distill.errors import UserError
-from dglke_distill.export import FORMATS, export_model
-from dglke_distill.export.base import ExportFormat
-from dglke_distill.export.bundle_reader import Bundle
+from dglke_distill.interop import FORMATS, export_model
+from dglke_distill.interop.base import ExportFormat
+from dglke_distill.interop.bundle_reader import Bundle
 
 DGLKE = [
     ("TransE", {"norm": "l1"}),

@@ -25,12 +25,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from model_formulas import DIM, ENTITIES, RELATIONS, one_thread  # noqa: F401
 
-from dglke_distill.checkpoint import LoadedModel
+from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Vocabulary
-from dglke_distill.errors import UserError
-from dglke_distill.export import bundle_reader, export_model
-from dglke_distill.export.bundle import _entities, _packed
-from dglke_distill.export.bundle_reader import Bundle
+from dglke_distill.interop import bundle_reader, export_model
+from dglke_distill.interop.bundle import _entities, _packed
+from dglke_distill.interop.bundle_reader import Bundle
 
 READER = Path(bundle_reader.__file__)
 node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")

@@ -18,9 +18,9 @@ from export_fixtures import (
 from model_formulas import DIM, ENTITIES, RELATIONS, make, one_thread  # noqa: F401
 from torch import nn
 
-from dglke_distill.errors import UserError
-from dglke_distill.export import export_model, onnx_graph, query_forms
-from dglke_distill.export.query_forms import swap
+from dglke_distill.base.errors import UserError
+from dglke_distill.interop import export_model, onnx_graph, query_forms
+from dglke_distill.interop.query_forms import swap
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 

@@ -20,9 +20,9 @@ import pytest
 import torch
 from format_fixtures import TEST, TRAIN, VALID, facts, write
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data import text
 from dglke_distill.data.formats import read_file, read_folder
-from dglke_distill.errors import UserError
 
 ROWS = [("e1", "r1", "e2"), ("e2", "r2", "e3"), ("e3", "r1", "e1"), ("e1", "r2", "e3")] * 3
 FRAME = pandas.DataFrame(ROWS, columns=["head", "relation", "tail"])

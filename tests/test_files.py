@@ -17,8 +17,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dglke_distill import files
-from dglke_distill.disk import NotWritten, preallocate, writing
+from dglke_distill.base import files
+from dglke_distill.base.disk import NotWritten, preallocate, writing
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -66,7 +66,8 @@ def test_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     script = (
-        "import os, sys; from pathlib import Path; from dglke_distill.files import file_aside\n"
+        "import os, sys; from pathlib import Path\n"
+        "from dglke_distill.base.files import file_aside\n"
         "with file_aside(Path(sys.argv[1])) as aside:\n"
         "    aside.write_text('half'); os.kill(os.getpid(), 9)\n"
     )

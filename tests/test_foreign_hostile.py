@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from dglke_distill.distill.dglke_folder import _read
-from dglke_distill.distill.foreign import read_weights
-from dglke_distill.distill.pykeen_folder import open_folder
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
+from dglke_distill.interop.dglke_folder import _read
+from dglke_distill.interop.foreign import read_weights
+from dglke_distill.interop.pykeen_folder import open_folder
 
 ENTITY = "entity_representations.0._embeddings.weight"
 RELATION = "relation_representations.0._embeddings.weight"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from format_fixtures import TEST, TRAIN, VALID, facts, write
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.formats import read_file, read_folder
 from dglke_distill.data.text import lines
-from dglke_distill.errors import UserError
 
 # One clear error each
 

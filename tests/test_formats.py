@@ -10,12 +10,12 @@ from format_fixtures import TEST, TRAIN, VALID, facts, write
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data import text
 from dglke_distill.data.formats import parse_format, read_file, read_folder
 from dglke_distill.data.name_order import in_name_order
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.data.writers import write_dataset
-from dglke_distill.errors import UserError
 
 ORDERS = ["".join(order) for order in itertools.permutations("hrt")]
 # Round trips

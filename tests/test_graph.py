@@ -10,16 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dglke_distill.data.triples import SIDES, Triples
-from dglke_distill.graph import (
+from dglke_distill.data.graph import (
     KnownAnswers,
     build_graph,
     graph_triples,
     group_by_query,
     unique_queries,
 )
-from dglke_distill.known_answer_kernels import MARK_LIMIT
-from dglke_distill.known_answers import order_by_query
+from dglke_distill.data.known_answers import order_by_query
+from dglke_distill.data.triples import SIDES, Triples
+from dglke_distill.kernels.known_answers import MARK_LIMIT
 
 ENTITIES, RELATIONS = 9, 4
 rows = st.tuples(

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from format_fixtures import facts, write
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, parse_assignment
 from dglke_distill.data import catalog
 from dglke_distill.data.formats import read_file, read_folder
 from dglke_distill.data.headings import heading_order, named_columns
-from dglke_distill.errors import UserError
 
 ROWS = [(f"e{i % 7}", f"r{i % 2}", f"e{(3 * i + 1) % 7}") for i in range(14)]
 TRAIN, VALID, TEST = ROWS, [("e1", "r0", "e5")], [("e3", "r0", "e6")]

@@ -15,15 +15,15 @@ import torch
 from distill_fixtures import model_of, settings_of, workspace_of, write_clock
 from torch import nn
 
+from dglke_distill.base.tensor_files import load_state
 from dglke_distill.config import Config
 from dglke_distill.distill.methods import METHODS, build_method
-from dglke_distill.hogwild import Workers, _arrays_shared
 from dglke_distill.models.tables import SharedTables, tables_in
-from dglke_distill.pipeline import train_run
+from dglke_distill.runs.train_run import train_run
+from dglke_distill.runs.workspace import build_loader, build_objective, build_optimizer
 from dglke_distill.sampling.unique import Relabeler
-from dglke_distill.tensor_files import load_state
-from dglke_distill.train import Interrupted, Lost, TrainState, train
-from dglke_distill.workspace import build_loader, build_objective, build_optimizer
+from dglke_distill.training.hogwild import Workers, _arrays_shared
+from dglke_distill.training.loop import Interrupted, Lost, TrainState, train
 
 
 def clock_settings(folder: Path, **training: Any) -> Config:

@@ -21,12 +21,12 @@ from http_fixtures import Server, server
 from ogb_fixtures import SIZES, write_biokg, write_wikikg2
 
 from dglke_distill import cli
+from dglke_distill.base.errors import UserError
 from dglke_distill.data import archives, catalog, manifest, ogb_download
 from dglke_distill.data.array_files import map_npy, text_blocks
 from dglke_distill.data.ogb import load_ogb
 from dglke_distill.data.saved_arrays import read_saved
 from dglke_distill.data.wikikg90m import load_wikikg90m
-from dglke_distill.errors import UserError
 
 __all__ = ["server"]
 

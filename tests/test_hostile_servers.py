@@ -15,10 +15,10 @@ import pytest
 from zoo_fixtures import NAME, home, store, trained
 
 from dglke_distill import cli, zoo
+from dglke_distill.base.errors import UserError
 from dglke_distill.data import download, web
 from dglke_distill.data.download import fetch, identify
 from dglke_distill.data.manifest import DatasetFile
-from dglke_distill.errors import UserError
 
 __all__ = ["home", "store", "trained"]
 

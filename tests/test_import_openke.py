@@ -13,12 +13,12 @@ import torch
 from distill_fixtures import dataset_of
 from model_formulas import one_thread  # noqa: F401
 
-from dglke_distill import checkpoint
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.data.writers import write_dataset
 from dglke_distill.distill.loading import load_teacher
-from dglke_distill.errors import UserError
 
 ENTITIES, RELATIONS, DIM, SPACE = 6, 3, 4, 3
 MARGIN, EPSILON = 6.0, 2.0

@@ -14,14 +14,14 @@ import torch
 from distill_fixtures import chain_tree, dataset_of
 from model_formulas import one_thread  # noqa: F401
 
-from dglke_distill import checkpoint
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.data.writers import write_dataset
 from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.loading import describe_teacher, import_model, load_teacher
 from dglke_distill.distill.plan import ChainConfig
-from dglke_distill.errors import UserError
 
 ENTITIES, RELATIONS, DIM = 7, 2, 4
 NAMES = ["a", "São Tomé", 'quo"te', "tab\there", "5", "NA", "漢"]

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dglke_distill.models import kernels
-from dglke_distill.models.kernels import pairwise, reference, threads
+from dglke_distill import kernels
+from dglke_distill.kernels import pairwise, reference, threads
 
 DISTANCES = ("l1", "l2", "complex_modulus")  # from differences, always
 KERNELS = ("dot", "l2_squared", "hyperbolic_squared", *DISTANCES)
@@ -329,7 +329,7 @@ def test_a_run_uses_as_many_threads_as_it_is_told_to() -> None:
     program = """
 import torch
 from dglke_distill.config import compose
-from dglke_distill.workspace import prepare
+from dglke_distill.runs.workspace import prepare
 prepare(compose([{"data": {"dataset": "cldr"}, "training": {"threads": 1}}]))
 print(torch.get_num_threads())
 """
@@ -365,8 +365,8 @@ def test_kernels_may_run_in_several_threads_at_once() -> None:
 
 OTHER_MACHINE = """
 import sys, torch
-from dglke_distill.models.kernels import pairwise
-from dglke_distill.models.kernels.simd import Simd
+from dglke_distill.kernels import pairwise
+from dglke_distill.kernels.simd import Simd
 assert not Simd.avx512
 generator = torch.Generator().manual_seed(0)
 query, rows = (torch.randn(n, 40, generator=generator) for n in (9, 6))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dglke_distill.models.kernels import adversarial_costs, set_num_threads
+from dglke_distill.kernels import adversarial_costs, set_num_threads
 
 
 @given(

@@ -10,7 +10,7 @@ from test_kernels_losses import make
 from torch import Tensor
 from torch.nn import functional
 
-from dglke_distill.models.kernels import distillation, distillation_cross_entropy, set_num_threads
+from dglke_distill.kernels import distillation, distillation_cross_entropy, set_num_threads
 
 
 class Case:

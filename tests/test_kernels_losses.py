@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dglke_distill.models.kernels import (
+from dglke_distill.kernels import (
     binary_cross_entropy,
     pairwise,
     set_num_threads,

@@ -11,12 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dglke_distill.config import Config, LossConfig, ModelConfig
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Triples
-from dglke_distill.graph import build_graph
-from dglke_distill.losses import build_loss
-from dglke_distill.models import build_model
-from dglke_distill.models.complex_numbers import multiply
-from dglke_distill.models.kernels import (
+from dglke_distill.kernels import (
     Products,
     cubed_magnitudes,
     pairwise,
@@ -24,10 +21,13 @@ from dglke_distill.models.kernels import (
     set_num_threads,
     softmax_cross_entropy,
 )
-from dglke_distill.models.kernels.rows import add_rows
-from dglke_distill.objective import HardObjective
-from dglke_distill.regularizers import build_regularizer
+from dglke_distill.kernels.rows import add_rows
+from dglke_distill.models import build_model
+from dglke_distill.models.complex_numbers import multiply
 from dglke_distill.sampling.batch import BatchLoader
+from dglke_distill.training.losses import build_loss
+from dglke_distill.training.objective import HardObjective
+from dglke_distill.training.regularizers import build_regularizer
 
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-11}
 

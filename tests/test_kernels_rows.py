@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dglke_distill.models.kernels import set_num_threads, table_rows, take_rows
-from dglke_distill.models.kernels.rows import invert
+from dglke_distill.kernels import set_num_threads, table_rows, take_rows
+from dglke_distill.kernels.rows import invert
 
 
 @given(

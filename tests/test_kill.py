@@ -14,16 +14,16 @@ import pytest
 import torch
 from distill_fixtures import write_clock
 
-from dglke_distill import runtime
+from dglke_distill.base import runtime
+from dglke_distill.base.tensor_files import SavedState, load_state, save_state
 from dglke_distill.config import Config
-from dglke_distill.pipeline import train_run
-from dglke_distill.tensor_files import SavedState, load_state, save_state
+from dglke_distill.runs.train_run import train_run
 
 CHILD = """
 import json, sys
 from pathlib import Path
 from dglke_distill.config import Config
-from dglke_distill.pipeline import train_run
+from dglke_distill.runs.train_run import train_run
 
 def report(now):
     print(now.epoch, now.batch, flush=True)

@@ -15,14 +15,15 @@ import pytest
 import torch
 from ogb_fixtures import write_biokg, write_wikikg2
 
-from dglke_distill import cli, train
-from dglke_distill.checkpoint import load_model
+from dglke_distill import cli
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog, ogb_download
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.data.ogb import load_ogb
 from dglke_distill.data.ogb_package import official_package
-from dglke_distill.errors import UserError
 from dglke_distill.leaderboard.settings import ogb_name
+from dglke_distill.training import loop as train
 
 TINY = ["--recipe", "none", "--epochs", "2", "--threads", "1", "--set", "shared.recipe=none"]
 TINY += ["--set", "shared.negatives.count=4", "--set", "shared.training.batch_size=16"]

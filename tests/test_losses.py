@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import LossConfig
-from dglke_distill.errors import UserError
-from dglke_distill.losses import LOSSES, build_loss
+from dglke_distill.training.losses import LOSSES, build_loss
 
 torch.manual_seed(0)
 

@@ -14,14 +14,14 @@ import pytest
 from distill_fixtures import chain_tree, write_clock
 from typer.testing import CliRunner
 
-from dglke_distill import runtime
+from dglke_distill.base import runtime
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import app
 from dglke_distill.config import Config, compose, merge
 from dglke_distill.distill.chain import Watcher, run_chain
 from dglke_distill.distill.plan import ChainConfig
-from dglke_distill.errors import UserError
-from dglke_distill.memory import DataSize, TeacherSize, bytes_text, check_memory, memory_need
-from dglke_distill.pipeline import train_run
+from dglke_distill.runs.memory import DataSize, TeacherSize, bytes_text, check_memory, memory_need
+from dglke_distill.runs.train_run import train_run
 
 SIZE = DataSize(1000, 7, 5000, 100, 100)
 
@@ -34,10 +34,10 @@ def settings(**sections: Any) -> Config:
 TRAIN = """
 import json, sys
 from pathlib import Path
-from dglke_distill import runtime
+from dglke_distill.base import runtime
 from dglke_distill.config import Config
-from dglke_distill.memory import DataSize, memory_need
-from dglke_distill.pipeline import train_run
+from dglke_distill.runs.memory import DataSize, memory_need
+from dglke_distill.runs.train_run import train_run
 
 config, run = Config.from_mapping(json.loads(sys.argv[1]), "test"), Path(sys.argv[2])
 said = []

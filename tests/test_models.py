@@ -19,8 +19,8 @@ from model_formulas import (
 )
 from torch.func import functional_call
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import SIDES
-from dglke_distill.errors import UserError
 from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.sampling.negatives import NEGATIVE_SAMPLERS, build_sampler
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from model_formulas import DIM, ENTITIES, RELATIONS, make, some_triples
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.compression import Storage, compress
 from dglke_distill.compression.model import decompress
 from dglke_distill.config import ModelConfig
 from dglke_distill.distill.initialization import bilinear_forms
-from dglke_distill.errors import UserError
-from dglke_distill.export.query_forms import query_forms
+from dglke_distill.interop.query_forms import query_forms
 from dglke_distill.models import build_model
 
 NORMED = {"batch_norm": True, "input_dropout": 0.3, "query_dropout": 0.4}

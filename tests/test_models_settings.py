@@ -18,9 +18,9 @@ from model_formulas import (
     some_triples,
 )
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import ModelConfig
 from dglke_distill.data.triples import SIDES
-from dglke_distill.errors import UserError
 from dglke_distill.models import SCORE_FUNCTIONS, build_model, canonical_name
 from dglke_distill.models.autosf_structures import STRUCTURES, read_structure
 

@@ -15,19 +15,20 @@ from distill_fixtures import chain_tree, write_clock
 from ogb_fixtures import write_wikikg2
 from zoo_fixtures import home
 
-from dglke_distill import checkpoint, zoo
+from dglke_distill import zoo
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.tensor_files import load_state
 from dglke_distill.config import Config, ModelConfig, compose
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Triples
 from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.plan import ChainConfig
-from dglke_distill.errors import UserError
-from dglke_distill.graph import build_graph
-from dglke_distill.memory import DataSize, memory_need
 from dglke_distill.models import SCORE_FUNCTIONS, build_model, node_piece, node_piece_tokens
 from dglke_distill.models.base import KGEModel
-from dglke_distill.optim import OPTIMIZERS
-from dglke_distill.pipeline import rank_loaded, train_run
-from dglke_distill.tensor_files import load_state
+from dglke_distill.runs.memory import DataSize, memory_need
+from dglke_distill.runs.train_run import rank_loaded, train_run
+from dglke_distill.training.optim import OPTIMIZERS
 
 __all__ = ["home"]
 

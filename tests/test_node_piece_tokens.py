@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Triples
-from dglke_distill.graph import build_graph
 from dglke_distill.models import node_piece_tokens
 from dglke_distill.models.node_piece_anchors import choose_anchors, page_rank
 from dglke_distill.models.node_piece_tokens import (

@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, LossConfig, ModelConfig
-from dglke_distill.errors import UserError
-from dglke_distill.losses import build_loss
 from dglke_distill.models import build_model
-from dglke_distill.objective import HardObjective, relation_loss
+from dglke_distill.runs.workspace import build_objective
 from dglke_distill.sampling.batch import Answers, Batch, Queries
-from dglke_distill.workspace import build_objective
+from dglke_distill.training.losses import build_loss
+from dglke_distill.training.objective import HardObjective, relation_loss
 
 TRIPLES = [(0, 1, 3), (0, 1, 2), (4, 0, 4), (2, 2, 3)]
 

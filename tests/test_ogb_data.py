@@ -16,9 +16,9 @@ import torch
 from ogb_fixtures import BIOKG_TYPES, write_biokg, write_wikikg2
 
 import dglke_distill.data.ogb as ogb_data
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.ogb import Candidates, load_ogb
 from dglke_distill.data.ogb_files import read_official
-from dglke_distill.errors import UserError
 
 # The official examples number the types in the order of the official graph, which is alphabetical.
 BIOKG_OFFSETS = {"disease": 0, "drug": 4, "protein": 10}

@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from ogb_fixtures import BIOKG_TYPES, write_biokg, write_wikikg2
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.compression import Storage, compress, decompress
 from dglke_distill.config import Config, ModelConfig
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.ogb import Candidates, OgbDataset, load_ogb
 from dglke_distill.data.ogb_package import official_package
 from dglke_distill.data.triples import Side, Triples, Vocabulary
-from dglke_distill.errors import UserError
 from dglke_distill.evaluate import NonFiniteScores, evaluate_given, popularity_control
 from dglke_distill.evaluate import ogb as given_ranking
 from dglke_distill.evaluate.popularity import RelationPopularity
-from dglke_distill.graph import build_graph
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
 
@@ -308,8 +308,8 @@ def test_an_empty_split_is_refused(wikikg2: Any) -> None:
 
 
 def test_a_run_is_chosen_and_reported_by_the_candidates(tmp_path: Path) -> None:
-    from dglke_distill.checkpoint import load_model
-    from dglke_distill.pipeline import rank_loaded, train_run
+    from dglke_distill.artifacts.checkpoint import load_model
+    from dglke_distill.runs.train_run import rank_loaded, train_run
     from dglke_distill.zoo.entries import describe
 
     write_wikikg2(tmp_path, negatives=20)

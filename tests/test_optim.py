@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dglke_distill.models.kernels import set_num_threads, table_rows, updates
-from dglke_distill.optim import OPTIMIZERS, SGD, Adagrad, Adam, clip_gradients
+from dglke_distill.kernels import set_num_threads, table_rows, updates
+from dglke_distill.training.optim import OPTIMIZERS, SGD, Adagrad, Adam, clip_gradients
 
 Stash = list[tuple[Tensor, Tensor]]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from dglke_distill.models.kernels import pairwise, take_rows
-from dglke_distill.optim import OPTIMIZERS, clip_gradients
+from dglke_distill.kernels import pairwise, take_rows
+from dglke_distill.training.optim import OPTIMIZERS, clip_gradients
 
 
 def gradients_of(weight: nn.Parameter, index: torch.Tensor) -> None:

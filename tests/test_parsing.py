@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from dglke_distill import parsing
+from dglke_distill.base import parsing
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import read_bytes, read_text
 from dglke_distill.config import compose, parse_assignment
-from dglke_distill.errors import UserError
-from dglke_distill.regular_files import read_bytes, read_text
 
 DEEP = 100_000
 

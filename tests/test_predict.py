@@ -23,12 +23,12 @@ from model_formulas import (
 )
 from typer.testing import CliRunner
 
-from dglke_distill import checkpoint
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import app, main
 from dglke_distill.config import Config
 from dglke_distill.data import catalog
 from dglke_distill.data.triples import Triples, Vocabulary
-from dglke_distill.errors import UserError
 from dglke_distill.models import build_model
 from dglke_distill.predict import NamedModel, top_k
 from dglke_distill.predict.top_k import TopK, search

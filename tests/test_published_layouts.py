@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from format_fixtures import facts, write
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.formats import read_file, read_folder
-from dglke_distill.errors import UserError
 
 Fact = tuple[str, str, str]
 TRAIN = [(f"e{i % 7}", f"r{i % 2}", f"e{(3 * i + 1) % 7}") for i in range(14)]

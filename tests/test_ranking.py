@@ -11,15 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dglke_distill.config import ModelConfig
+from dglke_distill.data.graph import KnownAnswers
 from dglke_distill.data.triples import Side, Triples
-from dglke_distill.evaluate import (
-    NonFiniteScores,
-    evaluate,
-    evaluate_subset,
-    relation_categories,
-)
+from dglke_distill.evaluate import NonFiniteScores, evaluate, evaluate_subset, relation_categories
 from dglke_distill.evaluate.counting import count, count_numba, count_torch
-from dglke_distill.graph import KnownAnswers
 from dglke_distill.models import KGEModel, build_model
 
 

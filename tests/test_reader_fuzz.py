@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.formats import read_file, read_folder
-from dglke_distill.errors import UserError
 
 ROWS = [
     b"a\tr\tb\n",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import ModelConfig, RegularizerConfig
-from dglke_distill.errors import UserError
 from dglke_distill.models import build_model
-from dglke_distill.regularizers import build_regularizer
 from dglke_distill.sampling.batch import Answers, Queries
+from dglke_distill.training.regularizers import build_regularizer
 
 TRIPLES = [(0, 1, 3), (0, 1, 2), (4, 0, 4), (2, 2, 3)]
 

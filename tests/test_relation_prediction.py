@@ -12,8 +12,8 @@ from ogb_fixtures import write_biokg, write_wikikg2
 
 from dglke_distill.config import Config, compose
 from dglke_distill.models import build_model
-from dglke_distill.pipeline import train_run
-from dglke_distill.workspace import build_loader, build_objective, prepare
+from dglke_distill.runs.train_run import train_run
+from dglke_distill.runs.workspace import build_loader, build_objective, prepare
 
 WRITERS = {"ogbl-wikikg2": write_wikikg2, "ogbl-biokg": write_biokg}
 every_layout = pytest.mark.parametrize("dataset", WRITERS)

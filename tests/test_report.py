@@ -23,8 +23,8 @@ from report_fixtures import (
     write_run,
 )
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
-from dglke_distill.errors import UserError
 from dglke_distill.report import write_comparison, write_report
 from dglke_distill.report.anchors import anchors
 from dglke_distill.report.drawings import FIGURES

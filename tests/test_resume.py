@@ -16,9 +16,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, compose
-from dglke_distill.errors import UserError
-from dglke_distill.pipeline import train_run
+from dglke_distill.runs.train_run import train_run
 
 About = dict[str, Any]
 Tensors = dict[str, torch.Tensor]

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from dglke_distill import __version__, runtime
-from dglke_distill.errors import UserError
-from dglke_distill.runtime import speed_up_products
+from dglke_distill import __version__
+from dglke_distill.base import runtime
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.runtime import speed_up_products
 
 LINUX_GLIBC = sys.platform == "linux" and os.confstr("CS_GNU_LIBC_VERSION") is not None
 
@@ -32,7 +33,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 FAULTS = """
 import resource, sys
-from dglke_distill.runtime import tune_allocator
+from dglke_distill.base.runtime import tune_allocator
 applied = tune_allocator() if sys.argv[-1] == "tuned" else None
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -60,7 +61,7 @@ def test_tuned_allocator_takes_no_fresh_pages() -> None:
 
 
 def test_dgl_is_imported_in_silence() -> None:
-    done = run_python("import dglke_distill.runtime, dgl")
+    done = run_python("import dglke_distill.base.runtime, dgl")
     assert "backend" not in done.stdout + done.stderr
 
 
@@ -126,7 +127,7 @@ def test_devices_with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_peak_memory_follows_an_allocation() -> None:
     code = (
-        "from dglke_distill.runtime import peak_memory_bytes as peak\n"
+        "from dglke_distill.base.runtime import peak_memory_bytes as peak\n"
         "before = peak(); block = bytearray(b'x' * (64 << 20)); print(before, peak())"
     )
     before, after = map(int, run_python(code).stdout.split())

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Triples
-from dglke_distill.errors import UserError
-from dglke_distill.graph import build_graph
 from dglke_distill.sampling.batch import Batch, BatchLoader, Queries
 from dglke_distill.sampling.negatives import NEGATIVE_SAMPLERS, build_sampler
 from dglke_distill.sampling.neighbors import NeighborBlocks

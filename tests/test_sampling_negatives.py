@@ -10,11 +10,11 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import SIDES, Triples
-from dglke_distill.errors import UserError
-from dglke_distill.graph import build_graph
+from dglke_distill.kernels.random import stream_key
 from dglke_distill.sampling.negatives import NEGATIVE_SAMPLERS, NegativeSampler, build_sampler
-from dglke_distill.sampling.random import stream_key
 
 ENTITIES, RELATIONS = 40, 3
 TYPES = (np.arange(ENTITIES) % 3).astype(np.int32)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Triples
-from dglke_distill.graph import build_graph
 from dglke_distill.sampling.neighbors import NeighborBlocks
 
 ENTITIES, RELATIONS, SIZE = 60, 5, 400

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
+from dglke_distill.kernels.random import bits_at, epoch_position, stream_key, uniform_at
 from dglke_distill.sampling.draw import alias_table, coins
 from dglke_distill.sampling.order import visit
-from dglke_distill.sampling.random import bits_at, epoch_position, stream_key, uniform_at
 from dglke_distill.sampling.unique import Relabeler
 
 

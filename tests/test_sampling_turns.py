@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Triples
-from dglke_distill.errors import UserError
-from dglke_distill.graph import build_graph
 from dglke_distill.sampling.negatives import build_sampler
 
 ENTITIES, EDGES, BATCH = 500, 128, 32

@@ -14,20 +14,13 @@ import optuna
 import pytest
 from distill_fixtures import write_clock
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.cli.tune import seconds_of
 from dglke_distill.config import Config, read_toml
-from dglke_distill.errors import UserError
 from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.search.space import SPACES, Space, find_space, read_space, space_names
-from dglke_distill.search.study import (
-    Found,
-    StudyConfig,
-    Watch,
-    saved_study,
-    space_digest,
-    tune,
-)
+from dglke_distill.search.study import Found, StudyConfig, Watch, saved_study, space_digest, tune
 
 SPACE = """
 [fixed.model]
@@ -181,7 +174,7 @@ def main_exits(arguments: list[str]) -> None:
 def test_the_test_split_is_never_read_in_a_ranking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dglke_distill import pipeline
+    from dglke_distill.runs import train_run as pipeline
 
     def measure(model: Any, workspace: Any, split: str, *rest: Any) -> None:
         raise AssertionError(f"{split} was ranked")

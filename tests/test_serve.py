@@ -18,8 +18,8 @@ from serve_fixtures import FACTS, LOST, MARKUP, PEOPLE, Page, page, served, town
 from zoo_fixtures import NAME, home, store, trained, variant
 
 from dglke_distill import cli, zoo
-from dglke_distill.checkpoint import load_model
-from dglke_distill.errors import UserError
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.base.errors import UserError
 from dglke_distill.serve import Gallery, PageServer
 from dglke_distill.serve import gallery as gallery_module
 

@@ -17,9 +17,9 @@ from rich.table import Table
 
 import dglke_distill
 from dglke_distill import cli
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.shown import fenced, json_text, markdown_text, toml_text, visible
 from dglke_distill.cli.app import app
-from dglke_distill.console import SafeConsole
-from dglke_distill.shown import fenced, json_text, markdown_text, toml_text, visible
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.checks import find_warnings, triple_keys
 from dglke_distill.data.split import Split, _mix, split_triples
 from dglke_distill.data.triples import Triples, Vocabulary
-from dglke_distill.errors import UserError
 
 ENTITIES, RELATIONS = 9, 4
 Row = tuple[int, int, int]

@@ -11,14 +11,15 @@ import torch
 from distill_fixtures import dataset_of, model_of, workspace_of, write_clock
 from torch import nn
 
-from dglke_distill.checkpoint import load_model, save_model
+from dglke_distill.artifacts.checkpoint import load_model, save_model
+from dglke_distill.base.disk import NotWritten
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.tensor_files import load_state
 from dglke_distill.cli.compress import in_storage
 from dglke_distill.compression import compress
 from dglke_distill.compression.storage import Storage
 from dglke_distill.config import Config
 from dglke_distill.data import catalog
-from dglke_distill.disk import NotWritten
-from dglke_distill.errors import UserError
 from dglke_distill.evaluate import evaluate
 from dglke_distill.models.coded import CodedModel, build_configured
 from dglke_distill.models.tables import (
@@ -30,9 +31,8 @@ from dglke_distill.models.tables import (
     round_at_random,
     tables_in,
 )
-from dglke_distill.optim import OPTIMIZERS
-from dglke_distill.pipeline import train_run
-from dglke_distill.tensor_files import load_state
+from dglke_distill.runs.train_run import train_run
+from dglke_distill.training.optim import OPTIMIZERS
 
 coded = pytest.mark.parametrize("dtype", CODED, ids=str)
 
@@ -175,7 +175,7 @@ def test_a_coded_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     def report(progress: Any) -> None:
         raise Stop
 
-    import dglke_distill.train as training
+    import dglke_distill.training.loop as training
 
     clock_of = training.time.perf_counter
     ticks = iter(range(10**9))

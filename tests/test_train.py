@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from dglke_distill.checkpoint import load_model
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.tensor_files import load_state
 from dglke_distill.config import Config, OptimizerConfig, compose
-from dglke_distill.errors import UserError
-from dglke_distill.losses import build_loss
-from dglke_distill.measure import evaluate_model
-from dglke_distill.objective import START, HardObjective, Moment
-from dglke_distill.pipeline import train_run
-from dglke_distill.tensor_files import load_state
-from dglke_distill.train import Interrupted, learning_rate_factor
-from dglke_distill.workspace import prepare
+from dglke_distill.runs.measure import evaluate_model
+from dglke_distill.runs.train_run import train_run
+from dglke_distill.runs.workspace import prepare
+from dglke_distill.training.loop import Interrupted, learning_rate_factor
+from dglke_distill.training.losses import build_loss
+from dglke_distill.training.objective import START, HardObjective, Moment
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.data import catalog
 from dglke_distill.data.triples import Triples
 from dglke_distill.data.wikikg90m import WikiKG90M, load_wikikg90m
-from dglke_distill.errors import UserError
-from dglke_distill.workspace import prepare
+from dglke_distill.runs.workspace import prepare
 
 ENTITIES, RELATIONS = 50, 6
 

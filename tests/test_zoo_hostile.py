@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from zoo_fixtures import NAME, change_file, change_registry, home, store, trained
 
 from dglke_distill import zoo
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
 
 __all__ = ["home", "store", "trained"]
 

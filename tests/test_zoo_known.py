@@ -14,11 +14,11 @@ from identity_fixtures import CHAIN, Run, edit, results_of, run, trained
 from safetensors.torch import save_file
 
 from dglke_distill import zoo
+from dglke_distill.artifacts.known_facts_file import read_known, write_known
+from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog
+from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.triples import Vocabulary
-from dglke_distill.errors import UserError
-from dglke_distill.known_answers import KnownAnswers
-from dglke_distill.known_facts_file import read_known, write_known
 from dglke_distill.serve import Gallery
 
 __all__ = ["run", "trained"]  # fixtures

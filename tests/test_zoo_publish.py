@@ -14,10 +14,10 @@ from distill_fixtures import chain_tree, write_clock
 from zoo_fixtures import NAME, change_file, home, store, trained, variant
 
 from dglke_distill import zoo
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import sha256_file
 from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.plan import ChainConfig
-from dglke_distill.errors import UserError
-from dglke_distill.files import sha256_file
 from dglke_distill.zoo.publish import rebuild_index
 from dglke_distill.zoo.registry import read_store
 from dglke_distill.zoo.remote_stores import RemoteStore

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zoo_fixtures import NAME, as_published, change_registry, home, store, trained, variant
 
-from dglke_distill import checkpoint, known_facts_file, zoo
-from dglke_distill.errors import UserError
+from dglke_distill import zoo
+from dglke_distill.artifacts import checkpoint, known_facts_file
+from dglke_distill.base.errors import UserError
 from dglke_distill.zoo import registry, registry_file, schema
 from dglke_distill.zoo.registry import find, list_found, read_store, shipped_store, stores
 from dglke_distill.zoo.store import LocalStore
@@ -258,7 +259,7 @@ def test_the_zoo_is_light() -> None:
     code = (
         "import sys\nfrom dglke_distill import zoo\n"
         "assert 'torch' not in sys.modules\nzoo.list()\nassert 'torch' not in sys.modules\n"
-        "import dglke_distill.predict, dglke_distill.checkpoint\n"
+        "import dglke_distill.predict, dglke_distill.artifacts.checkpoint\n"
         "heavy = {'dgl', 'ogb', 'sklearn', 'scipy', 'matplotlib', 'pandas', 'numba', 'fsspec'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

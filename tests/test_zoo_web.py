@@ -12,7 +12,7 @@ from http_fixtures import Server, server
 from zoo_fixtures import NAME, as_published, change_registry, home, store, trained, variant
 
 from dglke_distill import cli, zoo
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
 
 __all__ = ["home", "server", "store", "trained"]
 

@@ -13,8 +13,9 @@ import pytest
 import tomli_w
 from distill_fixtures import write_clock
 
-from dglke_distill import checkpoint, pipeline
+from dglke_distill.artifacts import checkpoint
 from dglke_distill.config import Config
+from dglke_distill.runs import train_run as pipeline
 from dglke_distill.zoo import publish
 
 if sys.version_info >= (3, 11):

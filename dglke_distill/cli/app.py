@@ -10,6 +10,9 @@ import typer
 import typer.core
 
 from dglke_distill import __version__, config
+from dglke_distill.base.console import tolerant_output
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import toml_text, visible
 from dglke_distill.cli import settings
 from dglke_distill.cli.compare import compare
 from dglke_distill.cli.compress import compress
@@ -27,9 +30,6 @@ from dglke_distill.cli.serve import serve
 from dglke_distill.cli.train import train
 from dglke_distill.cli.tune import tune
 from dglke_distill.cli.zoo import zoo_app
-from dglke_distill.console import tolerant_output
-from dglke_distill.errors import UserError
-from dglke_distill.shown import toml_text, visible
 
 __all__ = ["app", "main"]
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
@@ -15,10 +17,8 @@ from dglke_distill.cli.output import TrainingDisplay, duration, show_warnings
 from dglke_distill.cli.report import show_table
 from dglke_distill.cli.say import say
 from dglke_distill.config import merge, parse_assignment, validate_tree
-from dglke_distill.config_names import published
-from dglke_distill.console import SafeConsole
+from dglke_distill.config.names import published
 from dglke_distill.data.identity import located, located_data
-from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
     from dglke_distill.distill.compare import ComparisonConfig

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
-from dglke_distill.console import SafeConsole
-from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
-    from dglke_distill.checkpoint import LoadedModel
+    from dglke_distill.artifacts.checkpoint import LoadedModel
     from dglke_distill.compression import Storage
 
 __all__ = ["compress", "in_storage"]
@@ -49,7 +49,7 @@ def compress(
     data_root: settings.DataRootFlag = None,
 ) -> None:
     """Store a model's tables in fewer bytes; the new checkpoint loads, ranks and predicts alike."""
-    from dglke_distill.checkpoint import check_place, save_model
+    from dglke_distill.artifacts.checkpoint import check_place, save_model
     from dglke_distill.compression import Storage
     from dglke_distill.zoo import load_checkpoint
 
@@ -83,7 +83,7 @@ def in_storage(loaded: "LoadedModel", storage: "Storage") -> "LoadedModel":
     Raises:
         UserError: an option of the storage is unknown or does not fit the model.
     """
-    from dglke_distill.checkpoint import LoadedModel
+    from dglke_distill.artifacts.checkpoint import LoadedModel
     from dglke_distill.compression import CompressedModel, compress, decompress
     from dglke_distill.models.base import KGEModel
 
@@ -123,8 +123,8 @@ def _metrics(
     data_root: Optional[Path],
     allow_other_data: bool,
 ) -> tuple[dict[str, Any], list[str]]:
-    from dglke_distill.measure import measure
-    from dglke_distill.workspace import prepare
+    from dglke_distill.runs.measure import measure
+    from dglke_distill.runs.workspace import prepare
 
     found, warnings = loaded.find_dataset(
         "the model", dataset=dataset, data_root=data_root, allow_other_data=allow_other_data

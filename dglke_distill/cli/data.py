@@ -9,16 +9,16 @@ from typing import Annotated, Any, Optional
 import typer
 from rich.table import Table
 
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli.say import say
 from dglke_distill.config import Config, merge, parse_assignment
-from dglke_distill.config_sections import MOST_SEED
-from dglke_distill.console import SafeConsole
+from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.data import catalog
 from dglke_distill.data.layout import FORMAT_NAMES
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.writers import write_dataset
-from dglke_distill.errors import UserError
 
 __all__ = ["YesFlag", "agree_to_download", "data_app"]
 

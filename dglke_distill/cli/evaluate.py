@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from dglke_distill.base.console import SafeConsole
 from dglke_distill.cli import settings
 from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say, say_json
-from dglke_distill.console import SafeConsole
 
 __all__ = ["evaluate"]
 
@@ -28,7 +28,7 @@ def evaluate(
     split = split.lower()
     flags = settings.given({**locals(), "model": None})
     from dglke_distill import zoo
-    from dglke_distill.pipeline import rank_loaded
+    from dglke_distill.runs.train_run import rank_loaded
 
     result, _ = rank_loaded(
         zoo.load_checkpoint(model),

@@ -14,9 +14,9 @@ from typing import Any, Optional, TextIO, cast
 
 import typer
 
+from dglke_distill.base.disk import NotWritten, writing, wrong
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli.say import say
-from dglke_distill.disk import NotWritten, writing, wrong
-from dglke_distill.errors import UserError
 
 __all__ = ["drop_output", "mendable", "resumable", "script", "standard_streams", "stop_signals"]
 
@@ -34,7 +34,7 @@ def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
         command: goes on with what was stopped.
         begun: exists as soon as there is something to go on with; None: there always is.
     """
-    from dglke_distill.train import Interrupted  # torch is loaded by the training anyway
+    from dglke_distill.training.loop import Interrupted  # torch is loaded by the training anyway
 
     def going_on() -> bool:
         return begun is None or begun.exists()

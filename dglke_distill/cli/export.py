@@ -7,10 +7,10 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from dglke_distill.base.console import SafeConsole
 from dglke_distill.cli import settings
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
-from dglke_distill.console import SafeConsole
 
 __all__ = ["export", "formats"]
 
@@ -27,7 +27,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a model in another program's format."""
-    from dglke_distill.export import export_model
+    from dglke_distill.interop import export_model
     from dglke_distill.zoo import load_checkpoint
 
     options: dict[str, Any] = {}
@@ -42,7 +42,7 @@ def formats() -> None:
     from rich.console import Group
     from rich.table import Table
 
-    from dglke_distill.export import FORMATS
+    from dglke_distill.interop import FORMATS
 
     table = Table(box=None)
     for column in ("format", "writes", "options (--set)"):

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say
-from dglke_distill.errors import UserError
 
 __all__ = ["import_model"]
 
@@ -38,7 +38,7 @@ def import_model(
     from dglke_distill.config import Config, merge, parse_assignment
     from dglke_distill.data.identity import OtherData, located
     from dglke_distill.distill import loading
-    from dglke_distill.workspace import prepare
+    from dglke_distill.runs.workspace import prepare
 
     if dataset is None and assignments:
         raise UserError("--set: goes with --dataset, whose files it says how to read")

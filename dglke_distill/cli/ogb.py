@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.parsing import MAX_TOML_BYTES
+from dglke_distill.base.regular_files import read_text
 from dglke_distill.cli import settings
 from dglke_distill.cli.data import YesFlag, agree_to_download
 from dglke_distill.cli.exits import resumable
@@ -22,10 +26,6 @@ from dglke_distill.cli.run import (
 )
 from dglke_distill.cli.say import say, say_json
 from dglke_distill.config import parse_assignment
-from dglke_distill.console import SafeConsole
-from dglke_distill.errors import UserError
-from dglke_distill.parsing import MAX_TOML_BYTES
-from dglke_distill.regular_files import read_text
 
 if TYPE_CHECKING:
     from dglke_distill.leaderboard import SeedsConfig
@@ -146,7 +146,7 @@ def ogb_evaluate(
     flags = settings.given({**locals(), "model": None})
     from dglke_distill import zoo
     from dglke_distill.leaderboard.settings import ogb_name
-    from dglke_distill.pipeline import rank_loaded
+    from dglke_distill.runs.train_run import rank_loaded
 
     loaded = zoo.load_checkpoint(model)
     place = dataset or loaded.dataset_name
@@ -177,7 +177,7 @@ def ogb_sheet(
     about: AboutFlag = None,
 ) -> None:
     """Write the submission sheet anew from the seeds that are done."""
-    from dglke_distill.files import atomic_write_text
+    from dglke_distill.base.files import atomic_write_text
     from dglke_distill.leaderboard import saved_seeds, write_sheet
     from dglke_distill.leaderboard.settings import ABOUT_FILE, read_about
 

@@ -21,10 +21,10 @@ from dglke_distill.cli.exits import drop_output
 from dglke_distill.cli.say import say
 
 if TYPE_CHECKING:
-    from dglke_distill.console import SafeConsole
+    from dglke_distill.base.console import SafeConsole
     from dglke_distill.distill.estimate import Estimate
     from dglke_distill.distill.plan import Stage
-    from dglke_distill.train import Progress as TrainingProgress
+    from dglke_distill.training.loop import Progress as TrainingProgress
 
 __all__ = ["TrainingDisplay", "chain_table", "metrics_table", "plan_table", "show_warnings"]
 
@@ -176,7 +176,7 @@ def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
 
     Floats and bytes are those of an entity; what it learns from is the number of a stage.
     """
-    from dglke_distill.memory import bytes_text
+    from dglke_distill.runs.memory import bytes_text
 
     total = sum(size.seconds for size in sizes)
     title = f"{len(stages)} stages, about {duration(total)} of training on this machine"

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Optional
 import typer
 from rich.table import Table
 
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json
-from dglke_distill.console import SafeConsole
-from dglke_distill.errors import UserError
 
 __all__ = ["predict"]
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
+from dglke_distill.base.console import SafeConsole
 from dglke_distill.cli.say import say
-from dglke_distill.console import SafeConsole
 
 __all__ = ["report", "show_table"]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, chain_table, plan_table, show_warnings
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
-from dglke_distill.console import SafeConsole
 from dglke_distill.data.identity import located, located_data
-from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
     from dglke_distill.distill.plan import ChainConfig

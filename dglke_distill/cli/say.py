@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import typer
 
-from dglke_distill.shown import json_text, visible
+from dglke_distill.base.shown import json_text, visible
 
 __all__ = ["say", "say_json", "say_text"]
 

@@ -37,7 +37,7 @@ def serve(
     threads: settings.ThreadsFlag = None,
 ) -> None:
     """Look at models in the browser: ask them, compare two, see a map of their entities."""
-    from dglke_distill import runtime
+    from dglke_distill.base import runtime
     from dglke_distill.serve import Gallery, PageServer
     from dglke_distill.serve.api import Api
 

@@ -8,13 +8,13 @@ from typing import Annotated, Optional
 
 import typer
 
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say
 from dglke_distill.config import Config, merge, read_toml
-from dglke_distill.console import SafeConsole
-from dglke_distill.errors import UserError
 
 __all__ = ["train"]
 
@@ -69,7 +69,7 @@ def train(
 
 def _show_need(config: Config, data_root: Optional[Path]) -> None:
     from dglke_distill.data import catalog
-    from dglke_distill.memory import DataSize, check_memory, memory_need
+    from dglke_distill.runs.memory import DataSize, check_memory, memory_need
 
     data = config.data
     size = DataSize.published(data.dataset) or DataSize.of(
@@ -108,7 +108,7 @@ def new_run_directory(config: Config, parent: Path = Path("runs")) -> Path:
 
 def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optional[Path]) -> None:
     """Train and show the figures; Ctrl-C ends with exit code 130 and says how to go on."""
-    from dglke_distill import pipeline
+    from dglke_distill.runs import train_run as pipeline
 
     console = SafeConsole()
     console.print(

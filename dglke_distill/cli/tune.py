@@ -9,14 +9,14 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, duration
 from dglke_distill.cli.say import say
 from dglke_distill.config import merge
-from dglke_distill.console import SafeConsole
-from dglke_distill.errors import UserError
 
 __all__ = ["tune"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.table import Table
 
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json, say_text
-from dglke_distill.console import SafeConsole
-from dglke_distill.errors import UserError
 
 if TYPE_CHECKING:
     from dglke_distill.zoo import Verification

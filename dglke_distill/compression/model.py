@@ -8,10 +8,10 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor, nn
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.compression.storage import Storage, TableStorage, build_table
 from dglke_distill.compression.table import StoredTable
 from dglke_distill.config import ModelConfig
-from dglke_distill.errors import UserError
 from dglke_distill.models import build_model, build_score_function
 from dglke_distill.models.base import EntityRows, KGEModel
 from dglke_distill.models.blockwise import BlockwiseModel

@@ -9,9 +9,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.compression.table import Rows, StoredTable
-from dglke_distill.config_sections import MOST_FLOATS, MOST_SEED
-from dglke_distill.errors import UserError
+from dglke_distill.config.sections import MOST_FLOATS, MOST_SEED
 
 __all__ = ["PQ", "PQOptions"]
 

@@ -7,13 +7,13 @@ from typing import Any, Optional
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.compression.binary import Binary
 from dglke_distill.compression.int8 import Int8
 from dglke_distill.compression.pq import PQ
 from dglke_distill.compression.table import Float16, Float32, StoredTable
 from dglke_distill.config import validate_options
-from dglke_distill.config_names import published
-from dglke_distill.errors import UserError
+from dglke_distill.config.names import published
 
 __all__ = ["STORAGES", "Storage", "TableStorage", "build_table"]
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
 from dglke_distill.models.score_function import NoOptions
 
 __all__ = ["Rows", "StoredTable"]

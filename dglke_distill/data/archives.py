@@ -7,9 +7,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from dglke_distill.errors import UserError
-from dglke_distill.files import directory_aside
-from dglke_distill.regular_files import open_regular
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import directory_aside
+from dglke_distill.base.regular_files import open_regular
 
 __all__ = ["unpack_zip"]
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.errors import UserError
-from dglke_distill.regular_files import check_regular, open_regular, reason
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import check_regular, open_regular, reason
 
 __all__ = ["NUMBERS", "map_npy", "text_blocks"]
 

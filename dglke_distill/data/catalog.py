@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.dgl_copies import find_dgl_copy, load_dgl_copy
 from dglke_distill.data.download import Progress, console_progress, fetch, identify
 from dglke_distill.data.formats import read_file, read_folder
@@ -35,7 +36,6 @@ from dglke_distill.data.ogb import OGB_DATASETS, load_ogb
 from dglke_distill.data.published import count_difference, doubts
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.wikikg90m import is_wikikg90m, load_wikikg90m
-from dglke_distill.errors import UserError
 
 __all__ = [
     "Location",

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.text import plural
 from dglke_distill.data.triples import Triples, Vocabulary
-from dglke_distill.errors import UserError
 
 __all__ = ["find_warnings", "triple_keys"]
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Optional
 
+from dglke_distill.base.disk import NotWritten, wrong
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import open_regular
 from dglke_distill.data.manifest import DatasetFile
 from dglke_distill.data.web import BrokenOffError, ask
-from dglke_distill.disk import NotWritten, wrong
-from dglke_distill.errors import UserError
-from dglke_distill.regular_files import open_regular
 
 __all__ = ["MOST_BYTES", "Identity", "Progress", "console_progress", "fetch", "identify"]
 
@@ -113,7 +113,7 @@ def console_progress() -> Iterator[Progress]:
     """Yield a ``Progress`` that draws bars on standard error, one per file."""
     from rich import progress
 
-    from dglke_distill.console import SafeConsole
+    from dglke_distill.base.console import SafeConsole
 
     columns = (
         progress.TextColumn("{task.description}", markup=False),

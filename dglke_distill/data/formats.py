@@ -29,6 +29,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.checks import find_warnings
 from dglke_distill.data.dictionaries import read_dictionary
 from dglke_distill.data.headings import FirstRow, find_headings
@@ -54,13 +55,8 @@ from dglke_distill.data.name_order import sorted_names
 from dglke_distill.data.split import split_triples
 from dglke_distill.data.split_names import parse_split_name
 from dglke_distill.data.text import plural, without_packing
-from dglke_distill.data.triple_files import (
-    NameIndex,
-    read_name_triples,
-    unknown_name,
-)
+from dglke_distill.data.triple_files import NameIndex, read_name_triples, unknown_name
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
-from dglke_distill.errors import UserError
 
 __all__ = ["FORMAT_NAMES", "Format", "parse_format", "read_file", "read_folder"]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import DataConfig
 from dglke_distill.data.layout import SPLITS
 from dglke_distill.data.triples import Dataset
-from dglke_distill.errors import UserError
 
 __all__ = [
     "Identity",

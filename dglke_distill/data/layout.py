@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.dictionaries import find_one, holds_both, is_dictionary, read_dictionary
 from dglke_distill.data.headings import heading_order, split_line
 from dglke_distill.data.line_errors import separator_of
 from dglke_distill.data.missing_files import missing_file
 from dglke_distill.data.split_names import SplitSet, files_in, parse_split_name, split_sets
 from dglke_distill.data.text import first_bytes, first_rows, without_packing
-from dglke_distill.errors import UserError
 
 __all__ = [
     "FORMAT_NAMES",

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.file_kinds import python_command
 from dglke_distill.data.headings import named_columns
 from dglke_distill.data.text import decode, plural, without_packing
-from dglke_distill.errors import UserError
 
 __all__ = ["blame_names", "separator_of", "too_many"]
 

@@ -11,8 +11,8 @@ from typing import Literal, Optional
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dglke_distill.errors import UserError
-from dglke_distill.parsing import read_toml
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.parsing import read_toml
 
 __all__ = [
     "SPLIT_FILES",

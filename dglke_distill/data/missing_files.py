@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.file_kinds import FileKind
 from dglke_distill.data.split_names import SplitSet, files_in, parse_split_name, split_sets
 from dglke_distill.data.text import kind_of_file, without_packing
-from dglke_distill.errors import UserError
 
 __all__ = ["missing_file"]
 

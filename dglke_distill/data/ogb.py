@@ -15,19 +15,14 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import directory_aside, nothing_foreign
+from dglke_distill.base.parsing import read_json
+from dglke_distill.base.regular_files import read_bytes
 from dglke_distill.data.array_files import map_npy
-from dglke_distill.data.ogb_files import (
-    OfficialGraph,
-    OfficialSplits,
-    read_names,
-    read_official,
-)
+from dglke_distill.data.ogb_files import OfficialGraph, OfficialSplits, read_names, read_official
 from dglke_distill.data.ogb_package import OGB_DATASETS, dataset_folder
 from dglke_distill.data.triples import Dataset, Side, Triples, Vocabulary
-from dglke_distill.errors import UserError
-from dglke_distill.files import directory_aside, nothing_foreign
-from dglke_distill.parsing import read_json
-from dglke_distill.regular_files import read_bytes
 
 __all__ = ["OGB_DATASETS", "Candidates", "OgbDataset", "load_ogb"]
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog
 from dglke_distill.data.archives import unpack_zip
 from dglke_distill.data.download import Progress, console_progress, fetch
 from dglke_distill.data.manifest import DatasetFile, Manifest, load_manifest
 from dglke_distill.data.ogb_package import OGB_DATASETS
-from dglke_distill.errors import UserError
 
 __all__ = ["download_archive", "offer"]
 

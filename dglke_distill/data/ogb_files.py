@@ -15,10 +15,10 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.array_files import text_blocks
 from dglke_distill.data.ogb_package import dataset_folder
 from dglke_distill.data.saved_arrays import read_saved
-from dglke_distill.errors import UserError
 
 __all__ = ["OfficialGraph", "OfficialSplits", "read_names", "read_official"]
 

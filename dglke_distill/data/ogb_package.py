@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
 
 __all__ = ["OGB_DATASETS", "dataset_folder", "official_package"]
 

@@ -15,13 +15,13 @@ from typing import Any, Optional
 
 import numpy as np
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog
 from dglke_distill.data.identity import Identity, shown
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.ogb import OgbDataset
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
-from dglke_distill.errors import UserError
 
 __all__ = ["mend", "own_dataset", "renumbered"]
 

@@ -18,9 +18,9 @@ from typing import IO, Any, ClassVar, Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import open_regular, reason
 from dglke_distill.data.array_files import NUMBERS
-from dglke_distill.errors import UserError
-from dglke_distill.regular_files import open_regular, reason
 
 __all__ = ["read_saved"]
 

@@ -9,10 +9,10 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.checks import triple_keys
 from dglke_distill.data.fingerprints import name_hashes
 from dglke_distill.data.triples import Triples
-from dglke_distill.errors import UserError
 
 __all__ = ["Split", "split_triples"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.text import without_packing
-from dglke_distill.errors import UserError
 
 __all__ = ["SplitFile", "SplitSet", "files_in", "parse_split_name", "split_sets"]
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import open_regular
 from dglke_distill.data.file_kinds import HEAD_BYTES, PACKINGS, FileKind, binary_kind, text_kind
-from dglke_distill.errors import UserError
-from dglke_distill.regular_files import open_regular
 
 __all__ = [
     "blocks",

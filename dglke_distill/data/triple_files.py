@@ -15,10 +15,10 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.line_errors import blame_names, separator_of
 from dglke_distill.data.text import strip_blanks, table_blocks
 from dglke_distill.data.triples import Triples
-from dglke_distill.errors import UserError
 
 __all__ = ["NameIndex", "join_parts", "read_name_triples", "unknown_name"]
 

@@ -11,9 +11,9 @@ from typing import Literal, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.fingerprints import Columns, facts_digest, file_order_digest
 from dglke_distill.data.spelling import near_spellings
-from dglke_distill.errors import UserError
 
 __all__ = ["SIDES", "Dataset", "Side", "Triples", "Vocabulary"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 from urllib.parse import urljoin, urlsplit
 
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
 
 __all__ = ["BrokenOffError", "Reply", "ask"]
 

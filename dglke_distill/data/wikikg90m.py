@@ -18,12 +18,12 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.base.disk import preallocate
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import atomic_write_text, directory_aside, nothing_foreign
 from dglke_distill.data.array_files import map_npy
 from dglke_distill.data.saved_arrays import read_saved
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
-from dglke_distill.disk import preallocate
-from dglke_distill.errors import UserError
-from dglke_distill.files import atomic_write_text, directory_aside, nothing_foreign
 
 __all__ = ["WikiKG90M", "is_wikikg90m", "load_wikikg90m"]
 

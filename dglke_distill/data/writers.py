@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import directory_aside
 from dglke_distill.data.dictionaries import ambiguous_dictionary
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS, parse_format
 from dglke_distill.data.text import strip_blanks
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
-from dglke_distill.errors import UserError
-from dglke_distill.files import directory_aside
 
 __all__ = ["write_dataset"]
 

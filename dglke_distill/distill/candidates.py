@@ -11,7 +11,7 @@ from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.teacher import Teacher
 from dglke_distill.models.base import KGEModel
-from dglke_distill.objective import Moment
+from dglke_distill.training.objective import Moment
 
 __all__ = ["Candidates", "GraphNeighbors", "TopCandidates"]
 

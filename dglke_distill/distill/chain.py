@@ -14,8 +14,12 @@ from typing import Any, Callable, NamedTuple, Optional
 
 import tomli_w
 
-from dglke_distill import pipeline, runtime
-from dglke_distill.claims import Kind, among, claimed
+from dglke_distill.base import runtime
+from dglke_distill.base.claims import Kind, among, claimed
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import atomic_write_text
+from dglke_distill.base.parsing import MAX_TOML_BYTES, read_object
+from dglke_distill.base.regular_files import read_text
 from dglke_distill.config import Config, read_toml
 from dglke_distill.data.identity import OtherData, located_data
 from dglke_distill.data.triples import Dataset
@@ -38,15 +42,12 @@ from dglke_distill.distill.loading import (
 )
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
-from dglke_distill.errors import UserError
-from dglke_distill.files import atomic_write_text
-from dglke_distill.memory import TeacherSize
 from dglke_distill.models.base import KGEModel
-from dglke_distill.objective import Objective
-from dglke_distill.parsing import MAX_TOML_BYTES, read_object
-from dglke_distill.regular_files import read_text
-from dglke_distill.train import Progress
-from dglke_distill.workspace import Setup, Workspace, Workspaces
+from dglke_distill.runs import train_run as pipeline
+from dglke_distill.runs.memory import TeacherSize
+from dglke_distill.runs.workspace import Setup, Workspace, Workspaces
+from dglke_distill.training.loop import Progress
+from dglke_distill.training.objective import Objective
 
 __all__ = [
     "CHAIN_FILE",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.distill.initialization import INITIALIZATIONS
 from dglke_distill.distill.registry import nearest
 from dglke_distill.distill.schedules import build_schedule
 from dglke_distill.distill.soft import build_soft_loss
-from dglke_distill.errors import UserError
-from dglke_distill.losses import build_loss
 from dglke_distill.models import build_score_function
-from dglke_distill.regularizers import build_regularizer
-from dglke_distill.workspace import build_optimizer
+from dglke_distill.runs.workspace import build_optimizer
+from dglke_distill.training.losses import build_loss
+from dglke_distill.training.regularizers import build_regularizer
 
 __all__ = ["check_settings"]
 

@@ -10,11 +10,15 @@ from typing import Annotated, Any, Callable, Optional
 import tomli_w
 from pydantic import Field
 
-from dglke_distill import checkpoint, pipeline, runtime
-from dglke_distill.claims import Kind, among, claimed
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base import runtime
+from dglke_distill.base.claims import Kind, among, claimed
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import atomic_write_text
+from dglke_distill.base.parsing import read_object
 from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
-from dglke_distill.config_names import MethodName
-from dglke_distill.config_sections import MOST_SEED
+from dglke_distill.config.names import MethodName
+from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.data.identity import located_data, short
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.chain import (
@@ -30,10 +34,8 @@ from dglke_distill.distill.loading import check_teachers, import_teacher, teache
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.distill.registry import find
-from dglke_distill.errors import UserError
-from dglke_distill.files import atomic_write_text
-from dglke_distill.parsing import read_object
-from dglke_distill.workspace import Workspaces
+from dglke_distill.runs import train_run as pipeline
+from dglke_distill.runs.workspace import Workspaces
 
 __all__ = [
     "COMPARISON_FILE",

@@ -47,9 +47,11 @@ from dglke_distill.distill.triple_weights import (
     by_kind,
     triple_losses,
 )
-from dglke_distill.losses import MarginLoss, weighted_mean
 from dglke_distill.models.base import KGEModel
-from dglke_distill.objective import (
+from dglke_distill.runs.workspace import Workspace
+from dglke_distill.sampling.batch import Batch
+from dglke_distill.training.losses import MarginLoss, weighted_mean
+from dglke_distill.training.objective import (
     Against,
     AgainstAll,
     Asked,
@@ -59,8 +61,6 @@ from dglke_distill.objective import (
     ask,
     triples_of,
 )
-from dglke_distill.sampling.batch import Batch
-from dglke_distill.workspace import Workspace
 
 __all__ = ["DualDE", "DualObjective"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dglke_distill import pipeline
-from dglke_distill.files import atomic_write_text
+from dglke_distill.base.files import atomic_write_text
+from dglke_distill.runs import train_run as pipeline
 from dglke_distill.zoo.entries import describe
 from dglke_distill.zoo.registry_file import dump_entries
 from dglke_distill.zoo.schema import Entry, compose_name

@@ -17,19 +17,19 @@ from dglke_distill.distill.objective import DistillationObjective
 from dglke_distill.distill.plan import Stage
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.tape import Tape
-from dglke_distill.memory import DataSize, MemoryNeed, TeacherSize, check_memory, memory_need
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
-from dglke_distill.objective import Moment, Objective
-from dglke_distill.sampling.batch import Batch
-from dglke_distill.train import step
-from dglke_distill.workspace import (
+from dglke_distill.runs.memory import DataSize, MemoryNeed, TeacherSize, check_memory, memory_need
+from dglke_distill.runs.workspace import (
     Workspace,
     Workspaces,
     build_loader,
     build_objective,
     build_optimizer,
 )
+from dglke_distill.sampling.batch import Batch
+from dglke_distill.training.loop import step
+from dglke_distill.training.objective import Moment, Objective
 
 __all__ = ["Estimate", "estimate"]
 

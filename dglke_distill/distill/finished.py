@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from dglke_distill import checkpoint, pipeline
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base.parsing import read_object
 from dglke_distill.data.identity import Identity, compare_data
 from dglke_distill.distill.plan import Stage
-from dglke_distill.parsing import read_object
-from dglke_distill.workspace import Workspaces
+from dglke_distill.runs import train_run as pipeline
+from dglke_distill.runs.workspace import Workspaces
 
 __all__ = [
     "STAGES",

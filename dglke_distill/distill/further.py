@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.distill.query_rows import QueryRows
-from dglke_distill.objective import Moment
 from dglke_distill.sampling.batch import Answers, Batch, Queries
+from dglke_distill.training.objective import Moment
 
 __all__ = ["FurtherQueries", "unanswered"]
 

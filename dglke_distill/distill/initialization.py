@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import shown
 from dglke_distill.distill.registry import nearest
-from dglke_distill.errors import UserError
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.score_function import ScoreFunction
-from dglke_distill.regular_files import shown
 
 __all__ = ["INITIALIZATIONS", "initialize"]
 

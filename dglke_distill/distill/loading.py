@@ -8,13 +8,13 @@ from typing import Any, Callable, Optional
 import torch
 from torch import Tensor
 
-from dglke_distill import checkpoint
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base.errors import UserError
 from dglke_distill.compression import CompressedModel, decompress
 from dglke_distill.config import Config
-from dglke_distill.config_names import published
+from dglke_distill.config.names import published
 from dglke_distill.data.identity import Identity, describe_data
 from dglke_distill.data.triples import Dataset
-from dglke_distill.distill.foreign import ForeignModel
 from dglke_distill.distill.saved import (
     FOREIGN_FORMATS,
     ForeignFormat,
@@ -27,11 +27,11 @@ from dglke_distill.distill.saved import (
 )
 from dglke_distill.distill.teacher import freeze
 from dglke_distill.distill.teacher_data import check_teachers, teacher_data
-from dglke_distill.errors import UserError
-from dglke_distill.measure import measure
+from dglke_distill.interop.foreign import ForeignModel
 from dglke_distill.models.base import KGEModel
-from dglke_distill.pipeline import REPORTED_SPLITS
-from dglke_distill.workspace import Workspace
+from dglke_distill.runs.measure import measure
+from dglke_distill.runs.train_run import REPORTED_SPLITS
+from dglke_distill.runs.workspace import Workspace
 
 __all__ = [
     "FOREIGN_FORMATS",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Optional
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, DistillationConfig, SoftLabelConfig, validate_options
 from dglke_distill.distill.candidates import Candidates, GraphNeighbors, TopCandidates
 from dglke_distill.distill.further import FurtherQueries
@@ -17,10 +18,9 @@ from dglke_distill.distill.schedules import build_schedule
 from dglke_distill.distill.soft import KullbackLeibler, SoftLoss, build_soft_loss
 from dglke_distill.distill.structure import STRUCTURES, Structure
 from dglke_distill.distill.teacher import Ensemble, Teacher, calibrate
-from dglke_distill.errors import UserError
 from dglke_distill.models.base import KGEModel
-from dglke_distill.objective import HardObjective, Objective
-from dglke_distill.workspace import Workspace, build_objective
+from dglke_distill.runs.workspace import Workspace, build_objective
+from dglke_distill.training.objective import HardObjective, Objective
 
 __all__ = ["Method", "OneShot"]
 

@@ -30,11 +30,11 @@ from dglke_distill.distill.method import OneShot
 from dglke_distill.distill.objective import DistillationObjective, SoftLabels, Terms
 from dglke_distill.distill.registry import NoOptions
 from dglke_distill.distill.teacher import Ensemble
-from dglke_distill.losses import build_loss
 from dglke_distill.models.base import KGEModel
-from dglke_distill.objective import Asked, HardObjective, Moment, Objective, triples_of
+from dglke_distill.runs.workspace import Workspace
 from dglke_distill.sampling.batch import Batch, Queries
-from dglke_distill.workspace import Workspace
+from dglke_distill.training.losses import build_loss
+from dglke_distill.training.objective import Asked, HardObjective, Moment, Objective, triples_of
 
 __all__ = ["MulDE", "MultipleObjective", "Senior"]
 

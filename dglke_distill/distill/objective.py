@@ -13,10 +13,11 @@ from dglke_distill.distill.further import FurtherQueries
 from dglke_distill.distill.schedules import Schedule
 from dglke_distill.distill.soft import KullbackLeibler, SoftLoss
 from dglke_distill.distill.structure import Structure
-from dglke_distill.losses import SoftmaxLoss
+from dglke_distill.kernels import distillation_cross_entropy
 from dglke_distill.models.base import KGEModel
-from dglke_distill.models.kernels import distillation_cross_entropy
-from dglke_distill.objective import (
+from dglke_distill.sampling.batch import Batch, Queries
+from dglke_distill.training.losses import SoftmaxLoss
+from dglke_distill.training.objective import (
     START,
     Against,
     AgainstAll,
@@ -28,7 +29,6 @@ from dglke_distill.objective import (
     ask,
     triples_of,
 )
-from dglke_distill.sampling.batch import Batch, Queries
 
 __all__ = ["DistillationObjective", "Scale", "SoftLabels", "Terms", "positives", "standardized"]
 

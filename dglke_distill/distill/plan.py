@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Optional
 import tomli_w
 from pydantic import Field, field_validator
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import (
     Config,
     DataConfig,
@@ -19,12 +20,11 @@ from dglke_distill.config import (
     read_toml,
     validate_tree,
 )
-from dglke_distill.config_names import MethodName
-from dglke_distill.config_sections import MOST_FLOATS
+from dglke_distill.config.names import MethodName
+from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.distill.chain_recipes import CHAINS, find_chain_recipe
 from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.methods import Method, build_method
-from dglke_distill.errors import UserError
 from dglke_distill.models import canonical_name
 
 __all__ = [

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import validate_options
-from dglke_distill.config_names import published
-from dglke_distill.errors import UserError
+from dglke_distill.config.names import published
 
 __all__ = ["Component", "NoOptions", "build", "find", "nearest"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
-from dglke_distill import checkpoint
-from dglke_distill.checkpoint_places import checkpoints_below, did_you_mean
-from dglke_distill.distill import dglke_folder, openke_folder, pykeen_folder
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.artifacts.checkpoint_places import checkpoints_below, did_you_mean
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import sha256_file
+from dglke_distill.base.parsing import read_object
+from dglke_distill.base.tensor_files import check_file
 from dglke_distill.distill.entries import zoo_name
-from dglke_distill.distill.foreign import ForeignModel
-from dglke_distill.errors import UserError
-from dglke_distill.files import sha256_file
-from dglke_distill.parsing import read_object
-from dglke_distill.tensor_files import check_file
+from dglke_distill.interop import dglke_folder, openke_folder, pykeen_folder
+from dglke_distill.interop.foreign import ForeignModel
 from dglke_distill.zoo.entries import folder_label
 
 __all__ = [

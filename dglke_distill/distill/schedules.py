@@ -15,7 +15,7 @@ from pydantic import Field
 
 from dglke_distill.config import SoftWeightConfig
 from dglke_distill.distill.registry import Component, NoOptions, build
-from dglke_distill.objective import Moment
+from dglke_distill.training.objective import Moment
 
 __all__ = ["SCHEDULES", "Schedule", "build_schedule"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dglke_distill.config import SoftLabelConfig
 from dglke_distill.distill.registry import Component, NoOptions, build
-from dglke_distill.losses import weighted_mean
+from dglke_distill.training.losses import weighted_mean
 
 __all__ = ["SOFT_LOSSES", "Huber", "KullbackLeibler", "SoftLoss", "build_soft_loss"]
 

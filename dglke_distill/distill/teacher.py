@@ -14,8 +14,8 @@ from torch import Tensor
 from dglke_distill.data.triples import SIDES, Dataset
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.encoders import LookupEncoder
-from dglke_distill.objective import ask
 from dglke_distill.sampling.batch import Batch
+from dglke_distill.training.objective import ask
 
 __all__ = ["Ensemble", "EnsembleReply", "Reply", "Teacher", "calibrate", "freeze", "thaw"]
 

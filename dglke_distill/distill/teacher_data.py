@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, Optional
 
-from dglke_distill import checkpoint
+from dglke_distill.artifacts import checkpoint
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.parsing import read_object
 from dglke_distill.config import DataConfig
 from dglke_distill.data.identity import Identity, OtherData, compare_data, short, shown
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.saved import check_teacher, foreign, saved_results, teacher_name
-from dglke_distill.errors import UserError
-from dglke_distill.parsing import read_object
-from dglke_distill.workspace import Workspace
+from dglke_distill.runs.workspace import Workspace
 
 __all__ = ["check_teachers", "teacher_data"]
 

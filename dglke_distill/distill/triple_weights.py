@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dglke_distill.losses import (
+from dglke_distill.training.losses import (
     BinaryCrossEntropyLoss,
     LogisticLoss,
     Loss,
     SelfAdversarialLoss,
     adversarial_weights,
 )
-from dglke_distill.objective import AgainstAll
+from dglke_distill.training.objective import AgainstAll
 
 __all__ = ["Answers", "SoftLabelEvaluation", "by_kind", "triple_losses"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.data.graph import unique_queries
 from dglke_distill.data.triples import SIDES, Triples
-from dglke_distill.graph import unique_queries
 
 __all__ = ["CATEGORIES", "UNSEEN", "category_name", "relation_categories"]
 

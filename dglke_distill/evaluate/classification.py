@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Dataset, Triples
-from dglke_distill.errors import UserError
 from dglke_distill.evaluate.ranking import NonFiniteScores, device_of, evaluation_mode
 
 __all__ = [

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dglke_distill.compiled import njit
+from dglke_distill.kernels.compiled import njit
 
 __all__ = ["RankCounts", "count", "count_numba", "count_torch"]
 

@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.ogb import Candidates, OgbDataset
 from dglke_distill.data.ogb_package import official_package
 from dglke_distill.data.triples import SIDES, Side, Triples
-from dglke_distill.errors import UserError
 from dglke_distill.evaluate.categories import relation_categories
 from dglke_distill.evaluate.metrics import RankingResult, summarise
 from dglke_distill.evaluate.popularity import RelationPopularity

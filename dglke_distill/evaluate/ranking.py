@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dglke_distill.data.graph import KnownAnswers
 from dglke_distill.data.triples import SIDES, Side, Triples
 from dglke_distill.evaluate.categories import relation_categories
 from dglke_distill.evaluate.counting import count
 from dglke_distill.evaluate.metrics import RankingResult, summarise
-from dglke_distill.graph import KnownAnswers
 
 __all__ = [
     "QUERY_BLOCK_BYTES",

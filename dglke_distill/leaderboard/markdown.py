@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from dglke_distill.base.shown import fenced, markdown_text, visible
 from dglke_distill.report.numbers import NONE, bytes_text, duration, quality
 from dglke_distill.report.tables import Table, TableRow
-from dglke_distill.shown import fenced, markdown_text, visible
 
 __all__ = ["markdown"]
 

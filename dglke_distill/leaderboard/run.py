@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
-from dglke_distill.claims import LOCK_FILE, Kind, claimed
+from dglke_distill.base.claims import LOCK_FILE, Kind, claimed
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import atomic_write_text
+from dglke_distill.base.parsing import MAX_TOML_BYTES
+from dglke_distill.base.regular_files import read_text
 from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain
-from dglke_distill.errors import UserError
-from dglke_distill.files import atomic_write_text
 from dglke_distill.leaderboard.settings import (
     ABOUT_FILE,
     SEEDS_FILE,
@@ -19,9 +21,7 @@ from dglke_distill.leaderboard.settings import (
     saved_seeds,
 )
 from dglke_distill.leaderboard.sheet import SEEDS, write_sheet
-from dglke_distill.parsing import MAX_TOML_BYTES
-from dglke_distill.regular_files import read_text
-from dglke_distill.workspace import Workspaces
+from dglke_distill.runs.workspace import Workspaces
 
 __all__ = ["SeedWatcher", "run_seeds"]
 

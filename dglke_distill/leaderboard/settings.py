@@ -9,11 +9,11 @@ from typing import Any, Optional
 import tomli_w
 from pydantic import Field
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Section, read_toml, validate_tree
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.data.ogb import OGB_DATASETS
 from dglke_distill.distill.plan import ChainConfig, compose_chain, overlaid
-from dglke_distill.errors import UserError
 
 __all__ = [
     "ABOUT_FILE",

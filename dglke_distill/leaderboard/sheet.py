@@ -7,18 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import atomic_write_text
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.distill.plan import ChainConfig
-from dglke_distill.errors import UserError
-from dglke_distill.files import atomic_write_text
 from dglke_distill.leaderboard.markdown import markdown
-from dglke_distill.leaderboard.results import (
-    FIGURES,
-    SPLITS,
-    SeedResult,
-    StageResult,
-    read_seed,
-)
+from dglke_distill.leaderboard.results import FIGURES, SPLITS, SeedResult, StageResult, read_seed
 from dglke_distill.leaderboard.settings import (
     ABOUT_FILE,
     About,

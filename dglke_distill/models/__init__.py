@@ -8,9 +8,9 @@ from typing import Any, Optional, TypeVar
 
 import torch
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import ModelConfig, validate_options
-from dglke_distill.config_names import published
-from dglke_distill.errors import UserError
+from dglke_distill.config.names import published
 from dglke_distill.models.autosf import AutoSF
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
 from dglke_distill.models.complex import ComplEx

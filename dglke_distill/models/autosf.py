@@ -7,8 +7,8 @@ from typing import Any, Union
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Side
-from dglke_distill.errors import UserError
 from dglke_distill.models.autosf_structures import BLOCKS, joined, read_structure
 from dglke_distill.models.score_function import ScoreFunction
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
 
 __all__ = ["BLOCKS", "STRUCTURES", "Term", "joined", "read_structure"]
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
+from dglke_distill.data.graph_ids import triple_ids
 from dglke_distill.data.triples import Side
-from dglke_distill.graph_ids import triple_ids
-from dglke_distill.models.kernels import Scores, pairwise, products, table_rows, take_rows
+from dglke_distill.kernels import Scores, pairwise, products, table_rows, take_rows
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["EntityRows", "KGEModel", "QueryVectors"]

@@ -8,8 +8,8 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, ModelConfig
-from dglke_distill.errors import UserError
 from dglke_distill.models import build_model, build_score_function
 from dglke_distill.models.base import EntityRows, KGEModel
 from dglke_distill.models.blockwise import BlockwiseModel

@@ -8,12 +8,7 @@ import torch
 from torch import Tensor
 
 from dglke_distill.data.triples import Side
-from dglke_distill.models.complex_numbers import (
-    conjugate,
-    multiply,
-    require_even,
-    squared_moduli,
-)
+from dglke_distill.models.complex_numbers import conjugate, multiply, require_even, squared_moduli
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["ComplEx"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
 
 __all__ = ["conjugate", "multiply", "require_even", "squared_moduli"]
 
@@ -20,7 +20,7 @@ def multiply(left: Tensor, right: Tensor) -> Tensor:
     """Multiply complex vectors coordinate by coordinate: (..., d) and (..., d) to (..., d)."""
     flat = left.dim() == 2 and left.shape == right.shape and left.numel() > 0
     if flat and _native(left, right) and torch.is_grad_enabled():
-        from dglke_distill.models.kernels.complex_products import ComplexProducts
+        from dglke_distill.kernels.complex_products import ComplexProducts
 
         result: Tensor = ComplexProducts.apply(left, right)
         return result

@@ -9,8 +9,8 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from dglke_distill.graph_ids import relation_ids
-from dglke_distill.models.kernels import table_rows
+from dglke_distill.data.graph_ids import relation_ids
+from dglke_distill.kernels import table_rows
 from dglke_distill.models.score_function import NoOptions, ScoreFunction
 from dglke_distill.models.tables import new_table
 

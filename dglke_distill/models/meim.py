@@ -8,9 +8,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Side
-from dglke_distill.errors import UserError
-from dglke_distill.models.kernels import take_rows
+from dglke_distill.kernels import take_rows
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["MEIM", "MEIMOptions", "TuckER", "TuckEROptions"]

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
+from dglke_distill.kernels import table_rows
 from dglke_distill.models.encoders import LookupEncoder, check_message_graph
-from dglke_distill.models.kernels import table_rows
 from dglke_distill.models.message_passing import BasisLayer, CompositionLayer, RelationalLayer
 from dglke_distill.models.score_function import ScoreFunction
 

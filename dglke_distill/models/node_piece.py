@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, embedding_bag
 
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
+from dglke_distill.kernels import take_rows
 from dglke_distill.models.encoders import Encoder, check_message_graph
-from dglke_distill.models.kernels import take_rows
 from dglke_distill.models.node_piece_options import NodePieceOptions
 from dglke_distill.models.score_function import ScoreFunction
 

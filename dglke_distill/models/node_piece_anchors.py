@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.compiled import njit
 from dglke_distill.data.triples import Triples
-from dglke_distill.sampling.random import stream_key
+from dglke_distill.kernels.compiled import njit
+from dglke_distill.kernels.random import stream_key
 
 __all__ = ["choose_anchors", "page_rank"]
 

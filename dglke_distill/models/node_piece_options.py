@@ -6,7 +6,7 @@ from typing import Optional
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dglke_distill.config_sections import MOST_FLOATS, MOST_SEED
+from dglke_distill.config.sections import MOST_FLOATS, MOST_SEED
 
 __all__ = ["NodePieceOptions"]
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dglke_distill.compiled import njit
+from dglke_distill.data.graph import graph_triples
 from dglke_distill.data.triples import Triples
-from dglke_distill.graph import graph_triples
+from dglke_distill.kernels.compiled import njit
+from dglke_distill.kernels.random import bits_at, stream_key
 from dglke_distill.models.node_piece_anchors import choose_anchors
-from dglke_distill.sampling.random import bits_at, stream_key
 
 __all__ = ["Tokens", "nearest_anchors", "relation_context", "tokenise"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dglke_distill.data.triples import Side
+from dglke_distill.kernels import KernelName
 from dglke_distill.models.complex_numbers import multiply, require_even, squared_moduli
-from dglke_distill.models.kernels import KernelName
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["RotE"]

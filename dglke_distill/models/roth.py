@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from dglke_distill.data.triples import Side
+from dglke_distill.kernels import KernelName
+from dglke_distill.kernels.hyperbolic import point_of, tangent_of, time_of
 from dglke_distill.models.complex_numbers import multiply
-from dglke_distill.models.kernels import KernelName
-from dglke_distill.models.kernels.hyperbolic import point_of, tangent_of, time_of
 from dglke_distill.models.rote import RotE
 
 __all__ = ["RotH"]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from dglke_distill.data.triples import Side
-from dglke_distill.models.kernels import KernelName, take_rows
+from dglke_distill.kernels import KernelName, take_rows
 
 __all__ = ["NoOptions", "ScoreFunction"]
 

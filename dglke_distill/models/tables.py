@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dglke_distill.disk import preallocate, writing
+from dglke_distill.base.disk import preallocate, writing
 
 __all__ = [
     "CODED",
@@ -144,7 +144,7 @@ class _StashedCodes(torch.autograd.Function):
 def coded_rows(weight: nn.Parameter, ids: Tensor) -> Tensor:
     """Gather rows of a coded table (E, d) by ids (u,) int64 and decode them to (u, d) float32.
 
-    Their float32 gradients are appended to ``weight.row_gradients`` for ``dglke_distill.optim``,
+    Their float32 gradients are appended to ``weight.row_gradients`` for ``training.optim``,
     whatever ``row_sparse`` says.
     """
     if weight.requires_grad and torch.is_grad_enabled():

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dglke_distill.config_sections import MOST_FLOATS
+from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.data.triples import Side
 from dglke_distill.models.transe import TransE, TransEOptions
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Side
-from dglke_distill.errors import UserError
 from dglke_distill.models.base import KGEModel
 from dglke_distill.predict.top_k import TopK, search
 
 if TYPE_CHECKING:
-    from dglke_distill.known_answers import KnownAnswers
+    from dglke_distill.data.known_answers import KnownAnswers
 
 __all__ = ["best_entities", "best_relations", "check_scores", "nearest_entities"]
 

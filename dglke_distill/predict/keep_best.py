@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dglke_distill.compiled import njit
+from dglke_distill.kernels.compiled import njit
 
 __all__ = ["keep_best"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dglke_distill.checkpoint import LoadedModel
+from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.data.triples import Triples, Vocabulary
 from dglke_distill.predict.batches import (
     best_entities,
@@ -32,7 +32,7 @@ from dglke_distill.predict.top_k import TopK
 if TYPE_CHECKING:
     import pandas
 
-    from dglke_distill.known_answers import KnownAnswers
+    from dglke_distill.data.known_answers import KnownAnswers
 
 __all__ = ["Facts", "NamedModel", "Prediction", "Question"]
 
@@ -313,7 +313,7 @@ class NamedModel(nn.Module):
     def _index(self, facts: Facts) -> Optional[KnownAnswers]:
         if isinstance(facts, bool):
             return self.load_known() if facts else None
-        from dglke_distill.known_answers import KnownAnswers
+        from dglke_distill.data.known_answers import KnownAnswers
 
         if isinstance(facts, KnownAnswers):
             return facts

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Triples, Vocabulary
-from dglke_distill.errors import UserError
 
 __all__ = [
     "Name",

@@ -8,7 +8,7 @@ from typing import Optional
 
 from matplotlib.figure import Figure
 
-from dglke_distill.files import directory_aside
+from dglke_distill.base.files import directory_aside
 from dglke_distill.report.comparison import comparison_figure, comparison_page
 from dglke_distill.report.comparison_results import read_comparison
 from dglke_distill.report.drawings import FIGURES

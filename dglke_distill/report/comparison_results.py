@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.report.fields import Fields, read_results
-from dglke_distill.report.run_results import (
-    Dataset,
-    Quality,
-    Stage,
-    read_dataset,
-    read_stage,
-)
+from dglke_distill.report.run_results import Dataset, Quality, Stage, read_dataset, read_stage
 
 __all__ = ["ComparisonResults", "ComparisonRow", "Spread", "read_comparison"]
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
-from dglke_distill import regular_files
-from dglke_distill.errors import UserError
-from dglke_distill.parsing import read_json
+from dglke_distill.base import regular_files
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.parsing import read_json
 
 __all__ = ["Fields", "read_history", "read_results", "read_text"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from dglke_distill.shown import visible
+from dglke_distill.base.shown import visible
 
 __all__ = ["NONE", "bytes_text", "duration", "percent", "printable", "quality", "signed_percent"]
 

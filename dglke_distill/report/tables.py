@@ -6,15 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from dglke_distill.base.shown import markdown_text
 from dglke_distill.report.comparison_results import ComparisonResults, Spread
-from dglke_distill.report.numbers import (
-    NONE,
-    percent,
-    quality,
-    signed_percent,
-)
+from dglke_distill.report.numbers import NONE, percent, quality, signed_percent
 from dglke_distill.report.run_results import RunResults, stage_labels
-from dglke_distill.shown import markdown_text
 
 __all__ = ["Table", "TableRow", "comparison_table", "run_table"]
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import validate_options
+from dglke_distill.data.graph import KnownAnswers, graph_triples
+from dglke_distill.data.graph_ids import relation_ids
 from dglke_distill.data.triples import SIDES, Side, Triples
-from dglke_distill.errors import UserError
-from dglke_distill.graph import KnownAnswers, graph_triples
-from dglke_distill.graph_ids import relation_ids
+from dglke_distill.kernels.random import stream_key
 from dglke_distill.sampling.draw import Pools, draw, everything, redraw_known
-from dglke_distill.sampling.random import stream_key
 from dglke_distill.sampling.turns import Turns
 
 __all__ = ["NegativeSampler", "Rows", "Sharing", "Sides"]

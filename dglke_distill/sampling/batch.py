@@ -15,17 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.graph import graph_triples
+from dglke_distill.data.known_answers import group_by_query
 from dglke_distill.data.triples import SIDES, Side
-from dglke_distill.errors import UserError
-from dglke_distill.graph import graph_triples
-from dglke_distill.known_answers import group_by_query
-from dglke_distill.sampling.order import (
-    collect_queries,
-    gather_columns,
-    subsampling_weights,
-    visit,
-)
-from dglke_distill.sampling.random import stream_key
+from dglke_distill.kernels.random import stream_key
+from dglke_distill.sampling.order import collect_queries, gather_columns, subsampling_weights, visit
 from dglke_distill.sampling.unique import Relabeler
 
 if TYPE_CHECKING:

@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.compiled import njit
+from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.triples import Side
-from dglke_distill.known_answer_kernels import (
+from dglke_distill.kernels.compiled import njit
+from dglke_distill.kernels.known_answers import (
     MARK_LIMIT,
     is_answer,
     mark_answers,
     may_be_answer,
     query_range,
 )
-from dglke_distill.known_answers import KnownAnswers
-from dglke_distill.sampling.random import bits_at, uniform_at
+from dglke_distill.kernels.random import bits_at, uniform_at
 
 __all__ = ["Pools", "alias_table", "coins", "draw", "everything", "redraw_known"]
 

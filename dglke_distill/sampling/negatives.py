@@ -16,12 +16,12 @@ from dgl import DGLGraph
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from dglke_distill.config_names import published
+from dglke_distill.base.errors import UserError
+from dglke_distill.config.names import published
 from dglke_distill.data.triples import SIDES, Side, Triples
-from dglke_distill.errors import UserError
+from dglke_distill.kernels.random import stream_key
 from dglke_distill.sampling.base import Int64, NegativeSampler, Rows
 from dglke_distill.sampling.draw import Pools, alias_table, coins
-from dglke_distill.sampling.random import stream_key
 
 __all__ = [
     "NEGATIVE_SAMPLERS",

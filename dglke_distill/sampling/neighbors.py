@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dglke_distill.compiled import njit
-from dglke_distill.graph_ids import relation_ids
-from dglke_distill.sampling.random import bits_at, stream_key, uniform_at
+from dglke_distill.data.graph_ids import relation_ids
+from dglke_distill.kernels.compiled import njit
+from dglke_distill.kernels.random import bits_at, stream_key, uniform_at
 from dglke_distill.sampling.unique import Relabeler
 
 if TYPE_CHECKING:

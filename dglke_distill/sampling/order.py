@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.compiled import njit
+from dglke_distill.data.known_answers import order_by_query
 from dglke_distill.data.triples import SIDES, Triples
-from dglke_distill.known_answers import order_by_query
-from dglke_distill.sampling.random import epoch_position
+from dglke_distill.kernels.compiled import njit
+from dglke_distill.kernels.random import epoch_position
 
 __all__ = ["collect_queries", "gather_columns", "subsampling_weights", "visit"]
 

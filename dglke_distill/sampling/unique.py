@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.compiled import njit
+from dglke_distill.kernels.compiled import njit
 
 __all__ = ["Relabeler"]
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import tomli_w
 
-from dglke_distill import runtime
-from dglke_distill.disk import writing
-from dglke_distill.files import atomic_write_text
+from dglke_distill.base import runtime
+from dglke_distill.base.disk import writing
+from dglke_distill.base.files import atomic_write_text
 from dglke_distill.models import canonical_name
 from dglke_distill.search.found import Found, StudyConfig
 
 if TYPE_CHECKING:
     import optuna
 
-    from dglke_distill.workspace import Workspaces
+    from dglke_distill.runs.workspace import Workspaces
 
 __all__ = ["PLOTS", "RECIPE_FILE", "SECONDS", "TRIALS_FILE", "leave"]
 

@@ -19,22 +19,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
-from dglke_distill import pipeline
-from dglke_distill.claims import LOCK_FILE
+from dglke_distill.base.claims import LOCK_FILE
+from dglke_distill.base.disk import writing
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import atomic_write_text, try_lock
 from dglke_distill.config import Config, compose, merge, read_toml, validate_tree
-from dglke_distill.disk import writing
 from dglke_distill.distill.chain import Watcher, run_stage
 from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.finished import STAGES
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Role, Stage
-from dglke_distill.errors import UserError
-from dglke_distill.files import atomic_write_text, try_lock
+from dglke_distill.runs import train_run as pipeline
+from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.found import Found, StudyConfig
 from dglke_distill.search.leave import RECIPE_FILE, SECONDS, leave
 from dglke_distill.search.space import Space, read_space
-from dglke_distill.train import Interrupted
-from dglke_distill.workspace import Workspaces
+from dglke_distill.training.loop import Interrupted
 
 if TYPE_CHECKING:
     import optuna

@@ -10,9 +10,9 @@ from typing import Any, Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.spelling import near_spellings
 from dglke_distill.data.triples import SIDES, Side, Vocabulary
-from dglke_distill.errors import UserError
 from dglke_distill.serve.facts import Role, main_role, relation_counts
 from dglke_distill.serve.gallery import Gallery, Shown
 from dglke_distill.serve.questions import Question, answer_all, rounded

@@ -24,12 +24,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dglke_distill import __version__
+from dglke_distill.base.shown import visible
 from dglke_distill.serve.api import Api
 from dglke_distill.serve.connections import ONLY_READ
 from dglke_distill.serve.openapi import description
 from dglke_distill.serve.questions import Question
 from dglke_distill.serve.routes import PREFIX, Query, Refused
-from dglke_distill.shown import visible
 
 __all__ = ["FENCE", "Pages", "build", "encoded", "meant_for"]
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.checkpoint import LoadedModel
+from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.known_facts_file import read_known
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.triples import Side
-from dglke_distill.errors import UserError
-from dglke_distill.known_answers import KnownAnswers
-from dglke_distill.known_facts_file import read_known
 
 __all__ = ["FactShelf", "Role", "main_role", "prominence", "relation_counts"]
 

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
-from dglke_distill import runtime
-from dglke_distill.checkpoint import LoadedModel
-from dglke_distill.errors import UserError
-from dglke_distill.known_answers import KnownAnswers
+from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.base import runtime
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.known_answers import KnownAnswers
+from dglke_distill.kernels import set_num_threads
 from dglke_distill.models import canonical_name
-from dglke_distill.models.kernels import set_num_threads
 from dglke_distill.predict import NamedModel
 from dglke_distill.serve.entity_map import EntityMap
 from dglke_distill.serve.facts import FactShelf, prominence

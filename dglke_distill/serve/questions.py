@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.triples import Side
-from dglke_distill.errors import UserError
-from dglke_distill.known_answers import KnownAnswers
 from dglke_distill.models.base import KGEModel
 from dglke_distill.predict.batches import best_entities
 from dglke_distill.predict.top_k import TopK

@@ -18,13 +18,13 @@ from typing import Any, Optional, cast
 
 import uvicorn
 
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import visible
 from dglke_distill.serve.api import Api
 from dglke_distill.serve.app import FENCE, Pages, build, encoded, meant_for
 from dglke_distill.serve.connections import Connection
 from dglke_distill.serve.routes import Refused
 from dglke_distill.serve.watch import Limits, Watch, most_connections
-from dglke_distill.shown import visible
 
 __all__ = ["PageServer"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from dglke_distill.shown import fenced, visible
+from dglke_distill.base.shown import fenced, visible
 from dglke_distill.zoo.schema import Entry
 from dglke_distill.zoo.store import LocalStore, Store
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import sha256_file
+from dglke_distill.base.parsing import read_object
+from dglke_distill.base.regular_files import check_names
+from dglke_distill.base.shown import visible
 from dglke_distill.data.manifest import load_manifest
-from dglke_distill.errors import UserError
-from dglke_distill.files import sha256_file
-from dglke_distill.parsing import read_object
-from dglke_distill.regular_files import check_names
-from dglke_distill.shown import visible
 from dglke_distill.zoo.registry_file import validate_entry
 from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOLS, TIES, Entry, compose_name
 
@@ -49,7 +49,9 @@ def describe(
             f"({error}); only models that this program trained, distilled or compressed can be "
             "published"
         ) from None
-    from dglke_distill.tensor_files import check_file  # torch, which listing a zoo does not need
+    from dglke_distill.base.tensor_files import (
+        check_file,
+    )  # torch, which listing a zoo does not need
 
     check_file(directory / "model.safetensors")  # before all files are read for their digests
     for kind in ("entities", "relations"):

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from dglke_distill.regular_files import read_bytes
+from dglke_distill.base.regular_files import read_bytes
 
 __all__ = ["MAX_ENTRY_BYTES", "EntryFolder"]
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
-from dglke_distill.errors import UserError
-from dglke_distill.files import sha256_file
-from dglke_distill.regular_files import check_regular, open_regular
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import sha256_file
+from dglke_distill.base.regular_files import check_regular, open_regular
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.registry import Found, Place, default_cache, find, read_store, stores
 from dglke_distill.zoo.schema import KNOWN_FILE, Entry, FileEntry
@@ -18,7 +18,7 @@ from dglke_distill.zoo.schema import KNOWN_FILE, Entry, FileEntry
 if TYPE_CHECKING:
     import torch
 
-    from dglke_distill.checkpoint import LoadedModel
+    from dglke_distill.artifacts.checkpoint import LoadedModel
     from dglke_distill.predict import NamedModel
 
 __all__ = ["checked_model", "fetch_files", "load", "load_checkpoint", "remove"]
@@ -82,7 +82,7 @@ def load_checkpoint(
     Raises:
         UserError: as ``load`` and ``checkpoint.load_model`` do.
     """
-    from dglke_distill import checkpoint
+    from dglke_distill.artifacts import checkpoint
 
     place = Path(name_or_directory)
     separators = [mark for mark in (os.sep, os.altsep) if mark]
@@ -171,7 +171,7 @@ def checked_model(
         UserError: the weights' header is absurdly large; the checkpoint is damaged, with weights
             missing, of another shape or not finite; names or sizes are not those of the entry.
     """
-    from dglke_distill import checkpoint
+    from dglke_distill.artifacts import checkpoint
 
     weights = files[checkpoint.MODEL_FILE]
     _check_header(weights)

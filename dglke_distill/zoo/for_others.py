@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from dglke_distill.errors import UserError
-from dglke_distill.files import sha256_file
-from dglke_distill.parsing import read_object
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import sha256_file
+from dglke_distill.base.parsing import read_object
 from dglke_distill.zoo.schema import KNOWN_FILE, Entry, FileEntry
 
 __all__ = ["with_known", "without_paths"]
@@ -72,7 +72,7 @@ def with_known(
     Raises:
         UserError: the dataset is not found, or holds other triples than the model's.
     """
-    from dglke_distill.known_facts_file import write_known
+    from dglke_distill.artifacts.known_facts_file import write_known
     from dglke_distill.zoo.fetch import checked_model
 
     loaded = checked_model(entry, dict(files))

@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Optional
 
-from dglke_distill.checkpoint_places import checkpoints_below, did_you_mean
-from dglke_distill.errors import UserError
-from dglke_distill.regular_files import read_text
+from dglke_distill.artifacts.checkpoint_places import checkpoints_below, did_you_mean
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import read_text
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.entries import describe
 from dglke_distill.zoo.fetch import check_file, checked_model

@@ -15,10 +15,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
-from dglke_distill.errors import UserError
-from dglke_distill.files import atomic_write_bytes
-from dglke_distill.regular_files import read_bytes
-from dglke_distill.shown import visible
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import atomic_write_bytes
+from dglke_distill.base.regular_files import read_bytes
+from dglke_distill.base.shown import visible
 from dglke_distill.zoo.registry_file import parse_registry
 from dglke_distill.zoo.schema import Entry, split_version
 from dglke_distill.zoo.store import MAX_INDEX_BYTES, LocalStore, Store

@@ -8,9 +8,9 @@ from typing import Any, Optional
 
 import tomli_w
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.parsing import parse_toml
 from dglke_distill.config import validate_tree
-from dglke_distill.errors import UserError
-from dglke_distill.parsing import parse_toml
 from dglke_distill.zoo.schema import NAME_PATTERN, SCHEMA, Entry
 
 __all__ = [

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional, TypeVar, cast
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import sha256_file
+from dglke_distill.base.regular_files import reason
 from dglke_distill.data import web
-from dglke_distill.errors import UserError
-from dglke_distill.files import sha256_file
-from dglke_distill.regular_files import reason
 from dglke_distill.zoo.entry_files import MAX_ENTRY_BYTES
 from dglke_distill.zoo.schema import FileEntry
 from dglke_distill.zoo.store import (

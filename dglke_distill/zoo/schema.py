@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Optional
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
 
 __all__ = [
     "CHECKPOINT_FILES",

@@ -21,9 +21,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
-from dglke_distill.errors import UserError
-from dglke_distill.files import atomic_write_bytes, create_file, file_aside, sha256_file, try_lock
-from dglke_distill.regular_files import check_regular, open_regular, read_bytes
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import (
+    atomic_write_bytes,
+    create_file,
+    file_aside,
+    sha256_file,
+    try_lock,
+)
+from dglke_distill.base.regular_files import check_regular, open_regular, read_bytes
 from dglke_distill.zoo.entry_files import EntryFolder
 from dglke_distill.zoo.schema import FileEntry
 

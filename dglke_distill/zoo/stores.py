@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Union
 
-from dglke_distill.errors import UserError
-from dglke_distill.regular_files import check_path
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import check_path
 from dglke_distill.zoo.remote_stores import RemoteStore, WebStore
 from dglke_distill.zoo.store import LocalStore, Store
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from dglke_distill.errors import UserError
+from dglke_distill.base.errors import UserError
 from dglke_distill.zoo.fetch import checked_model, fetch_files
 from dglke_distill.zoo.registry import Place, find
 from dglke_distill.zoo.schema import PROTOCOLS, TIES, Entry
@@ -93,7 +93,7 @@ def verify(
             f"'{stated.ties}' ties, which is not measured here"
         )
     from dglke_distill.data.identity import compare_data
-    from dglke_distill.pipeline import rank_loaded
+    from dglke_distill.runs.train_run import rank_loaded
 
     # The registry's word is the one that counts; the checkpoint's is compared before the ranking.
     figures, dataset = rank_loaded(

@@ -1,0 +1,1 @@
+"""What a training leaves: models on disk and their results."""

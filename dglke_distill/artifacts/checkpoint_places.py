@@ -1,0 +1,94 @@
+"""Which checkpoint was meant, where a folder is none itself."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Optional
+
+from dglke_distill.base.errors import UserError
+
+__all__ = ["MODEL_FILE", "checkpoints_below", "did_you_mean", "no_checkpoint"]
+
+MODEL_FILE = "model.safetensors"
+_BELOW = ("checkpoint", "stages/*/checkpoint", "*/checkpoint", "*/stages/*/checkpoint")
+"""Where the checkpoints lie of a run, a chain, a folder of runs, a comparison of chains."""
+_FOREIGN = ("*_entity.npy", "import.toml", "trained_model.pkl", "*.ckpt")
+_LISTED = 6
+_LOOKED_AT = 2000
+
+
+def checkpoints_below(place: Path) -> list[Path]:
+    """Return the checkpoints of the run, chain or folder of runs that a folder is; students first.
+
+    Nothing is read of them.
+    """
+    for pattern in _BELOW:
+        found = []
+        try:
+            for number, path in enumerate(place.glob(pattern)):
+                if number >= _LOOKED_AT:
+                    break
+                if (path / MODEL_FILE).is_file():
+                    found.append(path)
+        except OSError:
+            continue
+        if found:
+            return sorted(found, key=lambda path: ("teacher" in path.parent.name, path))
+    return []
+
+
+def no_checkpoint(place: Path) -> Optional[UserError]:
+    """Return the error for a place that is no checkpoint, with what may be meant; None if it is.
+
+    Args:
+        place: what was given as a checkpoint's directory.
+    """
+    if (place / MODEL_FILE).is_file():
+        return None
+    if not place.exists():
+        return UserError(f"{place}: no such checkpoint directory{_near(place)}")
+    if not place.is_dir():
+        inside = (place.parent / MODEL_FILE).is_file()
+        meant = f"; did you mean {place.parent}?" if inside else "; give the folder of a checkpoint"
+        return UserError(f"{place}: no such checkpoint directory, it is a file{meant}")
+    below = checkpoints_below(place)
+    if below:
+        return UserError(f"{place}: is no checkpoint; {did_you_mean(below)}")
+    if (place / "resume.safetensors").is_file():
+        return UserError(
+            f"{place}: has no checkpoint yet, since its training has not ended; go on with "
+            f"`dglke-distill train --resume --out {place}`"
+        )
+    if any(next(place.glob(pattern), None) is not None for pattern in _FOREIGN):
+        return UserError(
+            f"{place}: holds a model of another library; make a checkpoint of it by "
+            f"`dglke-distill import {place} --out NEW_FOLDER`"
+        )
+    if (place / "zoo.toml").is_file() and (place / "entries").is_dir():
+        return UserError(f"{place}: is a store; name one of its models, with --store {place}")
+    return UserError(
+        f"{place / MODEL_FILE}: no such file; "
+        + ("the checkpoint is incomplete" if any(place.iterdir()) else "the folder is empty")
+    )
+
+
+def did_you_mean(places: Iterable[Path]) -> str:
+    """Return the question which of some checkpoints was meant."""
+    names = [str(place) for place in places]
+    if len(names) == 1:
+        return f"did you mean {names[0]}?"
+    more = f" or {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"did you mean one of {', '.join(names[:_LISTED])}{more}?"
+
+
+def _near(place: Path) -> str:
+    """Return what of the nearest folder that exists is spelled alike, as the end of a sentence."""
+    parent = place.parent
+    try:
+        names = [entry.name for entry in parent.iterdir() if entry.is_dir()][:_LOOKED_AT]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(place.name, names, n=1)
+    return f"; did you mean {parent / close[0]}?" if close else ""

@@ -1,0 +1,148 @@
+"""A model in memory, with its settings, its names and its results; and its own dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.config import Config
+from dglke_distill.data.identity import Identity, compare_data, short, shown
+from dglke_distill.data.triples import Dataset, Vocabulary
+from dglke_distill.models.base import KGEModel
+
+if TYPE_CHECKING:
+    from dglke_distill.data.known_answers import KnownAnswers
+
+__all__ = ["LoadedModel"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with its settings, its names and the results it was saved with.
+
+    The model is a ``compression.CompressedModel`` where its tables are stored in fewer bytes.
+    ``known_file`` holds the facts of its dataset, if they were published with it.
+    """
+
+    model: KGEModel
+    config: Config
+    entities: Vocabulary
+    relations: Vocabulary
+    results: dict[str, Any]
+    known_file: Optional[Path] = None
+
+    @property
+    def identity(self) -> Identity:
+        """What the model says of the triples it was trained on."""
+        return Identity.of(self.results, self.config.data)
+
+    @property
+    def dataset_name(self) -> str:
+        """The name of its dataset, never a path."""
+        return self.identity.name
+
+    @property
+    def data_warnings(self) -> list[str]:
+        """What belongs beside every figure of the model: data of others that it may know."""
+        identity = self.identity
+        return [
+            other.line(identity.name, identity.fingerprint or "not recorded")
+            for other in identity.others
+        ]
+
+    def find_dataset(
+        self,
+        name: str,
+        *,
+        dataset: Optional[str] = None,
+        data_root: Optional[Path] = None,
+        offline: bool = False,
+        allow_other_data: bool = False,
+    ) -> tuple[Dataset, list[str]]:
+        """Find the dataset that the model was trained on; see ``data.identity.own_dataset``.
+
+        Args:
+            name: what to call the model in messages.
+            dataset: where the user says that it lies.
+            data_root: folder of datasets already there.
+            offline: whether to refuse to download.
+            allow_other_data: whether to go on with other triples.
+
+        Returns:
+            The dataset with the model's ids, and warnings that belong beside every figure.
+
+        Raises:
+            UserError: it is not found, cannot be read, or holds other triples or names.
+        """
+        from dglke_distill.data.own_dataset import mend, own_dataset
+
+        found = own_dataset(
+            self.identity,
+            who=name,
+            dataset=dataset,
+            data_root=data_root,
+            offline=offline,
+            allow_other_data=allow_other_data,
+        )
+        found = self.with_own_ids(found, name)
+        warnings = compare_data(
+            self.identity,
+            found,
+            who=name,
+            allow_other_data=allow_other_data,
+            mend=mend(self.identity, dataset),
+        )
+        return found, [*warnings, *self.data_warnings]
+
+    def known_facts(
+        self, data_root: Optional[Path], *, dataset: Optional[str], allow_other_data: bool
+    ) -> tuple[KnownAnswers, list[str]]:
+        """Return the index of all facts of its dataset, and what must be known of them.
+
+        Args:
+            data_root: folder of datasets already there.
+            dataset: where the dataset lies; None: the facts published with the model, else the
+                dataset found by its name.
+            allow_other_data: as for ``find_dataset``.
+        """
+        from dglke_distill.artifacts.known_facts_file import read_known
+        from dglke_distill.data.known_answers import KnownAnswers
+
+        if self.known_file is not None and dataset is None:
+            return read_known(self.known_file, self.entities, self.relations), []
+        found, warnings = self.find_dataset(
+            "the model", dataset=dataset, data_root=data_root, allow_other_data=allow_other_data
+        )
+        splits = [found.train, found.valid, found.test]
+        return KnownAnswers.build(splits, len(self.entities)), warnings
+
+    def with_own_ids(self, dataset: Dataset, name: str) -> Dataset:
+        """Return a dataset with the model's ids; what counts is names.
+
+        Args:
+            dataset: the dataset.
+            name: what to call the model in the message.
+
+        Raises:
+            UserError: it has other entities or relations.
+        """
+        from dglke_distill.data.own_dataset import renumbered
+
+        found = renumbered(dataset, self.entities, self.relations)
+        if found is not None:
+            return found
+        kind = next(
+            (kind for kind in ("entities", "relations") if _others(self, dataset, kind)), "entities"
+        )
+        raise UserError(
+            f"{name}: trained on {len(getattr(self, kind))} {kind} that are not the "
+            f"{len(getattr(dataset, kind))} of {dataset.name} ({short(dataset.fingerprint)}), or "
+            f"in another order; name its own dataset, {shown(self.dataset_name)} "
+            f"({short(self.identity.fingerprint or 'not recorded')}), by --dataset"
+        )
+
+
+def _others(loaded: LoadedModel, dataset: Dataset, kind: str) -> bool:
+    return set(getattr(loaded, kind)) != set(getattr(dataset, kind))

@@ -1,0 +1,333 @@
+"""Writes that are complete or did not happen, and digests.
+
+What is written lies in a hidden folder beside its place until it is whole. Its writer holds a lock
+on that folder; one whose writer was killed is removed by the next writer to the same place.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Callable, Optional
+
+from dglke_distill.base.disk import ON_A_DISK, ON_A_MOUNT_POINT, NotWritten, writing
+
+try:
+    import fcntl
+except ImportError:  # not on every system
+    fcntl = None  # type: ignore[assignment]
+
+from dglke_distill.base.regular_files import open_regular
+
+__all__ = [
+    "atomic_write_bytes",
+    "atomic_write_text",
+    "check_replaceable",
+    "create_file",
+    "directory_aside",
+    "file_aside",
+    "nothing_foreign",
+    "replace_directory",
+    "sha256_file",
+    "try_lock",
+]
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_LONGEST_NAME = 200
+_STALE_SECONDS = 24 * 3600
+"""Where nothing can be locked, what nobody has touched for so long has no writer any more."""
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+@contextmanager
+def file_aside(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; what is written there takes the place of ``path`` at the end.
+
+    If the block raises, ``path`` stays as it was. Where ``path`` is a symbolic link, the file that
+    it points to is replaced. The parent directory is made if it is missing.
+
+    Raises:
+        NotWritten: it cannot be written, or ``path`` is a device, a pipe or a folder.
+    """
+    final = Path(os.path.realpath(path))
+    if os.path.lexists(final) and not final.is_file():
+        raise NotWritten(f"{path}: is no ordinary file; choose another name")
+    with _folder_aside(final, path) as folder:
+        aside = folder / final.name
+        yield aside
+        _flush_to_disk(aside)
+        os.replace(aside, final)
+        _flush_folder(final.parent)
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Write a file that holds either its old or its new content, whatever happens meanwhile."""
+    with file_aside(path) as aside:
+        aside.write_bytes(data)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8 with its line ends as they are; see ``atomic_write_bytes``."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def create_file(path: Path, data: bytes) -> bool:
+    """Write a new file, all at once; return False, changing nothing, where there is one already.
+
+    Raises:
+        NotWritten: it cannot be written.
+    """
+    with _folder_aside(path, path) as folder:
+        aside = folder / "file"
+        aside.write_bytes(data)
+        _flush_to_disk(aside)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return False
+        _flush_folder(path.parent)
+    return True
+
+
+def nothing_foreign(folder: Path) -> Optional[str]:
+    """Say of a directory that only this program writes to, as of a cache, that all is ours."""
+    return None
+
+
+def _anything(folder: Path) -> Optional[str]:
+    with os.scandir(folder) as entries:
+        return min((entry.name for entry in entries), default=None)
+
+
+@contextmanager
+def directory_aside(
+    path: Path, *, foreign: Callable[[Path], Optional[str]] = _anything
+) -> Iterator[Path]:
+    """Yield an empty directory to fill; it takes the place of ``path`` at the end.
+
+    If the block raises, ``path`` stays as it was.
+
+    Args:
+        path: its place.
+        foreign: see ``check_replaceable``; if not given, only an empty directory is replaced.
+
+    Raises:
+        NotWritten: it cannot be written, or ``path`` must not be replaced.
+    """
+    check_replaceable(path, foreign)
+    final = Path(os.path.realpath(path))
+    with _folder_aside(final, path) as folder:
+        yield folder
+        check_replaceable(path, foreign)
+        replace_directory(folder, final)
+
+
+def check_replaceable(path: Path, foreign: Callable[[Path], Optional[str]] = _anything) -> None:
+    """Check that a directory may be put in the place of what is there, if anything is.
+
+    Args:
+        path: the place.
+        foreign: given a directory, returns the name of something in it that is not ours to delete,
+            or None; not called for an empty one.
+
+    Raises:
+        NotWritten: a file, a mount point, or something that is not ours is there.
+    """
+    if not os.path.exists(path):  # or a link to a place that is still free
+        return
+    if not os.path.isdir(path):
+        raise NotWritten(f"{path}: is a file; name a directory")
+    if os.path.ismount(os.path.realpath(path)):
+        raise NotWritten(f"{path}: {ON_A_MOUNT_POINT}")
+    with writing(path):
+        stranger = None if _anything(path) is None else foreign(path)
+    if stranger is not None:
+        raise NotWritten(
+            f"{path}: holds {stranger!r}, which this program did not write there and would delete; "
+            "choose another directory, or move it away"
+        )
+
+
+def replace_directory(new: Path, final: Path) -> None:
+    """Put the directory ``new`` in the place of ``final``, which may exist.
+
+    ``final`` is at no time half-written. Linux exchanges the two in one step; elsewhere ``final``
+    is absent for a moment, and comes back if the exchange fails. The old content is deleted.
+
+    Args:
+        new: a complete directory on the same file system.
+        final: its place; everything below it is deleted.
+
+    Raises:
+        NotADirectoryError: ``final`` is a file.
+    """
+    for folder, _, files in os.walk(new):
+        for name in files:
+            _flush_to_disk(Path(folder, name))
+        _flush_folder(Path(folder))
+    if not os.path.lexists(final):
+        os.rename(new, final)
+    elif not final.is_dir():
+        raise NotADirectoryError(20, "is a file; a directory is to be written there", str(final))
+    elif _exchange(new, final):
+        shutil.rmtree(new, ignore_errors=True)
+    else:
+        old = _name_aside(final, "old")
+        held = _locked(final)  # so that no other writer takes it for a dead one's
+        try:
+            os.rename(final, old)
+            try:
+                os.rename(new, final)
+            except OSError:
+                os.rename(old, final)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            _close(held)
+    _flush_folder(final.parent)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 hex digest of a file's content."""
+    digest = hashlib.sha256()
+    with open_regular(path) as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def try_lock(descriptor: int) -> Optional[bool]:
+    """Lock an open file or folder for this process alone, until it is closed or the process ends.
+
+    Returns:
+        True: locked. False: another holds the lock. None: nothing can be locked there.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+@contextmanager
+def _folder_aside(final: Path, path: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``final``, locked, after dead writers' were removed.
+
+    It is gone at the end, with what is still in it. Errors name ``path``, as the user wrote it.
+    """
+    with writing(path, final.parent):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _clear_up(final)
+        folder, held = _made_aside(final)
+    try:
+        with writing(path, final, folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _close(held)
+
+
+def _made_aside(final: Path) -> tuple[Path, Optional[int]]:
+    """Make a folder, and return it with the descriptor of its lock, None where there are none."""
+    for _ in range(8):  # another writer can think it dead before it is locked, but not for ever
+        folder = _name_aside(final, "tmp")
+        os.mkdir(folder)
+        held = _locked(folder)
+        if held is not None and folder.exists():
+            return folder, held
+        _close(held)
+        with suppress(OSError):
+            os.rmdir(folder)
+    os.mkdir(folder)
+    return folder, None
+
+
+def _name_aside(final: Path, ending: str) -> Path:
+    return final.with_name(f".{_stem(final)}.{secrets.token_hex(6)}.{ending}")
+
+
+def _stem(final: Path) -> str:
+    name = os.fsencode(final.name)
+    return final.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
+
+
+def _locked(path: Path) -> Optional[int]:
+    """Return a descriptor that is locked as far as can be; None where another process has it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NO_LINK)
+    except OSError:
+        return None
+    if try_lock(descriptor) is False:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _close(descriptor: Optional[int]) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _clear_up(final: Path) -> None:
+    """Remove what killed writers to ``final`` have left; a folder on its way out is put back."""
+    ours = re.compile(rf"\.{re.escape(_stem(final))}\.[0-9a-f]{{12}}\.(?:tmp|old)")
+    with suppress(OSError), os.scandir(final.parent) as entries:
+        for name in [entry.name for entry in entries if ours.fullmatch(entry.name)]:
+            with suppress(OSError):  # no harm: it only takes room
+                _clear_up_one(final.with_name(name), final)
+
+
+def _clear_up_one(path: Path, final: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | _NO_LINK)
+    try:
+        locked, touched = try_lock(descriptor), os.fstat(descriptor).st_mtime
+        if locked is False or (locked is None and time.time() - touched < _STALE_SECONDS):
+            return
+        if path.suffix == ".old" and not os.path.lexists(final):
+            os.rename(path, final)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_folder(path: Path) -> None:
+    """Flush a folder's list of names, where its file system can and we may."""
+    try:
+        _flush_to_disk(path)
+    except OSError as error:
+        if error.errno in ON_A_DISK:
+            raise
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two paths in one step by renameat2(2); False where kernel or file system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    return bool(renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)

@@ -1,0 +1,65 @@
+"""Models for other programs: formats by name, and the one way to write them.
+
+A format is a class in a file of its own and a line in ``FORMATS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import directory_aside, file_aside
+from dglke_distill.config import validate_options
+from dglke_distill.interop.base import ExportFormat, find_format
+from dglke_distill.interop.bundle import EdgeBundle
+from dglke_distill.interop.dglke import DGLKEFolder
+from dglke_distill.interop.npz import NumPyArchive
+from dglke_distill.interop.onnx_graph import ONNXGraph
+from dglke_distill.interop.parquet import ParquetFolder
+from dglke_distill.interop.word2vec import Word2VecBinary, Word2VecText
+
+__all__ = ["FORMATS", "ExportFormat", "export_model"]
+
+FORMATS: dict[str, type[ExportFormat]] = {
+    format.name: format
+    for format in (
+        DGLKEFolder,
+        Word2VecText,
+        Word2VecBinary,
+        NumPyArchive,
+        ParquetFolder,
+        ONNXGraph,
+        EdgeBundle,
+    )
+}
+
+
+def export_model(
+    loaded: LoadedModel, format: str, out: Path, options: Optional[Mapping[str, Any]] = None
+) -> Path:
+    """Write a model in a format; ``out`` appears whole or not at all.
+
+    Args:
+        loaded: the model with its names.
+        format: a name in ``FORMATS``.
+        out: the file or directory to be written; nothing may be there yet.
+        options: the format's own options.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UserError: unknown format or option, something at ``out``, a missing package, or a model
+            that the format cannot express.
+    """
+    writer = find_format(FORMATS, format)
+    chosen = validate_options(writer.Options, options or {}, f"options of the format {format}")
+    if out.exists():
+        raise UserError(f"--out {out}: is there already; remove it or name another place")
+    writer.check_requirements()
+    with directory_aside(out) if writer.directory else file_aside(out) as place:
+        writer.write(loaded, chosen, place)
+    return out

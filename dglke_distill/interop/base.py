@@ -1,0 +1,154 @@
+"""What every export format is, and how one is written: whole or not at all."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Optional
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.base.errors import UserError
+from dglke_distill.config.names import published
+from dglke_distill.data.triples import Vocabulary
+from dglke_distill.interop.dglke_folder import INVERSE
+from dglke_distill.models.score_function import NoOptions
+
+__all__ = [
+    "Array",
+    "ExportFormat",
+    "as_float32",
+    "entity_bias",
+    "entity_table",
+    "find_format",
+    "plain_names",
+    "relation_names",
+    "relation_table",
+]
+
+Array = NDArray[Any]
+
+
+class ExportFormat:
+    """A way to write a model for other programs.
+
+    A subclass sets the class variables and writes ``write``; ``export`` lists it.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    """One line: what is written, and who reads it."""
+    directory: ClassVar[bool] = False
+    """Whether the export is a directory of files rather than one file."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Modules of the extra ``export`` that ``write`` imports."""
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def write(self, loaded: LoadedModel, options: Any, place: Path) -> None:
+        """Write a model.
+
+        Args:
+            loaded: the model with its names.
+            options: validated instance of ``Options``.
+            place: an empty directory, or the path of a file that is not there yet.
+
+        Raises:
+            UserError: the format cannot express this model.
+        """
+        raise NotImplementedError
+
+    def check_requirements(self) -> None:
+        """Look whether the modules it needs are installed.
+
+        Raises:
+            UserError: one is not.
+        """
+        for module in self.requires:
+            if importlib.util.find_spec(module) is None:
+                raise UserError(
+                    f"--format {self.name}: needs the package {module!r}; "
+                    "run `pip install 'dglke-distill[export]'`"
+                )
+
+
+def find_format(formats: Mapping[str, type[ExportFormat]], name: str) -> ExportFormat:
+    """Return the format of a name.
+
+    Raises:
+        UserError: there is none; near spellings are suggested.
+    """
+    name = published(name, formats)
+    if name in formats:
+        return formats[name]()
+    near = difflib.get_close_matches(name, formats, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(formats)}"
+    raise UserError(f"--format: there is no format {name!r}; {hint}")
+
+
+def entity_table(loaded: LoadedModel) -> Array:
+    """Return the entity vectors as scoring sees them, (entities, dim), in the model's dtype."""
+    table: Array = loaded.model.entity_embeddings.cpu().numpy()
+    return table
+
+
+def entity_bias(loaded: LoadedModel) -> Optional[Array]:
+    """Return what is added to the scores of each candidate, (entities,); None where nothing is."""
+    if not loaded.config.model.entity_bias:
+        return None
+    with torch.no_grad():
+        bias = loaded.model.encode(None).bias
+    return None if bias is None else bias.detach()[:, 0].cpu().numpy()
+
+
+def relation_table(loaded: LoadedModel) -> Array:
+    """Return the relation table as the model keeps it, (rows, floats); see ``relation_names``."""
+    table: Array = loaded.model.relation_embeddings.cpu().numpy()
+    return table
+
+
+def relation_names(loaded: LoadedModel) -> list[str]:
+    """Return the name of each row of the relation table.
+
+    The second rows of a model with reciprocal relations, which answer (?, relation, tail), are
+    called ``<name>_inverse``.
+
+    Raises:
+        UserError: a relation of the data has such a name already.
+    """
+    names = list(loaded.relations)
+    if not loaded.model.reciprocal:
+        return names
+    inverse = [f"{name}{INVERSE}" for name in names]
+    taken = set(names).intersection(inverse)
+    if taken:
+        raise UserError(
+            f"relation {min(taken)!r} has the name that an inverse relation would get; rename it"
+        )
+    return names + inverse
+
+
+def plain_names(names: Vocabulary, forbidden: str, format: str) -> list[str]:
+    """Return names as a list after a look for characters that a format cannot hold.
+
+    Raises:
+        UserError: a name has one of the ``forbidden`` characters.
+    """
+    found = list(names)
+    for name in found:
+        if any(character in name for character in forbidden):
+            raise UserError(
+                f"--format {format}: the {names.kind} name {name!r} has a character that the "
+                "format cannot hold; rename it"
+            )
+    return found
+
+
+def as_float32(table: Array) -> Array:
+    """Return a table as contiguous little-endian float32."""
+    return np.ascontiguousarray(table, dtype="<f4")

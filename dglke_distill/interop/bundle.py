@@ -1,0 +1,171 @@
+"""One small file with all that answering needs, for browsers and other small places."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.base.errors import UserError
+from dglke_distill.compression.int8 import Int8, Int8Options
+from dglke_distill.data.triples import Vocabulary
+from dglke_distill.interop.base import Array, ExportFormat, as_float32, entity_bias, entity_table
+from dglke_distill.interop.query_forms import AffineMap, query_forms
+
+__all__ = ["EdgeBundle"]
+
+_MAGIC = b"KGBUNDLE"
+_ALIGNMENT = 16
+
+
+class BundleOptions(BaseModel):
+    """Options of the bundle."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dtype: Literal["float32", "float16", "int8"] = Field("float16", description="of entity vectors")
+
+
+class EdgeBundle(ExportFormat):
+    """A header and little-endian arrays; ``bundle_reader.py`` and ``bundle_reader.js`` answer.
+
+    Layout: the bytes ``KGBUNDLE``; a uint32 1, the version; a uint32, the length of the header; the
+    header, JSON in UTF-8, padded by spaces to a multiple of 16 bytes; the arrays, each at a
+    multiple of 16 bytes after the header.
+
+    The header:
+
+    - ``model``, ``dataset``, ``dim``; ``entities`` and ``relations``, how many there are;
+      ``kernel`` (``dot``, ``l1``, ``l2``, ``l2_squared`` or ``complex_modulus``, as in
+      ``models.kernels``).
+    - ``arrays``: name to ``dtype`` (float32, float16, int8, uint8 or uint32), ``shape`` and
+      ``offset`` in bytes after the header. ``entity`` holds the vectors, (entities, dim); where it
+      is int8, row i counts in units of ``entity_scale[i]`` (see ``compression.int8``).
+      ``entity_bias`` (entities,), if it is there, is added to candidates' scores.
+    - ``query``: under ``tail`` and ``head``, the side that is asked for, how the known entity e
+      becomes the query (see ``query_forms``): ``scale`` * e + ``cross`` * swap(e) + ``shift``, or
+      e @ ``matrix`` + ``shift``. Each is ``{"constant": number}`` or ``{"array": name}``, whose row
+      is the relation id, with ``"negate": true`` or ``"transpose": true`` (of each matrix) where
+      another side's array serves.
+    - ``candidate``: null, or the same for candidates where relations move these.
+    - ``names``: under ``entities`` and ``relations``, null where names are ids, else the names of
+      two arrays: ``text``, uint8, all names in UTF-8 without gaps, and ``ends``, uint32, where each
+      ends.
+
+    With float16 and int8 entities the relations' coefficients are float16.
+    """
+
+    name = "bundle"
+    about = "one file that a dependency-free JavaScript or NumPy reader scores"
+    Options = BundleOptions
+
+    def write(self, loaded: LoadedModel, options: Any, place: Path) -> None:
+        """Write the file."""
+        forms = query_forms(loaded.model)
+        arrays = _entities(as_float32(entity_table(loaded)), options.dtype)
+        bias = entity_bias(loaded)
+        if bias is not None:
+            arrays["entity_bias"] = as_float32(bias)
+        exact = "<f4" if options.dtype == "float32" else "<f2"
+        header = {
+            "model": loaded.config.model.name,
+            "dataset": loaded.dataset_name,
+            "dim": loaded.config.model.dim,
+            "entities": len(loaded.entities),
+            "relations": len(loaded.relations),
+            "kernel": forms.kernel,
+            "query": _maps(forms.query, "query", arrays, exact),
+            "candidate": forms.candidate and _maps(forms.candidate, "candidate", arrays, exact),
+            "names": {
+                kind: _names(names, kind, arrays)
+                for kind, names in (("entities", loaded.entities), ("relations", loaded.relations))
+            },
+        }
+        place.write_bytes(_packed(header, arrays))
+
+
+def _cast(table: Array, dtype: str) -> Array:
+    with np.errstate(over="ignore"):
+        cast = table.astype(dtype)
+    if not np.isfinite(cast).all():
+        raise UserError(
+            f"--format bundle: the model has values too large for {cast.dtype}; "
+            "add --set dtype=float32"
+        )
+    return cast
+
+
+def _entities(table: Array, dtype: str) -> dict[str, Array]:
+    if dtype != "int8":
+        return {"entity": _cast(table, {"float32": "<f4", "float16": "<f2"}[dtype])}
+    stored = Int8(len(table), table.shape[1], Int8Options())
+    stored.fit(torch.from_numpy(table))
+    scale = stored.scale[:, 0].float().numpy()
+    return {"entity": stored.codes.numpy(), "entity_scale": as_float32(scale)}
+
+
+def _maps(
+    maps: Mapping[Any, AffineMap], kind: str, arrays: dict[str, Array], dtype: str
+) -> dict[str, dict[str, Any]]:
+    """Describe the maps of both sides and add the arrays they need."""
+    described: dict[str, dict[str, Any]] = {}
+    for side in ("tail", "head"):
+        described[side] = {}
+        for part in AffineMap._fields:
+            weights = getattr(maps[side], part)
+            if weights is not None:
+                array = _cast(weights.numpy(), dtype)
+                described[side][part] = _reference(array, f"{kind}_{side}_{part}", kind, arrays)
+    return described
+
+
+def _reference(array: Array, name: str, kind: str, arrays: dict[str, Array]) -> dict[str, Any]:
+    """Return how to find a coefficient; add it to the arrays if none there serves."""
+    if array.ndim == 2 and (array == array[:1, :1]).all():
+        return {"constant": float(array[0, 0]) if array.size else 0.0}
+    for known, other in arrays.items():
+        if known.startswith(f"{kind}_") and other.ndim == array.ndim:
+            if np.array_equal(other, array):
+                return {"array": known}
+            if np.array_equal(other, -array):
+                return {"array": known, "negate": True}
+            if array.ndim == 3 and np.array_equal(other.transpose(0, 2, 1), array):
+                return {"array": known, "transpose": True}
+    arrays[name] = array
+    return {"array": name}
+
+
+def _names(names: Vocabulary, kind: str, arrays: dict[str, Array]) -> Optional[dict[str, str]]:
+    if not names.named:
+        return None
+    encoded = [name.encode() for name in names]
+    text, ends = f"{kind}_text", f"{kind}_ends"
+    arrays[text] = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    arrays[ends] = np.cumsum([len(name) for name in encoded]).astype("<u4")
+    return {"text": text, "ends": ends}
+
+
+def _packed(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+    described, blocks, offset = {}, [], 0
+    for name, array in arrays.items():
+        described[name] = {
+            "dtype": array.dtype.name,
+            "shape": list(array.shape),
+            "offset": offset,
+        }
+        blocks.append(_padded(np.ascontiguousarray(array).tobytes(), b"\0"))
+        offset += len(blocks[-1])
+    text = json.dumps({**header, "arrays": described}, ensure_ascii=False, allow_nan=False)
+    encoded = _padded(text.encode(), b" ")
+    start = _MAGIC + np.array([1, len(encoded)], dtype="<u4").tobytes()
+    return b"".join([start, encoded, *blocks])
+
+
+def _padded(data: bytes, filler: bytes) -> bytes:
+    return data + filler * (-len(data) % _ALIGNMENT)

@@ -1,0 +1,60 @@
+"""Vectors and names as Parquet files, for data frames and databases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.interop.base import (
+    Array,
+    ExportFormat,
+    entity_bias,
+    entity_table,
+    relation_names,
+    relation_table,
+)
+
+__all__ = ["ParquetFolder"]
+
+
+class ParquetFolder(ExportFormat):
+    """``entities.parquet`` and ``relations.parquet``, a row per id.
+
+    Columns: ``id`` int32, ``name`` string, ``vector`` a list of floats of fixed size; ``bias``
+    where entities have one. Entity vectors are those that scoring sees (normalised where the model
+    does), relation vectors those that the model keeps. The settings stand in the files' metadata
+    under ``config``, as JSON.
+    """
+
+    name = "parquet"
+    about = "vectors and names as Parquet: entities.parquet, relations.parquet"
+    directory = True
+    requires = ("pyarrow",)
+
+    def write(self, loaded: LoadedModel, options: Any, place: Path) -> None:
+        """Write both files."""
+        settings, bias = loaded.config.model_dump_json(), entity_bias(loaded)
+        entities, relations = entity_table(loaded), relation_table(loaded)
+        _write(place / "entities.parquet", list(loaded.entities), entities, bias, settings)
+        _write(place / "relations.parquet", relation_names(loaded), relations, None, settings)
+
+
+def _write(
+    path: Path, names: list[str], table: Array, bias: Optional[Array], settings: str
+) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    flat = pyarrow.array(np.ascontiguousarray(table).reshape(-1))
+    columns = {
+        "id": pyarrow.array(np.arange(len(table), dtype=np.int32)),
+        "name": pyarrow.array(names, type=pyarrow.string()),
+        "vector": pyarrow.FixedSizeListArray.from_arrays(flat, table.shape[1]),
+    }
+    if bias is not None:
+        columns["bias"] = pyarrow.array(bias)
+    rows = pyarrow.table(columns).replace_schema_metadata({"config": settings})
+    parquet.write_table(rows, path)

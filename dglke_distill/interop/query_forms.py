@@ -1,0 +1,164 @@
+"""The queries of any score function as tables that a simple program can apply.
+
+With the relation fixed, the query of every score function here is affine in the known entity e,
+and so is what becomes of a candidate where relations move candidates:
+
+    map(e) = scale * e + cross * swap(e) + shift    (swap exchanges the two halves of a vector)
+    map(e) = e @ matrix + shift                     (where a relation mixes all coordinates)
+
+The first form covers translations, diagonal and complex products and rotations. The coefficients
+are read off the score function itself by asking it for the images of a few vectors, so that no
+formula is written a second time, and then checked on random ones.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Callable, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.triples import SIDES, Side
+from dglke_distill.models.base import KGEModel
+
+__all__ = ["AffineMap", "QueryForms", "query_forms", "swap"]
+
+_LARGEST = 1 << 30
+"""Bytes of matrices in float32 beyond which an export makes no sense."""
+
+Function = Callable[[Tensor, Tensor], Tensor]
+"""Takes vectors (n, dim) and as many relation rows; with ``by_relation`` a single row."""
+
+
+class AffineMap(NamedTuple):
+    """A map per relation id, in float64; ``scale`` and ``cross``, or ``matrix``, are None.
+
+    ``scale``, ``cross`` (relations, dim); ``matrix`` (relations, dim, k); ``shift`` (relations, k),
+    k = dim in the first form.
+    """
+
+    shift: Tensor
+    scale: Optional[Tensor] = None
+    cross: Optional[Tensor] = None
+    matrix: Optional[Tensor] = None
+
+    def apply(self, vectors: Tensor, relation: Tensor) -> Tensor:
+        """Map vectors (n, dim) by relation ids (n,): (n, k)."""
+        if self.matrix is not None:
+            return (vectors[:, None] @ self.matrix[relation])[:, 0] + self.shift[relation]
+        assert self.scale is not None and self.cross is not None
+        moved = self.scale[relation] * vectors + self.cross[relation] * swap(vectors)
+        return moved + self.shift[relation]
+
+
+class QueryForms(NamedTuple):
+    """All that scoring needs besides the entity table and the biases.
+
+    ``query`` and, where relations move candidates, ``candidate``: by the side that is predicted.
+    """
+
+    kernel: str
+    query: dict[Side, AffineMap]
+    candidate: Optional[dict[Side, AffineMap]]
+
+
+def swap(vectors: Tensor) -> Tensor:
+    """Exchange the halves of vectors (n, dim); those of odd length stay as they are."""
+    half = vectors.shape[-1] // 2
+    return vectors if vectors.shape[-1] % 2 else torch.roll(vectors, half, -1)
+
+
+def query_forms(model: KGEModel) -> QueryForms:
+    """Return the queries of a model as affine maps of entity vectors as scoring sees them.
+
+    Raises:
+        UserError: they are none, or would fill more than a gigabyte.
+    """
+    function = copy.deepcopy(model.score_function).cpu().double().eval()
+    if function.score_scale != 1.0:
+        raise UserError(
+            f"{type(function).__name__}: its scores are a multiple of a distance, which this "
+            "format cannot express; export it as npz"
+        )
+    rows = model.relation_embeddings.detach().cpu().double()
+    query, candidate = {}, {}
+    for side in SIDES:
+        ids = model.relation_ids(torch.arange(model.num_relations), side)
+        seen: Side = "tail" if model.reciprocal else side
+        chosen = rows[ids]
+
+        def ask(vectors: Tensor, relation: Tensor, side: Side = seen) -> Tensor:
+            return function.whole_query(vectors, relation, side)
+
+        def move(vectors: Tensor, relation: Tensor, side: Side = seen) -> Tensor:
+            if function.by_relation:
+                return function.candidate(vectors[None], relation, side)[0]
+            return function.candidate(vectors[:, None], relation, side)[:, 0]
+
+        name = type(function).__name__
+        query[side] = _probe(ask, chosen, function.dim, function.by_relation, name)
+        if function.transforms_candidates:
+            candidate[side] = _probe(move, chosen, function.dim, function.by_relation, name)
+    return QueryForms(function.kernel, query, candidate or None)
+
+
+def _probe(function: Function, rows: Tensor, dim: int, by_relation: bool, name: str) -> AffineMap:
+    generator = torch.Generator().manual_seed(0)
+    trial = torch.randn(len(rows), dim, generator=generator, dtype=rows.dtype)
+    with torch.no_grad():
+        if not by_relation:
+            found = _halves(function, rows, dim)
+            if found is not None and _agrees(found, function(trial, rows), trial):
+                return found
+        size = 4 * len(rows) * dim * dim
+        if size > _LARGEST:
+            raise UserError(
+                f"{name} with {dim} floats per entity needs {size >> 20} MiB of matrices for its "
+                f"{len(rows)} relations; export a smaller model, or as npz"
+            )
+        found, images = _matrices(function, rows, trial, dim)
+    if not _agrees(found, images, trial):
+        raise UserError(
+            f"{name}: its queries are no affine maps of the entity, so this format cannot express "
+            "them; export it as npz"
+        )
+    return found
+
+
+def _halves(function: Function, rows: Tensor, dim: int) -> Optional[AffineMap]:
+    """Read off scale, cross and shift, as if the map had the first form."""
+    half = dim if dim % 2 else dim // 2
+    first = torch.zeros(len(rows), dim, dtype=rows.dtype)
+    first[:, :half] = 1
+    shift = function(torch.zeros_like(first), rows)
+    if shift.shape[1] != dim:
+        return None
+    upper = function(first, rows) - shift
+    lower = function(1 - first, rows) - shift
+    return AffineMap(
+        shift,
+        scale=torch.cat([upper[:, :half], lower[:, half:]], dim=1),
+        cross=torch.cat([lower[:, :half], upper[:, half:]], dim=1),
+    )
+
+
+def _matrices(
+    function: Function, rows: Tensor, trial: Tensor, dim: int
+) -> tuple[AffineMap, Tensor]:
+    """Read off matrix and shift, relation by relation; also return the images of the trial."""
+    probes = torch.cat([torch.zeros(1, dim, dtype=rows.dtype), torch.eye(dim, dtype=rows.dtype)])
+    shifts, matrices, images = [], [], []
+    for row, vector in zip(rows.split(1), trial.split(1)):
+        out = function(torch.cat([probes, vector]), row)
+        shifts.append(out[0])
+        matrices.append(out[1:-1] - out[0])
+        images.append(out[-1])
+    found = AffineMap(torch.stack(shifts), matrix=torch.stack(matrices))
+    return found, torch.stack(images)
+
+
+def _agrees(found: AffineMap, images: Tensor, trial: Tensor) -> bool:
+    mapped = found.apply(trial, torch.arange(len(trial)))
+    return torch.allclose(mapped, images, rtol=1e-9, atol=1e-9 * float(images.abs().max()))

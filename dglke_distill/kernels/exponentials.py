@@ -1,0 +1,315 @@
+"""Passes over score matrices that take exponentials, on the CPU."""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from torch import Tensor
+
+from dglke_distill.kernels.simd import Simd
+from dglke_distill.kernels.threads import (
+    NativeKernel,
+    argument,
+    array_at,
+    integers_at,
+    next_task,
+    set_argument,
+)
+
+__all__ = ["highest_and_sum", "scores_gradient", "sigmoid_forward", "softmax_forward"]
+
+# Queries per task.
+_ROWS = 4
+# Factors of at most 2 each that are multiplied before a logarithm is taken.
+_FACTORS = 64
+_INT = ir.IntType(64)
+
+
+@intrinsic
+def highest_and_sum(typing_context: Any, data: Any, address: Any, vectors: Any) -> Any:
+    """Return the largest element (NaN aside) and the sum of `vectors` vectors."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        simd = Simd(builder, signature.args[0].dtype)
+        source = simd.pointer(arguments[1])
+        highest, total = simd.local(simd.constant(float("-inf"))), simd.local(simd.zero)
+        with cgutils.for_range(builder, arguments[2], intp=_INT) as loop:
+            offset = builder.mul(loop.index, ir.Constant(_INT, simd.lanes))
+            value = simd.load(simd.at(source, offset))
+            best = builder.load(highest)
+            builder.store(
+                builder.select(builder.fcmp_ordered(">", value, best), value, best), highest
+            )
+            builder.store(builder.fadd(builder.load(total), value), total)
+        lanes = simd.elements(builder.load(highest))
+        best = lanes[0]
+        for value in lanes[1:]:
+            best = builder.select(builder.fcmp_ordered(">", value, best), value, best)
+        added = simd.sum(builder.load(total))
+        return context.make_tuple(builder, signature.return_type, [best, added])
+
+    return types.UniTuple(data.dtype, 2)(data, types.int64, types.int64), generate
+
+
+@intrinsic
+def _exponentials(
+    typing_context: Any, data: Any, source: Any, target: Any, vectors: Any, shift: Any
+) -> Any:
+    """Write e^(x - shift) of `vectors` vectors and return their sum; no x exceeds the shift."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        simd = Simd(builder, signature.args[0].dtype)
+        _, source, target, vectors, shift = arguments
+        below, total = simd.splat(shift), simd.local(simd.zero)
+        reads, writes = simd.pointer(source), simd.pointer(target)
+        with cgutils.for_range(builder, vectors, intp=_INT) as loop:
+            offset = builder.mul(loop.index, ir.Constant(_INT, simd.lanes))
+            value = builder.fsub(simd.load(simd.at(reads, offset)), below)
+            power = simd.exponential(value)
+            simd.store(power, simd.at(writes, offset))
+            builder.store(builder.fadd(builder.load(total), power), total)
+        return simd.sum(builder.load(total))
+
+    return data.dtype(data, types.int64, types.int64, types.int64, data.dtype), generate
+
+
+@intrinsic
+def _sigmoids(
+    typing_context: Any, data: Any, source: Any, target: Any, vectors: Any, products: Any
+) -> Any:
+    """Write sigmoid(x) of `vectors` vectors; return the sum of their positive parts.
+
+    Multiplies the lanes of `products` (one vector) by 1 + e^-|x|, whose logarithm is what
+    log(1 + e^x) has beyond the positive part.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        simd = Simd(builder, signature.args[0].dtype)
+        _, source, target, vectors, products = arguments
+        reads, writes, kept = (simd.pointer(a) for a in (source, target, products))
+        total, product = simd.local(simd.zero), simd.local(simd.load(kept))
+        one = simd.constant(1.0)
+        with cgutils.for_range(builder, vectors, intp=_INT) as loop:
+            offset = builder.mul(loop.index, ir.Constant(_INT, simd.lanes))
+            value = simd.load(simd.at(reads, offset))
+            power = simd.exponential(builder.fneg(simd.magnitude(value)))
+            positive = builder.fcmp_ordered(">", value, simd.zero)
+            above = builder.fadd(one, power)
+            share = builder.fdiv(builder.select(positive, one, power), above)
+            simd.store(share, simd.at(writes, offset))
+            builder.store(builder.fmul(builder.load(product), above), product)
+            part = builder.select(positive, value, simd.zero)
+            builder.store(builder.fadd(builder.load(total), part), total)
+        simd.store(builder.load(product), kept)
+        return simd.sum(builder.load(total))
+
+    return data.dtype(data, types.int64, types.int64, types.int64, types.int64), generate
+
+
+@numba.njit
+def _answered(data, scores, i, answers, start, stop, flag):
+    """Sum the scores of a query's answers; raise the flag if they are none."""
+    answered = scores.dtype.type(0)
+    if start < 0 or stop < start or stop > answers.size:
+        set_argument(data, flag, 1)
+        return answered
+    for a in range(start, stop):
+        if answers[a] < 0 or answers[a] >= scores.shape[1]:
+            set_argument(data, flag, 1)
+        else:
+            answered += scores[i, answers[a]]
+    return answered
+
+
+def _softmax_kernel(data):
+    """Per query: highest score, sum of exponentials, sum of scores, sum of the answers' scores."""
+    b, n, lanes = argument(data, 0), argument(data, 1), argument(data, 2)
+    scores = array_at(data, argument(data, 3), (b, n))
+    powers = array_at(data, argument(data, 4), (b, n))
+    offsets = integers_at(argument(data, 5), b + 1)
+    answers = integers_at(argument(data, 6), argument(data, 7))
+    found = array_at(data, argument(data, 8), (4, b))
+    itemsize = scores.itemsize
+    whole = n // lanes
+    rest = n - whole * lanes
+    edge = np.empty(lanes, scores.dtype)
+    out = np.empty(lanes, scores.dtype)
+    task = next_task(data)
+    while task * _ROWS < b:
+        for i in range(task * _ROWS, min((task + 1) * _ROWS, b)):
+            found[3, i] = _answered(data, scores, i, answers, offsets[i], offsets[i + 1], 9)
+            source = scores.ctypes.data + i * n * itemsize
+            highest, plain = highest_and_sum(data, source, whole)
+            edge[:] = -np.inf
+            for j in range(rest):
+                edge[j] = scores[i, whole * lanes + j]
+                plain += edge[j]
+                if edge[j] > highest:
+                    highest = edge[j]
+            target = powers.ctypes.data + i * n * itemsize
+            total = _exponentials(data, source, target, whole, highest)
+            total += _exponentials(data, edge.ctypes.data, out.ctypes.data, 1, highest)
+            for j in range(rest):
+                powers[i, whole * lanes + j] = out[j]
+            found[0, i] = highest
+            found[1, i] = total
+            found[2, i] = plain
+        task = next_task(data)
+
+
+def _sigmoid_kernel(data):
+    """Per query: sum of log(1 + e^score) over all, sum of the answers' scores."""
+    b, n, lanes = argument(data, 0), argument(data, 1), argument(data, 2)
+    scores = array_at(data, argument(data, 3), (b, n))
+    shares = array_at(data, argument(data, 4), (b, n))
+    offsets = integers_at(argument(data, 5), b + 1)
+    answers = integers_at(argument(data, 6), argument(data, 7))
+    found = array_at(data, argument(data, 8), (2, b))
+    itemsize = scores.itemsize
+    whole = n // lanes
+    rest = n - whole * lanes
+    edge = np.empty(lanes, scores.dtype)
+    out = np.empty(lanes, scores.dtype)
+    products = np.empty(lanes, scores.dtype)
+    task = next_task(data)
+    while task * _ROWS < b:
+        for i in range(task * _ROWS, min((task + 1) * _ROWS, b)):
+            found[1, i] = _answered(data, scores, i, answers, offsets[i], offsets[i + 1], 9)
+            edge[:] = -np.inf
+            for j in range(rest):
+                edge[j] = scores[i, whole * lanes + j]
+            source = scores.ctypes.data + i * n * itemsize
+            target = shares.ctypes.data + i * n * itemsize
+            total = np.float64(0)
+            for first in range(0, whole, _FACTORS):
+                at = first * lanes * itemsize
+                products[:] = 1
+                count = min(_FACTORS, whole - first)
+                total += _sigmoids(data, source + at, target + at, count, products.ctypes.data)
+                for lane in range(lanes):
+                    total += np.log(products[lane])
+            products[:] = 1
+            total += _sigmoids(data, edge.ctypes.data, out.ctypes.data, 1, products.ctypes.data)
+            for lane in range(lanes):
+                total += np.log(products[lane])
+            for j in range(rest):
+                shares[i, whole * lanes + j] = out[j]
+            found[0, i] = total
+        task = next_task(data)
+
+
+def _gradient_kernel(data):
+    """Scale * power + shift, plus drop at each answer."""
+    b, n = argument(data, 0), argument(data, 1)
+    powers = array_at(data, argument(data, 2), (b, n))
+    offsets = integers_at(argument(data, 3), b + 1)
+    answers = integers_at(argument(data, 4), argument(data, 5))
+    scale = array_at(data, argument(data, 6), b)
+    shift = array_at(data, argument(data, 7), b)
+    drop = array_at(data, argument(data, 8), b)
+    task = next_task(data)
+    while task * _ROWS < b:
+        for i in range(task * _ROWS, min((task + 1) * _ROWS, b)):
+            factor, extra = scale[i], shift[i]
+            row = powers[i]
+            for j in range(n):
+                row[j] = row[j] * factor + extra
+            for a in range(offsets[i], offsets[i + 1]):
+                row[answers[a]] += drop[i]
+        task = next_task(data)
+
+
+_softmax = NativeKernel(_softmax_kernel)
+_sigmoid = NativeKernel(_sigmoid_kernel)
+_gradient = NativeKernel(_gradient_kernel)
+
+
+def _run_forward(
+    kernel: NativeKernel,
+    scores: Tensor,
+    target: Tensor,
+    offsets: Tensor,
+    answers: Tensor,
+    results: int,
+) -> Tensor:
+    b, n = scores.shape
+    found = scores.new_empty(results, b)
+    offsets, answers = offsets.contiguous(), answers.contiguous()
+    left = kernel(
+        scores.dtype,
+        b * n,
+        b,
+        n,
+        64 // scores.element_size(),
+        scores.data_ptr(),
+        target.data_ptr(),
+        offsets.data_ptr(),
+        answers.data_ptr(),
+        len(answers),
+        found.data_ptr(),
+        0,
+    )
+    if left[-1]:
+        raise IndexError(f"an answer lies outside the {n} candidates, or the offsets do not fit")
+    return found
+
+
+def softmax_forward(
+    scores: Tensor, powers: Tensor, offsets: Tensor, answers: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Fill powers (b, n) with e^(score - highest score of the query); it may be scores itself.
+
+    Returns:
+        Each (b,): highest score, sum of the powers, sum of the scores, sum of the scores of the
+        answers.
+
+    Raises:
+        IndexError: an answer that is no candidate, or offsets that do not fit the answers.
+    """
+    found = _run_forward(_softmax, scores, powers, offsets, answers, 4)
+    return found[0], found[1], found[2], found[3]
+
+
+def sigmoid_forward(
+    scores: Tensor, shares: Tensor, offsets: Tensor, answers: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Fill shares (b, n) with sigmoid(score); it may be scores itself.
+
+    Returns:
+        Each (b,): sum of log(1 + e^score) over all candidates, sum of the scores of the answers.
+
+    Raises:
+        IndexError: an answer that is no candidate, or offsets that do not fit the answers.
+    """
+    found = _run_forward(_sigmoid, scores, shares, offsets, answers, 2)
+    return found[0], found[1]
+
+
+def scores_gradient(
+    powers: Tensor, offsets: Tensor, answers: Tensor, scale: Tensor, shift: Tensor, drop: Tensor
+) -> None:
+    """Replace powers (b, n) by scale * powers + shift, plus drop at each answer; those are (b,)."""
+    b, n = powers.shape
+    offsets, answers = offsets.contiguous(), answers.contiguous()
+    scale, shift, drop = (value.to(powers.dtype).contiguous() for value in (scale, shift, drop))
+    _gradient(
+        powers.dtype,
+        b * n,
+        b,
+        n,
+        powers.data_ptr(),
+        offsets.data_ptr(),
+        answers.data_ptr(),
+        len(answers),
+        scale.data_ptr(),
+        shift.data_ptr(),
+        drop.data_ptr(),
+    )

@@ -1,0 +1,1 @@
+"""One run: its data, its memory, its training and its ranking."""

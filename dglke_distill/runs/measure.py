@@ -1,0 +1,95 @@
+"""What a model is worth on its dataset, measured in the dataset's own way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any, Callable, Optional
+
+from dglke_distill.config import Config
+from dglke_distill.data.ogb import OgbDataset
+from dglke_distill.evaluate import (
+    RankingResult,
+    evaluate,
+    evaluate_given,
+    evaluate_subset,
+    popularity_control,
+)
+from dglke_distill.models.base import KGEModel
+from dglke_distill.runs.workspace import Workspace
+
+__all__ = ["evaluate_model", "measure", "validation_mrr"]
+
+
+def evaluate_model(
+    model: KGEModel,
+    workspace: Workspace,
+    split: str,
+    config: Config,
+    report: Optional[Callable[[int, int], None]] = None,
+) -> RankingResult:
+    """Rank a split as its dataset wants it.
+
+    Among the given candidates, where the dataset ships them (OGB); else among all entities, with
+    every known answer of train, valid and test filtered.
+
+    Args:
+        model: the model. workspace: its data. split: ``valid`` or ``test``.
+        config: memory of a score block. report: called with (ranks found, ranks in all).
+    """
+    dataset, block_bytes = workspace.dataset, config.evaluation.query_block_megabytes << 20
+    if isinstance(dataset, OgbDataset):
+        return evaluate_given(
+            model, dataset, split, by_category=True, block_bytes=block_bytes, progress=report
+        )
+    return evaluate(
+        model,
+        dataset.split(split),
+        workspace.known,
+        train=dataset.train,
+        query_block_bytes=block_bytes,
+        progress=report,
+    )
+
+
+def measure(
+    model: KGEModel,
+    workspace: Workspace,
+    split: str,
+    config: Config,
+    relation_names: Optional[Sequence[str]] = None,
+) -> dict[str, Any]:
+    """Rank a split and return its figures in the form of ``results.json``.
+
+    Where candidates are given, those of the control that ignores the known entity stand beside,
+    under ``popularity_control``.
+
+    Args:
+        model, workspace, split, config: see ``evaluate_model``.
+        relation_names: names to use in ``by_relation`` instead of ids.
+    """
+    figures = evaluate_model(model, workspace, split, config).to_dict(relation_names)
+    if isinstance(workspace.dataset, OgbDataset):
+        control = popularity_control(workspace.dataset, split).to_dict()
+        del control["by_relation"]
+        figures["popularity_control"] = control
+        figures["protocol"]["evaluator"] = f"ogb {metadata.version('ogb')}"
+    return figures
+
+
+def validation_mrr(model: KGEModel, workspace: Workspace, config: Config) -> float:
+    """Return the MRR that chooses the model: of the validation split, or of a sample of it."""
+    dataset, block_bytes = workspace.dataset, config.evaluation.query_block_megabytes << 20
+    limit, seed = config.training.validation_limit, config.training.seed
+    if isinstance(dataset, OgbDataset):
+        return evaluate_given(
+            model, dataset, "valid", limit=limit, seed=seed, block_bytes=block_bytes
+        ).mrr
+    return evaluate_subset(
+        model,
+        dataset.valid,
+        workspace.known,
+        limit=limit,
+        seed=seed,
+        query_block_bytes=block_bytes,
+    ).mrr

@@ -1,0 +1,244 @@
+"""What a run works on and with: the data, and what the settings build upon it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import torch
+from torch import nn
+
+from dglke_distill.base import runtime
+from dglke_distill.base.errors import UserError
+from dglke_distill.config import Config, DataConfig, OptimizerConfig
+from dglke_distill.data import catalog
+from dglke_distill.data.graph import KnownAnswers, build_graph
+from dglke_distill.data.manifest import load_manifest
+from dglke_distill.data.triples import Dataset
+from dglke_distill.kernels import set_num_threads
+from dglke_distill.models import canonical_name
+from dglke_distill.models.base import KGEModel
+from dglke_distill.models.score_function import ScoreFunction
+from dglke_distill.sampling.batch import BatchLoader
+from dglke_distill.sampling.negatives import build_sampler
+from dglke_distill.training.losses import build_loss
+from dglke_distill.training.objective import HardObjective, Objective
+from dglke_distill.training.optim import OPTIMIZERS
+from dglke_distill.training.regularizers import build_regularizer
+
+__all__ = [
+    "Setup",
+    "Workspace",
+    "Workspaces",
+    "build_loader",
+    "build_objective",
+    "build_optimizer",
+    "keep_threads",
+    "load_data",
+    "prepare",
+]
+
+
+@dataclass
+class Workspace:
+    """What a run works on: the data, its graph, and the device."""
+
+    dataset: Dataset
+    graph: Any
+    device: torch.device
+
+    @cached_property
+    def known(self) -> KnownAnswers:
+        """The filter of a ranking among all entities, built when it is first asked for.
+
+        A run that ranks among given candidates, or nothing, never pays for it.
+        """
+        splits = [self.dataset.train, self.dataset.valid, self.dataset.test]
+        return KnownAnswers.build(splits, self.dataset.num_entities)
+
+
+Setup = Callable[[Config, KGEModel, Workspace], Objective]
+
+
+def load_data(
+    data: DataConfig, *, data_root: Optional[Path] = None, saved: bool = False
+) -> Dataset:
+    """Load the dataset that settings name.
+
+    Args:
+        data: the settings.
+        data_root: folder of pre-placed datasets.
+        saved: as for ``prepare``.
+
+    Raises:
+        UserError: the data cannot be found or read.
+    """
+    if saved and Path(data.dataset).name == data.dataset and load_manifest(data.dataset):
+        return catalog.load_named(data.dataset, data_root=data_root, format=data.format)
+    return catalog.load(
+        data.dataset,
+        data_root=data_root,
+        format=data.format,
+        header=data.header,
+        split_seed=data.split_seed,
+    )
+
+
+def prepare(
+    config: Config,
+    *,
+    data_root: Optional[Path] = None,
+    dataset: Optional[Dataset] = None,
+    saved: bool = False,
+) -> Workspace:
+    """Load the dataset, build the train graph, set the threads.
+
+    Args:
+        config: the settings.
+        data_root: folder of pre-placed datasets.
+        dataset: the data, when the caller has loaded it already.
+        saved: whether the settings are those of a run that was begun: its dataset's name is then
+            the catalog's, whatever the working folder holds.
+
+    Raises:
+        UserError: the data cannot be found or read, or the device is absent.
+    """
+    runtime.tune_allocator()
+    runtime.speed_up_products()
+    set_num_threads(config.training.threads or runtime.available_cores())
+    device = runtime.resolve_device(config.training.device)
+    if dataset is None:
+        dataset = load_data(config.data, data_root=data_root, saved=saved)
+    graph = build_graph(
+        dataset.train,
+        dataset.num_entities,
+        inverse=config.model.encoder != "lookup",
+        num_relations=dataset.num_relations,
+    )
+    return Workspace(dataset, graph, device)
+
+
+def keep_threads(config: Config, before: Optional[int], announce: Callable[[str], None]) -> None:
+    """Go on with as many threads as a run was begun with, or say that it cannot be.
+
+    Products over many entities are summed in another order by another number of threads, so that
+    their last bits differ. Where settings name no number, the machine has chosen it.
+
+    Args:
+        config: its settings.
+        before: the number it was begun with, None where that is unknown.
+        announce: hears what differs.
+    """
+    now = torch.get_num_threads()
+    if before is None or before == now:
+        return
+    if config.training.threads is None and before <= runtime.available_cores():
+        set_num_threads(before)
+        announce(f"going on with the {before} thread(s) that it was begun with")
+        return
+    announce(
+        f"warning: begun with {before} threads, going on with {now}: the outcome can differ in its "
+        "last digits from that of a run that was not interrupted"
+    )
+
+
+class Workspaces:
+    """Prepared data that several runs share; each kind of graph is built once, when asked for.
+
+    Args:
+        data_root: folder of pre-placed datasets.
+        saved: as for ``prepare``.
+    """
+
+    def __init__(self, data_root: Optional[Path] = None, *, saved: bool = False) -> None:
+        """Prepare nothing yet."""
+        self._data_root = data_root
+        self._saved = saved
+        self._made: dict[tuple[str, bool], Workspace] = {}
+
+    def of(self, config: Config) -> Workspace:
+        """Return what a run of these settings works on; see ``prepare``."""
+        key = (config.data.model_dump_json(), config.model.encoder != "lookup")
+        if key not in self._made:
+            self._made[key] = prepare(config, data_root=self._data_root, saved=self._saved)
+        return self._made[key]
+
+
+def build_loader(config: Config, workspace: Workspace, model: KGEModel) -> BatchLoader:
+    """Build the loader that the configuration describes, with its sampler and neighbour blocks."""
+    training, negatives = config.training, config.negatives
+    sampler = neighbors = None
+    if model.encoder.needs_blocks:
+        from dglke_distill.sampling.neighbors import NeighborBlocks
+
+        neighbors = NeighborBlocks(workspace.graph, model.encoder.fanouts, training.seed)
+    if training.mode == "negatives":
+        sampler = build_sampler(
+            negatives.sampler,
+            workspace.graph,
+            workspace.dataset.num_relations,
+            count=negatives.count,
+            sharing=negatives.sharing,
+            chunk_size=negatives.chunk_size,
+            filtered=negatives.filtered,
+            sides=negatives.sides,
+            entity_type=workspace.dataset.entity_type,
+            seed=training.seed,
+            options=negatives.options,
+        )
+    return BatchLoader(
+        workspace.graph,
+        workspace.dataset.num_relations,
+        batch_size=training.batch_size,
+        mode=training.mode,
+        sampler=sampler,
+        neighbors=neighbors,
+        seed=training.seed,
+        subsampling=training.subsampling,
+        device=workspace.device,
+    )
+
+
+def build_objective(
+    config: Config, model: KGEModel, workspace: Optional[Workspace] = None
+) -> HardObjective:
+    """Build the hard objective that the configuration describes; it needs no workspace.
+
+    Raises:
+        UserError: the relation is to be predicted by a model that cannot.
+    """
+    loss, regularizer = build_loss(config.loss), build_regularizer(config.regularizer)
+    if config.loss.relation_weight:
+        function = type(model.score_function)
+        if function.relation_query is ScoreFunction.relation_query:
+            raise UserError(
+                f"loss.relation_weight: {canonical_name(config.model.name)} cannot predict "
+                "relations; set it to 0, or choose ComplEx, DistMult or AutoSF"
+            )
+    return HardObjective(loss, regularizer, config.loss.relation_weight)
+
+
+def build_optimizer(config: OptimizerConfig, learned: nn.Module) -> torch.optim.Optimizer:
+    """Build the optimiser that the configuration names, over all parameters of a module.
+
+    A parameter with an attribute ``rate`` learns at that share of the learning rate.
+
+    Raises:
+        UserError: unknown name or option.
+    """
+    if config.name not in OPTIMIZERS:
+        near = difflib.get_close_matches(config.name, OPTIMIZERS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(OPTIMIZERS)}"
+        raise UserError(f"optimizer.name: unknown optimiser {config.name!r}; {hint}")
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in learned.parameters():
+        groups.setdefault(getattr(parameter, "rate", 1.0), []).append(parameter)
+    rate = config.learning_rate
+    rated = [{"params": found, "lr": rate * share} for share, found in groups.items()]
+    try:
+        return OPTIMIZERS[config.name](rated, lr=rate, **config.options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer.options of {config.name}: {error}") from None

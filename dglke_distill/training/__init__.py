@@ -1,0 +1,1 @@
+"""Losses, penalties, objectives, optimisers, and the loop that takes the steps."""

@@ -1,0 +1,341 @@
+"""What a training step minimises: the hard loss against the facts, plus the regulariser."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from dglke_distill.data.triples import Side
+from dglke_distill.kernels import (
+    Scores,
+    multiplies_late,
+    pairwise,
+    softmax_cross_entropy,
+    take_rows,
+)
+from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
+from dglke_distill.sampling.batch import Answers, Batch, Queries
+from dglke_distill.training.losses import Loss
+from dglke_distill.training.regularizers import Regularizer
+
+__all__ = [
+    "START",
+    "Against",
+    "AgainstAll",
+    "Asked",
+    "HardObjective",
+    "Moment",
+    "Objective",
+    "Objectives",
+    "answers_of",
+    "ask",
+    "relation_loss",
+    "triples_of",
+]
+
+
+class Objectives(NamedTuple):
+    """A batch's loss: the scalar to minimise and the named parts it is made of."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class Moment(NamedTuple):
+    """Where training stands: ``epoch`` of ``epochs`` and ``step`` of ``steps``, from 0."""
+
+    epoch: int = 0
+    epochs: int = 1
+    step: int = 0
+    steps: int = 1
+
+    @property
+    def progress(self) -> float:
+        """Share of all steps taken, in [0, 1)."""
+        return self.step / self.steps
+
+
+START = Moment()
+
+# Queries of a group that fetch the rows of their relations one by one.
+_FEW = 1024
+
+
+class Objective(nn.Module):
+    """What a step minimises. Parameters of its own are trained and saved beside the model's."""
+
+    def forward(self, model: KGEModel, batch: Batch, moment: Moment = START) -> Objectives:
+        """Return the loss of a batch.
+
+        Args:
+            model: the model that learns. batch: what it is asked.
+            moment: where training stands, for losses that change as it goes on.
+        """
+        raise NotImplementedError
+
+
+class Against(NamedTuple):
+    """A group of b queries scored against its answer (b,) and its n sampled candidates (b, n).
+
+    ``number`` is its place in the batch.
+    """
+
+    number: int
+    queries: Queries
+    query: QueryVectors
+    positive: Tensor
+    negative: Tensor
+
+
+class AgainstAll(NamedTuple):
+    """Queries that meet every entity, not scored yet, with their answers end to end.
+
+    ``numbers`` are the places in the batch of the groups they come from, one after the other.
+    ``offsets`` (b + 1,), ``answers`` (k,) and ``weight`` as in ``Queries``.
+    """
+
+    numbers: tuple[int, ...]
+    query: QueryVectors
+    offsets: Tensor
+    answers: Tensor
+    weight: Optional[Tensor]
+
+
+class Asked(NamedTuple):
+    """A batch put to a model: its entities, and its groups by the kind of their candidates.
+
+    ``quick`` says that all scores come as products, beside which much else would take its time.
+    """
+
+    entities: EntityRows
+    sampled: list[Against]
+    whole: list[AgainstAll]
+    queries: list[tuple[Queries, QueryVectors]]
+    triples: int
+    quick: bool = False
+
+
+def ask(model: KGEModel, batch: Batch, quick: bool = False) -> Asked:
+    """Put a batch's queries to a model; those against all entities are not scored yet.
+
+    Args:
+        model: the model. batch: its questions.
+        quick: where all scores come as products and both sides are asked alike, ask them together.
+    """
+    entities = model.encode(batch.nodes, batch.blocks)
+    if quick and batch.nodes is None and _multiplies_late(model, entities):
+        return _ask_together(model, batch, entities)
+    asked = [(q, model.query(entities, q.entity, q.relation, q.side)) for q in batch.queries]
+    sampled = []
+    for number, (queries, query) in enumerate(asked):
+        if queries.candidates is not None:
+            assert queries.answer is not None
+            positive = model.score(query, entities, queries.answer[:, None]).squeeze(1)
+            negative = model.score(query, entities, queries.candidates)
+            sampled.append(Against(number, queries, query, positive, negative))
+    whole = _joined(
+        model,
+        [
+            AgainstAll((number,), query, *answers_of(queries), queries.weight)
+            for number, (queries, query) in enumerate(asked)
+            if queries.candidates is None
+        ],
+    )
+    triples = sum(triples_of(queries) for queries in batch.queries)
+    return Asked(entities, sampled, whole, asked, triples)
+
+
+def _multiplies_late(model: KGEModel, entities: EntityRows) -> bool:
+    """Return whether the scores of all entities come as products."""
+    function = model.score_function
+    late = multiplies_late(function.kernel, entities.vectors)
+    return late and not function.transforms_candidates
+
+
+def _ask_together(model: KGEModel, batch: Batch, entities: EntityRows) -> Asked:
+    """Put all queries against all entities to a model, as one group if it has reciprocals."""
+    groups = list(batch.queries)
+    if model.reciprocal and len(groups) > 1:
+        groups = [_as_tails(model, groups)]
+    asked = [(queries, _query(model, entities, queries)) for queries in groups]
+    numbers = tuple(range(len(batch.queries)))
+    whole = [
+        AgainstAll(
+            numbers if len(groups) < len(numbers) else (number,),
+            query,
+            *answers_of(queries),
+            queries.weight,
+        )
+        for number, (queries, query) in enumerate(asked)
+    ]
+    triples = sum(triples_of(queries) for queries in groups)
+    return Asked(entities, [], _joined(model, whole), asked, triples, True)
+
+
+def _query(model: KGEModel, entities: EntityRows, queries: Queries) -> QueryVectors:
+    """Build queries; for a few, fetching each relation's row is quicker than finding equal ones."""
+    entity, function = queries.entity, model.score_function
+    if len(entity) > _FEW or function.by_relation:
+        return model.query(entities, entity, queries.relation, queries.side)
+    rows = model.relation_rows(model.relation_ids(queries.relation, queries.side))
+    side: Side = "tail" if model.reciprocal else queries.side
+    vectors = function.query(take_rows(entities.vectors, entity), rows, side)
+    return QueryVectors(vectors, rows, torch.arange(len(rows), device=rows.device), side)
+
+
+def _as_tails(model: KGEModel, groups: list[Queries]) -> Queries:
+    """Join groups as queries for tails, those for heads by reciprocal relations."""
+    relation = torch.cat([model.relation_ids(group.relation, group.side) for group in groups])
+    answer = answers = weight = None
+    if groups[0].answer is not None:
+        answer = torch.cat([group.answer for group in groups if group.answer is not None])
+    else:
+        kept = [group.answers for group in groups if group.answers is not None]
+        offsets = _end_to_end([each.offsets for each in kept])
+        answers = Answers(offsets, torch.cat([each.entities for each in kept]))
+    weights = [group.weight for group in groups if group.weight is not None]
+    if weights:
+        weight = torch.cat(weights)
+    entity = torch.cat([group.entity for group in groups])
+    return Queries("tail", entity, relation, answer, answers, None, None, weight)
+
+
+class HardObjective(Objective):
+    """The loss against the facts themselves, plus the regulariser.
+
+    Args:
+        loss: hard-label loss.
+        regularizer: penalty, or None.
+        relation_weight: weight of ``relation_loss``; 0 leaves it out.
+        hard_weight: weight of the loss itself.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        regularizer: Optional[Regularizer] = None,
+        relation_weight: float = 0.0,
+        hard_weight: float = 1.0,
+    ) -> None:
+        """Keep them."""
+        super().__init__()
+        self.loss, self.regularizer = loss, regularizer
+        self.relation_weight, self.hard_weight = relation_weight, hard_weight
+
+    def forward(self, model: KGEModel, batch: Batch, moment: Moment = START) -> Objectives:
+        """Return the loss of a batch; its groups of queries count by their share of triples."""
+        asked = ask(model, batch, self.loss.takes_products)
+        hard = asked.entities.vectors.new_zeros(())
+        for group in asked.sampled:
+            hard = hard + self.sampled(group) * (triples_of(group.queries) / asked.triples)
+        for everything in asked.whole:
+            takes = self.loss.takes_products
+            scores = model.scores_over_all(everything.query, asked.entities, takes)
+            share = len(everything.answers) / asked.triples
+            hard = hard + self.over_all(scores, everything) * share
+        extra, parts = self.extras(model, asked)
+        return Objectives(self.hard_weight * hard + extra, {"hard": hard.detach(), **parts})
+
+    def sampled(self, group: Against) -> Tensor:
+        """Return the loss of a group with sampled candidates."""
+        queries = group.queries
+        return self.loss.sampled(group.positive, group.negative, queries.known, queries.weight)
+
+    def over_all(self, scores: Scores, group: AgainstAll) -> Tensor:
+        """Return the loss of queries scored against every entity; ``scores`` may be overwritten."""
+        return self.loss.over_all(scores, group.offsets, group.answers, group.weight)
+
+    def extras(self, model: KGEModel, asked: Asked) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum of penalty and relation prediction, and both as named parts."""
+        total = asked.entities.vectors.new_zeros(())
+        parts: dict[str, Tensor] = {}
+        if self.regularizer is not None:
+            penalty = total.new_zeros(())
+            for queries, query in asked.queries:
+                share = triples_of(queries) / asked.triples
+                found = self.regularizer(model, asked.entities, query, queries, asked.quick)
+                penalty = penalty + share * found
+            total = total + penalty
+            parts["penalty"] = penalty.detach()
+        if self.relation_weight:
+            relation = total.new_zeros(())
+            for queries, _ in asked.queries:
+                share = triples_of(queries) / asked.triples
+                relation = relation + share * relation_loss(model, asked.entities, queries)
+            total = total + self.relation_weight * relation
+            parts["relation"] = relation.detach()
+        return total, parts
+
+
+def relation_loss(model: KGEModel, entities: EntityRows, queries: Queries) -> Tensor:
+    """Return the mean cross-entropy of the true relation among all, given head and tail.
+
+    Chen, Minervini, Riedel, Stenetorp 2021, "Relation prediction as an auxiliary training objective
+    for improving multi-relational graph representations", equation 2.
+    """
+    asked = answers_of(queries)
+    counts = asked.offsets.diff()
+    known, relation = (
+        torch.repeat_interleave(ids, counts)
+        for ids in (queries.entity, model.relation_ids(queries.relation, queries.side))
+    )
+    head, tail = known, asked.answers
+    if queries.side == "head" and not model.reciprocal:
+        head, tail = tail, head
+    vectors = model.score_function.relation_query(
+        take_rows(entities.vectors, head), take_rows(entities.vectors, tail)
+    )
+    offsets = torch.arange(len(relation) + 1, device=relation.device)
+    total = softmax_cross_entropy(
+        pairwise("dot", vectors, model.relation_weight), offsets, relation, None, inplace=True
+    )
+    return total / len(relation)
+
+
+class AnswersOf(NamedTuple):
+    """The answers of queries end to end: offsets (b + 1,) and rows of entities (k,)."""
+
+    offsets: Tensor
+    answers: Tensor
+
+
+def triples_of(queries: Queries) -> int:
+    """Return how many true triples a group of queries stands for."""
+    return len(queries.answers.entities if queries.answers else queries.entity)
+
+
+def answers_of(queries: Queries) -> AnswersOf:
+    """Return the answers of a group of queries end to end, however many each has."""
+    if queries.answers is not None:
+        return AnswersOf(queries.answers.offsets, queries.answers.entities)
+    assert queries.answer is not None
+    offsets = torch.arange(len(queries.answer) + 1, device=queries.answer.device)
+    return AnswersOf(offsets, queries.answer)
+
+
+def _joined(model: KGEModel, groups: list[AgainstAll]) -> list[AgainstAll]:
+    """Join groups that meet the same candidates, so that these are scored in one product."""
+    if len(groups) < 2 or model.score_function.transforms_candidates:
+        return groups
+    # Without transformed candidates the score looks at nothing but the query's vector.
+    query = groups[0].query._replace(vectors=torch.cat([g.query.vectors for g in groups]))
+    weights = [group.weight for group in groups if group.weight is not None]
+    return [
+        AgainstAll(
+            tuple(number for group in groups for number in group.numbers),
+            query,
+            _end_to_end([group.offsets for group in groups]),
+            torch.cat([group.answers for group in groups]),
+            torch.cat(weights) if weights else None,
+        )
+    ]
+
+
+def _end_to_end(offsets: list[Tensor]) -> Tensor:
+    """Join the offsets of groups whose answers are laid end to end."""
+    joined = [offsets[0]]
+    for each in offsets[1:]:
+        joined.append(each[1:] + joined[-1][-1])
+    return torch.cat(joined)
