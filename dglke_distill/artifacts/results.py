@@ -1,0 +1,310 @@
+"""What ``results.json`` holds, as one typed tree: of a training, of a chain, of a comparison.
+
+Everything that writes or reads such a file does so here; ``results_parts`` has the smaller parts. A
+file of an older version lacks keys that came later, so those are optional; keys that are not known
+are kept as they are. A file of another schema is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional, TypeVar, Union
+
+from pydantic import Field
+
+from dglke_distill.artifacts.results_node import FIX, ResultsNode, plain
+from dglke_distill.artifacts.results_parts import (
+    ChainSummary,
+    ComparisonRow,
+    CompressedFrom,
+    DatasetDescription,
+    DistillationDescription,
+    Figures,
+    ModelSizes,
+    ModelSource,
+    Provenance,
+    SplitFigures,
+    TrainingFigures,
+)
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import atomic_write_text
+from dglke_distill.base.parsing import read_object
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = [
+    "SCHEMA",
+    "ChainResults",
+    "ChainSummary",
+    "ComparisonResults",
+    "ComparisonRow",
+    "CompressedFrom",
+    "DatasetDescription",
+    "DistillationDescription",
+    "Figures",
+    "ModelSizes",
+    "ModelSource",
+    "Provenance",
+    "ResultsNode",
+    "SplitFigures",
+    "StageResults",
+    "TrainingFigures",
+    "TrainingResults",
+    "check_schema",
+    "read_chain_results",
+    "read_comparison_results",
+    "read_training_results",
+    "results_kind",
+    "results_text",
+    "write_results",
+]
+
+SCHEMA = 1
+"""The schema that this version writes; it reads no other."""
+
+_MISSING = "no such file; is that the directory of a finished run?"
+
+Kind = TypeVar("Kind", bound="ResultsNode")
+
+
+class TrainingResults(ResultsNode):
+    """``results.json`` of a checkpoint: what was trained, how, and how good it is.
+
+    A model of another library has no ``training``, ``config`` or ``provenance``; one that was never
+    ranked has no ``metrics``.
+    """
+
+    schema_: int = Field(SCHEMA, alias="schema", description="version of this layout")
+    dataset: Optional[DatasetDescription] = Field(None, description="what it was trained on")
+    model: Optional[ModelSizes] = Field(None, description="what was trained")
+    metrics: dict[str, SplitFigures] = Field(
+        default_factory=dict, description="split (valid, test) to its figures"
+    )
+    training: Optional[TrainingFigures] = Field(None, description="how the training went")
+    distillation: Optional[DistillationDescription] = Field(
+        None, description="of whom it learned; None: of the facts alone"
+    )
+    config: Optional[dict[str, Any]] = Field(None, description="all settings, as config.Config")
+    provenance: Optional[Provenance] = Field(None, description="versions and hardware")
+    data_warnings: list[str] = Field(
+        default_factory=list, description="what belongs beside every figure: data of others"
+    )
+    source: Optional[ModelSource] = Field(None, description="the foreign model it was read from")
+    compressed_from: Optional[CompressedFrom] = Field(
+        None, description="the model that was compressed into it"
+    )
+    other_test: Optional[bool] = Field(
+        None, description="whether its figures are of another test split (a loaded teacher)"
+    )
+
+    @property
+    def ranked(self) -> Optional[str]:
+        """The split that the model is judged by: test, else valid, else None."""
+        return next((split for split in ("test", "valid") if split in self.metrics), None)
+
+    def frame(self) -> pandas.DataFrame:
+        """Return the figures as a table: a row per split and side, ``both`` first."""
+        return _frame(
+            {"split": split, "side": side, **_row(figures)}
+            for split, of in self.metrics.items()
+            for side, figures in {"both": of, **of.by_side}.items()
+        )
+
+
+# --- a chain ----------------------------------------------------------------------------------
+
+
+class StageResults(ResultsNode):
+    """One model of a chain."""
+
+    name: str = Field(description="unique in the chain")
+    role: Literal["teacher", "student", "direct", "direct_budget"] = Field(
+        description="direct: a control without a teacher; direct_budget: one with the chain's time"
+    )
+    teacher: Optional[str] = Field(None, description="the stage, or folder, that it learned from")
+    teachers: Optional[list[str]] = Field(None, description="all of them, the first included")
+    directory: str = Field(description="its run, relative to the chain's directory")
+    results: TrainingResults = Field(description="what its checkpoint says")
+
+    @property
+    def taught_by(self) -> tuple[str, ...]:
+        """Names of all its teachers, also where an older file names the first alone."""
+        if self.teachers is not None:
+            return tuple(self.teachers)
+        return () if self.teacher is None else (self.teacher,)
+
+
+class ChainResults(ResultsNode):
+    """``results.json`` of a chain, also of one seed of an OGB entry."""
+
+    KIND: ClassVar[str] = "chain"
+
+    schema_: int = Field(alias="schema", description="version of this layout")
+    kind: Literal["chain"] = Field(description="always chain")
+    method: str = Field(description="name of the distillation method")
+    seed: int = Field(description="of the last stage")
+    dataset: DatasetDescription = Field(description="of the last stage")
+    chain: dict[str, Any] = Field(default_factory=dict, description="all settings, as chain.toml")
+    stages: list[StageResults] = Field(min_length=1, description="in the order of training")
+    data_warnings: list[str] = Field(default_factory=list, description="of all stages, once each")
+    summary: ChainSummary = Field(default_factory=ChainSummary, description="the verdict")
+    command: Optional[str] = Field(None, description="runs the chain again")
+    provenance: Provenance = Field(default_factory=Provenance, description="of the last process")
+
+    def frame(self) -> pandas.DataFrame:
+        """Return the stages as a table: a row per stage and ranked split."""
+        return _frame(
+            {
+                "stage": stage.name,
+                "role": stage.role,
+                **_sizes(stage.results),
+                "split": split,
+                **_row(figures),
+                "seconds": stage.results.training and stage.results.training.all_seconds,
+            }
+            for stage in self.stages
+            for split, figures in stage.results.metrics.items()
+        )
+
+
+# --- a comparison -----------------------------------------------------------------------------
+
+
+class ComparisonResults(ResultsNode):
+    """``results.json`` of methods side by side under one teacher."""
+
+    KIND: ClassVar[str] = "comparison"
+
+    schema_: int = Field(alias="schema", description="version of this layout")
+    kind: Literal["comparison"] = Field(description="always comparison")
+    dataset: DatasetDescription = Field(description="of all chains")
+    teacher: Optional[StageResults] = Field(None, description="the first teacher")
+    more_teachers: list[StageResults] = Field(default_factory=list, description="the others")
+    teacher_seconds: Optional[float] = Field(None, description="of training the teachers")
+    data_warnings: list[str] = Field(default_factory=list, description="of all chains, once each")
+    rows: list[ComparisonRow] = Field(min_length=1, description="one per method and seed")
+    provenance: Provenance = Field(default_factory=Provenance, description="of the last process")
+
+    def frame(self) -> pandas.DataFrame:
+        """Return the rows as a table."""
+        return _frame(row.model_dump() for row in self.rows)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def read_training_results(path: Path, *, missing: str = _MISSING) -> TrainingResults:
+    """Read the ``results.json`` of a checkpoint.
+
+    Args:
+        path: the file.
+        missing: what to say where there is none.
+
+    Raises:
+        UserError: it is missing, malformed or of another schema.
+    """
+    return _read(path, TrainingResults, missing)
+
+
+def read_chain_results(path: Path) -> ChainResults:
+    """Read the ``results.json`` of a chain.
+
+    Raises:
+        UserError: it is missing, malformed, of another schema or no chain's.
+    """
+    return _read(path, ChainResults)
+
+
+def read_comparison_results(path: Path) -> ComparisonResults:
+    """Read the ``results.json`` of a comparison.
+
+    Raises:
+        UserError: it is missing, malformed, of another schema or no comparison's.
+    """
+    return _read(path, ComparisonResults)
+
+
+def results_kind(path: Path) -> str:
+    """Return what a ``results.json`` is of: ``training``, ``chain`` or ``comparison``.
+
+    Raises:
+        UserError: it is missing, no JSON or of another schema.
+    """
+    return _kind(_checked(path, _MISSING))
+
+
+def results_text(tree: Union[Mapping[str, Any], ResultsNode]) -> str:
+    """Return results as the text of ``results.json``: strict JSON, NaN and infinities as null.
+
+    Args:
+        tree: a typed tree, or a mapping.
+    """
+    text = plain(tree.to_tree() if isinstance(tree, ResultsNode) else tree)
+    return json.dumps(text, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_results(path: Path, tree: ResultsNode) -> None:
+    """Write a ``results.json``, whole or not at all."""
+    atomic_write_text(path, results_text(tree))
+
+
+def check_schema(tree: Mapping[str, Any], source: Union[str, Path]) -> None:
+    """Refuse results of another schema; those that state none are of the first.
+
+    Raises:
+        UserError: another version wrote them.
+    """
+    stated = tree.get("schema", 1)
+    if type(stated) is not int or stated != SCHEMA:
+        raise UserError(
+            f"{source}: schema {str(stated)[:40]} is unknown; a newer version wrote it, and this "
+            f"one reads schema {SCHEMA}: upgrade dglke-distill"
+        )
+
+
+def _read(path: Path, of: type[Kind], missing: str = _MISSING) -> Kind:
+    tree = _checked(path, missing)
+    found, wanted = _kind(tree), getattr(of, "KIND", "training")
+    if found != wanted:
+        raise UserError(f"{path}: results of a {found}, where those of a {wanted} are wanted")
+    return of.of(tree, path)
+
+
+def _checked(path: Path, missing: str) -> dict[str, Any]:
+    tree = read_object(path, missing=missing, hint=FIX)
+    check_schema(tree, path)
+    return tree
+
+
+def _kind(tree: Mapping[str, Any]) -> str:
+    return str(tree.get("kind", "training"))[:40]
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def _row(figures: Figures) -> dict[str, Any]:
+    return {
+        "mrr": figures.mrr,
+        "mr": figures.mr,
+        "hits@1": figures.hits_at_1,
+        "hits@3": figures.hits_at_3,
+        "hits@10": figures.hits_at_10,
+        "ranks": figures.count,
+    }
+
+
+def _sizes(results: TrainingResults) -> dict[str, Any]:
+    of = results.model
+    if of is None:
+        return {"model": None, "floats": None, "bytes": None}
+    return {"model": of.name, "floats": of.floats_per_entity, "bytes": of.bytes_per_entity}
+
+
+def _frame(rows: Any) -> pandas.DataFrame:
+    import pandas
+
+    return pandas.DataFrame(list(rows))
