@@ -164,16 +164,6 @@ def other_contenders() -> Iterator[tuple[str, dict[str, Run]]]:
             "torch": gradient(lambda: -(scores.log_softmax(1) * label).sum()),
         },
     )
-    functional = torch.nn.functional
-    yield (
-        f"binary cross-entropy ({b}, {n})",
-        {
-            "ours": gradient(lambda: kernels.binary_cross_entropy(scores, offsets, answers)),
-            "torch": gradient(
-                lambda: functional.binary_cross_entropy_with_logits(scores, label, reduction="sum")
-            ),
-        },
-    )
     yield from distillation_contenders(scores, offsets, answers, label)
     for width in (d, 32):
         table = torch.randn(n, width)

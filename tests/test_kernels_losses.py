@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dglke_distill.kernels import (
-    binary_cross_entropy,
     pairwise,
     set_num_threads,
     softmax_cross_entropy,
@@ -28,18 +27,12 @@ def make(
 
 
 def written_out(
-    loss: str, scores: Tensor, offsets: Tensor, answers: Tensor, weight: Tensor, smoothing: float
+    scores: Tensor, offsets: Tensor, answers: Tensor, weight: Tensor, smoothing: float
 ) -> Tensor:
     """The definitions with dense targets, in float64."""
     total = scores.new_zeros((), dtype=torch.float64)
     for i, row in enumerate(scores.double()):
         found = answers[offsets[i] : offsets[i + 1]]
-        if loss == "binary":
-            label = torch.zeros_like(row)
-            label[found] = 1.0
-            costs = torch.logaddexp(row, torch.zeros_like(row)) - label * row
-            total = total + weight[i] * costs.sum()
-            continue
         logs = row - row.logsumexp(0)
         for answer in found.tolist():
             target = torch.full_like(row, smoothing / len(row))
@@ -49,7 +42,6 @@ def written_out(
 
 
 def ours(
-    loss: str,
     scores: Tensor,
     offsets: Tensor,
     answers: Tensor,
@@ -57,15 +49,12 @@ def ours(
     smoothing: float = 0.0,
     inplace: bool = False,
 ) -> Tensor:
-    if loss == "binary":
-        return binary_cross_entropy(scores, offsets, answers, weight, inplace=inplace)
     return softmax_cross_entropy(
         scores, offsets, answers, weight, smoothing=smoothing, inplace=inplace
     )
 
 
 @given(
-    loss=st.sampled_from(["softmax", "binary"]),
     b=st.integers(0, 9),
     n=st.integers(1, 1500),
     dtype=st.sampled_from([torch.float32, torch.float64]),
@@ -75,18 +64,18 @@ def ours(
 )
 @settings(max_examples=60, deadline=None)
 def test_loss_and_gradient_are_the_definition(
-    loss: str, b: int, n: int, dtype: torch.dtype, smoothing: float, inplace: bool, spread: float
+    b: int, n: int, dtype: torch.dtype, smoothing: float, inplace: bool, spread: float
 ) -> None:
     scores, offsets, answers, weight = make(b, n, dtype, seed=n, spread=spread)
     expected_scores = scores.clone().double().requires_grad_()
     expected = (
-        written_out(loss, expected_scores, offsets, answers, weight, smoothing)
+        written_out(expected_scores, offsets, answers, weight, smoothing)
         + 0 * expected_scores.sum()
     )
     (3 * expected).backward()
     kept, leaf = scores.clone(), scores.clone().requires_grad_()
     before = leaf * 1  # a tensor that may be overwritten
-    found = ours(loss, before, offsets, answers, weight, smoothing, inplace)
+    found = ours(before, offsets, answers, weight, smoothing, inplace)
     assert found.dtype == dtype and found.shape == ()
     if not inplace:
         assert torch.equal(before, kept)
@@ -97,24 +86,20 @@ def test_loss_and_gradient_are_the_definition(
     torch.testing.assert_close(leaf.grad.double(), expected_scores.grad, rtol=bound, atol=bound)
 
 
-@pytest.mark.parametrize("loss", ["softmax", "binary"])
-def test_gradcheck(loss: str) -> None:
+def test_gradcheck() -> None:
     scores, offsets, answers, weight = make(4, 19, torch.float64, spread=1.0)
     scores.requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda x: ours(loss, x, offsets, answers, weight, 0.2), (scores,)
-    )
+    assert torch.autograd.gradcheck(lambda x: ours(x, offsets, answers, weight, 0.2), (scores,))
 
 
-@pytest.mark.parametrize("loss", ["softmax", "binary"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_extreme_scores(loss: str, dtype: torch.dtype) -> None:
+def test_extreme_scores(dtype: torch.dtype) -> None:
     scores = torch.tensor([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [80.0, -80.0, -200.0]])
     scores = torch.cat([scores, torch.full((3, 20), -torch.inf)], 1).to(dtype).requires_grad_()
     offsets, answers = torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 1])
-    value = ours(loss, scores, offsets, answers, torch.ones(3, dtype=dtype))
+    value = ours(scores, offsets, answers, torch.ones(3, dtype=dtype))
     finite = scores.detach()[:, :3].double()
-    expected = written_out(loss, finite, offsets, answers, torch.ones(3), 0.0)
+    expected = written_out(finite, offsets, answers, torch.ones(3), 0.0)
     torch.testing.assert_close(value.detach().double(), expected, rtol=1e-6, atol=1e-6)
     value.backward()
     assert scores.grad is not None and scores.grad.isfinite().all()
@@ -132,16 +117,14 @@ def test_exponential_is_accurate_to_two_units() -> None:
     assert error.max() < 8 * 2**-24  # the sum and the product add their own roundings
 
 
-@pytest.mark.parametrize("loss", ["softmax", "binary"])
-def test_nan_is_seen(loss: str) -> None:
+def test_nan_is_seen() -> None:
     for column in (0, 33):
         scores, offsets, answers, weight = make(3, 34, torch.float32)
         scores[1, column] = torch.nan
-        assert ours(loss, scores, offsets, answers, weight).isnan()
+        assert ours(scores, offsets, answers, weight).isnan()
 
 
-@pytest.mark.parametrize("loss", ["softmax", "binary"])
-def test_the_number_of_threads_does_not_matter(loss: str) -> None:
+def test_the_number_of_threads_does_not_matter() -> None:
     scores, offsets, answers, weight = make(50, 3000, torch.float32)
     before = torch.get_num_threads()
     results = []
@@ -149,7 +132,7 @@ def test_the_number_of_threads_does_not_matter(loss: str) -> None:
         for count in (1, 3):
             set_num_threads(count)
             leaf = scores.clone().requires_grad_()
-            value = ours(loss, leaf, offsets, answers, weight)
+            value = ours(leaf, offsets, answers, weight)
             value.backward()
             results.append((value.detach(), leaf.grad))
     finally:
@@ -159,9 +142,8 @@ def test_the_number_of_threads_does_not_matter(loss: str) -> None:
     assert torch.equal(results[0][1], results[1][1])
 
 
-@pytest.mark.parametrize("loss", ["softmax", "binary"])
 @pytest.mark.parametrize("kernel", ["dot", "l1", "l2", "complex_modulus"])
-def test_overwritten_scores_do_no_harm_upstream(loss: str, kernel: str) -> None:
+def test_overwritten_scores_do_no_harm_upstream(kernel: str) -> None:
     generator = torch.Generator().manual_seed(0)
     query, rows = (torch.randn(n, 12, generator=generator) for n in (9, 40))
     _, offsets, answers, weight = make(9, 40, torch.float32)
@@ -169,50 +151,46 @@ def test_overwritten_scores_do_no_harm_upstream(loss: str, kernel: str) -> None:
     for inplace in (False, True):
         leaf = rows.clone().requires_grad_()
         scores = pairwise(kernel, query, leaf)
-        ours(loss, scores, offsets, answers, weight, inplace=inplace).backward()
+        ours(scores, offsets, answers, weight, inplace=inplace).backward()
         grads.append(leaf.grad)
     assert grads[0] is not None and grads[1] is not None
     assert torch.equal(grads[0], grads[1])
 
 
-@pytest.mark.parametrize("loss", ["softmax", "binary"])
-def test_overwriting_what_another_gradient_needs_is_an_error(loss: str) -> None:
+def test_overwriting_what_another_gradient_needs_is_an_error() -> None:
     scores, offsets, answers, weight = make(3, 8, torch.float32)
     leaf = scores.requires_grad_()
     powers = leaf.exp()  # its gradient needs its value
-    value = ours(loss, powers, offsets, answers, weight, inplace=True)
+    value = ours(powers, offsets, answers, weight, inplace=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         value.backward()
 
 
-@pytest.mark.parametrize("loss", ["softmax", "binary"])
-def test_mistakes_are_named(loss: str) -> None:
+def test_mistakes_are_named() -> None:
     scores, offsets, answers, weight = make(3, 8, torch.float32)
     with pytest.raises(ValueError, match=r"offsets \(4,\)"):
-        ours(loss, scores, offsets[:-1], answers, weight)
+        ours(scores, offsets[:-1], answers, weight)
     with pytest.raises(IndexError, match="outside the 8 candidates"):
-        ours(loss, scores, torch.tensor([0, 1, 1, 1]), torch.tensor([8]), weight)
+        ours(scores, torch.tensor([0, 1, 1, 1]), torch.tensor([8]), weight)
     with pytest.raises(IndexError, match="outside the 8 candidates"):
-        ours(loss, scores, torch.tensor([0, 1, 1, 2]), torch.tensor([1]), weight)
+        ours(scores, torch.tensor([0, 1, 1, 2]), torch.tensor([1]), weight)
 
 
-@pytest.mark.parametrize("loss", ["softmax", "binary"])
-def test_a_second_gradient_is_the_same_or_an_error(loss: str) -> None:
+def test_a_second_gradient_is_the_same_or_an_error() -> None:
     scores, offsets, answers, weight = make(3, 8, torch.float32)
     leaf = scores.requires_grad_()
-    value = ours(loss, leaf, offsets, answers, weight)
+    value = ours(leaf, offsets, answers, weight)
     first, second = (torch.autograd.grad(value, leaf, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
-    value = ours(loss, leaf * 1, offsets, answers, weight, inplace=True)
+    value = ours(leaf * 1, offsets, answers, weight, inplace=True)
     value.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="overwrote the scores"):
         value.backward()
 
 
-@pytest.mark.parametrize("loss", ["softmax", "binary"])
-def test_half_precision_takes_the_torch_path(loss: str) -> None:
+def test_half_precision_takes_the_torch_path() -> None:
     scores, offsets, answers, weight = make(4, 30, torch.float32)
-    half = ours(loss, scores.bfloat16(), offsets, answers, weight.bfloat16(), 0.1)
+    half = ours(scores.bfloat16(), offsets, answers, weight.bfloat16(), 0.1)
     assert half.dtype == torch.bfloat16
-    expected = ours(loss, scores, offsets, answers, weight, 0.1)
+    expected = ours(scores, offsets, answers, weight, 0.1)
     torch.testing.assert_close(half.float(), expected, rtol=0.05, atol=0.1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,7 +28,6 @@ __all__ = [
     "resident_memory_bytes",
     "resolve_device",
     "rounded_products",
-    "seed_everything",
     "seed_step",
     "speed_up_products",
     "torch_is_for_gpus",
@@ -143,16 +141,6 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, numpy and torch (all devices)."""
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def seed_step(seed: int, device: torch.device) -> None:

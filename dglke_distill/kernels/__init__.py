@@ -17,14 +17,13 @@ from dglke_distill.kernels.cubes import cubed_magnitudes
 from dglke_distill.kernels.distillation import distillation_cross_entropy
 from dglke_distill.kernels.hyperbolic import lifted, negated_squares, point_of, time_of
 from dglke_distill.kernels.products import Products, Scores, multiplies_late, products
-from dglke_distill.kernels.softmax import binary_cross_entropy, softmax_cross_entropy
+from dglke_distill.kernels.softmax import softmax_cross_entropy
 
 __all__ = [
     "KernelName",
     "Products",
     "Scores",
     "adversarial_costs",
-    "binary_cross_entropy",
     "cubed_magnitudes",
     "distillation_cross_entropy",
     "multiplies_late",

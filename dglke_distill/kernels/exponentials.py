@@ -24,12 +24,10 @@ from dglke_distill.kernels.threads import (
     set_argument,
 )
 
-__all__ = ["highest_and_sum", "scores_gradient", "sigmoid_forward", "softmax_forward"]
+__all__ = ["highest_and_sum", "scores_gradient", "softmax_forward"]
 
 # Queries per task.
 _ROWS = 4
-# Factors of at most 2 each that are multiplied before a logarithm is taken.
-_FACTORS = 64
 _INT = ir.IntType(64)
 
 
@@ -79,39 +77,6 @@ def _exponentials(
         return simd.sum(builder.load(total))
 
     return data.dtype(data, types.int64, types.int64, types.int64, data.dtype), generate
-
-
-@intrinsic
-def _sigmoids(
-    typing_context: Any, data: Any, source: Any, target: Any, vectors: Any, products: Any
-) -> Any:
-    """Write sigmoid(x) of `vectors` vectors; return the sum of their positive parts.
-
-    Multiplies the lanes of `products` (one vector) by 1 + e^-|x|, whose logarithm is what
-    log(1 + e^x) has beyond the positive part.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        simd = Simd(builder, signature.args[0].dtype)
-        _, source, target, vectors, products = arguments
-        reads, writes, kept = (simd.pointer(a) for a in (source, target, products))
-        total, product = simd.local(simd.zero), simd.local(simd.load(kept))
-        one = simd.constant(1.0)
-        with cgutils.for_range(builder, vectors, intp=_INT) as loop:
-            offset = builder.mul(loop.index, ir.Constant(_INT, simd.lanes))
-            value = simd.load(simd.at(reads, offset))
-            power = simd.exponential(builder.fneg(simd.magnitude(value)))
-            positive = builder.fcmp_ordered(">", value, simd.zero)
-            above = builder.fadd(one, power)
-            share = builder.fdiv(builder.select(positive, one, power), above)
-            simd.store(share, simd.at(writes, offset))
-            builder.store(builder.fmul(builder.load(product), above), product)
-            part = builder.select(positive, value, simd.zero)
-            builder.store(builder.fadd(builder.load(total), part), total)
-        simd.store(builder.load(product), kept)
-        return simd.sum(builder.load(total))
-
-    return data.dtype(data, types.int64, types.int64, types.int64, types.int64), generate
 
 
 @numba.njit
@@ -165,47 +130,6 @@ def _softmax_kernel(data):
         task = next_task(data)
 
 
-def _sigmoid_kernel(data):
-    """Per query: sum of log(1 + e^score) over all, sum of the answers' scores."""
-    b, n, lanes = argument(data, 0), argument(data, 1), argument(data, 2)
-    scores = array_at(data, argument(data, 3), (b, n))
-    shares = array_at(data, argument(data, 4), (b, n))
-    offsets = integers_at(argument(data, 5), b + 1)
-    answers = integers_at(argument(data, 6), argument(data, 7))
-    found = array_at(data, argument(data, 8), (2, b))
-    itemsize = scores.itemsize
-    whole = n // lanes
-    rest = n - whole * lanes
-    edge = np.empty(lanes, scores.dtype)
-    out = np.empty(lanes, scores.dtype)
-    products = np.empty(lanes, scores.dtype)
-    task = next_task(data)
-    while task * _ROWS < b:
-        for i in range(task * _ROWS, min((task + 1) * _ROWS, b)):
-            found[1, i] = _answered(data, scores, i, answers, offsets[i], offsets[i + 1], 9)
-            edge[:] = -np.inf
-            for j in range(rest):
-                edge[j] = scores[i, whole * lanes + j]
-            source = scores.ctypes.data + i * n * itemsize
-            target = shares.ctypes.data + i * n * itemsize
-            total = np.float64(0)
-            for first in range(0, whole, _FACTORS):
-                at = first * lanes * itemsize
-                products[:] = 1
-                count = min(_FACTORS, whole - first)
-                total += _sigmoids(data, source + at, target + at, count, products.ctypes.data)
-                for lane in range(lanes):
-                    total += np.log(products[lane])
-            products[:] = 1
-            total += _sigmoids(data, edge.ctypes.data, out.ctypes.data, 1, products.ctypes.data)
-            for lane in range(lanes):
-                total += np.log(products[lane])
-            for j in range(rest):
-                shares[i, whole * lanes + j] = out[j]
-            found[0, i] = total
-        task = next_task(data)
-
-
 def _gradient_kernel(data):
     """Scale * power + shift, plus drop at each answer."""
     b, n = argument(data, 0), argument(data, 1)
@@ -228,7 +152,6 @@ def _gradient_kernel(data):
 
 
 _softmax = NativeKernel(_softmax_kernel)
-_sigmoid = NativeKernel(_sigmoid_kernel)
 _gradient = NativeKernel(_gradient_kernel)
 
 
@@ -276,21 +199,6 @@ def softmax_forward(
     """
     found = _run_forward(_softmax, scores, powers, offsets, answers, 4)
     return found[0], found[1], found[2], found[3]
-
-
-def sigmoid_forward(
-    scores: Tensor, shares: Tensor, offsets: Tensor, answers: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Fill shares (b, n) with sigmoid(score); it may be scores itself.
-
-    Returns:
-        Each (b,): sum of log(1 + e^score) over all candidates, sum of the scores of the answers.
-
-    Raises:
-        IndexError: an answer that is no candidate, or offsets that do not fit the answers.
-    """
-    found = _run_forward(_sigmoid, scores, shares, offsets, answers, 2)
-    return found[0], found[1]
 
 
 def scores_gradient(

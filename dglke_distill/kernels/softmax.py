@@ -1,4 +1,4 @@
-"""Cross-entropies over all candidates with several answers per query, without copies."""
+"""Cross-entropy over all candidates with several answers per query, without copies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from dglke_distill.kernels.products import Products, Scores
 
-__all__ = ["binary_cross_entropy", "softmax_cross_entropy"]
+__all__ = ["softmax_cross_entropy"]
 
 
 def softmax_cross_entropy(
@@ -56,42 +56,6 @@ def softmax_cross_entropy(
     return result
 
 
-def binary_cross_entropy(
-    scores: Tensor,
-    offsets: Tensor,
-    answers: Tensor,
-    weight: Optional[Tensor] = None,
-    *,
-    inplace: bool = False,
-) -> Tensor:
-    """Sum over queries of weight_i * the binary cross-entropies of all its candidates.
-
-    The probability of a candidate is sigmoid(score), its label 1 for an answer, else 0: the sum
-    over candidates of log(1 + e^score), less the sum of the answers' scores.
-
-    Args:
-        scores: (b, n) float.
-        offsets: (b + 1,) int64; the answers of query i are answers[offsets[i]:offsets[i + 1]].
-        answers: (k,) int64 distinct candidates.
-        weight: (b,) or None for ones; not differentiated.
-        inplace: allow overwriting the scores; spares a buffer of their size.
-
-    Returns:
-        A scalar of the scores' dtype. With `inplace` its gradient can be taken once.
-
-    Raises:
-        ValueError: shapes that do not fit.
-        IndexError: an answer that is no candidate.
-    """
-    _check(scores, offsets, weight)
-    if not _native(scores):
-        return _binary_reference(scores, offsets, answers, weight)
-    result: Tensor = _OverAll.apply(
-        scores, offsets, answers, weight, None, inplace and scores.is_contiguous()
-    )
-    return result
-
-
 def _check(scores: Scores, offsets: Tensor, weight: Optional[Tensor]) -> None:
     b = scores.shape[0]
     if offsets.shape != (b + 1,) or (weight is not None and weight.shape != (b,)):
@@ -103,17 +67,6 @@ def _check(scores: Scores, offsets: Tensor, weight: Optional[Tensor]) -> None:
 
 def _native(scores: Tensor) -> bool:
     return scores.device.type == "cpu" and scores.dtype in (torch.float32, torch.float64)
-
-
-def _binary_reference(
-    scores: Tensor, offsets: Tensor, answers: Tensor, weight: Optional[Tensor]
-) -> Tensor:
-    """Write the definition out in torch."""
-    counts = offsets[1:] - offsets[:-1]
-    query = torch.repeat_interleave(torch.arange(len(counts), device=scores.device), counts)
-    value = torch.nn.functional.softplus(scores).sum(1)
-    value = value - torch.zeros_like(value).index_add(0, query, scores[query, answers])
-    return (value if weight is None else value * weight).sum()
 
 
 def _reference(
@@ -130,10 +83,7 @@ def _reference(
 
 
 class _OverAll(torch.autograd.Function):
-    """Keeps the exponentials of the forward pass and turns them into the gradient, in place.
-
-    With `smoothing` None the loss is the binary one, else the softmax.
-    """
+    """Keeps the exponentials of the forward pass and turns them into the gradient, in place."""
 
     @staticmethod
     def forward(
@@ -142,7 +92,7 @@ class _OverAll(torch.autograd.Function):
         offsets: Tensor,
         answers: Tensor,
         weight: Optional[Tensor],
-        smoothing: Optional[float],
+        smoothing: float,
         inplace: bool,
     ) -> Tensor:
         """Return the loss."""
@@ -155,20 +105,15 @@ class _OverAll(torch.autograd.Function):
             torch.autograd.graph.increment_version(scores)
         each = scores.new_ones(scores.shape[0]) if weight is None else weight.to(scores.dtype)
         # The gradient is factor * what the buffer holds + shift, + drop at each answer.
-        if smoothing is None:
-            total, answered = exponentials.sigmoid_forward(source, buffer, offsets, answers)
-            loss = each * (total - answered)
-            factor, shift, drop = each, torch.zeros_like(each), -each
-        else:
-            found = exponentials.softmax_forward(source, buffer, offsets, answers)
-            highest, total, plain, answered = found
-            share = each * (offsets[1:] - offsets[:-1])
-            spread = smoothing / scores.shape[1] * share
-            loss = share * (highest + total.log()) - (1.0 - smoothing) * each * answered
-            if smoothing:
-                loss = loss - spread * plain
-            factor, shift, drop = share / total, -spread, (smoothing - 1.0) * each
-        ctx.buffer, ctx.binary = buffer, smoothing is None
+        found = exponentials.softmax_forward(source, buffer, offsets, answers)
+        highest, total, plain, answered = found
+        share = each * (offsets[1:] - offsets[:-1])
+        spread = smoothing / scores.shape[1] * share
+        loss = share * (highest + total.log()) - (1.0 - smoothing) * each * answered
+        if smoothing:
+            loss = loss - spread * plain
+        factor, shift, drop = share / total, -spread, (smoothing - 1.0) * each
+        ctx.buffer = buffer
         kept = None if inplace else scores
         ctx.save_for_backward(kept, offsets, answers, factor, shift, drop)
         return loss.double().sum().to(scores.dtype)
@@ -184,10 +129,9 @@ class _OverAll(torch.autograd.Function):
         if buffer is None:
             if scores is None:
                 raise RuntimeError("the first gradient overwrote the scores; there is no second")
-            refill = exponentials.sigmoid_forward if ctx.binary else exponentials.softmax_forward
             source = scores.detach().contiguous()
             buffer = torch.empty_like(source)
-            refill(source, buffer, offsets, answers)
+            exponentials.softmax_forward(source, buffer, offsets, answers)
         exponentials.scores_gradient(
             buffer, offsets, answers, factor * grad, shift * grad, drop * grad
         )
