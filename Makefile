@@ -8,13 +8,16 @@ SHELL := bash
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: help run test lint format clean
+.PHONY: help run test test-fast coverage lint format dist clean
 
 help:
 	@echo "make run    train, distil and rank on the embedded dataset"
 	@echo "make test   run the tests"
-	@echo "make lint   ruff and mypy"
+	@echo "make test-fast  run those that take no training, in under a minute on two cores"
+	@echo "make coverage   run the tests and say which lines none of them reaches"
+	@echo "make lint   ruff, mypy and import-linter"
 	@echo "make format let ruff rewrite the layout of the sources"
+	@echo "make dist   build wheel and sdist into dist/, check them and try both"
 	@echo "make clean  remove $(VENV) and the caches"
 	@echo "PYTHON=/path/to/python3.11 chooses the interpreter (3.9, 3.10 or 3.11)"
 
@@ -44,6 +47,13 @@ run: $(STAMP)
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest
 
+# A file of tests stays on one worker, so that what its tests share is made once.
+test-fast: $(STAMP)
+	$(VENV)/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --durations 5
+
+coverage: $(STAMP)
+	$(VENV)/bin/python -m pytest --cov --cov-report term:skip-covered --cov-report html
+
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -54,6 +64,9 @@ format: $(STAMP)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+dist: $(STAMP)
+	$(VENV)/bin/nox --session dist
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage htmlcov dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,102 @@
+"""What the README, the files for contributors and the release promise."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import dglke_distill
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYTHONS = [
+    last for line in PROJECT["classifiers"] if (last := line.rpartition(" :: ")[2]).startswith("3.")
+]
+
+
+def python_blocks(path: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(python_blocks(ROOT / "README.md"))))
+def test_python_of_the_readme_compiles_and_imports(number: int) -> None:
+    tree = ast.parse(python_blocks(ROOT / "README.md")[number])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                importlib.import_module(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_the_readme_has_python() -> None:
+    assert any("import" in block for block in python_blocks(ROOT / "README.md"))
+
+
+def workflow(name: str) -> Any:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8"))
+
+
+def test_every_supported_python_is_tested() -> None:
+    """By nox, and by the workflow: the gate's Python, and the others in its matrix."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nox", "--list", "--noxfile", str(ROOT / "noxfile.py")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    chosen = re.findall(r"^\* (\S+)", done.stdout, flags=re.MULTILINE)
+    assert [name for name in chosen if name.startswith("tests")] == [f"tests-{v}" for v in PYTHONS]
+    assert {name.partition("-")[0] for name in chosen} == {"tests", "lint", "dist"}
+    jobs = workflow("ci.yml")["jobs"]
+    gate = [s["with"]["python-version"] for s in jobs["gate"]["steps"] if "python" in str(s)]
+    assert {*gate, *jobs["tests"]["strategy"]["matrix"]["python"]} == set(PYTHONS)
+
+
+def test_a_release_is_built_by_what_make_dist_runs() -> None:
+    steps = [step.get("run", "") for step in workflow("release.yml")["jobs"]["build"]["steps"]]
+    assert "nox -s dist" in steps
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^dist:.*\n\t.*nox --session dist$", makefile, flags=re.MULTILINE)
+
+
+def test_versions_agree() -> None:
+    version = dglke_distill.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert str(citation["version"]) == version
+    headings = re.findall(
+        r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    assert headings[0] == "Unreleased"
+    assert f"{version} - {citation['date-released']}" in headings
+
+
+def test_targets_that_contributors_are_told_of_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"\bmake ([a-z-]+)", text))
+    assert {"test", "test-fast", "lint", "coverage", "dist"} <= targets
+    for target in targets:
+        done = subprocess.run(
+            ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    for path in re.findall(r"`(?:python )?([\w./]+\.(?:py|toml|cff|md))\b", text):
+        assert (ROOT / path).exists() or (ROOT / "dglke_distill" / path).exists(), path
