@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, compose
 from dglke_distill.runs.train_run import train_run
+from dglke_distill.training import loop
 
 About = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
@@ -204,3 +206,40 @@ def test_an_untouched_state_goes_on(begun: tuple[Path, Path]) -> None:
     folder, run = begun
     train_run(config(folder), run, resume=True)
     assert (run / "checkpoint" / "results.json").is_file()
+
+
+@pytest.mark.parametrize("taken", range(1, 10))
+def test_a_stop_after_any_step_goes_on_to_the_same_weights(
+    taken: int, finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step of an epoch too, which is saved before the epoch has ended."""
+    folder, run = finished
+    take, steps = loop.step, itertools.count(1)
+
+    def stopping(*arguments: Any, **options: Any) -> Any:
+        if next(steps) == taken:
+            signal.raise_signal(signal.SIGINT)
+        return take(*arguments, **options)
+
+    monkeypatch.setattr(loop, "step", stopping)
+    with pytest.raises(loop.Interrupted):
+        train_run(config(folder), tmp_path / "run")
+    assert next(steps) == taken + 1
+    monkeypatch.setattr(loop, "step", take)
+    train_run(config(folder), tmp_path / "run", resume=True)
+    whole, again = (load_file(place / "resume.safetensors") for place in (run, tmp_path / "run"))
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+def test_a_batch_past_the_last_is_refused(begun: tuple[Path, Path]) -> None:
+    folder, run = begun
+
+    def change(about: About, _: Tensors) -> None:
+        state = about["state"]
+        state.update(epoch=2, batch=4, finished=False, history=state["history"][:2])
+        state.update(best_epoch=min(2, state["best_epoch"]))
+
+    edit(run / "resume.safetensors", change)
+    with pytest.raises(UserError, match="batch 4 of 3 cannot be"):
+        train_run(config(folder), run, resume=True)

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from dglke_distill.kernels import reference
-from dglke_distill.kernels.adversarial import adversarial_costs
-from dglke_distill.kernels.cubes import cubed_magnitudes
 from dglke_distill.kernels.distillation import distillation_cross_entropy
 from dglke_distill.kernels.hyperbolic import lifted, negated_squares, point_of, time_of
 from dglke_distill.kernels.products import Products, Scores, multiplies_late, products
@@ -43,6 +41,40 @@ def set_num_threads(threads: int) -> None:
     from dglke_distill.kernels.threads import set_num_threads as set_both
 
     set_both(threads)
+
+
+def adversarial_costs(negative: Tensor, margin: float, temperature: float) -> Tensor:
+    """Per row: sum over j of p_j softplus(margin + s_j), p = softmax(temperature * s), detached.
+
+    Args:
+        negative: (b, n) scores s, float32 or float64 on the CPU, n at least 1; differentiated.
+        margin: added to every score.
+        temperature: at least 0.
+
+    Returns:
+        (b,) costs.
+    """
+    # numba is loaded by the first that trains, not by whoever asks a model.
+    from dglke_distill.kernels.adversarial import row_costs
+
+    return row_costs(negative, margin, temperature)
+
+
+def cubed_magnitudes(rows: Tensor, weight: Tensor, complex_coordinates: bool) -> Tensor:
+    """Sum over rows i of weight_i * sum over coordinates of their cubed magnitudes.
+
+    Args:
+        rows: (u, d) float32 or float64 on the CPU, differentiated.
+        weight: (u,) of the same dtype; not differentiated.
+        complex_coordinates: a coordinate is a complex number, its real part in the first half of
+            a row and its imaginary part in the second; else every float is one.
+
+    Returns:
+        A scalar of the rows' dtype.
+    """
+    from dglke_distill.kernels.cubes import sum_of_cubes
+
+    return sum_of_cubes(rows, weight, complex_coordinates)
 
 
 def _native(*tensors: Tensor) -> bool:

@@ -25,22 +25,14 @@ from dglke_distill.kernels.threads import (
     next_task,
 )
 
-__all__ = ["adversarial_costs"]
+__all__ = ["row_costs"]
 
 # Rows per task.
 _ROWS = 16
 
 
-def adversarial_costs(negative: Tensor, margin: float, temperature: float) -> Tensor:
-    """Per row: sum over j of p_j softplus(margin + s_j), p = softmax(temperature * s), detached.
-
-    Args:
-        negative: (b, n) scores s, float32 or float64 on the CPU, n at least 1; differentiated.
-        margin: added to every score. temperature: at least 0.
-
-    Returns:
-        (b,) costs.
-    """
+def row_costs(negative: Tensor, margin: float, temperature: float) -> Tensor:
+    """Return the costs; see ``kernels.adversarial_costs``."""
     result: Tensor = _Costs.apply(negative, margin, temperature)
     return result
 

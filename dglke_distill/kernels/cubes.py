@@ -13,24 +13,14 @@ from torch.autograd.function import once_differentiable
 
 from dglke_distill.kernels.threads import NativeKernel, argument, array_at, next_task
 
-__all__ = ["cubed_magnitudes"]
+__all__ = ["sum_of_cubes"]
 
 # Rows per task.
 _ROWS = 1024
 
 
-def cubed_magnitudes(rows: Tensor, weight: Tensor, complex_coordinates: bool) -> Tensor:
-    """Sum over rows i of weight_i * sum over coordinates of their cubed magnitudes.
-
-    Args:
-        rows: (u, d) float32 or float64 on the CPU, differentiated.
-        weight: (u,) of the same dtype; not differentiated.
-        complex_coordinates: a coordinate is a complex number, its real part in the first half of
-            a row and its imaginary part in the second; else every float is one.
-
-    Returns:
-        A scalar of the rows' dtype.
-    """
+def sum_of_cubes(rows: Tensor, weight: Tensor, complex_coordinates: bool) -> Tensor:
+    """Return the sum; see ``kernels.cubed_magnitudes``."""
     result: Tensor = _Cubes.apply(rows, weight, complex_coordinates)
     return result
 

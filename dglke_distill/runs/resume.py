@@ -90,7 +90,8 @@ def _read_state(tree: Any, config: TrainingConfig, batches: int, path: Path) -> 
     stopped = config.patience is not None and found.stale >= config.patience
     for wrong, fault in (
         (found.epoch > config.epochs, f"epoch {found.epoch} of {config.epochs}"),
-        (found.batch >= max(1, batches), f"batch {found.batch} of {batches}"),
+        # After the last batch and before the epoch's end a run can be stopped too.
+        (found.batch > batches, f"batch {found.batch} of {batches}"),
         (found.epoch == config.epochs and found.batch > 0, "a batch after the last epoch"),
         (
             found.finished and found.epoch < config.epochs and not stopped,
