@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # Before torch and numba are imported: tests are small, more threads only wait for each other.
@@ -13,6 +14,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import dglke_distill.base.runtime  # noqa: F401 (the environment that torch reads when it is loaded)
+
+# A shell may have them ignored (nohup, or a job in the background), which children would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
 

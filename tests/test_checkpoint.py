@@ -289,14 +289,22 @@ def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
 
 
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=3)
+    st.none(),
+    st.booleans(),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.floats(allow_nan=False),
+    st.text(max_size=3),
 )
 trees = st.recursive(
     scalars,
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.tuples(inner, inner),
-        st.dictionaries(st.one_of(st.integers(), st.text(max_size=3)), inner, max_size=3),
+        st.dictionaries(
+            st.one_of(st.integers(-(1 << 63), (1 << 63) - 1), st.text(max_size=3)),
+            inner,
+            max_size=3,
+        ),
     ),
     max_leaves=8,
 )

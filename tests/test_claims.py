@@ -167,9 +167,10 @@ def test_results_say_which_validation_the_weights_are_from(tmp_path: Path, clock
     place, config = tmp_path / "run", config_of(clock)
     train_run(config, place)
     tensors, about = load_state(place / BEST_FILE)
-    save_state(place / BEST_FILE, tensors, {**about, "mrr": 0.875, "epoch": 77})
+    epoch = 4 if about["epoch"] != 4 else 3
+    save_state(place / BEST_FILE, tensors, {**about, "mrr": 0.875, "epoch": epoch})
     training = train_run(config, place, resume=True)["training"]
-    assert (training["best_epoch"], training["best_validation_mrr"]) == (77, 0.875)
+    assert (training["best_epoch"], training["best_validation_mrr"]) == (epoch, 0.875)
 
 
 def test_a_directory_that_was_removed_is_not_made_again(tmp_path: Path, clock: Path) -> None:

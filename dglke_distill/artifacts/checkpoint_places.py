@@ -88,7 +88,7 @@ def _near(place: Path) -> str:
     parent = place.parent
     try:
         names = [entry.name for entry in parent.iterdir() if entry.is_dir()][:_LOOKED_AT]
-    except OSError:
+    except (OSError, ValueError):  # the latter: no name of a folder
         return ""
     close = difflib.get_close_matches(place.name, names, n=1)
     return f"; did you mean {parent / close[0]}?" if close else ""
