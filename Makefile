@@ -65,7 +65,7 @@ format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .
 
 dist: $(STAMP)
-	$(VENV)/bin/nox --session dist
+	$(VENV)/bin/nox --session dist readers
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage htmlcov dist

@@ -61,6 +61,21 @@ def dist(session: nox.Session) -> None:
             try_out(session, path, Path(folder))
 
 
+@nox.session(python=PYTHONS[-1])
+def readers(session: nox.Session) -> None:
+    """Build and check the packages of the bundle readers, and run their own tests."""
+    session.install("-c", str(ROOT / "constraints.txt"), "build", "twine", "pytest", "numpy")
+    place = ROOT / "readers" / "python"
+    session.run("python", "-m", "build", "--outdir", str(place / "dist"), str(place))
+    built = sorted(map(str, (place / "dist").glob("*")))
+    session.run("python", "-m", "twine", "check", "--strict", *built)
+    session.install("--force-reinstall", "--no-deps", *(path for path in built if "whl" in path))
+    session.run("python", "-m", "pytest", "-c", str(place / "pyproject.toml"), str(place / "tests"))
+    session.chdir(ROOT / "readers" / "js")
+    session.run("npm", "test", external=True)
+    session.run("npm", "pack", "--dry-run", external=True)
+
+
 def try_out(session: nox.Session, path: Path, folder: Path) -> None:
     """Install one file into a new environment in ``folder`` and drive its command there."""
     session.run("python", "-m", "venv", str(folder / "venv"))

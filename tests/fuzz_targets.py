@@ -15,14 +15,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from kg_bundle import Bundle
+from reader_fixtures import JAVASCRIPT_READER
+
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.artifacts.checkpoint import CHECKPOINT_FILES
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import SavedState
 from dglke_distill.config import Config, compose, parse_assignment
 from dglke_distill.data.formats import read_folder
-from dglke_distill.interop import bundle_reader, export_model
-from dglke_distill.interop.bundle_reader import Bundle
+from dglke_distill.interop import export_model
 from dglke_distill.predict import NamedModel
 from dglke_distill.runs.train_run import train_run
 from dglke_distill.zoo.publish import publish
@@ -207,7 +209,7 @@ def run(name: str, data: bytes) -> bool:
 
 _SCRIPT = """
 import { readFileSync, readdirSync } from "node:fs";
-import { Bundle } from "./bundle_reader.mjs";
+import { Bundle } from "./kg_bundle.mjs";
 for (const name of readdirSync("."). filter((n) => n.endsWith(".bundle"))) {
   try {
     const bytes = readFileSync(name);
@@ -224,8 +226,7 @@ def run_in_node(many: list[bytes]) -> str:
     """Read changed bundles by the reader in JavaScript; return what is not its own error."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        source = Path(bundle_reader.__file__).with_suffix(".js")
-        shutil.copyfile(source, place / "bundle_reader.mjs")
+        shutil.copyfile(JAVASCRIPT_READER, place / "kg_bundle.mjs")
         (place / "script.mjs").write_text(_SCRIPT)
         whole = (base() / "m.bundle").read_bytes()
         for number, data in enumerate(many):

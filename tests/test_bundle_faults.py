@@ -18,15 +18,13 @@ import pytest
 from bundle_faults import DIM, ENTITIES, FAULTS, NAMES, RELATIONS, SOUND, joined, split, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kg_bundle import Bundle
+from reader_fixtures import JAVASCRIPT_READER
 
-from dglke_distill.interop import bundle_reader
-from dglke_distill.interop.bundle_reader import Bundle
-
-READER = Path(bundle_reader.__file__)
 node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 
 SCRIPT = """
-import { Bundle } from "./bundle_reader.mjs";
+import { Bundle } from "./kg_bundle.mjs";
 import { readFileSync } from "node:fs";
 const results = {};
 for (const name of JSON.parse(readFileSync(process.argv[2], "utf-8"))) {
@@ -51,7 +49,7 @@ console.log(JSON.stringify({ results, polluted, peak: process.resourceUsage().ma
 
 def in_node(folder: Path, files: dict[str, bytes]) -> dict[str, Any]:
     """Read files by the JavaScript reader, in a process of little memory."""
-    shutil.copy(READER.with_suffix(".js"), folder / "bundle_reader.mjs")
+    shutil.copy(JAVASCRIPT_READER, folder / "kg_bundle.mjs")
     (folder / "script.mjs").write_text(SCRIPT, encoding="utf-8")
     places = {}
     for number, (name, data) in enumerate(files.items()):

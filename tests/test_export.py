@@ -10,6 +10,7 @@ import pytest
 import torch
 from distill_fixtures import dataset_of
 from export_fixtures import NAMES, RELATION_NAMES, loaded_model, queries
+from kg_bundle import Bundle
 from model_formulas import DIM, ENTITIES, RELATIONS, one_thread  # noqa: F401
 
 from dglke_distill.artifacts import checkpoint
@@ -20,7 +21,6 @@ from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.distill.loading import import_model, load_teacher
 from dglke_distill.interop import FORMATS, export_model
 from dglke_distill.interop.base import ExportFormat
-from dglke_distill.interop.bundle_reader import Bundle
 
 DGLKE = [
     ("TransE", {"norm": "l1"}),

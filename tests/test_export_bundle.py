@@ -23,16 +23,16 @@ from export_fixtures import (
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from kg_bundle import Bundle
 from model_formulas import DIM, ENTITIES, RELATIONS, one_thread  # noqa: F401
+from reader_fixtures import JAVASCRIPT_READER, PYTHON_READER
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Vocabulary
-from dglke_distill.interop import bundle_reader, export_model
+from dglke_distill.interop import export_model
 from dglke_distill.interop.bundle import _entities, _packed
-from dglke_distill.interop.bundle_reader import Bundle
 
-READER = Path(bundle_reader.__file__)
 node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 
 
@@ -184,9 +184,9 @@ def test_a_damaged_file_is_refused(tmp_path: Path, what: str) -> None:
 
 def test_the_reader_needs_numpy_alone(tmp_path: Path) -> None:
     path = bundle_of(loaded_model("RotatE"), tmp_path)
-    shutil.copy(READER, tmp_path / "bundle_reader.py")
+    shutil.copy(PYTHON_READER, tmp_path / "kg_bundle.py")
     code = (
-        "import sys; from bundle_reader import Bundle\n"
+        "import sys; from kg_bundle import Bundle\n"
         f"print(Bundle({str(path)!r}).predict_tails('n0', 0, k=1)[0][1])\n"
         "assert not {'torch', 'dglke_distill', 'pandas'} & set(sys.modules)"
     )
@@ -197,7 +197,7 @@ def test_the_reader_needs_numpy_alone(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import { Bundle } from "./bundle_reader.mjs";
+import { Bundle } from "./kg_bundle.mjs";
 import { readFileSync } from "node:fs";
 const results = [];
 for (const path of process.argv.slice(2)) {
@@ -222,7 +222,7 @@ console.log(JSON.stringify(results));
 
 
 def in_node(folder: Path, script: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
-    shutil.copy(READER.with_suffix(".js"), folder / "bundle_reader.mjs")
+    shutil.copy(JAVASCRIPT_READER, folder / "kg_bundle.mjs")
     (folder / "script.mjs").write_text(script, encoding="utf-8")
     command = ["node", str(folder / "script.mjs"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +51,26 @@ def test_the_readme_has_python() -> None:
     assert any("import" in block for block in python_blocks(ROOT / "README.md"))
 
 
+def test_the_reader_in_javascript_passes_its_own_tests() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    done = subprocess.run(
+        [node, "--test"], cwd=ROOT / "readers" / "js", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^# pass [1-9]", done.stdout, flags=re.MULTILINE)
+
+
+def test_readers_are_of_one_version() -> None:
+    package = json.loads((ROOT / "readers" / "js" / "package.json").read_text(encoding="utf-8"))
+    text = (ROOT / "readers" / "python" / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    assert (package["name"], package["version"]) == (project["name"], project["version"])
+    for name in (*package["files"], package["exports"]["."]["default"]):
+        assert (ROOT / "readers" / "js" / name).is_file()
+
+
 def workflow(name: str) -> Any:
     return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8"))
 
@@ -65,7 +87,7 @@ def test_every_supported_python_is_tested() -> None:
     assert done.returncode == 0, done.stderr
     chosen = re.findall(r"^\* (\S+)", done.stdout, flags=re.MULTILINE)
     assert [name for name in chosen if name.startswith("tests")] == [f"tests-{v}" for v in PYTHONS]
-    assert {name.partition("-")[0] for name in chosen} == {"tests", "lint", "dist"}
+    assert {name.partition("-")[0] for name in chosen} == {"tests", "lint", "dist", "readers"}
     jobs = workflow("ci.yml")["jobs"]
     gate = [s["with"]["python-version"] for s in jobs["gate"]["steps"] if "python" in str(s)]
     assert {*gate, *jobs["tests"]["strategy"]["matrix"]["python"]} == set(PYTHONS)
@@ -73,9 +95,9 @@ def test_every_supported_python_is_tested() -> None:
 
 def test_a_release_is_built_by_what_make_dist_runs() -> None:
     steps = [step.get("run", "") for step in workflow("release.yml")["jobs"]["build"]["steps"]]
-    assert "nox -s dist" in steps
+    assert "nox -s dist readers" in steps
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert re.search(r"^dist:.*\n\t.*nox --session dist$", makefile, flags=re.MULTILINE)
+    assert re.search(r"^dist:.*\n\t.*nox --session dist readers$", makefile, flags=re.MULTILINE)
 
 
 def test_versions_agree() -> None:

@@ -11,6 +11,7 @@ import pandas
 import pytest
 import torch
 from export_fixtures import loaded_model
+from kg_bundle import Bundle
 from model_formulas import ENTITIES, RELATIONS, one_thread  # noqa: F401
 
 from dglke_distill import cli
@@ -18,7 +19,6 @@ from dglke_distill.artifacts.checkpoint import LoadedModel, save_model
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.interop import export_model
-from dglke_distill.interop.bundle_reader import Bundle
 from dglke_distill.predict import NamedModel
 from dglke_distill.predict.names import ids_of
 

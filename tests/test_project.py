@@ -250,6 +250,9 @@ def test_wheel_holds_datasets_and_registry(wheel: zipfile.ZipFile) -> None:
         assert wheel.read(place) == path.read_bytes()
     for path in MODULES.values():
         assert path.relative_to(ROOT).as_posix() in names
+    for path in ("python/kg_bundle.py", "js/kg_bundle.js"):
+        place = "dglke_distill/_readers/" + path.partition("/")[2]
+        assert wheel.read(place) == (ROOT / "readers" / path).read_bytes()
     inside = [p for p in tracked_files() if PACKAGE in p.parents and p.exists()]
     assert {"recipes", "report"} <= {path.parent.name for path in inside if path.suffix == ".toml"}
     assert all(path.relative_to(ROOT).as_posix() in names for path in inside)

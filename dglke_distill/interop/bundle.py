@@ -33,31 +33,9 @@ class BundleOptions(BaseModel):
 
 
 class EdgeBundle(ExportFormat):
-    """A header and little-endian arrays; ``bundle_reader.py`` and ``bundle_reader.js`` answer.
+    """A header and little-endian arrays; the packages in ``readers`` answer from it.
 
-    Layout: the bytes ``KGBUNDLE``; a uint32 1, the version; a uint32, the length of the header; the
-    header, JSON in UTF-8, padded by spaces to a multiple of 16 bytes; the arrays, each at a
-    multiple of 16 bytes after the header.
-
-    The header:
-
-    - ``model``, ``dataset``, ``dim``; ``entities`` and ``relations``, how many there are;
-      ``kernel`` (``dot``, ``l1``, ``l2``, ``l2_squared`` or ``complex_modulus``, as in
-      ``models.kernels``).
-    - ``arrays``: name to ``dtype`` (float32, float16, int8, uint8 or uint32), ``shape`` and
-      ``offset`` in bytes after the header. ``entity`` holds the vectors, (entities, dim); where it
-      is int8, row i counts in units of ``entity_scale[i]`` (see ``compression.int8``).
-      ``entity_bias`` (entities,), if it is there, is added to candidates' scores.
-    - ``query``: under ``tail`` and ``head``, the side that is asked for, how the known entity e
-      becomes the query (see ``query_forms``): ``scale`` * e + ``cross`` * swap(e) + ``shift``, or
-      e @ ``matrix`` + ``shift``. Each is ``{"constant": number}`` or ``{"array": name}``, whose row
-      is the relation id, with ``"negate": true`` or ``"transpose": true`` (of each matrix) where
-      another side's array serves.
-    - ``candidate``: null, or the same for candidates where relations move these.
-    - ``names``: under ``entities`` and ``relations``, null where names are ids, else the names of
-      two arrays: ``text``, uint8, all names in UTF-8 without gaps, and ``ends``, uint32, where each
-      ends.
-
+    ``readers/FORMAT.md`` describes the file; ``query_forms`` how queries are written in it.
     With float16 and int8 entities the relations' coefficients are float16.
     """
 

@@ -1,10 +1,11 @@
 // Answers from an edge bundle, in browsers and Node, without dependencies.
 //
-//   import { Bundle } from "./bundle_reader.js";
+//   import { Bundle } from "kg-bundle";
 //   const bundle = new Bundle(await (await fetch("model.bundle")).arrayBuffer());
 //   bundle.predictTails("Latvia", "uses_currency", { k: 5 });   // [{ id, name, score }, ...]
 //
-// Entities and relations go by name (string) or id (number). export/bundle.py describes the file.
+// Entities and relations go by name (string) or id (number). FORMAT.md describes the file. This one
+// works wherever it is copied to: import it as "./kg_bundle.js".
 // Node before 22 wants the ending .mjs, or a package.json of `{"type": "module"}` beside it.
 
 const MAGIC = "KGBUNDLE";
@@ -221,7 +222,7 @@ const KERNELS = {
   },
 };
 
-// The header: everything is looked at before anything is made of it, as bundle_reader.py does.
+// The header: everything is looked at before anything is made of it, as the NumPy reader does.
 
 const LONGEST = 1 << 20; // bytes of a header
 const DEEPEST = 16;

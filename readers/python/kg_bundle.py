@@ -3,7 +3,7 @@
     bundle = Bundle("model.bundle")
     bundle.predict_tails("Latvia", "uses_currency", k=5)   # [(name, score), ...]
 
-``export/bundle.py`` describes the file.
+FORMAT.md in the repository describes the file.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def _whole(value: Any, least: int = 0) -> bool:
 
 
 def _parsed(text: bytes) -> Any:
-    """Read JSON as bundle_reader.js does: no key twice, no NaN, not deep."""
+    """Read JSON as the reader in JavaScript does: no key twice, no NaN, not deep."""
     outside = re.sub(r'"(?:[^"\\]|\\.)*"', "", text.decode())
     depth = 0
     for bracket in re.findall(r"[][{}]", outside):

@@ -1,0 +1,31 @@
+/** One answer, best first. */
+export interface Answer {
+  id: number;
+  name: string;
+  score: number;
+}
+
+/** How many answers, and which entities are none. */
+export interface Choice {
+  k?: number;
+  exclude?: (string | number)[];
+}
+
+/** A model read from a bundle. Entities and relations go by name (string) or id (number). */
+export class Bundle {
+  /** Throws an Error where the content is no bundle, or damaged. */
+  constructor(buffer: ArrayBuffer);
+  /** What the file says about itself. */
+  readonly header: Record<string, unknown>;
+  readonly entities: string[];
+  readonly relations: string[];
+  score(head: string | number, relation: string | number, tail: string | number): number;
+  predictTails(head: string | number, relation: string | number, choice?: Choice): Answer[];
+  predictHeads(relation: string | number, tail: string | number, choice?: Choice): Answer[];
+  /** Scores of all entities by id; `side` is what is asked for. */
+  scores(
+    known: string | number,
+    relation: string | number,
+    side: "tail" | "head",
+  ): Float32Array;
+}
