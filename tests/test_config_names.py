@@ -7,50 +7,34 @@ from typing import Any
 
 import pytest
 from distill_fixtures import write_clock
+from zoo_fixtures import home
 
 from dglke_distill import cli, zoo
 from dglke_distill.base.errors import UserError
 from dglke_distill.compression.storage import STORAGES, Storage
-from dglke_distill.config import Config, ModelConfig, compose, merge, read_recipe, validate_options
-from dglke_distill.config.names import NAMES, published
-from dglke_distill.distill.initialization import INITIALIZATIONS
+from dglke_distill.config import (
+    Config,
+    ModelConfig,
+    components,
+    compose,
+    merge,
+    read_recipe,
+    validate_options,
+)
+from dglke_distill.config.names import fold, published
+from dglke_distill.config.registry import Registry
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.plan import ChainConfig, compose_chain, plan
-from dglke_distill.distill.registry import find
-from dglke_distill.distill.schedules import SCHEDULES
-from dglke_distill.distill.soft import SOFT_LOSSES
 from dglke_distill.interop import FORMATS
-from dglke_distill.interop.base import find_format
-from dglke_distill.models import ENCODERS, SCORE_FUNCTIONS
-from dglke_distill.runs.workspace import OPTIMIZERS
-from dglke_distill.sampling.negatives import NEGATIVE_SAMPLERS
+from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.training.losses import LOSSES, build_loss
-from dglke_distill.training.regularizers import REGULARIZERS
 
-REGISTRIES: dict[str, Any] = {
-    "model": SCORE_FUNCTIONS,
-    "encoder": ENCODERS,
-    "sampler": NEGATIVE_SAMPLERS,
-    "loss": LOSSES,
-    "regularizer": ["none", *REGULARIZERS],
-    "optimizer": OPTIMIZERS,
-    "soft loss": SOFT_LOSSES,
-    "schedule": SCHEDULES,
-    "method": METHODS,
-    "initialization": INITIALIZATIONS,
+__all__ = ["home"]
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    found.setting: found for found in vars(components).values() if isinstance(found, Registry)
 }
-PLACES = {
-    "model": "model.name",
-    "encoder": "model.encoder",
-    "sampler": "negatives.sampler",
-    "loss": "loss.name",
-    "regularizer": "regularizer.name",
-    "optimizer": "optimizer.name",
-    "soft loss": "distillation.soft.name",
-    "schedule": "distillation.weight.name",
-    "method": "distillation.method",
-    "initialization": "distillation.initialization",
-}
+PLACES = [setting for setting in REGISTRIES if not setting.startswith("--")]
 CHOICES = [
     ("negatives.sharing", "private"), ("negatives.sides", "both"), ("optimizer.schedule", "cosine"),
     ("training.mode", "k_vs_all"), ("training.dtype", "float64"), ("training.storage", "bfloat16"),
@@ -59,10 +43,13 @@ CHOICES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", NAMES)
-def test_the_names_are_those_of_the_registries(kind: str) -> None:
-    assert sorted(NAMES[kind]) == sorted(REGISTRIES[kind])
-    assert len({name.lower() for name in NAMES[kind]}) == len(NAMES[kind])
+@pytest.mark.parametrize("setting", REGISTRIES)
+def test_what_is_listed_is_there_and_calls_itself_so(setting: str) -> None:
+    registry = REGISTRIES[setting]
+    assert len({fold(name) for name in registry}) == len(registry) > 0
+    for name, found in registry.items():
+        assert (getattr(found, "name", "") or name) == name
+        assert registry.origin(name) is None
 
 
 def tree_of(place: str, value: Any) -> dict[str, Any]:
@@ -80,7 +67,7 @@ def value_of(config: Any, place: str) -> Any:
 
 @pytest.mark.parametrize(
     ("place", "name"),
-    [(PLACES[kind], name) for kind in NAMES for name in NAMES[kind]] + CHOICES,
+    [(place, name) for place in PLACES for name in REGISTRIES[place]] + CHOICES,
 )
 def test_settings_hold_published_names(place: str, name: str) -> None:
     for typed in (name, name.upper(), name.lower(), name.title(), name.replace("_", "-")):
@@ -88,14 +75,14 @@ def test_settings_hold_published_names(place: str, name: str) -> None:
         assert value_of(compose([tree_of(place, typed)], recipe=None), place) == name
 
 
-@pytest.mark.parametrize("place", PLACES.values())
+@pytest.mark.parametrize("place", PLACES)
 def test_unknown_names_stay_for_their_own_room_to_refuse(place: str) -> None:
     assert value_of(Config.from_mapping(tree_of(place, "NoSuch"), "test"), place) == "NoSuch"
 
 
 def test_direct_calls_are_as_forgiving() -> None:
-    assert find(METHODS, "IterDE", "method") is METHODS["iterde"]
-    assert find_format(FORMATS, "DGLKE").name == "dglke"
+    assert METHODS.find("IterDE") is METHODS["iterde"]
+    assert FORMATS.find("DGLKE").name == "dglke"
     assert Storage.of("INT8") == Storage.of("int8")
     assert Storage.of("PQ", relations="Float16").relations.kind == "float16"
     assert all(Storage.of(name.upper()).entities.kind == name for name in STORAGES)
@@ -153,4 +140,4 @@ def test_what_trains_can_be_published(
 
 def test_near_spellings_are_still_suggested() -> None:
     with pytest.raises(UserError, match="did you mean 'iterde'"):
-        find(METHODS, "iterdee", "method")
+        METHODS.find("iterdee")

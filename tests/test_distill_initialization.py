@@ -181,7 +181,7 @@ def test_a_lookup_student_of_a_teacher_that_passes_messages() -> None:
 @pytest.mark.parametrize(
     ("name", "dim", "entities", "words"),
     [
-        ("sdv", 8, ENTITIES, "initialization: unknown name 'sdv'; did you mean 'svd'"),
+        ("sdv", 8, ENTITIES, "initialization: unknown initialization 'sdv'; did you mean 'svd'"),
         ("truncated", 8, ENTITIES, "did you mean 'truncate'"),
         ("pca", 16, ENTITIES, "a student of 16 floats cannot start from a teacher of 12; set it"),
         ("truncate", 8, 7, f"7 entities cannot start from a teacher of {ENTITIES}; set it"),

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from dglke_distill.config import Config, ModelConfig
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data import catalog
 from dglke_distill.distill.candidates import TopCandidates
 from dglke_distill.distill.method import Method, kept_queries
 from dglke_distill.distill.objective import DistillationObjective
 from dglke_distill.distill.query_rows import QueryRows
-from dglke_distill.distill.registry import NoOptions
 from dglke_distill.distill.remembered import Remembered
 from dglke_distill.distill.tape import Tape
 from dglke_distill.distill.teacher import Ensemble, Teacher

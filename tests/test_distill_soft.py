@@ -112,7 +112,7 @@ def test_every_soft_loss_says_how_foreign_scores_are_laid_beside() -> None:
     ("config", "words"),
     [
         (SoftLabelConfig(name="hubber"), "distillation.soft.name: unknown.*did you mean 'huber'"),
-        (SoftLabelConfig(name="mse"), "choose from huber, kl"),
+        (SoftLabelConfig(name="mse"), "unknown soft loss 'mse'; known: huber, kl"),
         (SoftLabelConfig(options={"temperature": 2.0}), "soft.name huber: options.*'temperature'"),
         (SoftLabelConfig(options={"delta": 0.0}), "'delta' is 0.0"),
         (SoftLabelConfig(options={"reduction": "max"}), "'reduction' is 'max'"),
@@ -216,7 +216,7 @@ def test_weights_are_finite_numbers(
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (SoftWeightConfig(name="two-phase"), "distillation.weight.name.*did you mean 'two_phase'"),
+        (SoftWeightConfig(name="twophase"), "distillation.weight.name.*did you mean 'two_phase'"),
         (SoftWeightConfig(name="power", options={"p": 2.0}), "power: options: unknown.*'p'"),
         (SoftWeightConfig(name="power", options={"power": -1.0}), "'power' is -1.0"),
         (SoftWeightConfig(name="constant", options={"start": 1.0}), "'start'"),

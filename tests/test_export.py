@@ -294,7 +294,7 @@ def test_what_lies_there_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_unknown_formats_and_options_are_told(tmp_path: Path) -> None:
     loaded = loaded_model("TransE")
-    with pytest.raises(UserError, match="no format 'word2vek'; did you mean 'word2vec'"):
+    with pytest.raises(UserError, match="format 'word2vek'; did you mean 'word2vec'"):
         export_model(loaded, "word2vek", tmp_path / "out")
     with pytest.raises(UserError, match="options of the format word2vec: unknown setting 'tables'"):
         export_model(loaded, "word2vec", tmp_path / "out", {"tables": "entities"})
@@ -342,7 +342,8 @@ def test_a_broken_export_leaves_nothing(
             super().write(loaded, options, place / "file" if directory else place)
 
     Broken.directory = directory
-    monkeypatch.setitem(FORMATS, "failing", Broken)
+    monkeypatch.setattr(FORMATS, "_registered", {})
+    FORMATS.register(Broken)
     with pytest.raises(RuntimeError):
         export_model(loaded_model("TransE"), "failing", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

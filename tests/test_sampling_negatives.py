@@ -312,7 +312,7 @@ def test_inverse_edges_are_no_positives(triples: Triples) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("unifrom", {}, "negatives.sampler is 'unifrom'.*did you mean 'uniform'"),
+        ("unifrom", {}, "negatives.sampler: unknown sampler 'unifrom'; did you mean 'uniform'"),
         ("uniform", {"count": 0}, "negatives.count must be at least 1"),
         ("uniform", {"sharing": "all"}, "negatives.sharing is 'all'"),
         ("uniform", {"sides": "left"}, "negatives.sides is 'left'"),

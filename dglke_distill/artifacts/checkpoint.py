@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dglke_distill import __version__
 from dglke_distill.artifacts.checkpoint_places import MODEL_FILE, no_checkpoint
 from dglke_distill.artifacts.loaded_model import LoadedModel
+from dglke_distill.artifacts.requirements import REQUIRES, check_requirements, requirements
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import check_replaceable, directory_aside
 from dglke_distill.base.parsing import read_object
@@ -107,8 +108,12 @@ def save_model(
         "relations": _describe(relations),
         "config": config.model_dump(mode="json"),
     }
-    if isinstance(model, CompressedModel):
-        about["storage"] = model.storage.model_dump(mode="json")
+    storage = model.storage if isinstance(model, CompressedModel) else None
+    if storage is not None:
+        about["storage"] = storage.model_dump(mode="json")
+    required = requirements(config.model, storage)
+    if required:
+        about[REQUIRES] = required
     with directory_aside(directory, foreign=_foreign) as aside:
         write_tensors(aside / MODEL_FILE, tensors)
         _write_json(aside / CONFIG_FILE, about)
@@ -152,16 +157,20 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     if not isinstance(about.get("config"), dict):
         raise UserError(f"{path}: the section 'config' is missing")
     config = Config.from_mapping(about["config"], str(path))
+    storage = None
+    if "storage" in about:
+        storage = validate_tree(Storage, about["storage"], str(path))
+    check_requirements(about, config.model, storage, str(path))
     entities = _read_names(files[ENTITIES_FILE], about, "entities", path)
     relations = _read_names(files[RELATIONS_FILE], about, "relations", path)
     tensors, _ = read_tensors(files[MODEL_FILE])
     sizes = len(entities), len(relations)
     # Without memory first: settings that do not fit the weights could ask for any amount of it.
     with torch.device("meta"):
-        expected = _empty_model(about, config, *sizes, path).state_dict()
+        expected = _empty_model(storage, config, *sizes, path).state_dict()
     check_shapes(files[MODEL_FILE], tensors, expected)
     check_finite(files[MODEL_FILE], tensors)
-    model = _empty_model(about, config, *sizes, path)
+    model = _empty_model(storage, config, *sizes, path)
     model.load_state_dict(tensors)
     model.eval().to(target)
     return LoadedModel(model, config, entities, relations, _read_object(files[RESULTS_FILE]))
@@ -193,11 +202,10 @@ def _foreign(directory: Path) -> Optional[str]:
 
 
 def _empty_model(
-    about: Mapping[str, Any], config: Config, entities: int, relations: int, path: Path
+    storage: Optional[Storage], config: Config, entities: int, relations: int, path: Path
 ) -> KGEModel:
-    if "storage" not in about:
+    if storage is None:
         return build_configured(config, entities, relations)
-    storage = validate_tree(Storage, about["storage"], str(path))
     try:
         return CompressedModel.build(config.model, storage, entities, relations)
     except UserError as error:

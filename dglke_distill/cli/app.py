@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Optional
 
+import tomli_w
 import typer
 import typer.core
+import typer.main
 
 from dglke_distill import __version__, config
 from dglke_distill.base.console import tolerant_output
@@ -30,12 +32,41 @@ from dglke_distill.cli.serve import serve
 from dglke_distill.cli.train import train
 from dglke_distill.cli.tune import tune
 from dglke_distill.cli.zoo import zoo_app
+from dglke_distill.config.plugins import PLUGINS, load_plugins
 
 __all__ = ["app", "main"]
 
 
+PluginFlag = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        is_eager=True,
+        expose_value=False,
+        callback=lambda plugins: load_plugins(plugins or ()),
+        help="Module, or .py file, whose components are then known by name; may be repeated. "
+        f"Every command takes it; {PLUGINS} names more, separated by commas.",
+    ),
+]
+
+
+def _takes_plugins(plugin: PluginFlag = None) -> None:
+    """Hold the option that is given to every command."""
+
+
 class PlainErrors(typer.core.TyperGroup):
-    """The commands; what is wrong with their arguments is said without the arguments' escapes."""
+    """The commands; what is wrong with their arguments is said without the arguments' escapes.
+
+    All of them take ``--plugin``.
+    """
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        """Add the option to each."""
+        super().__init__(*given, **more)
+        holder = typer.Typer(add_completion=False)
+        holder.command()(_takes_plugins)
+        _add_option(self, typer.main.get_command(holder).params[0])
 
     def make_context(self, *given: Any, **more: Any) -> Any:
         """Read the arguments; see ``click.Command``."""
@@ -46,6 +77,14 @@ class PlainErrors(typer.core.TyperGroup):
         """Run the command; see ``click.Command``."""
         with _visible_errors():
             return super().invoke(ctx)
+
+
+def _add_option(group: Any, option: Any) -> None:
+    for command in group.commands.values():
+        if hasattr(command, "commands"):
+            _add_option(command, option)
+        else:
+            command.params.append(option)
 
 
 @contextmanager
@@ -98,6 +137,7 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    plugin: PluginFlag = None,
 ) -> None:
     """Small knowledge-graph embeddings over DGL graphs."""
 
@@ -141,6 +181,10 @@ def recipes_show(name: Annotated[str, typer.Argument(help="A name from `recipes 
     folder, _, stem = name.lower().rpartition("/")
     if stem not in config.recipe_names(folder):
         raise UserError(f"no recipe {name!r}; see `dglke-distill recipes list`")
+    if not folder and stem in config.PLUGIN_RECIPES:
+        tree = config.read_recipe(stem)
+        say_text(toml_text(tomli_w.dumps(tree)).rstrip("\n"))
+        return
     path = config.RECIPES / folder / f"{stem}.toml"
     say_text(path.read_text(encoding="utf-8").rstrip("\n"))
 

@@ -17,6 +17,7 @@ from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.data import catalog
 from dglke_distill.data.layout import FORMAT_NAMES
 from dglke_distill.data.manifest import Manifest, load_manifest
+from dglke_distill.data.sources import DATASETS
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.writers import write_dataset
 
@@ -88,6 +89,14 @@ def data_list(data_root: DataRootFlag = None) -> None:
             # The first word is the licence, or "unspecified"; `data info` has the rest.
             manifest.license.partition(" ")[0],
         )
+    for name in DATASETS:
+        unknown = ("?", "?", "?")
+        try:
+            licence = DATASETS.find(name).license
+        except UserError as error:
+            table.add_row(name, *unknown, "broken", str(error))
+        else:
+            table.add_row(name, *unknown, "plug-in", licence.partition(" ")[0])
     SafeConsole().print(table)
 
 
@@ -107,6 +116,9 @@ def data_info(
     own = Path(name).expanduser()
     console = SafeConsole(soft_wrap=True)
     if manifest is None:
+        if not own.exists() and DATASETS.knows(name):
+            _print_source(console, DATASETS.spell(name))
+            return
         if not own.exists():
             raise catalog.unknown_name(name)
         _print_dataset(console, _load_own(name, {}, assignments, data_root, offline=True))
@@ -132,6 +144,18 @@ def data_info(
     console.print("citation:")
     for line in manifest.citation.strip().splitlines():
         console.print(line)
+
+
+def _print_source(console: SafeConsole, name: str) -> None:
+    """Print what a plug-in says of its dataset."""
+    source = DATASETS.find(name)
+    console.print(f"{name} of {DATASETS.origin(name)}", style="bold")
+    for line in (source.description, f"licence: {source.license}", f"homepage: {source.homepage}"):
+        if line:
+            console.print(line)
+    if source.citation:
+        console.print("citation:")
+        console.print(source.citation.strip())
 
 
 @data_app.command("prepare")

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: as in all files that import typer.
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ import typer
 from dglke_distill.base.disk import NotWritten, writing, wrong
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli.say import say
+from dglke_distill.config.plugins import named_plugins
 
 __all__ = ["drop_output", "mendable", "resumable", "script", "standard_streams", "stop_signals"]
 
@@ -48,12 +50,18 @@ def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
             _say("")
             _say("interrupted")
             if going_on():
-                _say(f"go on with: {command}")
+                _say(f"go on with: {with_plugins(command)}")
             raise typer.Exit(STOPPED) from None
         except NotWritten as error:
             if not going_on():
                 raise
-            raise NotWritten(f"{error}. Then go on with: {command}") from error
+            raise NotWritten(f"{error}. Then go on with: {with_plugins(command)}") from error
+
+
+def with_plugins(command: str) -> str:
+    """Return a command with the plug-ins that this process was told to import."""
+    named = (f" --plugin {shlex.quote(plugin)}" for plugin in named_plugins())
+    return command + "".join(named)
 
 
 def mendable(call: Callable[[], object]) -> None:

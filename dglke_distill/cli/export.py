@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
@@ -47,7 +48,12 @@ def formats() -> None:
     table = Table(box=None)
     for column in ("format", "writes", "options (--set)"):
         table.add_column(column)
-    for name, format in FORMATS.items():
+    for name in FORMATS:
+        try:
+            format = FORMATS.find(name)
+        except UserError as error:  # one broken plug-in does not hide the others
+            table.add_row(name, f"broken: {error}", "")
+            continue
         fields = format.Options.model_fields.items()
         options = (f"{key}={field.default}: {field.description}" for key, field in fields)
         table.add_row(name, format.about, Group(*options))

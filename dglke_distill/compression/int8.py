@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from dglke_distill.compression.table import Rows, StoredTable
+from dglke_distill.config.registry import NoOptions
 
 __all__ = ["Int8", "Int8Options", "bfloat16_above"]
 
 LEVELS = 127
 
 
-class Int8Options(BaseModel):
+class Int8Options(NoOptions):
     """Options of ``int8``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scale: Literal["row", "column"] = Field(
         "row", description="a scale for each row (2 bytes each), or for each column (shared)"

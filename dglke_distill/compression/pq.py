@@ -6,11 +6,12 @@ import warnings
 from typing import Any, Literal, Optional
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.compression.table import Rows, StoredTable
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.config.sections import MOST_FLOATS, MOST_SEED
 
 __all__ = ["PQ", "PQOptions"]
@@ -28,10 +29,8 @@ DECODED_AT_ONCE = 1 << 12
 """Rows whose places in the codebooks are held: few enough to reuse memory, which is fast."""
 
 
-class PQOptions(BaseModel):
+class PQOptions(NoOptions):
     """Options of ``pq``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     pieces: Optional[int] = Field(
         None,

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Optional
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dglke_distill.base.errors import UserError
-from dglke_distill.compression.binary import Binary
-from dglke_distill.compression.int8 import Int8
-from dglke_distill.compression.pq import PQ
-from dglke_distill.compression.table import Float16, Float32, StoredTable
-from dglke_distill.config import validate_options
-from dglke_distill.config.names import published
+from dglke_distill.compression.table import StoredTable
+from dglke_distill.config import components
+from dglke_distill.config.registry import Registry
 
 __all__ = ["STORAGES", "Storage", "TableStorage", "build_table"]
 
-STORAGES: dict[str, type[StoredTable]] = {
-    "float32": Float32,
-    "float16": Float16,
-    "int8": Int8,
-    "pq": PQ,
-    "binary": Binary,
-}
+STORAGES: Registry[type[StoredTable]] = components.STORAGES
 
 
 class TableStorage(BaseModel):
@@ -61,27 +50,12 @@ class Storage(BaseModel):
         Raises:
             UserError: there is no such kind.
         """
-        kind = published(kind, STORAGES)
-        chosen = published(relations or find(kind).relations, STORAGES)
-        find(chosen)
+        kind = STORAGES.spell(kind)
+        chosen = STORAGES.spell(relations or STORAGES.find(kind).relations)
         return cls(
             entities=TableStorage(kind=kind, options=options or {}),
             relations=TableStorage(kind=chosen),
         )
-
-
-def find(kind: str) -> type[StoredTable]:
-    """Return a kind of storage by its name.
-
-    Raises:
-        UserError: there is no such kind; near spellings are suggested.
-    """
-    kind = published(kind, STORAGES)
-    if kind not in STORAGES:
-        near = difflib.get_close_matches(kind, STORAGES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(STORAGES)}"
-        raise UserError(f"there is no storage {kind!r}; {hint}")
-    return STORAGES[kind]
 
 
 def build_table(storage: TableStorage, rows: int, dim: int) -> StoredTable:
@@ -90,6 +64,6 @@ def build_table(storage: TableStorage, rows: int, dim: int) -> StoredTable:
     Raises:
         UserError: unknown kind, unknown or bad option, or a size that the kind cannot have.
     """
-    kind = find(storage.kind)
-    options = validate_options(kind.Options, storage.options, f"options of {storage.kind}")
-    return kind(rows, dim, options)
+    where = f"options of {storage.kind}"
+    made: StoredTable = STORAGES.build(storage.kind, storage.options, rows, dim, where=where)
+    return made

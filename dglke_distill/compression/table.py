@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.models.score_function import NoOptions
+from dglke_distill.config.registry import NoOptions
 
 __all__ = ["Rows", "StoredTable"]
 

@@ -7,17 +7,17 @@ the command line's flags. Unknown keys are errors.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional, TypeVar, get_args
+from typing import Any, Optional, Union
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from dglke_distill.base import parsing
 from dglke_distill.base.errors import UserError
-from dglke_distill.config.names import fold, published, spell_choices
+from dglke_distill.config.names import fold, published
+from dglke_distill.config.registry import Registry, nearest
 from dglke_distill.config.sections import (
     DataConfig,
     DistillationConfig,
@@ -32,8 +32,10 @@ from dglke_distill.config.sections import (
     SoftWeightConfig,
     TrainingConfig,
 )
+from dglke_distill.config.validation import validate_options, validate_tree
 
 __all__ = [
+    "PLUGIN_RECIPES",
     "RECIPES",
     "Config",
     "DataConfig",
@@ -61,11 +63,25 @@ __all__ = [
 ]
 
 RECIPES = Path(__file__).with_name("recipes")
+
+
+def _no_recipe(found: Any) -> str:
+    """Return what is wrong with what a plug-in offers as a recipe; nothing if it is one."""
+    if isinstance(found, (Mapping, Path)):
+        return ""
+    return "it must be a mapping of settings, or the Path of a TOML file of them"
+
+
+PLUGIN_RECIPES: Registry[Union[Mapping[str, Any], Path]] = Registry(
+    "recipe",
+    "--recipe",
+    {},
+    group="dglke_distill.recipes",
+    reserved=lambda: ["auto", "none", *_shipped_names()],
+    takes=_no_recipe,
+)
+"""Recipes that plug-ins bring; those that ship are files in ``RECIPES``."""
 _MAX_KEY_PARTS = 16
-_MAX_DEPTH = 64
-_LARGEST = 1e30
-"""Larger numbers do not fit float32, or what is computed with them does not."""
-_LARGEST_INTEGER = 1 << 63
 
 
 class Config(Section):
@@ -94,74 +110,6 @@ class Config(Section):
             UserError: an unknown key or a value out of range; ``source`` says where it stands.
         """
         return validate_tree(cls, tree, source)
-
-
-Tree = TypeVar("Tree", bound=BaseModel)
-
-
-def validate_tree(kind: type[Tree], tree: Mapping[str, Any], source: str) -> Tree:
-    """Validate a nested mapping against a settings class.
-
-    Raises:
-        UserError: an unknown key or a value out of range; ``source`` says where it stands.
-    """
-    _check_values(tree, source)
-    try:
-        return kind.model_validate(spell_choices(kind, tree))
-    except ValidationError as error:
-        raise UserError(_explain(error, kind, source)) from None
-
-
-def _check_values(tree: Any, source: str) -> None:
-    """Refuse what no setting of any component can be, wherever in a tree it stands."""
-    waiting: list[tuple[Any, tuple[Any, ...]]] = [(tree, ())]
-    while waiting:
-        node, path = waiting.pop()
-        fault = ""
-        if len(path) > _MAX_DEPTH:
-            raise UserError(f"{source}: settings are nested more than {_MAX_DEPTH} deep")
-        if isinstance(node, Mapping):
-            waiting.extend((value, (*path, key)) for key, value in node.items())
-            fault = "has a key with a NUL" * any("\0" in str(key) for key in node)
-        elif isinstance(node, (list, tuple)):
-            waiting.extend((value, (*path, i)) for i, value in enumerate(node))
-        elif isinstance(node, str):
-            fault = "has a NUL character; remove it" * ("\0" in node)
-        elif isinstance(node, float) and not abs(node) <= _LARGEST:
-            fault = f"is {node}: must be a finite number, at most {_LARGEST:g}"
-        elif isinstance(node, int) and not -_LARGEST_INTEGER <= node < _LARGEST_INTEGER:
-            fault = "has more than 64 bits; give a smaller number"
-        if fault:
-            raise UserError(f"{source}: setting {'.'.join(map(str, path))[:200]!r} {fault}")
-
-
-def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
-    if first["type"] == "extra_forbidden":
-        model: Any = root
-        for part in first["loc"][:-1]:
-            if isinstance(part, str):  # a number counts the items of a list
-                model = model.model_fields[part].annotation
-                model = next((kind for kind in get_args(model) if kind is not type(None)), model)
-        near = difflib.get_close_matches(path[-1], list(model.model_fields), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(model.model_fields)}"
-        return f"{source}: unknown setting {key!r}; {hint}"
-    if not path:
-        return f"{source}: {first['msg'].removeprefix('Value error, ')}"
-    value = repr(first["input"])
-    value = value if len(value) <= 200 else f"{value[:200]}..."
-    return f"{source}: setting {key!r} is {value}: {first['msg'].lower()}"
-
-
-def validate_options(schema: type[Tree], options: Mapping[str, Any], source: str) -> Tree:
-    """Validate a component's own options against its pydantic schema.
-
-    Raises:
-        UserError: an unknown option or a bad value, named with ``source``.
-    """
-    return validate_tree(schema, dict(options), source)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -214,8 +162,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe_names(folder: str = "") -> list[str]:
-    """Return the names of the shipped recipes, or of those in a folder of theirs, sorted."""
-    return sorted(path.stem for path in (RECIPES / folder).glob("*.toml"))
+    """Return the names of the recipes, or of the shipped ones in a folder of theirs, sorted."""
+    return sorted({*_shipped_names(folder), *([] if folder else PLUGIN_RECIPES)})
+
+
+def _shipped_names(folder: str = "") -> list[str]:
+    return [path.stem for path in (RECIPES / folder).glob("*.toml")]
 
 
 def read_shipped(path: Path) -> dict[str, Any]:
@@ -230,16 +182,19 @@ def read_shipped(path: Path) -> dict[str, Any]:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """Return a shipped recipe as a partial tree.
+    """Return a recipe, shipped or of a plug-in, as a partial tree.
 
     Raises:
         UserError: there is no recipe of that name; near spellings are suggested.
     """
     name = published(name, recipe_names())
     if name not in recipe_names():
-        near = difflib.get_close_matches(name, recipe_names(), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "see `dglke-distill recipes list`"
-        raise UserError(f"--recipe: no recipe {name!r}; {hint}")
+        near = nearest(name, recipe_names())
+        hint = near if near.startswith("did") else "see `dglke-distill recipes list`"
+        raise UserError(f"--recipe: no recipe {name!r:.200}; {hint}")
+    if name in PLUGIN_RECIPES:
+        found = PLUGIN_RECIPES.find(name)
+        return {**(read_toml(found) if isinstance(found, Path) else found), "recipe": name}
     return {**read_shipped(RECIPES / f"{name}.toml"), "recipe": name}
 
 
@@ -249,10 +204,11 @@ def find_recipe(model: str, dataset: str, dim: int) -> Optional[str]:
     Tried in order: ``model-dataset-dimN``, ``model-dataset``, ``model``.
     """
     stem = Path(dataset).name.lower().replace("_", "-")  # ogb's folders have underscores
-    names = set(recipe_names())
+    names = recipe_names()
     for name in (f"{model}-{stem}-dim{dim}", f"{model}-{stem}", model):
-        if name.lower() in names:
-            return name.lower()
+        found: str = published(name.lower(), names)
+        if found in names:
+            return found
     return None
 
 

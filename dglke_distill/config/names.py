@@ -1,7 +1,7 @@
 """Names of components as published, from names in any letter case.
 
 Settings hold published names alone: what is compared, saved and shown then is one word, whoever
-typed it. A name that is not listed here passes as it is; the component's own room refuses it.
+typed it. A name that is not known passes as it is; the component's own room refuses it.
 """
 
 from __future__ import annotations
@@ -9,43 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel
 
-__all__ = [
-    "NAMES",
-    "EncoderName",
-    "InitializationName",
-    "LossName",
-    "MethodName",
-    "ModelName",
-    "OptimizerName",
-    "RegularizerName",
-    "SamplerName",
-    "ScheduleName",
-    "SoftLossName",
-    "fold",
-    "published",
-    "spell_choices",
-]
-
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "model": (
-        "TransE", "DistMult", "ComplEx", "SimplE", "RotatE", "RotE", "RotH", "RESCAL", "HolE",
-        "TransR", "PairRE", "TripleRE", "AutoSF", "TuckER", "MEIM",
-    ),
-    "encoder": ("lookup", "neighbor", "node_piece"),
-    "sampler": ("uniform", "bernoulli", "degree", "typed"),
-    "loss": ("margin", "logistic", "self_adversarial", "softmax", "bce"),
-    "regularizer": ("none", "l2", "n3", "dura"),
-    "optimizer": ("adagrad", "rowwise_adagrad", "adam", "sgd"),
-    "soft loss": ("huber", "kl"),
-    "schedule": ("constant", "fading", "linear", "power", "two_phase"),
-    "method": (
-        "iterde", "fan_out", "bkd", "ta", "dualde", "mulde", "rkd", "fitnet", "direct",
-    ),
-    "initialization": ("random", "pca", "svd", "truncate"),
-}  # fmt: skip
-"""What the registries of the rooms below list; a test holds them together."""
+__all__ = ["fold", "published", "spell_choices"]
 
 
 def fold(name: str) -> str:
@@ -59,22 +25,6 @@ def published(name: Any, known: Iterable[str]) -> Any:
         return name
     known = list(known)
     return name if name in known else {fold(one): one for one in known}.get(fold(name), name)
-
-
-def _of(kind: str) -> BeforeValidator:
-    return BeforeValidator(lambda name: published(name, NAMES[kind]))
-
-
-ModelName = Annotated[str, _of("model")]
-EncoderName = Annotated[str, _of("encoder")]
-SamplerName = Annotated[str, _of("sampler")]
-LossName = Annotated[str, _of("loss")]
-RegularizerName = Annotated[str, _of("regularizer")]
-OptimizerName = Annotated[str, _of("optimizer")]
-SoftLossName = Annotated[str, _of("soft loss")]
-ScheduleName = Annotated[str, _of("schedule")]
-MethodName = Annotated[str, _of("method")]
-InitializationName = Annotated[str, _of("initialization")]
 
 
 def spell_choices(kind: type[BaseModel], tree: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dglke_distill.config.names import (
+from dglke_distill.config.components import (
     EncoderName,
     InitializationName,
     LossName,
@@ -17,8 +17,8 @@ from dglke_distill.config.names import (
     SamplerName,
     ScheduleName,
     SoftLossName,
-    spell_choices,
 )
+from dglke_distill.config.names import spell_choices
 
 __all__ = [
     "MOST_FLOATS",
@@ -130,6 +130,8 @@ class RegularizerConfig(Section):
     relation_weight: Optional[float] = Field(
         None, ge=0, le=_LARGE, description="relations; None: as weight"
     )
+    # None, so that the settings saved with older runs are theirs.
+    options: Optional[Options] = Field(None, description="the penalty's own")
 
 
 class OptimizerConfig(Section):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import os
 import sys
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Literal, Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.config.registry import nearest
 from dglke_distill.data.dgl_copies import find_dgl_copy, load_dgl_copy
 from dglke_distill.data.download import Progress, console_progress, fetch, identify
 from dglke_distill.data.formats import read_file, read_folder
@@ -34,6 +34,7 @@ from dglke_distill.data.manifest import (
 from dglke_distill.data.name_order import in_name_order
 from dglke_distill.data.ogb import OGB_DATASETS, load_ogb
 from dglke_distill.data.published import count_difference, doubts
+from dglke_distill.data.sources import DATASETS, is_named, load_source
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.wikikg90m import is_wikikg90m, load_wikikg90m
 
@@ -114,14 +115,12 @@ def load(
                 split_seed=split_seed,
                 split_fractions=split_fractions,
             )
-        if load_manifest(path.name) is not None:
+        if is_named(path.name):
             note = f"read from {path.resolve()}, not from the catalog, which also has that name"
             dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, note))
         return dataset
-    if manifest is None:
-        raise unknown_name(name_or_path)
     return load_named(
-        manifest.name,
+        name_or_path if manifest is None else manifest.name,
         data_root=data_root,
         cache_dir=cache_dir,
         format=format,
@@ -139,8 +138,13 @@ def load_named(
     offline: bool = False,
     progress: Optional[Progress] = None,
 ) -> Dataset:
-    """Load a dataset of the catalog, whatever the working folder holds; see ``load``."""
+    """Load a dataset of the catalog, or of a plug-in, whatever the working folder holds.
+
+    The arguments are those of ``load``.
+    """
     if (manifest := load_manifest(name)) is None:
+        if DATASETS.knows(name):
+            return load_source(name)
         raise unknown_name(name)
     cache = cache_dir or default_cache_dir()
     location = locate(manifest, data_root=data_root, cache_dir=cache)
@@ -220,9 +224,7 @@ def default_cache_dir() -> Path:
 
 def unknown_name(name: str) -> UserError:
     """Return the error that says a dataset is unknown and names near ones."""
-    names = manifest_names()
-    near = difflib.get_close_matches(name.lower(), names, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"the catalog has {', '.join(names)}"
+    hint = nearest(name, [*manifest_names(), *DATASETS]).replace("known: ", "the catalog has ")
     return UserError(
         f"there is neither a file or folder {name!r} nor a dataset of that name; {hint}"
     )

@@ -21,6 +21,7 @@ from dglke_distill.data.identity import Identity, shown
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.ogb import OgbDataset
+from dglke_distill.data.sources import DATASETS, load_source
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
 __all__ = ["mend", "own_dataset", "renumbered"]
@@ -63,6 +64,8 @@ def own_dataset(
         if not allow_other_data:
             _check_published(identity, manifest, who)
         return catalog.load_named(manifest.name, data_root=data_root, offline=offline)
+    if DATASETS.knows(identity.name):
+        return load_source(identity.name)
     place = _in_data_root(identity.name, data_root)
     if place is not None:
         return _read(str(place), identity, data_root, offline)

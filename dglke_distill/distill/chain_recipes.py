@@ -8,7 +8,7 @@ from typing import Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import RECIPES, read_shipped, recipe_names
-from dglke_distill.distill.registry import nearest
+from dglke_distill.config.registry import nearest
 from dglke_distill.models import canonical_name
 
 __all__ = ["CHAINS", "chain_recipe_names", "find_chain_recipe"]

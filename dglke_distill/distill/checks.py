@@ -7,7 +7,6 @@ from torch import nn
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.distill.initialization import INITIALIZATIONS
-from dglke_distill.distill.registry import nearest
 from dglke_distill.distill.schedules import build_schedule
 from dglke_distill.distill.soft import build_soft_loss
 from dglke_distill.models import build_score_function
@@ -36,11 +35,7 @@ def check_settings(config: Config) -> None:
         return
     build_soft_loss(settings.soft)
     build_schedule(settings.weight)
-    if settings.initialization not in INITIALIZATIONS:
-        raise UserError(
-            f"distillation.initialization: unknown name {settings.initialization!r}; "
-            f"{nearest(settings.initialization, INITIALIZATIONS)}"
-        )
+    INITIALIZATIONS.spell(settings.initialization)
     if settings.soft.candidates == "all" and config.training.mode == "negatives":
         raise UserError(
             'distillation.soft.candidates "all" needs training.mode k_vs_all or one_vs_all; '

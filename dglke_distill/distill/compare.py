@@ -17,7 +17,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.base.parsing import read_object
 from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
-from dglke_distill.config.names import MethodName
+from dglke_distill.config.components import MethodName
 from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.data.identity import located_data, short
 from dglke_distill.data.triples import Dataset
@@ -33,7 +33,6 @@ from dglke_distill.distill.finished import STAGES, chain_seconds, check_finished
 from dglke_distill.distill.loading import check_teachers, import_teacher, teacher_data
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
-from dglke_distill.distill.registry import find
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.runs.workspace import Workspaces
 
@@ -229,7 +228,7 @@ def _check(comparison: ComparisonConfig) -> None:
 
 def _asked(method: str, places: Sequence[Path]) -> list[Any]:
     """Return the teachers among all that a method learns from."""
-    kind = find(METHODS, method, "--methods")
+    kind = METHODS.find(method)
     if not kind.taught:
         return []
     return list(places if kind.least_teachers > 1 else places[:1])

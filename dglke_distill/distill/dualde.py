@@ -30,6 +30,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dglke_distill.config import DistillationConfig
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.distill.method import OneShot
 from dglke_distill.distill.objective import (
     DistillationObjective,
@@ -38,7 +39,6 @@ from dglke_distill.distill.objective import (
     positives,
     standardized,
 )
-from dglke_distill.distill.registry import NoOptions
 from dglke_distill.distill.structure import LengthAngle
 from dglke_distill.distill.teacher import Teacher, thaw
 from dglke_distill.distill.triple_weights import (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Iterator
+from typing import Callable, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import shown
-from dglke_distill.distill.registry import nearest
+from dglke_distill.config import components
+from dglke_distill.config.registry import Registry
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.score_function import ScoreFunction
 
@@ -74,13 +75,13 @@ def svd(coordinates: Tensor, dim: int) -> Projection:
     return Projection(torch.from_numpy(np.ascontiguousarray(solver.components_.T)), False)
 
 
-INITIALIZATIONS: Mapping[str, Optional[Callable[[Tensor, int], Projection]]] = {
-    "random": None,
-    "pca": pca,
-    "svd": svd,
-    "truncate": truncate,
-}
-"""Projections by name; at random there is none."""
+def at_random(coordinates: Tensor, dim: int) -> Projection:
+    """Stand for no projection at all; see ``initialize``."""
+    raise AssertionError
+
+
+INITIALIZATIONS: Registry[Callable[[Tensor, int], Projection]] = components.INITIALIZATIONS
+"""Projections by name."""
 
 
 def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
@@ -100,11 +101,8 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
         UserError: unknown name, a student without a table of entities, or one larger than its
             teacher; or vectors that have no projection.
     """
-    if name not in INITIALIZATIONS:
-        hint = nearest(name, INITIALIZATIONS)
-        raise UserError(f"distillation.initialization: unknown name {name!r}; {hint}")
-    project = INITIALIZATIONS[name]
-    if project is None:
+    project = INITIALIZATIONS.find(name)
+    if project is at_random:
         return
     theirs, ours = teacher.score_function, student.score_function
     table = getattr(student.encoder, "weight", None)

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, DistillationConfig, SoftLabelConfig, validate_options
+from dglke_distill.config.registry import Component
 from dglke_distill.distill.candidates import Candidates, GraphNeighbors, TopCandidates
 from dglke_distill.distill.further import FurtherQueries
 from dglke_distill.distill.initialization import initialize
 from dglke_distill.distill.objective import DistillationObjective, Scale, SoftLabels
 from dglke_distill.distill.query_rows import QueryRows
-from dglke_distill.distill.registry import Component
 from dglke_distill.distill.remembered import Remembered
 from dglke_distill.distill.schedules import build_schedule
 from dglke_distill.distill.soft import KullbackLeibler, SoftLoss, build_soft_loss

@@ -1,7 +1,7 @@
 """Ways to make a small model out of a large one, over one training loop.
 
 A method says which sizes lie on its way, which settings are its own, and what a student minimises.
-A new one is a class here, or in a file of its own, and a line in ``METHODS``.
+A new one is a class here, or in a file of its own, and a line in ``config.components``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import Any
 
 from pydantic import Field
 
-from dglke_distill.distill.dualde import DualDE
+from dglke_distill.config import components
+from dglke_distill.config.registry import NoOptions, Registry
 from dglke_distill.distill.method import Method, OneShot
-from dglke_distill.distill.mulde import MulDE
-from dglke_distill.distill.registry import NoOptions, build
 
 __all__ = ["METHODS", "Method", "build_method"]
 
@@ -110,20 +109,7 @@ class Direct(Method):
         return [dims[-1]]
 
 
-METHODS: Mapping[str, type[Method]] = {
-    kind.name: kind
-    for kind in (
-        IterDE,
-        FanOut,
-        BasicDistillation,
-        TeacherAssistant,
-        DualDE,
-        MulDE,
-        RelationalDistillation,
-        HintDistillation,
-        Direct,
-    )
-}
+METHODS: Registry[type[Method]] = components.METHODS
 
 
 def build_method(name: str, options: Mapping[str, Any]) -> Method:
@@ -132,4 +118,5 @@ def build_method(name: str, options: Mapping[str, Any]) -> Method:
     Raises:
         UserError: unknown name or option.
     """
-    return build(METHODS, name, options, "distillation.method")
+    made: Method = METHODS.build(name, options)
+    return made

@@ -26,9 +26,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dglke_distill.config import DistillationConfig, LossConfig
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.distill.method import OneShot
 from dglke_distill.distill.objective import DistillationObjective, SoftLabels, Terms
-from dglke_distill.distill.registry import NoOptions
 from dglke_distill.distill.teacher import Ensemble
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Workspace

@@ -20,7 +20,7 @@ from dglke_distill.config import (
     read_toml,
     validate_tree,
 )
-from dglke_distill.config.names import MethodName
+from dglke_distill.config.components import MethodName
 from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.distill.chain_recipes import CHAINS, find_chain_recipe
 from dglke_distill.distill.checks import check_settings

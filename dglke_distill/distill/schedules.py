@@ -7,14 +7,12 @@ graph embeddings". A weight is a plain number: no gradient flows through it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
 
 from pydantic import Field
 
-from dglke_distill.config import SoftWeightConfig
-from dglke_distill.distill.registry import Component, NoOptions, build
+from dglke_distill.config import SoftWeightConfig, components
+from dglke_distill.config.registry import Component, NoOptions, Registry
 from dglke_distill.training.objective import Moment
 
 __all__ = ["SCHEDULES", "Schedule", "build_schedule"]
@@ -134,9 +132,7 @@ def leading(number: float) -> float:
     return min(float(exact.scaleb(-exact.adjusted())), math.nextafter(10.0, 1.0))
 
 
-SCHEDULES: Mapping[str, type[Schedule]] = {
-    kind.name: kind for kind in (Constant, Fading, Linear, Power, TwoPhase)
-}
+SCHEDULES: Registry[type[Schedule]] = components.SCHEDULES
 
 
 def build_schedule(config: SoftWeightConfig) -> Schedule:
@@ -145,7 +141,6 @@ def build_schedule(config: SoftWeightConfig) -> Schedule:
     Raises:
         UserError: unknown name or option.
     """
-    options: Mapping[str, Any] = config.options
-    schedule = build(SCHEDULES, config.name, options, "distillation.weight.name")
+    schedule: Schedule = SCHEDULES.build(config.name, config.options)
     schedule.value = config.value
     return schedule

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, Optional
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from dglke_distill.config import SoftLabelConfig
-from dglke_distill.distill.registry import Component, NoOptions, build
+from dglke_distill.config import SoftLabelConfig, components
+from dglke_distill.config.registry import Component, NoOptions, Registry
 from dglke_distill.training.losses import weighted_mean
 
 __all__ = ["SOFT_LOSSES", "Huber", "KullbackLeibler", "SoftLoss", "build_soft_loss"]
@@ -80,7 +79,7 @@ class KullbackLeibler(SoftLoss):
         return each.sum(dim=-1) * temperature**2
 
 
-SOFT_LOSSES: Mapping[str, type[SoftLoss]] = {kind.name: kind for kind in (Huber, KullbackLeibler)}
+SOFT_LOSSES: Registry[type[SoftLoss]] = components.SOFT_LOSSES
 
 
 def build_soft_loss(config: SoftLabelConfig) -> SoftLoss:
@@ -89,4 +88,5 @@ def build_soft_loss(config: SoftLabelConfig) -> SoftLoss:
     Raises:
         UserError: unknown name or option.
     """
-    return build(SOFT_LOSSES, config.name, config.options, "distillation.soft.name")
+    made: SoftLoss = SOFT_LOSSES.build(config.name, config.options)
+    return made

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from dglke_distill.distill.registry import NoOptions
+from dglke_distill.config.registry import NoOptions
 
 __all__ = ["STRUCTURES", "FitNet", "LengthAngle", "RelationalDistance", "Structure"]
 

@@ -1,6 +1,6 @@
 """Models for other programs: formats by name, and the one way to write them.
 
-A format is a class in a file of its own and a line in ``FORMATS``.
+A format is a class in a file of its own and a line in ``config.components``.
 """
 
 from __future__ import annotations
@@ -12,29 +12,13 @@ from typing import Any, Optional
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import directory_aside, file_aside
-from dglke_distill.config import validate_options
-from dglke_distill.interop.base import ExportFormat, find_format
-from dglke_distill.interop.bundle import EdgeBundle
-from dglke_distill.interop.dglke import DGLKEFolder
-from dglke_distill.interop.npz import NumPyArchive
-from dglke_distill.interop.onnx_graph import ONNXGraph
-from dglke_distill.interop.parquet import ParquetFolder
-from dglke_distill.interop.word2vec import Word2VecBinary, Word2VecText
+from dglke_distill.config import components, validate_options
+from dglke_distill.config.registry import Registry
+from dglke_distill.interop.base import ExportFormat
 
 __all__ = ["FORMATS", "ExportFormat", "export_model"]
 
-FORMATS: dict[str, type[ExportFormat]] = {
-    format.name: format
-    for format in (
-        DGLKEFolder,
-        Word2VecText,
-        Word2VecBinary,
-        NumPyArchive,
-        ParquetFolder,
-        ONNXGraph,
-        EdgeBundle,
-    )
-}
+FORMATS: Registry[type[ExportFormat]] = components.FORMATS
 
 
 def export_model(
@@ -55,7 +39,7 @@ def export_model(
         UserError: unknown format or option, something at ``out``, a missing package, or a model
             that the format cannot express.
     """
-    writer = find_format(FORMATS, format)
+    writer = FORMATS.find(format)()
     chosen = validate_options(writer.Options, options or {}, f"options of the format {format}")
     if out.exists():
         raise UserError(f"--out {out}: is there already; remove it or name another place")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Optional
 
@@ -15,10 +13,9 @@ from pydantic import BaseModel
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
-from dglke_distill.config.names import published
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.interop.dglke_folder import INVERSE
-from dglke_distill.models.score_function import NoOptions
 
 __all__ = [
     "Array",
@@ -26,7 +23,6 @@ __all__ = [
     "as_float32",
     "entity_bias",
     "entity_table",
-    "find_format",
     "plain_names",
     "relation_names",
     "relation_table",
@@ -75,20 +71,6 @@ class ExportFormat:
                     f"--format {self.name}: needs the package {module!r}; "
                     "run `pip install 'dglke-distill[export]'`"
                 )
-
-
-def find_format(formats: Mapping[str, type[ExportFormat]], name: str) -> ExportFormat:
-    """Return the format of a name.
-
-    Raises:
-        UserError: there is none; near spellings are suggested.
-    """
-    name = published(name, formats)
-    if name in formats:
-        return formats[name]()
-    near = difflib.get_close_matches(name, formats, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(formats)}"
-    raise UserError(f"--format: there is no format {name!r}; {hint}")
 
 
 def entity_table(loaded: LoadedModel) -> Array:

@@ -9,11 +9,12 @@ from typing import Any, Literal, Optional
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.compression.int8 import Int8, Int8Options
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.interop.base import Array, ExportFormat, as_float32, entity_bias, entity_table
 from dglke_distill.interop.query_forms import AffineMap, query_forms
@@ -24,10 +25,8 @@ _MAGIC = b"KGBUNDLE"
 _ALIGNMENT = 16
 
 
-class BundleOptions(BaseModel):
+class BundleOptions(NoOptions):
     """Options of the bundle."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dtype: Literal["float32", "float16", "int8"] = Field("float16", description="of entity vectors")
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import check_regular, shown
-from dglke_distill.config import ModelConfig, Tree, read_toml, validate_tree
+from dglke_distill.config import ModelConfig, read_toml, validate_tree
+from dglke_distill.config.validation import Tree
 from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.models import build_model, build_score_function
 from dglke_distill.models.base import KGEModel

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.interop.base import (
     ExportFormat,
     as_float32,
@@ -20,10 +21,8 @@ from dglke_distill.interop.base import (
 __all__ = ["Word2VecBinary", "Word2VecText"]
 
 
-class Word2VecOptions(BaseModel):
+class Word2VecOptions(NoOptions):
     """Options of both word2vec formats."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     table: Literal["entities", "relations"] = Field("entities", description="whose vectors")
     keys: Literal["names", "ids"] = Field("names", description="what the vectors are called")

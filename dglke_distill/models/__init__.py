@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional
 
 import torch
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.config import ModelConfig, validate_options
-from dglke_distill.config.names import published
-from dglke_distill.models.autosf import AutoSF
+from dglke_distill.config import ModelConfig, components, validate_options
+from dglke_distill.config.registry import Registry
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
-from dglke_distill.models.complex import ComplEx
-from dglke_distill.models.distmult import DistMult
-from dglke_distill.models.encoders import Encoder, LookupEncoder
-from dglke_distill.models.hole import HolE
-from dglke_distill.models.meim import MEIM, TuckER
-from dglke_distill.models.neighbor_encoder import NeighborEncoder
-from dglke_distill.models.node_piece import NodePieceEncoder
-from dglke_distill.models.pairre import PairRE
-from dglke_distill.models.rescal import RESCAL
-from dglke_distill.models.rotate import RotatE
-from dglke_distill.models.rote import RotE
-from dglke_distill.models.roth import RotH
+from dglke_distill.models.encoders import Encoder
 from dglke_distill.models.score_function import ScoreFunction
-from dglke_distill.models.simple import SimplE
-from dglke_distill.models.transe import TransE
-from dglke_distill.models.transr import TransR
-from dglke_distill.models.triplere import TripleRE
 
 __all__ = [
     "ENCODERS",
@@ -43,31 +25,8 @@ __all__ = [
     "canonical_name",
 ]
 
-SCORE_FUNCTIONS: dict[str, type[ScoreFunction]] = {
-    "TransE": TransE,
-    "DistMult": DistMult,
-    "ComplEx": ComplEx,
-    "SimplE": SimplE,
-    "RotatE": RotatE,
-    "RotE": RotE,
-    "RotH": RotH,
-    "RESCAL": RESCAL,
-    "HolE": HolE,
-    "TransR": TransR,
-    "PairRE": PairRE,
-    "TripleRE": TripleRE,
-    "AutoSF": AutoSF,
-    "TuckER": TuckER,
-    "MEIM": MEIM,
-}
-
-ENCODERS: dict[str, type[Encoder]] = {
-    "lookup": LookupEncoder,
-    "neighbor": NeighborEncoder,
-    "node_piece": NodePieceEncoder,
-}
-
-Registered = TypeVar("Registered")
+SCORE_FUNCTIONS: Registry[type[ScoreFunction]] = components.SCORE_FUNCTIONS
+ENCODERS: Registry[type[Encoder]] = components.ENCODERS
 
 
 def canonical_name(name: str) -> str:
@@ -76,19 +35,7 @@ def canonical_name(name: str) -> str:
     Raises:
         UserError: there is no such score function; near spellings are suggested.
     """
-    return _find(SCORE_FUNCTIONS, name, "model.name", "score function")[0]
-
-
-def _find(
-    registry: Mapping[str, Registered], name: str, setting: str, kind: str
-) -> tuple[str, Registered]:
-    known = published(name, registry)
-    if known in registry:
-        return known, registry[known]
-    names = {one.lower(): one for one in registry}
-    near = [names[match] for match in difflib.get_close_matches(name.lower(), names, n=3)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(registry)}"
-    raise UserError(f"{setting}: there is no {kind} {name!r}; {hint}")
+    return SCORE_FUNCTIONS.spell(name)
 
 
 def build_score_function(config: ModelConfig) -> ScoreFunction:
@@ -97,9 +44,11 @@ def build_score_function(config: ModelConfig) -> ScoreFunction:
     Raises:
         UserError: unknown name, unknown or bad option, or a dim that the function cannot have.
     """
-    name, factory = _find(SCORE_FUNCTIONS, config.name, "model.name", "score function")
-    options = validate_options(factory.Options, config.options, f"model.options of {name}")
-    return factory(config.dim, options)
+    name = SCORE_FUNCTIONS.spell(config.name)
+    made: ScoreFunction = SCORE_FUNCTIONS.build(
+        name, config.options, config.dim, where=f"model.options of {name}"
+    )
+    return made
 
 
 def build_model(
@@ -128,7 +77,7 @@ def build_model(
             f"model.reciprocal: {canonical_name(config.name)} scores the two sides of a triple "
             "differently with these options; set model.reciprocal=true, or batch_norm=false"
         )
-    name, factory = _find(ENCODERS, config.encoder, "model.encoder", "encoder")
+    name, factory = ENCODERS.spell(config.encoder), ENCODERS.find(config.encoder)
     where = f"model.encoder_options of {name}"
     options = validate_options(factory.Options, config.encoder_options, where)
     encoder = factory.build(num_entities, num_relations, config.dim, options, dtype)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.models.autosf_structures import BLOCKS, joined, read_structure
 from dglke_distill.models.score_function import ScoreFunction
@@ -15,10 +16,8 @@ from dglke_distill.models.score_function import ScoreFunction
 __all__ = ["AutoSF"]
 
 
-class AutoSFOptions(BaseModel):
+class AutoSFOptions(NoOptions):
     """Options of AutoSF."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     structure: Union[str, list[int]] = Field("ogbl-wikikg2", description="a name, or numbers")
 

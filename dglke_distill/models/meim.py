@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar, Optional
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import take_rows
 from dglke_distill.models.score_function import ScoreFunction
@@ -19,10 +20,8 @@ _BLOCK = 8
 """Queries of one relation that meet its matrix together."""
 
 
-class TuckEROptions(BaseModel):
+class TuckEROptions(NoOptions):
     """Options of TuckER, and of every score function with core tensors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     relation_dim: Optional[int] = Field(
         None, ge=1, description="floats of a relation, in each partition; None: as an entity has"

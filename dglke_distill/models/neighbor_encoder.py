@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Optional
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.kernels import table_rows
 from dglke_distill.models.encoders import LookupEncoder, check_message_graph
 from dglke_distill.models.message_passing import BasisLayer, CompositionLayer, RelationalLayer
@@ -24,10 +25,8 @@ CHUNK_FLOATS = 1 << 25
 """Floats of messages held at once when the whole graph is encoded without gradients."""
 
 
-class NeighborOptions(BaseModel):
+class NeighborOptions(NoOptions):
     """Options of the neighbour encoder."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: int = Field(1, ge=1, le=8, description="rounds of message passing")
     fanouts: Optional[list[Annotated[int, Field(ge=-1, le=1 << 20)]]] = Field(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Optional
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.config.sections import MOST_FLOATS, MOST_SEED
 
 __all__ = ["NodePieceOptions"]
@@ -14,10 +15,8 @@ MOST_ANCHORS = 20_000
 """Anchors of a large graph unless ``anchors`` says otherwise."""
 
 
-class NodePieceOptions(BaseModel):
+class NodePieceOptions(NoOptions):
     """Options of NodePiece."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     anchors: Optional[int] = Field(
         None,

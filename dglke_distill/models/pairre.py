@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Optional
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["PairRE", "PairREOptions"]
 
 
-class PairREOptions(BaseModel):
+class PairREOptions(NoOptions):
     """Options of PairRE."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     normalize: bool = Field(True, description="scale entity vectors to length 1 inside the score")
 

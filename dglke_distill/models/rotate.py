@@ -6,9 +6,10 @@ import math
 from typing import Any, Literal, Optional
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.models.complex_numbers import multiply, require_even, squared_moduli
 from dglke_distill.models.score_function import ScoreFunction
@@ -16,10 +17,8 @@ from dglke_distill.models.score_function import ScoreFunction
 __all__ = ["RotatE"]
 
 
-class RotatEOptions(BaseModel):
+class RotatEOptions(NoOptions):
     """Options of RotatE."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     norm: Literal["l1", "l2"] = Field(
         "l1", description="of the complex differences: the sum of their moduli, or PyKEEN's root"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import KernelName
 from dglke_distill.kernels.hyperbolic import point_of, tangent_of, time_of
@@ -21,10 +22,8 @@ __all__ = ["RotH"]
 _FARTHEST = 6.0
 
 
-class RotHOptions(BaseModel):
+class RotHOptions(NoOptions):
     """Options of RotH."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     curvature: float = Field(
         1.0, gt=0, le=1e9, description="of the space, its sign left out; near 0 the model is RotE"

@@ -5,19 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar, Optional
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import KernelName, take_rows
 
 __all__ = ["NoOptions", "ScoreFunction"]
-
-
-class NoOptions(BaseModel):
-    """The options of a score function that has none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ScoreFunction(nn.Module):
@@ -31,6 +26,8 @@ class ScoreFunction(nn.Module):
         options: validated instance of the class's ``Options``.
     """
 
+    name: ClassVar[str] = ""
+    """The name that settings give it; by default the class's own."""
     Options: ClassVar[type[BaseModel]] = NoOptions
     kernel: KernelName
     """A name of ``kernels.pairwise``; may be set per instance from the options."""

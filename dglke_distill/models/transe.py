@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any, Literal, Optional
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["TransE", "TransEOptions"]
 
 
-class TransEOptions(BaseModel):
+class TransEOptions(NoOptions):
     """Options of TransE."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     norm: Literal["l1", "l2"] = "l1"
     normalize: bool = Field(

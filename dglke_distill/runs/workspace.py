@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, DataConfig, OptimizerConfig
 from dglke_distill.data import catalog
 from dglke_distill.data.graph import KnownAnswers, build_graph
-from dglke_distill.data.manifest import load_manifest
+from dglke_distill.data.sources import is_named
 from dglke_distill.data.triples import Dataset
 from dglke_distill.kernels import set_num_threads
 from dglke_distill.models import canonical_name
@@ -76,7 +75,7 @@ def load_data(
     Raises:
         UserError: the data cannot be found or read.
     """
-    if saved and Path(data.dataset).name == data.dataset and load_manifest(data.dataset):
+    if saved and Path(data.dataset).name == data.dataset and is_named(data.dataset):
         return catalog.load_named(data.dataset, data_root=data_root, format=data.format)
     return catalog.load(
         data.dataset,
@@ -229,16 +228,13 @@ def build_optimizer(config: OptimizerConfig, learned: nn.Module) -> torch.optim.
     Raises:
         UserError: unknown name or option.
     """
-    if config.name not in OPTIMIZERS:
-        near = difflib.get_close_matches(config.name, OPTIMIZERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(OPTIMIZERS)}"
-        raise UserError(f"optimizer.name: unknown optimiser {config.name!r}; {hint}")
+    make = OPTIMIZERS.find(config.name)
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in learned.parameters():
         groups.setdefault(getattr(parameter, "rate", 1.0), []).append(parameter)
     rate = config.learning_rate
     rated = [{"params": found, "lr": rate * share} for share, found in groups.items()]
     try:
-        return OPTIMIZERS[config.name](rated, lr=rate, **config.options)
+        return make(rated, lr=rate, **config.options)
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer.options of {config.name}: {error}") from None

@@ -10,11 +10,12 @@ import torch
 from dgl import DGLGraph
 from dgl.dataloading.negative_sampler import _BaseNegativeSampler
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import validate_options
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.graph import KnownAnswers, graph_triples
 from dglke_distill.data.graph_ids import relation_ids
 from dglke_distill.data.triples import SIDES, Side, Triples
@@ -38,7 +39,7 @@ class NegativeSampler(_BaseNegativeSampler):  # type: ignore[misc]
     """Base of all samplers: one side of each positive is replaced by drawn entities.
 
     A subclass sets ``name``, may override ``prepare`` (where candidates come from), ``pool_of``
-    and ``split`` (which side is replaced), and lists itself in ``NEGATIVE_SAMPLERS``.
+    and ``split`` (which side is replaced), and is listed in ``config.components``.
 
     Args:
         graph: the train graph, with ``edata["relation"]``.
@@ -63,10 +64,8 @@ class NegativeSampler(_BaseNegativeSampler):  # type: ignore[misc]
         ValueError: the graph has no edges or no relation ids.
     """
 
-    class Options(BaseModel):
+    class Options(NoOptions):
         """The options of a sampler that has none."""
-
-        model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ClassVar[str]
 

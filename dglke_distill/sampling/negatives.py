@@ -7,17 +7,17 @@ carries ``edata["relation"]``. ``BatchLoader`` uses the same draws without build
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, Literal, Optional, Union
 
 import numpy as np
 from dgl import DGLGraph
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.config.names import published
+from dglke_distill.config import components
+from dglke_distill.config.registry import NoOptions, Registry
 from dglke_distill.data.triples import SIDES, Side, Triples
 from dglke_distill.kernels.random import stream_key
 from dglke_distill.sampling.base import Int64, NegativeSampler, Rows
@@ -79,10 +79,9 @@ class DegreeNegatives(NegativeSampler):
 
     name = "degree"
 
-    class Options(BaseModel):
+    class Options(NoOptions):
         """Options of the degree-weighted sampler."""
 
-        model_config = ConfigDict(extra="forbid", frozen=True)
         exponent: float = Field(
             0.75, ge=0, le=16, description="power of the degree; 0: those in train"
         )
@@ -110,10 +109,9 @@ class TypedNegatives(NegativeSampler):
 
     name = "typed"
 
-    class Options(BaseModel):
+    class Options(NoOptions):
         """Options of the type-constrained sampler."""
 
-        model_config = ConfigDict(extra="forbid", frozen=True)
         constraint: Literal["auto", "relation", "type"] = Field(
             "auto", description="what candidates share with the replaced entity"
         )
@@ -170,10 +168,7 @@ def _seen_with(
     return offsets, (pairs % num_entities).astype(np.int32)
 
 
-NEGATIVE_SAMPLERS: dict[str, type[NegativeSampler]] = {
-    sampler.name: sampler
-    for sampler in (UniformNegatives, BernoulliNegatives, DegreeNegatives, TypedNegatives)
-}
+NEGATIVE_SAMPLERS: Registry[type[NegativeSampler]] = components.NEGATIVE_SAMPLERS
 
 
 def build_sampler(
@@ -189,11 +184,4 @@ def build_sampler(
     Raises:
         UserError: no such sampler, or a wrong option.
     """
-    name = published(name, NEGATIVE_SAMPLERS)
-    if name not in NEGATIVE_SAMPLERS:
-        near = difflib.get_close_matches(name, NEGATIVE_SAMPLERS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(
-            f"negatives.sampler is {name!r}: choose one of {', '.join(NEGATIVE_SAMPLERS)}{hint}"
-        )
-    return NEGATIVE_SAMPLERS[name](graph, num_relations, options=options, **settings)
+    return NEGATIVE_SAMPLERS.find(name)(graph, num_relations, options=options, **settings)

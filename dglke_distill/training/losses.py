@@ -7,18 +7,16 @@ plausible. The margin (gamma) of distance models lives here and nowhere else.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
 from typing import Any, ClassVar, Optional
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.config import LossConfig, validate_options
-from dglke_distill.config.names import published
+from dglke_distill.config import LossConfig, components
+from dglke_distill.config.registry import NoOptions, Registry
 from dglke_distill.kernels import Products, Scores, adversarial_costs, softmax_cross_entropy
 
 __all__ = [
@@ -33,14 +31,10 @@ __all__ = [
 ]
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class Loss:
     """Base of the losses; a subclass writes ``sampled``, ``over_all`` or both."""
 
-    Options: ClassVar[type[BaseModel]] = _Options
+    Options: ClassVar[type[BaseModel]] = NoOptions
     name: ClassVar[str] = ""
     takes_products: ClassVar[bool] = False
     """Whether ``over_all`` is faster on products that are not multiplied out."""
@@ -124,7 +118,7 @@ class MarginLoss(Loss):
 
     name = "margin"
 
-    class Options(_Options):
+    class Options(NoOptions):
         """``margin`` in score units; ``temperature`` of self-adversarial weights, 0 for none."""
 
         margin: float = Field(1.0, gt=0)
@@ -154,7 +148,7 @@ class LogisticLoss(Loss):
 
     name = "logistic"
 
-    class Options(_Options):
+    class Options(NoOptions):
         """``margin`` added to every score before the sigmoid."""
 
         margin: float = 0.0
@@ -183,7 +177,7 @@ class SelfAdversarialLoss(Loss):
 
     name = "self_adversarial"
 
-    class Options(_Options):
+    class Options(NoOptions):
         """``margin`` (gamma) in score units and the ``temperature`` (alpha) of the weights."""
 
         margin: float = 9.0
@@ -218,7 +212,7 @@ class SoftmaxLoss(Loss):
     name = "softmax"
     takes_products = True
 
-    class Options(_Options):
+    class Options(NoOptions):
         """``scale`` of the scores; over all entities also label ``smoothing`` and ``balance``.
 
         A query with k answers weighs k^(1 - balance): 0 counts triples, 1 counts queries.
@@ -266,7 +260,7 @@ class BinaryCrossEntropyLoss(Loss):
 
     name = "bce"
 
-    class Options(_Options):
+    class Options(NoOptions):
         """``margin`` added to every score before the sigmoid."""
 
         margin: float = 0.0
@@ -307,10 +301,7 @@ def total_weight(offsets: Tensor, weight: Optional[Tensor]) -> Tensor:
     return counts.sum() if weight is None else (counts * weight).sum()
 
 
-LOSSES: Mapping[str, type[Loss]] = {
-    kind.name: kind
-    for kind in (MarginLoss, LogisticLoss, SelfAdversarialLoss, SoftmaxLoss, BinaryCrossEntropyLoss)
-}
+LOSSES: Registry[type[Loss]] = components.LOSSES
 
 
 def build_loss(config: LossConfig) -> Loss:
@@ -319,10 +310,6 @@ def build_loss(config: LossConfig) -> Loss:
     Raises:
         UserError: unknown name or option.
     """
-    name = published(config.name, LOSSES)
-    if name not in LOSSES:
-        near = difflib.get_close_matches(config.name, LOSSES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(LOSSES)}"
-        raise UserError(f"loss.name: unknown loss {config.name!r}; {hint}")
-    kind = LOSSES[name]
-    return kind(validate_options(kind.Options, config.options, f"loss.options of {name}"))
+    name = LOSSES.spell(config.name)
+    made: Loss = LOSSES.build(name, config.options, where=f"loss.options of {name}")
+    return made

@@ -14,6 +14,8 @@ from typing import Any, Callable, Optional
 import torch
 from torch import Tensor
 
+from dglke_distill.config import components
+from dglke_distill.config.registry import Registry
 from dglke_distill.models.tables import CODED, round_at_random
 from dglke_distill.training.row_gradients import (
     Stash,
@@ -299,14 +301,10 @@ class RowAdam(_RowOptimizer):
 SGD, Adagrad, Adam = RowSGD, RowAdagrad, RowAdam
 
 
-def _rowwise_adagrad(params: Any, **options: Any) -> RowAdagrad:
+def rowwise_adagrad(params: Any, **options: Any) -> RowAdagrad:
+    """Return Adagrad with one sum of squares for each row; see ``RowAdagrad``."""
     return RowAdagrad(params, row_wise=True, **options)
 
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adagrad": RowAdagrad,
-    "rowwise_adagrad": _rowwise_adagrad,
-    "adam": RowAdam,
-    "sgd": RowSGD,
-}
+OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = components.OPTIMIZERS
 """Factories by name: `OPTIMIZERS[name](params, lr=...)`."""

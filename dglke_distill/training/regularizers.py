@@ -6,23 +6,21 @@ sum over triples at a fraction of the cost.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import ClassVar, Optional
 
 import torch
 from torch import Tensor
 
-from dglke_distill.base.errors import UserError
-from dglke_distill.config import RegularizerConfig
+from dglke_distill.config import RegularizerConfig, components
+from dglke_distill.config.registry import Component, Registry
 from dglke_distill.kernels import cubed_magnitudes, take_rows
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
 from dglke_distill.models.complex import ComplEx
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.sampling.batch import Queries
 
-__all__ = ["REGULARIZERS", "Regularizer", "Usage", "build_regularizer"]
+__all__ = ["REGULARIZERS", "Penalty", "Regularizer", "Usage", "build_regularizer"]
 
 
 @dataclass(frozen=True)
@@ -48,57 +46,90 @@ class Usage:
     query_count: Tensor
 
 
-def l2(usage: Usage) -> tuple[Tensor, Tensor]:
+class Penalty(Component):
+    """Base of the penalties; a subclass writes ``parts``."""
+
+    sums_cubes: ClassVar[bool] = False
+    """Whether it is the sum of cubed magnitudes, which a kernel works out; never inherited."""
+
+    def parts(self, usage: Usage) -> tuple[Tensor, Tensor]:
+        """Return the penalty of entities and that of relations, summed over triples: two scalars.
+
+        Args:
+            usage: what the triples are made of.
+        """
+        raise NotImplementedError
+
+
+class NoPenalty(Penalty):
+    """Nothing is penalised."""
+
+    name = "none"
+
+    def parts(self, usage: Usage) -> tuple[Tensor, Tensor]:
+        """See ``Penalty.parts``."""
+        nothing = usage.entities.new_zeros(())
+        return nothing, nothing
+
+
+class L2(Penalty):
     """Squared L2 norm of the head, the tail and the relation of each triple."""
-    count = usage.as_known + usage.as_answer
-    return count @ usage.entities.sum(1), usage.relation_count @ usage.relations.sum(1)
+
+    name = "l2"
+
+    def parts(self, usage: Usage) -> tuple[Tensor, Tensor]:
+        """See ``Penalty.parts``."""
+        count = usage.as_known + usage.as_answer
+        return count @ usage.entities.sum(1), usage.relation_count @ usage.relations.sum(1)
 
 
-def n3(usage: Usage) -> tuple[Tensor, Tensor]:
+class N3(Penalty):
     """Nuclear 3-norm: sum of cubed magnitudes of head, tail and relation.
 
     Lacroix, Usunier, Obozinski 2018, equation 6.
     """
-    count = usage.as_known + usage.as_answer
-    cubed_entities, cubed_relations = (
-        (rows * rows.clamp(min=torch.finfo(rows.dtype).tiny).sqrt()).sum(1)
-        for rows in (usage.entities, usage.relations)
-    )
-    return count @ cubed_entities, usage.relation_count @ cubed_relations
+
+    name = "n3"
+    sums_cubes = True
+
+    def parts(self, usage: Usage) -> tuple[Tensor, Tensor]:
+        """See ``Penalty.parts``."""
+        count = usage.as_known + usage.as_answer
+        cubed_entities, cubed_relations = (
+            (rows * rows.clamp(min=torch.finfo(rows.dtype).tiny).sqrt()).sum(1)
+            for rows in (usage.entities, usage.relations)
+        )
+        return count @ cubed_entities, usage.relation_count @ cubed_relations
 
 
-def dura(usage: Usage) -> tuple[Tensor, Tensor]:
+class DURA(Penalty):
     """Duality-induced regulariser: |query|^2 + |answer|^2 for the side that is asked.
 
     Zhang, Cai, Wang 2020, "Duality-induced regularizer for tensor factorization based knowledge
     graph completion", equation 6; asking both sides yields both of its halves.
     """
-    value = usage.query_count @ usage.queries.square().sum(1)
-    return value + usage.as_answer @ usage.entities.sum(1), value.new_zeros(())
+
+    name = "dura"
+
+    def parts(self, usage: Usage) -> tuple[Tensor, Tensor]:
+        """See ``Penalty.parts``."""
+        value = usage.query_count @ usage.queries.square().sum(1)
+        return value + usage.as_answer @ usage.entities.sum(1), value.new_zeros(())
 
 
-REGULARIZERS: Mapping[str, Callable[[Usage], tuple[Tensor, Tensor]]] = {
-    "l2": l2,
-    "n3": n3,
-    "dura": dura,
-}
+REGULARIZERS: Registry[type[Penalty]] = components.REGULARIZERS
 
 
 class Regularizer:
     """A weighted penalty per triple.
 
     Args:
-        penalty: function of a ``Usage`` that returns an entity part and a relation part.
+        penalty: what is penalised.
         weight: multiplies the entity part.
         relation_weight: multiplies the relation part.
     """
 
-    def __init__(
-        self,
-        penalty: Callable[[Usage], tuple[Tensor, Tensor]],
-        weight: float,
-        relation_weight: float,
-    ) -> None:
+    def __init__(self, penalty: Penalty, weight: float, relation_weight: float) -> None:
         """Keep the penalty and its weights."""
         self.penalty, self.weight, self.relation_weight = penalty, weight, relation_weight
 
@@ -123,7 +154,7 @@ class Regularizer:
         else:
             assert queries.answer is not None
             answers, count = queries.answer, torch.ones_like(queries.entity)
-        if quick and self.penalty is n3:
+        if quick and vars(type(self.penalty)).get("sums_cubes", False):
             found = self._cubes(model.score_function, entities, query, queries, answers, count)
             if found is not None:
                 return found / len(answers)
@@ -136,7 +167,7 @@ class Regularizer:
             return torch.bincount(index, values, minlength=size).to(dtype)
 
         magnitudes = model.score_function.squared_magnitudes
-        entity_part, relation_part = self.penalty(
+        entity_part, relation_part = self.penalty.parts(
             Usage(
                 entities=magnitudes(take_rows(entities.vectors, touched)),
                 as_known=counted(known_rows, weights, len(touched)),
@@ -159,7 +190,7 @@ class Regularizer:
         answers: Tensor,
         count: Tensor,
     ) -> Optional[Tensor]:
-        """Return the weighted sum of ``n3``, or None where the kernel cannot take its rows."""
+        """Return the weighted sum of cubes, or None where the kernel cannot take its rows."""
         magnitudes = type(function).squared_magnitudes
         if magnitudes not in (ScoreFunction.squared_magnitudes, ComplEx.squared_magnitudes):
             return None
@@ -180,13 +211,12 @@ def build_regularizer(config: RegularizerConfig) -> Optional[Regularizer]:
     """Build the regulariser that the configuration names; None for ``none`` or weight 0.
 
     Raises:
-        UserError: unknown name.
+        UserError: unknown name or option.
     """
-    if config.name != "none" and config.name not in REGULARIZERS:
-        near = difflib.get_close_matches(config.name, REGULARIZERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"none, {', '.join(REGULARIZERS)}"
-        raise UserError(f"regularizer.name: unknown penalty {config.name!r}; {hint}")
+    penalty: Penalty = REGULARIZERS.build(
+        config.name, config.options or {}, where=f"regularizer.options of {config.name}"
+    )
     relation = config.weight if config.relation_weight is None else config.relation_weight
-    if config.name == "none" or (config.weight == 0 and relation == 0):
+    if penalty.name == "none" or (config.weight == 0 and relation == 0):
         return None
-    return Regularizer(REGULARIZERS[config.name], config.weight, relation)
+    return Regularizer(penalty, config.weight, relation)

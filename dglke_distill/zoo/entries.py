@@ -11,7 +11,7 @@ from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import read_object
 from dglke_distill.base.regular_files import check_names
 from dglke_distill.base.shown import visible
-from dglke_distill.data.manifest import load_manifest
+from dglke_distill.data.sources import credits
 from dglke_distill.zoo.registry_file import validate_entry
 from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOLS, TIES, Entry, compose_name
 
@@ -81,7 +81,7 @@ def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str,
         dtype = settings["storage"]["entities"]["kind"]
         if dtype == "pq":  # its size is a matter of choice, so the name must tell: pq32
             dtype += str(model["bytes_per_entity"])
-    manifest = load_manifest(dataset["name"])
+    licence, citation = credits(dataset["name"])
     git = results["provenance"]["git"] or {"revision": "", "dirty": True}
     taught = results.get("distillation") or {"method": "direct", "teachers": []}
     entry = {
@@ -107,8 +107,8 @@ def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str,
         "commit": git["revision"],
         "dirty": git["dirty"],
         "seed": config["training"]["seed"],
-        "licence": manifest.license if manifest is not None else "",
-        "citation": manifest.citation.strip() if manifest is not None else "",
+        "licence": licence,
+        "citation": citation,
         "vocab": {
             kind: {key: settings[kind][key] for key in ("count", "sha256")}
             for kind in ("entities", "relations")

@@ -1,0 +1,86 @@
+"""Settings checked against their classes, with errors that say what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.config.names import spell_choices
+
+__all__ = ["Tree", "validate_options", "validate_tree"]
+
+_MAX_DEPTH = 64
+_LARGEST = 1e30
+"""Larger numbers do not fit float32, or what is computed with them does not."""
+_LARGEST_INTEGER = 1 << 63
+
+Tree = TypeVar("Tree", bound=BaseModel)
+
+
+def validate_tree(kind: type[Tree], tree: Mapping[str, Any], source: str) -> Tree:
+    """Validate a nested mapping against a settings class.
+
+    Raises:
+        UserError: an unknown key or a value out of range; ``source`` says where it stands.
+    """
+    _check_values(tree, source)
+    try:
+        return kind.model_validate(spell_choices(kind, tree))
+    except ValidationError as error:
+        raise UserError(_explain(error, kind, source)) from None
+
+
+def _check_values(tree: Any, source: str) -> None:
+    """Refuse what no setting of any component can be, wherever in a tree it stands."""
+    waiting: list[tuple[Any, tuple[Any, ...]]] = [(tree, ())]
+    while waiting:
+        node, path = waiting.pop()
+        fault = ""
+        if len(path) > _MAX_DEPTH:
+            raise UserError(f"{source}: settings are nested more than {_MAX_DEPTH} deep")
+        if isinstance(node, Mapping):
+            waiting.extend((value, (*path, key)) for key, value in node.items())
+            fault = "has a key with a NUL" * any("\0" in str(key) for key in node)
+        elif isinstance(node, (list, tuple)):
+            waiting.extend((value, (*path, i)) for i, value in enumerate(node))
+        elif isinstance(node, str):
+            fault = "has a NUL character; remove it" * ("\0" in node)
+        elif isinstance(node, float) and not abs(node) <= _LARGEST:
+            fault = f"is {node}: must be a finite number, at most {_LARGEST:g}"
+        elif isinstance(node, int) and not -_LARGEST_INTEGER <= node < _LARGEST_INTEGER:
+            fault = "has more than 64 bits; give a smaller number"
+        if fault:
+            raise UserError(f"{source}: setting {'.'.join(map(str, path))[:200]!r} {fault}")
+
+
+def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        model: Any = root
+        for part in first["loc"][:-1]:
+            if isinstance(part, str):  # a number counts the items of a list
+                model = model.model_fields[part].annotation
+                model = next((kind for kind in get_args(model) if kind is not type(None)), model)
+        near = difflib.get_close_matches(path[-1], list(model.model_fields), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(model.model_fields)}"
+        return f"{source}: unknown setting {key!r}; {hint}"
+    if not path:
+        return f"{source}: {first['msg'].removeprefix('Value error, ')}"
+    value = repr(first["input"])
+    value = value if len(value) <= 200 else f"{value[:200]}..."
+    return f"{source}: setting {key!r} is {value}: {first['msg'].lower()}"
+
+
+def validate_options(schema: type[Tree], options: Mapping[str, Any], source: str) -> Tree:
+    """Validate a component's own options against its pydantic schema.
+
+    Raises:
+        UserError: an unknown option or a bad value, named with ``source``.
+    """
+    return validate_tree(schema, dict(options), source)

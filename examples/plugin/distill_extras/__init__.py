@@ -1,0 +1,1 @@
+"""Components for dglke-distill, one file each."""
