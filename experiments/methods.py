@@ -62,7 +62,11 @@ def rows_of(name: str, directory: Path) -> list[dict[str, Any]]:
     """Return a line for the teacher, for each method's last student, and for each of iterde's."""
     results = json.loads((directory / RESULTS_FILE).read_text())
     rows = [_row(name, "teacher", results["teacher"], results["teacher_seconds"], {})]
-    found = {row["method"]: row for row in results["rows"]}
+    gains = results.get("gains", {})
+    found = {
+        row["method"]: {**row, "gain_over_direct": gains.get(row["method"], {}).get("gain")}
+        for row in results["rows"]
+    }
     chains = {method: directory / "chains" / f"{method}-seed0" for method in found}
     wanted = max(mrr for _, mrr in _validations(chains["iterde"]))
     for method, row in found.items():

@@ -53,14 +53,18 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_chain_of_a_file_of_triples_and_its_resume(run: Any, table: Path) -> None:
     done = run(table, *TINY, "--dims", "8,4", "--epochs", "2", "--seed", "7", "--out", "here")
     assert done.code == 0, done.err
-    assert "stage 1 of 3: 0-teacher-distmult-dim8" in done.out
-    assert "stage 3 of 3: direct-distmult-dim4" in done.out
-    assert "over the same size trained directly" in done.out
+    assert "stage 1 of 4: 0-teacher-distmult-dim8" in done.out
+    assert "stage 3 of 4: direct-distmult-dim4" in done.out
     out = Path("here")
-    assert done.out.splitlines()[-1].startswith(f"report: {out / 'report'}")
+    *_, line, verdict = done.out.splitlines()
+    assert line.startswith(f"report: {out / 'report'}")
     results = json.loads((out / "results.json").read_text())
+    assert verdict == results["verdict"]["sentence"]
+    assert "trained directly" in verdict
     assert results["seed"] == 7
-    assert [s["results"]["training"]["epochs"] for s in results["stages"]] == [2, 2, 2]
+    roles = {s["role"]: s["results"]["training"]["epochs"] for s in results["stages"]}
+    assert [roles[role] for role in ("teacher", "student", "direct")] == [2, 2, 2]
+    assert roles.get("direct_tuned", 10) >= 2
     assert (out / "report" / "report.html").stat().st_size > 1000
     chain = read_toml(out / "chain.toml")
     assert chain["dims"] == [8, 4]
@@ -68,7 +72,8 @@ def test_a_chain_of_a_file_of_triples_and_its_resume(run: Any, table: Path) -> N
 
     again = run("--resume", "--out", out)
     assert again.code == 0, again.err
-    assert again.out.count("done already") == 3
+    assert again.out.count("done already") == len(results["stages"])
+    assert json.loads((out / "results.json").read_text())["verdict"] == results["verdict"]
     taken = run(table, *TINY, "--dims", "8,4", "--out", out)
     assert (taken.code, len(taken.err.splitlines())) == (2, 1)
     assert "add --resume" in taken.err
@@ -104,11 +109,11 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(
     shown = run(table, *TINY, *sizes, "--epochs", "3", "--dry-run")
     assert shown.code == 0, shown.err
     lines = shown.out.splitlines()
-    assert f"{len(dims) + 1} stages, about " in lines[0]
+    assert f"{2 * len(dims) - 1} stages, about " in lines[0]
     names = [f"0-teacher-distmult-dim{dims[0]}"]
     names += [f"{number}-distmult-dim{dim}" for number, dim in enumerate(dims[1:], start=1)]
-    names.append(f"direct-distmult-dim{dims[-1]}")
-    for name, dim in zip(names, [*dims, dims[-1]]):
+    names += [f"direct-distmult-dim{dim}" for dim in dims[1:]]
+    for name, dim in zip(names, [*dims, *dims[1:]]):
         (line,) = (line for line in lines if line.startswith(f"{name} "))
         cells = line.split()
         alone = "teacher" in name or "direct" in name

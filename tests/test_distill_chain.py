@@ -29,6 +29,7 @@ STAGES = [
     "0-teacher-complex-dim16",
     "1-complex-dim8",
     "2-complex-dim4",
+    "direct-complex-dim8",
     "direct-complex-dim4",
 ]
 
@@ -73,8 +74,9 @@ def test_results_of_a_chain(finished: tuple[Path, dict[str, Any]]) -> None:
         "student",
         "student",
         "direct",
+        "direct",
     ]
-    assert [stage["teacher"] for stage in results["stages"]] == [None, *STAGES[:2], None]
+    assert [stage["teacher"] for stage in results["stages"]] == [None, *STAGES[:2], None, None]
     for stage in results["stages"]:
         place = directory / stage["directory"]
         assert place == directory / "stages" / stage["name"]
@@ -88,6 +90,7 @@ def test_results_of_a_chain(finished: tuple[Path, dict[str, Any]]) -> None:
             "checkpoint",
             "config.toml",
             "history.csv",
+            "test-ranks.safetensors",
         ]
 
 
@@ -97,12 +100,20 @@ def test_summary_of_a_chain(finished: tuple[Path, dict[str, Any]]) -> None:
     mrr = [stage["results"]["metrics"]["test"]["mrr"] for stage in results["stages"]]
     assert summary["teacher_mrr"] == mrr[0]
     assert summary["student_mrr"] == mrr[2]
-    assert summary["direct_mrr"] == mrr[3]
+    assert summary["direct_mrr"] == mrr[4]
     assert summary["share_of_teacher"] == pytest.approx(mrr[2] / mrr[0])
-    assert summary["gain_over_direct"] == pytest.approx(mrr[2] / mrr[3] - 1)
-    assert summary["gain_over_direct_budget"] is None
+    assert "gain_over_direct" not in summary  # a gain stands beside its interval
+    first, last = results["verdict"]["sizes"]
+    assert (first["student"], first["control"]) == (STAGES[1], STAGES[3])
+    assert (last["student"], last["control"]) == (STAGES[2], STAGES[4])
+    assert first["gain"] == pytest.approx(mrr[1] / mrr[3] - 1, rel=1e-5)
+    assert last["gain"] == pytest.approx(mrr[2] / mrr[4] - 1, rel=1e-5)
+    assert first["low"] < first["gain"] < first["high"]
+    assert (last["questions"], last["seeds"]) == (12, 1)
+    assert results["verdict"]["sentence"] == last["sentence"]
+    assert "only 12 test questions: the interval is wide" in last["sentence"]
     assert summary["chain_seconds"] == pytest.approx(chain_seconds(results["stages"][:3]))
-    assert summary["direct_seconds"] == pytest.approx(chain_seconds(results["stages"][3:]))
+    assert summary["direct_seconds"] == pytest.approx(chain_seconds(results["stages"][4:]))
     assert summary["direct_budget_seconds"] == 0
 
 
@@ -214,7 +225,8 @@ def test_a_chain_without_a_teacher(clock: Path, tmp_path: Path) -> None:
     assert [stage["name"] for stage in results["stages"]] == ["direct-complex-dim4"]
     summary = results["summary"]
     assert summary["student_mrr"] is summary["share_of_teacher"] is None
-    assert summary["gain_over_direct"] is None
+    assert results["verdict"]["sizes"] == []
+    assert results["verdict"]["sentence"] is None
     assert summary["direct_mrr"] > 0
 
 
@@ -308,7 +320,7 @@ def test_estimates(clock: Path) -> None:
     chain = chain_of(clock, batch_size=10_000, epochs=1000)
     stages = plan(chain)
     found = estimate(stages)
-    assert [size.floats_per_entity for size in found] == [16, 8, 4, 4]
-    assert [size.bytes_per_entity for size in found] == [64, 32, 16, 16]
-    assert [size.parameters for size in found] == [(24 + 3) * dim for dim in (16, 8, 4, 4)]
+    assert [size.floats_per_entity for size in found] == [16, 8, 4, 8, 4]
+    assert [size.bytes_per_entity for size in found] == [64, 32, 16, 32, 16]
+    assert [size.parameters for size in found] == [(24 + 3) * dim for dim in (16, 8, 4, 8, 4)]
     assert all(0.05 < size.seconds < 600 for size in found)

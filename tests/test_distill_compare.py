@@ -72,11 +72,15 @@ def test_every_row_holds_the_figures_of_its_own_chain(finished: Path) -> None:
             sum(t["seconds"] + t["validation_seconds"] + t["setup_seconds"] for t in spent)
         )
         assert row["share_of_teacher"] == pytest.approx(row["mrr"] / teacher)
-        if method == "direct":
-            assert row["gain_over_direct"] is None
-        else:
-            control = rows["direct", seed]["mrr"]
-            assert row["gain_over_direct"] == pytest.approx((row["mrr"] - control) / control)
+        assert row["epochs"] == last["training"]["epochs"]
+    assert sorted(results["gains"]) == sorted(set(METHODS) - {"direct"})
+    for method, gain in results["gains"].items():
+        ours, control = (
+            sum(rows[name, seed]["mrr"] for seed in (0, 1)) for name in (method, "direct")
+        )
+        assert gain["gain"] == pytest.approx((ours - control) / control, rel=1e-5)
+        assert gain["low"] <= gain["gain"] <= gain["high"]
+        assert gain["seeds"] == 2
     assert rows["bkd", 0]["mrr"] != rows["bkd", 1]["mrr"]
 
 
@@ -201,7 +205,15 @@ def test_the_command(
             main(words.split())
         assert not ended.value.code
         printed = capsys.readouterr().out
-        for heading in ("Hits@1", "Hits@10", "Bytes", "Parameters", "Gain over direct", "direct"):
+        for heading in (
+            "Hits@1",
+            "Hits@10",
+            "Bytes",
+            "Parameters",
+            "Over direct",
+            "Epochs",
+            "direct",
+        ):
             assert heading in printed
     stages = {
         method: read(out / "chains" / f"{method}-seed2" / "results.json")["stages"][-1]["results"]

@@ -10,7 +10,10 @@ from distill_fixtures import chain_tree, write_clock
 from dglke_distill.artifacts.checkpoint import load_model
 from dglke_distill.base.files import sha256_file
 from dglke_distill.distill.chain import run_chain
+from dglke_distill.distill.entries import zoo_entries
 from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.zoo.card import render_card
+from dglke_distill.zoo.store import LocalStore
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,7 +41,15 @@ def test_every_student_has_an_entry_that_tells_the_truth(tmp_path: Path) -> None
         assert entry["bytes_per_entity"] == 4 * entry["dim"]
         assert entry["params"] == sum(p.numel() for p in loaded.model.parameters())
         assert entry["vocab"]["entities"]["sha256"] == loaded.entities.fingerprint
+        (size,) = (s for s in results["verdict"]["sizes"] if s["student"] == stage["name"])
+        assert "%" in entry["verdict"] and size["sentence"].startswith(entry["verdict"])
+        assert str(tmp_path) not in entry["verdict"]  # it may be published
         assert entry["metrics"]["mrr"] == stage["results"]["metrics"]["test"]["mrr"]
+    cards = [
+        render_card(zoo_entry, LocalStore(tmp_path / "run"))
+        for zoo_entry in zoo_entries(tmp_path / "run", results)
+    ]
+    assert all("Verdict of its chain: " in card for card in cards)
     # the last student's teachers, nearest first
     first = f"{students[0]['results']['model']['name'].lower()}-clock-dim16"
     assert registry["model"][1]["teacher"] == [names[0], first]

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from report_fixtures import (
+    BUDGET,
     CATEGORIES,
     METHODS,
     MRR,
     PROVENANCE,
+    SENTENCE,
     chain_stages,
     stage,
     write_comparison_results,
@@ -129,19 +131,24 @@ def test_tables_hold_the_numbers_of_the_results(run_directory: Path, page: Page)
     lines = [
         [cell.strip(" *") for cell in line.strip().strip("|").split(" | ")]
         for line in markdown.splitlines()
+        if line.startswith("|")
     ]
     del lines[1]  # the rule below the headings
-    assert lines == page.rows
+    lines = [[cell.replace("\\", "") for cell in line] for line in lines]
+    judged, rows = page.rows[:2], page.rows[2:]
+    assert lines == rows
     assert len(lines) == 1 + len(stages)
     for entry, cells in zip(stages, lines[1:]):
         assert cells[2:9] == numbers_of(entry)
         assert cells[1] == "ComplEx"
         assert cells[9] == f"{100 * entry['results']['metrics']['test']['mrr'] / MRR[512]:.1f}%"
-    assert lines[5][10:12] == [
-        f"{100 * (MRR[32] / 0.2953 - 1):+.1f}%",
-        f"{100 * (MRR[32] / 0.2991 - 1):+.1f}%",
+    gain = f"{100 * (MRR[32] / 0.2991 - 1):+.1f}% [5.0, 9.9]"
+    assert lines[5][10] == gain
+    assert lines[4][10] == "–"  # nothing is known of 64 floats
+    assert judged[1] == [
+        *("Student 32", "Direct, equal time 32", "0.3214", "0.2991", gain, "1,204.5", "1,711.0")
     ]
-    assert lines[4][10] == "–"  # no control of 64 floats
+    assert SENTENCE[1:] in markdown.replace("\\", "")
     assert [line for line in markdown.splitlines() if "**" in line] == [markdown.splitlines()[3]]
 
 
@@ -163,7 +170,8 @@ def test_the_page_says_where_the_figures_come_from(page: Page) -> None:
     assert "23.54 GiB" in text
     assert "dims = [512, 256, 128, 64, 32]" in text
     assert "dglke-distill run --config chain.toml" in text
-    assert "90.0%" in text and "+8.8%" in text and "+7.5%" in text
+    assert "90.0%" in text and "+7.5% [5.0, 9.9]" in text
+    assert SENTENCE[1:] in text
 
 
 def test_colours_of_the_page_follow_its_theme(run_directory: Path) -> None:
@@ -347,7 +355,9 @@ def test_the_run_is_read_as_written(run_directory: Path) -> None:
     assert student.categories["N-N"].ranks == CATEGORIES["N-N"][0]
     assert student.seconds == pytest.approx((90 + 1.6 * 32) * 1.16)
     assert student.history.points("validation_mrr")[0] == [5, 10, 15, 20, 25, 30, 35, 40]
-    assert run.gain_over(student, "direct") == pytest.approx(MRR[32] / 0.2953 - 1)
+    (verdict,) = run.verdicts.values()
+    assert (verdict.student, verdict.control) == (student.name, BUDGET)
+    assert verdict.gain == pytest.approx(MRR[32] / 0.2991 - 1)
     assert run.chain_seconds == sum(90 + 1.6 * dim for dim in MRR)
 
 
@@ -375,8 +385,8 @@ def test_a_comparison(tmp_path: Path) -> None:
     page = Page(page_path.read_text(encoding="utf-8"))
     assert [row[0] for row in page.rows[1:]] == list(METHODS)
     assert page.rows[1][6:8] == ["0.3214 ± 0.0013", f"{0.7 * 0.3214:.4f}"]
-    assert page.rows[1][11] == f"{100 * (0.3214 / 0.2953 - 1):+.1f}%"
-    assert page.rows[7][11] == "–"
+    assert page.rows[1][11:13] == [f"{100 * (0.3214 / 0.2953 - 1):+.1f}% [1.0, 12.3]", "80"]
+    assert page.rows[7][11:13] == ["–", "50"]
     assert all(target.startswith("#") for target in page.targets)
     markdown = (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
     assert [line for line in markdown.splitlines() if "**" in line] == [markdown.splitlines()[2]]

@@ -28,6 +28,7 @@ from dglke_distill.artifacts.results_parts import (
     SplitFigures,
     TrainingFigures,
 )
+from dglke_distill.artifacts.results_verdict import MethodGain, Verdict
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.base.parsing import read_object
@@ -45,6 +46,7 @@ __all__ = [
     "DatasetDescription",
     "DistillationDescription",
     "Figures",
+    "MethodGain",
     "ModelSizes",
     "ModelSource",
     "Provenance",
@@ -53,6 +55,7 @@ __all__ = [
     "StageResults",
     "TrainingFigures",
     "TrainingResults",
+    "Verdict",
     "check_schema",
     "read_chain_results",
     "read_comparison_results",
@@ -121,13 +124,16 @@ class StageResults(ResultsNode):
     """One model of a chain."""
 
     name: str = Field(description="unique in the chain")
-    role: Literal["teacher", "student", "direct", "direct_budget"] = Field(
-        description="direct: a control without a teacher; direct_budget: one with the chain's time"
+    role: Literal["teacher", "student", "direct", "direct_budget", "direct_tuned"] = Field(
+        description="direct: a control without a teacher; direct_budget: one with the time of its "
+        "student; direct_tuned: one by settings searched for in that time"
     )
     teacher: Optional[str] = Field(None, description="the stage, or folder, that it learned from")
     teachers: Optional[list[str]] = Field(None, description="all of them, the first included")
     directory: str = Field(description="its run, relative to the chain's directory")
     results: TrainingResults = Field(description="what its checkpoint says")
+    repeats: Optional[str] = Field(None, description="of a further seed: the stage it repeats")
+    seed: Optional[int] = Field(None, description="of a further seed: which")
 
     @property
     def taught_by(self) -> tuple[str, ...]:
@@ -150,7 +156,9 @@ class ChainResults(ResultsNode):
     chain: dict[str, Any] = Field(default_factory=dict, description="all settings, as chain.toml")
     stages: list[StageResults] = Field(min_length=1, description="in the order of training")
     data_warnings: list[str] = Field(default_factory=list, description="of all stages, once each")
-    summary: ChainSummary = Field(default_factory=ChainSummary, description="the verdict")
+    summary: ChainSummary = Field(default_factory=ChainSummary, description="the main figures")
+    repeats: list[StageResults] = Field(default_factory=list, description="by further seeds")
+    verdict: Optional[Verdict] = Field(None, description="whether distilling was worth it")
     command: Optional[str] = Field(None, description="runs the chain again")
     provenance: Provenance = Field(default_factory=Provenance, description="of the last process")
 
@@ -186,6 +194,9 @@ class ComparisonResults(ResultsNode):
     teacher_seconds: Optional[float] = Field(None, description="of training the teachers")
     data_warnings: list[str] = Field(default_factory=list, description="of all chains, once each")
     rows: list[ComparisonRow] = Field(min_length=1, description="one per method and seed")
+    gains: dict[str, MethodGain] = Field(
+        default_factory=dict, description="method to what it gains over direct"
+    )
     provenance: Provenance = Field(default_factory=Provenance, description="of the last process")
 
     def frame(self) -> pandas.DataFrame:

@@ -220,13 +220,13 @@ class ChainSummary(ResultsNode):
         None, description="of that one with the seconds of the whole chain"
     )
     share_of_teacher: Optional[float] = Field(None, description="student over teacher")
-    gain_over_direct: Optional[float] = Field(None, description="student over direct, less 1")
-    gain_over_direct_budget: Optional[float] = Field(
-        None, description="student over direct_budget, less 1"
-    )
+    direct_tuned_mrr: Optional[float] = Field(None, description="of that one, settings searched")
+    gain_over_direct: Optional[float] = Field(None, description="of an older version")
+    gain_over_direct_budget: Optional[float] = Field(None, description="of an older version")
     chain_seconds: Optional[float] = Field(None, description="of teachers and students")
     direct_seconds: Optional[float] = Field(None, description="of the control")
     direct_budget_seconds: Optional[float] = Field(None, description="of the control with time")
+    direct_tuned_seconds: Optional[float] = Field(None, description="of its last training")
 
 
 class ComparisonRow(ResultsNode):
@@ -250,5 +250,6 @@ class ComparisonRow(ResultsNode):
     )
     share_of_teacher: Optional[float] = Field(None, description="MRR over the teacher's")
     gain_over_direct: Optional[float] = Field(
-        None, description="MRR over that of direct with the same seed, less 1"
+        None, description="of an older version, without an interval"
     )
+    epochs: Optional[int] = Field(None, description="that the last model was trained for")

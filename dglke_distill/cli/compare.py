@@ -66,7 +66,11 @@ def compare(
         bool, typer.Option("--resume", help="Go on with what is in --out, by its own settings.")
     ] = False,
 ) -> None:
-    """Compare methods: each a chain of its own, all with one teacher, the same seeds and epochs."""
+    """Compare methods: each a chain of its own, all with one teacher and the same seeds.
+
+    Epochs are those of each method's own settings, unless --epochs sets them for all; the table
+    counts what the last model took. Gains over direct come with an interval of 95 %.
+    """
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
     from dglke_distill.distill.methods import METHODS
     from dglke_distill.distill.plan import compose_chain, loaded_in, read_chain

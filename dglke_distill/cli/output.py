@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from dglke_distill.distill.plan import Stage
     from dglke_distill.training.loop import Progress as TrainingProgress
 
-__all__ = ["TrainingDisplay", "chain_table", "metrics_table", "plan_table", "show_warnings"]
+__all__ = [
+    "TrainingDisplay",
+    "chain_table",
+    "metrics_table",
+    "plan_table",
+    "show_warnings",
+    "verdict_lines",
+]
 
 _LOG_SECONDS = 15.0
 
@@ -203,7 +210,7 @@ def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
 
 
 def chain_table(results: Mapping[str, Any]) -> Table:
-    """Return the figures of a finished chain, stage by stage, and what it kept and gained.
+    """Return the figures of a finished chain, stage by stage.
 
     Bytes are those of an entity; kept is the share of the teacher's MRR.
     """
@@ -230,13 +237,24 @@ def chain_table(results: Mapping[str, Any]) -> Table:
             cells = [*(f"{figure:.4f}" for figure in figures), share]
         seconds = f"{of['training']['seconds']:.0f}"
         table.add_row(stage["name"], str(model["bytes_per_entity"]), *cells, seconds)
-    said = []
-    for key, label in (
-        ("gain_over_direct", "over the same size trained directly"),
-        ("gain_over_direct_budget", "over that one given the whole chain's time"),
-    ):
-        if summary[key] is not None:
-            said.append(f"{summary[key]:+.1%} {label}")
-    if said:
-        table.caption = "the last student: " + ", ".join(said)
     return table
+
+
+def verdict_lines(results: Mapping[str, Any]) -> list[str]:
+    """Return a line per student: what it gains over its size trained directly, and the time."""
+    from dglke_distill.report.numbers import gain_text
+
+    lines = []
+    for size in results["verdict"]["sizes"]:
+        if size["gain"] is None:
+            continue
+        spent = size["time"]
+        reached = spent["student_seconds"], spent["control_seconds"]
+        student, direct = ("never" if t is None else f"after {duration(t)}" for t in reached)
+        gain = gain_text(size["gain"], size["low"], size["high"])
+        lines.append(
+            f"{size['student']}: MRR {size['student_mrr']:.4f}, {size['control_mrr']:.4f} directly "
+            f"({size['control']}), {gain}; the direct model's validation MRR was reached {student} "
+            f"by the student, {direct} directly"
+        )
+    return lines

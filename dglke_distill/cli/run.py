@@ -13,7 +13,13 @@ from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
-from dglke_distill.cli.output import TrainingDisplay, chain_table, plan_table, show_warnings
+from dglke_distill.cli.output import (
+    TrainingDisplay,
+    chain_table,
+    plan_table,
+    show_warnings,
+    verdict_lines,
+)
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
 from dglke_distill.data.identity import located, located_data
@@ -100,7 +106,16 @@ def run(
     allow_other_data: settings.OtherDataFlag = False,
     control: Annotated[
         Optional[str],
-        typer.Option("--control", help="Also train the last size directly: none, recipe or both."),
+        typer.Option(
+            "--control",
+            help="What every student is compared with, its size trained directly: by its recipe "
+            "(recipe), also for as long as the student and its teachers took (both), or by "
+            "settings searched for in that time (tuned); none. If not given: tuned.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        Optional[int],
+        typer.Option("--seeds", help="Trainings of the chain and its controls, for the interval."),
     ] = None,
     epochs: settings.EpochsFlag = None,
     seed: settings.SeedFlag = None,
@@ -132,7 +147,8 @@ def run(
             raise UserError("--resume: say which chain by --out RUN_DIR")
         chain, loaded = saved_chain(out)
     else:
-        trees = [] if config is None else [read_chain(config)]
+        trees: list[dict[str, Any]] = [{"control": "tuned"}]  # whatever a recipe says
+        trees += [] if config is None else [read_chain(config)]
         trees += overrides(
             {
                 "epochs": epochs,
@@ -149,6 +165,8 @@ def run(
             trees.append({"method": method})
         if control is not None:
             trees.append({"control": control})
+        if seeds is not None:
+            trees.append({"seeds": seeds})
         if allow_other_data:
             trees.append({"allow_other_data": True})
         sizes = whole_numbers(dims, "--dims")
@@ -246,6 +264,7 @@ def _run(
 ) -> None:
     from dglke_distill.distill.chain import CHAIN_FILE, Watcher, run_chain
     from dglke_distill.report import write_report
+    from dglke_distill.search.control import equal_time
 
     console = SafeConsole()
 
@@ -258,8 +277,13 @@ def _run(
             loaded=[Path(path) for path in loaded],
             data_root=data_root,
             watcher=Watcher(display.begin, display.report, display.announce),
+            tuner=equal_time,
         )
         page = write_report(directory)
     console.print(chain_table(results))
+    for line in verdict_lines(results):
+        say(line)
     show_warnings(results["data_warnings"])
     say(f"report: {page}")
+    if results["verdict"]["sentence"] is not None:
+        say(results["verdict"]["sentence"])

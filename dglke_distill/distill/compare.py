@@ -30,6 +30,7 @@ from dglke_distill.distill.chain import (
     saved_chain,
 )
 from dglke_distill.distill.finished import STAGES, chain_seconds, check_finished, data_warnings
+from dglke_distill.distill.gains import gains_over, kept_ranks
 from dglke_distill.distill.loading import check_teachers, import_teacher, teacher_data
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
@@ -203,7 +204,7 @@ def _run_chains(
             chains.append(results)
             _check_alike(chains, place, lambda: workspaces.of(common).dataset)
             # What there is can be looked at while the rest is running.
-            compared = _results(chains, teachers)
+            compared = _results(chains, teachers, directory)
             atomic_write_text(directory / RESULTS_FILE, json.dumps(compared, indent=2) + "\n")
     return compared
 
@@ -294,7 +295,7 @@ def _finished(place: Path, chain: ChainConfig, loaded: Sequence[Path]) -> Option
 
 
 def _results(
-    chains: Sequence[Mapping[str, Any]], teachers: Sequence[Mapping[str, Any]]
+    chains: Sequence[Mapping[str, Any]], teachers: Sequence[Mapping[str, Any]], directory: Path
 ) -> dict[str, Any]:
     trained = [teacher for teacher in teachers if teacher["results"].get("training")]
     return {
@@ -306,15 +307,13 @@ def _results(
         "teacher_seconds": chain_seconds(trained),
         "data_warnings": data_warnings([*teachers, *(s for c in chains for s in c["stages"])]),
         "rows": _rows(chains, teachers[0]),
+        "gains": gains_over(CONTROL, kept_ranks(chains, directory / CHAINS)),
         "provenance": runtime.provenance(),
     }
 
 
 def _rows(chains: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a row per chain, of its last stage."""
-    controls = {
-        chain["seed"]: _mrr(chain["stages"][-1]) for chain in chains if chain["method"] == CONTROL
-    }
     rows, test_mrr = [], _mrr(teacher)
     if teacher["results"].get("other_test"):
         test_mrr = 0.0  # no share of it means anything
@@ -322,7 +321,6 @@ def _rows(chains: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]) -> li
         last = chain["stages"][-1]
         results, mrr = last["results"], _mrr(last)
         test, model = results["metrics"]["test"], results["model"]
-        control = None if chain["method"] == CONTROL else controls.get(chain["seed"])
         rows.append(
             {
                 "method": chain["method"],
@@ -335,10 +333,10 @@ def _rows(chains: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]) -> li
                 "mrr": mrr,
                 **{f"hits_at_{k}": test[f"hits@{k}"] for k in (1, 3, 10)},
                 "valid_mrr": results["metrics"].get("valid", {}).get("mrr"),
+                "epochs": results["training"]["epochs"],
                 "training_seconds": results["training"]["seconds"],
                 "chain_seconds": chain_seconds(chain["stages"]),
                 "share_of_teacher": mrr / test_mrr if test_mrr else None,
-                "gain_over_direct": mrr / control - 1 if control else None,
             }
         )
     return rows

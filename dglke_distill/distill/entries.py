@@ -47,6 +47,9 @@ def _entry(
         teacher = stages[teacher]["teacher"]
     if chain:
         about["teacher"] = chain
+    for size in results.get("verdict", {}).get("sizes", []):
+        if size["student"] == stage["name"] and size["claim"] is not None:
+            about["verdict"] = size["claim"]
     place = directory / stage["directory"] / pipeline.CHECKPOINT_DIRECTORY
     return describe(place, root=directory, about=about)
 

@@ -20,6 +20,7 @@ __all__ = [
     "data_warnings",
     "finished",
     "summary",
+    "with_teachers",
 ]
 
 STAGES = "stages"
@@ -83,41 +84,59 @@ def chain_seconds(stages: Sequence[Mapping[str, Any]]) -> float:
     return float(sum(stage["results"]["training"][key] for stage in stages for key in keys))
 
 
+def with_teachers(
+    stage: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return a stage and all stages that it learnt from, directly or not.
+
+    Args:
+        stage: its entry in ``results.json``.
+        stages: all entries.
+    """
+    by_name = {each["name"]: each for each in stages}
+    found: dict[str, Mapping[str, Any]] = {}
+    waiting = [stage["name"]]
+    while waiting:
+        name = waiting.pop()
+        if name in by_name and name not in found:  # a loaded teacher is no stage
+            found[name] = by_name[name]
+            waiting += by_name[name]["teachers"]
+    return list(found.values())
+
+
 def summary(
     done: list[dict[str, Any]], loaded: Optional[Mapping[str, Any]]
 ) -> dict[str, Optional[float]]:
     """Return the figures a chain is judged by; None where a stage is missing or not ranked.
 
+    Of students and controls they are those of the last size. What a student gains over a control
+    stands under ``verdict``, with its interval.
+
     Args:
-        done: the stages. loaded: results of the teacher, if it was loaded.
+        done: the stages.
+        loaded: results of the teacher, if it was loaded.
     """
 
-    def mrr(role: str, last: bool = False) -> Optional[float]:
+    def mrr(role: str, last: bool = True) -> Optional[float]:
         found = [s["results"]["metrics"].get("test", {}).get("mrr") for s in of(role)]
         return found[-1 if last else 0] if found else None
 
     def of(role: str) -> list[dict[str, Any]]:
         return [stage for stage in done if stage["role"] == role]
 
-    def over(value: Optional[float], base: Optional[float]) -> Optional[float]:
-        return None if value is None or not base else value / base
-
-    teacher = mrr("teacher")
+    teacher = mrr("teacher", last=False)
     if loaded is not None:
         teacher = loaded.get("metrics", {}).get("test", {}).get("mrr")
-    student = mrr("student", last=True)
-    gains = {role: over(student, mrr(role)) for role in ("direct", "direct_budget")}
+    student = mrr("student")
     return {
         "teacher_mrr": teacher,
         "student_mrr": student,
         "direct_mrr": mrr("direct"),
         "direct_budget_mrr": mrr("direct_budget"),
-        "share_of_teacher": over(student, teacher),
-        "gain_over_direct": None if gains["direct"] is None else gains["direct"] - 1,
-        "gain_over_direct_budget": (
-            None if gains["direct_budget"] is None else gains["direct_budget"] - 1
-        ),
+        "direct_tuned_mrr": mrr("direct_tuned"),
+        "share_of_teacher": None if student is None or not teacher else student / teacher,
         "chain_seconds": chain_seconds(of("teacher") + of("student")),
-        "direct_seconds": chain_seconds(of("direct")),
-        "direct_budget_seconds": chain_seconds(of("direct_budget")),
+        "direct_seconds": chain_seconds(of("direct")[-1:]),
+        "direct_budget_seconds": chain_seconds(of("direct_budget")[-1:]),
+        "direct_tuned_seconds": chain_seconds(of("direct_tuned")[-1:]),
     }

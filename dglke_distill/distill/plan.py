@@ -42,7 +42,7 @@ __all__ = [
 _LEAST_RATIO = 1.001
 
 Tree = dict[str, Any]
-Role = Literal["teacher", "student", "direct", "direct_budget"]
+Role = Literal["teacher", "student", "direct", "direct_budget", "direct_tuned"]
 
 
 class ChainConfig(Section):
@@ -74,10 +74,14 @@ class ChainConfig(Section):
     allow_other_data: Optional[bool] = Field(
         None, description="whether teachers may have been trained on other triples"
     )
-    control: Literal["none", "recipe", "both"] = Field(
+    control: Literal["none", "recipe", "both", "tuned"] = Field(
         "recipe",
-        description="train the last size without a teacher too: by its recipe, and, with both, "
-        "also for as long as the whole chain took",
+        description="train every student's size without a teacher too: by its recipe; with both, "
+        "also for as long as that student and its teachers took; with tuned, also by settings "
+        "searched for in that time",
+    )
+    seeds: Optional[int] = Field(
+        None, ge=1, le=100, description="trainings of students and controls; None: one"
     )
 
     @field_validator("dims")
@@ -271,8 +275,9 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
             stages.append(stage)
             if method.chained:
                 teachers = (stage.name,)
-    if not method.taught or chain.control != "none":
-        config = _direct(chain, dims[-1])
+    sizes = dims[-1:] if not method.taught else dims[1:] if chain.control != "none" else []
+    for dim in sizes:
+        config = _direct(chain, dim)
         stages.append(Stage(f"direct-{_label(config)}", "direct", config, ()))
     for stage in stages:
         check_settings(stage.config)

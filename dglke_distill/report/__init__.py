@@ -9,6 +9,7 @@ from typing import Optional
 from matplotlib.figure import Figure
 
 from dglke_distill.base.files import directory_aside
+from dglke_distill.base.shown import markdown_text
 from dglke_distill.report.comparison import comparison_figure, comparison_page
 from dglke_distill.report.comparison_results import read_comparison
 from dglke_distill.report.drawings import FIGURES
@@ -58,7 +59,8 @@ def write_report(run_directory: Path) -> Path:
             if figure is not None:
                 text = _save(figure, folder, kind.name, run.stages)
                 drawings.append(Drawing(kind.name, kind.title, kind.describe(run), kind.note, text))
-        _write(folder / TABLE, _table_text(run_table(run), run.data_warnings))
+        told = [v.sentence for v in list(run.verdicts.values())[-1:]]
+        _write(folder / TABLE, _table_text(run_table(run), run.data_warnings, told))
         _write(folder / PAGE, run_page(run, drawings))
     return run_directory / REPORT_DIRECTORY / PAGE
 
@@ -93,8 +95,9 @@ def table_of(directory: Path) -> Table:
     return run_table(read_run(directory))
 
 
-def _table_text(table: Table, warnings: Sequence[str]) -> str:
+def _table_text(table: Table, warnings: Sequence[str], told: Sequence[str] = ()) -> str:
     lines = "".join(f"\nWarning: {line}\n" for line in warnings)
+    lines += "".join(f"\n{markdown_text(line[:1].upper() + line[1:])}.\n" for line in told)
     return table.markdown() + lines
 
 

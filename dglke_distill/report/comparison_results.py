@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -23,7 +23,7 @@ class ComparisonRow:
         chain_seconds: of the model and the students before it, all in all; the teacher that all
             methods share is not counted.
         share_of_teacher: its MRR over the teacher's.
-        gain_over_direct: by what share it is better than ``direct``; None for ``direct`` itself.
+        epochs: that it was trained for; None where the results do not tell.
     """
 
     method: str
@@ -36,7 +36,12 @@ class ComparisonRow:
     training_seconds: float
     chain_seconds: Optional[float]
     share_of_teacher: Optional[float]
-    gain_over_direct: Optional[float]
+    epochs: Optional[int] = None
+
+    @property
+    def gain_key(self) -> str:
+        """The key of its method's gain over ``direct`` in ``ComparisonResults.gains``."""
+        return self.method
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class ComparisonResults:
-    """A finished comparison; ``teacher_seconds`` are those of all teachers that are shared."""
+    """A finished comparison.
+
+    Attributes:
+        teacher_seconds: of all teachers that are shared.
+        gains: by method, by what share it is better than ``direct``, over all seeds that both
+            have, and the ends of the interval.
+    """
 
     directory: Path
     dataset: Dataset
@@ -64,6 +75,7 @@ class ComparisonResults:
     rows: tuple[ComparisonRow, ...]
     provenance: dict[str, Any]
     data_warnings: tuple[str, ...] = ()
+    gains: dict[str, tuple[float, Optional[float], Optional[float]]] = field(default_factory=dict)
 
     def groups(self) -> dict[str, list[ComparisonRow]]:
         """Return the rows per method and size, in the order of their first row.
@@ -89,6 +101,7 @@ def read_comparison(directory: Path) -> ComparisonResults:
     """
     fields = read_results(directory / "results.json", "comparison")
     teacher = fields.optional_object("teacher")
+    gains = fields.optional_object("gains")
     return ComparisonResults(
         directory=directory,
         dataset=read_dataset(fields.object("dataset")),
@@ -97,6 +110,10 @@ def read_comparison(directory: Path) -> ComparisonResults:
         rows=tuple(_row(entry) for entry in fields.objects("rows")),
         provenance=fields.optional_object("provenance").tree,
         data_warnings=fields.texts("data_warnings"),
+        gains={
+            method: (gain.number("gain"), gain.optional_number("low"), gain.optional_number("high"))
+            for method, gain in ((m, gains.object(m)) for m in gains)
+        },
     )
 
 
@@ -113,5 +130,5 @@ def _row(entry: Fields) -> ComparisonRow:
         training_seconds=entry.number("training_seconds"),
         chain_seconds=entry.optional_number("chain_seconds"),
         share_of_teacher=entry.optional_number("share_of_teacher"),
-        gain_over_direct=entry.optional_number("gain_over_direct"),
+        epochs=None if entry.tree.get("epochs") is None else entry.integer("epochs"),
     )

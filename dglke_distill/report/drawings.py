@@ -88,7 +88,8 @@ FIGURES = (
         name="quality",
         title="Quality against size",
         note="The line joins each student to the teacher it learnt from. Direct models had no "
-        "teacher; those of equal time were trained for as long as the whole chain took.",
+        "teacher; those of equal time were trained, and those that are tuned searched for and "
+        "trained, for as long as the student of their size and its teachers took.",
         draw=plots.quality,
         describe=_quality,
     ),

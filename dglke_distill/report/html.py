@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from dglke_distill.report.markup import Markup, table, tag
-from dglke_distill.report.numbers import bytes_text, duration, percent, quality, signed_percent
+from dglke_distill.report.numbers import bytes_text, duration, gain_text, percent, quality
 from dglke_distill.report.page import (
     Drawing,
     KeyFigure,
@@ -19,8 +19,8 @@ from dglke_distill.report.page import (
     warnings_section,
 )
 from dglke_distill.report.plots import shown_anchors
-from dglke_distill.report.run_results import RunResults, Stage, stage_labels
-from dglke_distill.report.tables import run_table
+from dglke_distill.report.run_results import RunResults, stage_labels
+from dglke_distill.report.tables import run_table, verdict_table
 
 __all__ = ["run_page"]
 
@@ -47,6 +47,7 @@ def run_page(run: RunResults, drawings: Sequence[Drawing]) -> str:
     }
     sections = [
         warnings_section(run.data_warnings),
+        _verdict(run),
         key_figures(_key_figures(run)),
         tag("section", tag("h2", "Stages"), table(run_table(run), caption)),
         *figures(drawings, run.stages),
@@ -75,11 +76,10 @@ def _key_figures(run: RunResults) -> list[KeyFigure]:
         size = f"at {teacher.floats_per_entity} floats" if teacher is not None else "as loaded"
         note = f"{quality(run.teacher_mrr)} {size}"
         found.append(KeyFigure("Share of teacher", percent(share), note))
-    for role, name in (("direct", "Gain over direct"), ("direct_budget", "Gain at equal time")):
-        control, gain = run.control(last, role), run.gain_over(last, role)
-        if control is not None and gain is not None:
-            note = f"{quality(control.quality.mrr)}, {_model(control, last)}no teacher"
-            found.append(KeyFigure(name, signed_percent(gain), note))
+    verdict = run.verdicts.get(last.name)
+    if verdict is not None and verdict.low is not None and verdict.control in labels:
+        text = gain_text(verdict.gain, verdict.low, verdict.high)
+        found.append(KeyFigure("Over direct, 95 %", text, f"than {labels[verdict.control]}"))
     smaller = ""
     if teacher is not None and teacher is not last:
         smaller = f"{teacher.bytes_per_entity / last.bytes_per_entity:.3g} times smaller"
@@ -89,8 +89,19 @@ def _key_figures(run: RunResults) -> list[KeyFigure]:
     return found
 
 
-def _model(control: Stage, student: Stage) -> str:
-    return "" if control.model == student.model else f"{control.model}, "
+def _verdict(run: RunResults) -> Optional[Markup]:
+    if not run.verdicts:
+        return None
+    last = list(run.verdicts.values())[-1]
+    caption = (
+        "The student against the model of its size, trained directly, that validation prefers; "
+        "intervals by a paired bootstrap over the test questions. Seconds are those to the direct "
+        "model's final validation MRR: the student's with its teachers, both with their searches."
+    )
+    sentence = f"{last.sentence[:1].upper()}{last.sentence[1:]}."
+    return tag(
+        "section", tag("h2", "Verdict"), tag("p", sentence), table(verdict_table(run), caption)
+    )
 
 
 def _references(run: RunResults) -> Optional[Markup]:

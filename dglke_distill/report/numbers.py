@@ -6,7 +6,7 @@ from typing import Optional
 
 from dglke_distill.base.shown import visible
 
-__all__ = ["NONE", "bytes_text", "duration", "percent", "printable", "quality", "signed_percent"]
+__all__ = ["NONE", "bytes_text", "duration", "gain_text", "percent", "printable", "quality"]
 
 NONE = "–"
 """What stands where there is no figure."""
@@ -24,9 +24,12 @@ def percent(value: Optional[float]) -> str:
     return NONE if value is None else f"{100 * value:.1f}%"
 
 
-def signed_percent(value: Optional[float]) -> str:
-    """Return a gain as ``+8.1%``."""
-    return NONE if value is None else f"{100 * value:+.1f}%".replace("-", "−")
+def gain_text(value: Optional[float], low: Optional[float], high: Optional[float]) -> str:
+    """Return a gain with its interval as ``+8.1% [5.0, 11.2]``; none without an interval."""
+    if value is None or low is None or high is None:
+        return NONE
+    ends = f"{100 * low:.1f}, {100 * high:.1f}"
+    return f"{100 * value:+.1f}% [{ends}]".replace("-0.0", "0.0").replace("-", "−")
 
 
 def bytes_text(value: float) -> str:

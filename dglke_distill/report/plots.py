@@ -20,7 +20,13 @@ from dglke_distill.report.theme import Theme, drawing, settled
 
 __all__ = ["categories", "quality", "seconds", "shown_anchors"]
 
-_MARKERS = {"teacher": "s", "student": "o", "direct": "D", "direct_budget": "^"}
+_MARKERS = {
+    "teacher": "s",
+    "student": "o",
+    "direct": "D",
+    "direct_budget": "^",
+    "direct_tuned": "v",
+}
 
 _LEGEND_LETTERS = 115  # that a legend has room for side by side
 
@@ -97,13 +103,14 @@ def _size_axis(axes: Axes, sizes: Sequence[float]) -> None:
 def _kinds(run: RunResults, theme: Theme, published: bool) -> list[Line2D]:
     """Return what the legend shows: each kind of point that occurs."""
     roles = {"teacher": "teacher", "student": "student"}
-    roles.update(direct="direct", direct_budget="direct, equal time")
+    roles.update(direct="direct", direct_budget="direct, longer", direct_tuned="direct, tuned")
     occur = {stage.role for stage in run.stages}
     colour = {
         "teacher": theme.chain[0],
         "student": theme.chain[1],
         "direct": theme.controls[0],
         "direct_budget": theme.controls[-1],
+        "direct_tuned": theme.controls[-1],
     }
     kinds = [
         Line2D([], [], linestyle="", marker=_MARKERS[r], color=colour[r], label=roles[r])

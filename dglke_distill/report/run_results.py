@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from dglke_distill.data.ogb import OGB_DATASETS
 from dglke_distill.report.fields import Fields, read_history, read_results, read_text
+from dglke_distill.report.verdicts import SizeVerdict, read_verdicts
 
 __all__ = [
     "ROLES",
@@ -31,6 +32,7 @@ ROLES = {
     "student": "Student",
     "direct": "Direct",
     "direct_budget": "Direct, equal time",
+    "direct_tuned": "Direct, tuned",
 }
 """How a stage's role is called in tables and plots."""
 
@@ -143,6 +145,7 @@ class RunResults:
         provenance: versions, revision and hardware.
         data_warnings: what must be known of its teachers' data.
         command: runs it again.
+        verdicts: by the student's name; empty for a run of an older version.
     """
 
     directory: Path
@@ -156,6 +159,7 @@ class RunResults:
     provenance: dict[str, Any]
     data_warnings: tuple[str, ...] = ()
     command: str = "dglke-distill run --config chain.toml"
+    verdicts: dict[str, SizeVerdict] = field(default_factory=dict)
 
     @property
     def teacher(self) -> Optional[Stage]:
@@ -177,19 +181,6 @@ class RunResults:
     def share_of_teacher(self, stage: Stage) -> Optional[float]:
         """Return a stage's MRR over the teacher's."""
         return stage.quality.mrr / self.teacher_mrr if self.teacher_mrr else None
-
-    def control(self, stage: Stage, role: str) -> Optional[Stage]:
-        """Return the strongest control of a role that has as many floats per entity."""
-        same = stage.floats_per_entity
-        found = [s for s in self.stages if s.role == role and s.floats_per_entity == same]
-        return _best(found)
-
-    def gain_over(self, stage: Stage, role: str) -> Optional[float]:
-        """Return by what share of its control's MRR a stage is better; None without control."""
-        control = self.control(stage, role)
-        if control is None or not control.quality.mrr:
-            return None
-        return stage.quality.mrr / control.quality.mrr - 1
 
     @property
     def chain_seconds(self) -> float:
@@ -246,6 +237,7 @@ def read_run(directory: Path) -> RunResults:
         provenance=fields.optional_object("provenance").tree,
         data_warnings=fields.texts("data_warnings"),
         command=fields.optional_text("command") or RunResults.command,
+        verdicts=read_verdicts(fields.optional_object("verdict")),
     )
 
 

@@ -8,10 +8,10 @@ from typing import Optional
 
 from dglke_distill.base.shown import markdown_text
 from dglke_distill.report.comparison_results import ComparisonResults, Spread
-from dglke_distill.report.numbers import NONE, percent, quality, signed_percent
+from dglke_distill.report.numbers import NONE, gain_text, percent, quality
 from dglke_distill.report.run_results import RunResults, stage_labels
 
-__all__ = ["Table", "TableRow", "comparison_table", "run_table"]
+__all__ = ["Table", "TableRow", "comparison_table", "run_table", "verdict_table"]
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,18 @@ def _line(cells: Sequence[str]) -> str:
 def run_table(run: RunResults) -> Table:
     """Return the table of a run: a row per stage, the student with the highest MRR as best.
 
-    Gains are over the strongest control that has as many floats per entity as the student; the
-    columns are left out where the run has no such control.
+    Gains are over the control of the student's size that validation prefers, with an interval of
+    95 %; the column is left out where none is known.
     """
-    controls = {"direct": "Gain over direct", "direct_budget": "Gain at equal time"}
-    roles = {stage.role for stage in run.stages}
-    controls = {role: heading for role, heading in controls.items() if role in roles}
+    gains = {
+        name: gain_text(verdict.gain, verdict.low, verdict.high)
+        for name, verdict in run.verdicts.items()
+        if verdict.gain is not None
+    }
     best = max(run.students, key=lambda student: student.quality.mrr, default=None)
     labels = stage_labels(run.stages)
     rows = []
     for stage in run.stages:
-        gains = [
-            run.gain_over(stage, role) if stage.role == "student" else None for role in controls
-        ]
         cells = (
             labels[stage.name],
             stage.model,
@@ -77,7 +76,7 @@ def run_table(run: RunResults) -> Table:
             quality(stage.quality.hits_at_3),
             quality(stage.quality.hits_at_10),
             percent(run.share_of_teacher(stage)),
-            *(signed_percent(gain) for gain in gains),
+            *([gains.get(stage.name, NONE)] if gains else []),
             f"{stage.seconds:,.1f}" if stage.seconds else NONE,
         )
         rows.append(TableRow(cells, best is not None and stage.name == best.name))
@@ -92,8 +91,41 @@ def run_table(run: RunResults) -> Table:
         "Hits@3",
         "Hits@10",
         "Of teacher",
-        *controls.values(),
+        *(["Over direct"] if gains else []),
         "Seconds",
+    )
+    return Table(headings, tuple(rows), text_columns=2)
+
+
+def verdict_table(run: RunResults) -> Table:
+    """Return what a student gains over its size trained directly, and how long both took.
+
+    The seconds are those to the direct model's final validation MRR.
+    """
+    labels = stage_labels(run.stages)
+    stages = {stage.name: stage for stage in run.stages}
+    rows = []
+    for verdict in run.verdicts.values():
+        student = stages.get(verdict.student)
+        control = None if verdict.control is None else stages.get(verdict.control)
+        cells = (
+            labels.get(verdict.student, verdict.student),
+            NONE if control is None else labels[control.name],
+            NONE if student is None else quality(student.quality.mrr),
+            NONE if control is None else quality(control.quality.mrr),
+            gain_text(verdict.gain, verdict.low, verdict.high),
+            _seconds(verdict.student_seconds),
+            _seconds(verdict.control_seconds),
+        )
+        rows.append(TableRow(cells))
+    headings = (
+        "Student",
+        "Compared with",
+        "MRR",
+        "Its MRR",
+        "Gain, 95 %",
+        "Student's seconds",
+        "Direct seconds",
     )
     return Table(headings, tuple(rows), text_columns=2)
 
@@ -120,7 +152,8 @@ def comparison_table(results: ComparisonResults) -> Table:
             spread_text(means[name]),
             *(quality(value) for value in hits),
             percent(_mean([row.share_of_teacher for row in rows])),
-            signed_percent(_mean([row.gain_over_direct for row in rows])),
+            gain_text(*(results.gains.get(first.gain_key) or (None, None, None))),
+            _span([row.epochs for row in rows]),
             _seconds(_mean([row.training_seconds for row in rows])),
             _seconds(_mean([row.chain_seconds for row in rows])),
         )
@@ -137,7 +170,8 @@ def comparison_table(results: ComparisonResults) -> Table:
         "Hits@3",
         "Hits@10",
         "Of teacher",
-        "Gain over direct",
+        "Over direct",
+        "Epochs",
         "Seconds",
         "Chain seconds",
     )
@@ -154,6 +188,14 @@ def spread_text(spread: Spread) -> str:
 def _mean(values: Sequence[Optional[float]]) -> Optional[float]:
     known = [value for value in values if value is not None]
     return Spread.of(known).mean if known else None
+
+
+def _span(counts: Sequence[Optional[int]]) -> str:
+    """Return whole numbers as ``80``, or as ``50 to 80`` where they differ."""
+    known = sorted({count for count in counts if count is not None})
+    if not known:
+        return NONE
+    return f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
 
 
 def _seconds(value: Optional[float]) -> str:

@@ -58,6 +58,8 @@ def measure(
     split: str,
     config: Config,
     relation_names: Optional[Sequence[str]] = None,
+    *,
+    ranked: Callable[[RankingResult], None] = lambda result: None,
 ) -> dict[str, Any]:
     """Rank a split and return its figures in the form of ``results.json``.
 
@@ -67,8 +69,11 @@ def measure(
     Args:
         model, workspace, split, config: see ``evaluate_model``.
         relation_names: names to use in ``by_relation`` instead of ids.
+        ranked: called with the ranking itself, whose single ranks the figures do not hold.
     """
-    figures = evaluate_model(model, workspace, split, config).to_dict(relation_names)
+    result = evaluate_model(model, workspace, split, config)
+    ranked(result)
+    figures = result.to_dict(relation_names)
     if isinstance(workspace.dataset, OgbDataset):
         control = popularity_control(workspace.dataset, split).to_dict()
         del control["by_relation"]

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -23,11 +24,12 @@ from dglke_distill.base.tensor_files import SavedState, save_state
 from dglke_distill.config import Config, merge, read_toml
 from dglke_distill.data.identity import OtherData, located_data, short
 from dglke_distill.data.triples import Dataset
-from dglke_distill.evaluate import classify
+from dglke_distill.evaluate import RankingResult, classify
 from dglke_distill.models.coded import build_configured
 from dglke_distill.models.tables import FileTables, Place, SharedTables, tables_in
 from dglke_distill.runs.measure import measure, validation_mrr
 from dglke_distill.runs.memory import DataSize, TeacherSize, check_memory, memory_need
+from dglke_distill.runs.ranks import RANKS_FILE, save_ranks
 from dglke_distill.runs.resume import best_reached, restore_run
 from dglke_distill.runs.run_files import (
     BEST_FILE,
@@ -136,7 +138,7 @@ def train_run(
     Args:
         config: the resolved settings.
         run_directory: receives ``config.toml``, ``resume.safetensors``, ``best.safetensors``,
-            ``history.csv`` and ``checkpoint/``.
+            ``history.csv``, ``test-ranks.safetensors`` and ``checkpoint/``.
         resume: go on from ``resume.safetensors``; the result is that of an undisturbed run.
         data_root: folder of pre-placed datasets.
         workspace: the prepared data, when the caller has it already.
@@ -305,8 +307,10 @@ def _train_alone(
     learned_beside = sum(p.numel() for p in objective.parameters())
     results["training"]["objective_parameters"] = learned_beside
     for split in REPORTED_SPLITS[config.evaluation.split]:
-        if len(dataset.split(split)):
-            results["metrics"][split] = measure(model, workspace, split, config)
+        if not len(dataset.split(split)):
+            continue
+        keep = partial(save_ranks, run_directory / RANKS_FILE) if split == "test" else _forget
+        results["metrics"][split] = measure(model, workspace, split, config, ranked=keep)
     atomic_write_text(run_directory / HISTORY_FILE, history_csv(state.history))
     results["provenance"]["run"] = identity["run"]
     ours.check_checkpoint()
@@ -320,6 +324,10 @@ def _train_alone(
         results,
     )
     return results
+
+
+def _forget(result: RankingResult) -> None:
+    """Keep nothing of a ranking but its figures."""
 
 
 def _place(config: Config, run_directory: Path) -> Place:

@@ -39,6 +39,8 @@ def leave(
     config: StudyConfig,
     directory: Path,
     workspaces: Workspaces,
+    *,
+    plots: bool = True,
 ) -> None:
     """Write the recipe, the table of trials and the plots of a study into its directory.
 
@@ -48,6 +50,7 @@ def leave(
         config: what was searched.
         directory: where.
         workspaces: the prepared data.
+        plots: whether to draw them.
     """
     trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     atomic_write_text(directory / TRIALS_FILE, _csv(trials))
@@ -55,7 +58,7 @@ def leave(
         dataset = workspaces.of(found.config).dataset
         text = _recipe(found, config, dataset.name, dataset.fingerprint)
         atomic_write_text(directory / RECIPE_FILE, text)
-    if found.mrr is not None and found.trials > 1:
+    if plots and found.mrr is not None and found.trials > 1:
         _plots(study, directory / PLOTS)
 
 

@@ -24,11 +24,12 @@ from dglke_distill.base.disk import writing
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text, try_lock
 from dglke_distill.config import Config, compose, merge, read_toml, validate_tree
-from dglke_distill.distill.chain import Watcher, run_stage
 from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.finished import STAGES
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Role, Stage
+from dglke_distill.distill.stages import run_stage
+from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.found import Found, StudyConfig
@@ -100,6 +101,7 @@ def tune(
     data_root: Optional[Path] = None,
     workspaces: Optional[Workspaces] = None,
     watch: Watch = Watch(),  # noqa: B008 (immutable)
+    plots: bool = True,
 ) -> Found:
     """Try settings until the budget is spent, and leave the best as a recipe.
 
@@ -115,6 +117,7 @@ def tune(
         data_root: folder that holds datasets already.
         workspaces: the prepared data, if the caller has it already.
         watch: hears of progress.
+        plots: whether to draw them.
 
     Returns:
         What all trials of the study found.
@@ -143,7 +146,7 @@ def tune(
             _try(trial, study, study_config, space, directory, workspaces, watch)
     finally:
         found = _found(study, study_config, space)
-        leave(study, found, study_config, directory, workspaces)
+        leave(study, found, study_config, directory, workspaces, plots=plots)
     return found
 
 

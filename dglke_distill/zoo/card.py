@@ -98,6 +98,7 @@ def _measured(entry: Entry) -> list[str]:
         "|---|---|---|---|",
         f"| {' | '.join(f'{figure:.4f}' for figure in figures)} |",
         "",
+        *([_plain(f"Verdict of its chain: {entry.verdict}."), ""] if entry.verdict else []),
         f"`dglke-distill zoo verify {entry.pinned} --metrics` ranks it again.",
         "",
     ]

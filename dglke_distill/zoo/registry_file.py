@@ -45,6 +45,7 @@ _HEADER = """\
 #   files                each with its name in a checkpoint, path in the store, sha256 and bytes;
 #                        a url where it lies elsewhere. Entries may share files.
 #   metrics              split, protocol, handling of ties, MRR and Hits@1, 3, 10
+#   verdict              what a student gained over its size trained directly, with its interval
 #
 # Written by `dglke-distill zoo publish` from the files in entries/; do not edit by hand.
 """

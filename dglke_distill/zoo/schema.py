@@ -173,6 +173,7 @@ class Entry(_Strict):
     vocab: Vocabularies
     files: list[FileEntry]
     metrics: Optional[Metrics] = None
+    verdict: Optional[Text] = None
     warnings: Optional[list[Text]] = Field(None, max_length=100)
 
     @model_validator(mode="after")

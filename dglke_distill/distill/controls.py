@@ -1,0 +1,121 @@
+"""Controls that have the time of their students, and trainings by further seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from dglke_distill.config import Config, read_toml
+from dglke_distill.distill.finished import STAGES, chain_seconds, with_teachers
+from dglke_distill.distill.plan import Role, Stage
+from dglke_distill.distill.stages import ChainRun
+from dglke_distill.distill.tuner import Tuned, keep_tuned, kept_tuned
+from dglke_distill.distill.verdict import control_of
+from dglke_distill.runs import train_run as pipeline
+
+__all__ = ["LONGER", "SEARCHES", "further_control", "further_seeds"]
+
+SEARCHES = "searches"
+"""The folder of the searches for settings in a chain's directory."""
+
+LONGER = {"both": "budget", "tuned": "tuned"}
+"""The controls of a chain that have further ones, and how the names of these end."""
+
+
+def further_control(
+    run: ChainRun, direct: Stage, done: list[dict[str, Any]], searched: dict[str, dict[str, Any]]
+) -> Optional[Stage]:
+    """Return the control of a size that has the time of its student; None if nothing is found.
+
+    Once it has begun its settings stay, whatever the clock says after a resume.
+
+    Args:
+        run: the chain.
+        direct: the control by its recipe.
+        done: the stages so far.
+        searched: receives what the search took, by the name of its stage.
+    """
+    (control,) = (s for s in done if s["name"] == direct.name)
+    size = control["results"]["model"]["dim"]
+    student = next(
+        s for s in done if s["role"] == "student" and s["results"]["model"]["dim"] == size
+    )
+    allowed = chain_seconds(with_teachers(student, done))
+    if run.chain.control == "both":
+        name = f"{direct.name}-budget"
+        if (run.directory / STAGES / name / pipeline.CONFIG_FILE).is_file():
+            return _saved(run.directory, name, "direct_budget")
+        epochs = control["results"]["training"]["epochs"]
+        affordable = max(1, int(allowed / chain_seconds([control]) * epochs))
+        training = direct.config.training.model_copy(update={"epochs": affordable})
+        config = direct.config.model_copy(update={"training": training})
+        return Stage(name, "direct_budget", config, ())
+    name, place = f"{direct.name}-tuned", run.directory / SEARCHES / direct.name
+    tuned = kept_tuned(place)
+    if tuned is None:
+        assert run.tuner is not None
+        left = allowed - chain_seconds([control])
+        tuned = Tuned(None, 0.0, 0)
+        if left > 0 and len(run.workspaces.of(direct.config).dataset.valid):
+            epoch = chain_seconds([control]) / control["results"]["training"]["epochs"]
+            tuned = run.tuner(direct.config, place, left, epoch, run.workspaces, run.watcher)
+        keep_tuned(place, tuned)
+    searched[name] = {"seconds": tuned.seconds, "trials": tuned.trials}
+    return None if tuned.config is None else Stage(name, "direct_tuned", tuned.config, ())
+
+
+def further_seeds(
+    run: ChainRun, stages: Sequence[Stage], done: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Train teachers, students and the controls they are judged by again, by further seeds.
+
+    Settings stay what they are: a search is not repeated.
+
+    Args:
+        run: the chain.
+        stages: of its plan.
+        done: entries of its finished stages.
+
+    Returns:
+        Entries like those of stages, each with its ``seed`` and the stage it ``repeats``.
+    """
+    kept = [entry for entry in done if entry["role"] in ("teacher", "student")]
+    for student in [entry for entry in kept if entry["role"] == "student"]:
+        control = control_of(student, done)
+        if control is not None and control not in kept:
+            kept.append(control)
+    planned = {stage.name: stage for stage in stages}
+    repeated: list[dict[str, Any]] = []
+    count = run.chain.seeds or 1
+    for further in range(1, count):
+        for number, entry in enumerate(kept):
+            name = entry["name"]
+            stage = planned.get(name) or _saved(run.directory, name, entry["role"])
+            seed = stage.config.training.seed + further
+            training = stage.config.training.model_copy(update={"seed": seed})
+            again = Stage(
+                f"{name}-seed{seed}",
+                stage.role,
+                stage.config.model_copy(update={"training": training}),
+                tuple(_again(planned, teacher, further) for teacher in stage.teachers),
+            )
+            repeated.append(
+                {
+                    **run.stage(again, number + (further - 1) * len(kept), (count - 1) * len(kept)),
+                    "repeats": name,
+                    "seed": seed,
+                }
+            )
+    return repeated
+
+
+def _again(planned: dict[str, Stage], teacher: str, further: int) -> str:
+    """Return the name that a teacher has when it is trained by a further seed."""
+    stage = planned.get(teacher)  # a loaded teacher stays the same
+    return teacher if stage is None else f"{teacher}-seed{stage.config.training.seed + further}"
+
+
+def _saved(directory: Path, name: str, role: Role) -> Stage:
+    saved = directory / STAGES / name / pipeline.CONFIG_FILE
+    return Stage(name, role, Config.from_mapping(read_toml(saved), str(saved)), ())

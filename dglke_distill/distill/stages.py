@@ -1,0 +1,156 @@
+"""The stages of a chain: each is run, gone on with, or read, whichever is due."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.parsing import MAX_TOML_BYTES, read_object
+from dglke_distill.base.regular_files import read_text
+from dglke_distill.config import Config
+from dglke_distill.data.identity import OtherData
+from dglke_distill.data.triples import Dataset
+from dglke_distill.distill.finished import STAGES, finished
+from dglke_distill.distill.loading import describe_teacher, load_teacher, teacher_data, teacher_name
+from dglke_distill.distill.methods import build_method
+from dglke_distill.distill.plan import ChainConfig, Stage
+from dglke_distill.distill.tuner import Tuner
+from dglke_distill.distill.watcher import Watcher
+from dglke_distill.models.base import KGEModel
+from dglke_distill.runs import train_run as pipeline
+from dglke_distill.runs.memory import TeacherSize
+from dglke_distill.runs.workspace import Setup, Workspace, Workspaces
+from dglke_distill.training.objective import Objective
+
+__all__ = ["ChainRun", "run_stage"]
+
+
+class ChainRun(NamedTuple):
+    """A chain under way.
+
+    Attributes:
+        chain: its settings.
+        directory: where it lies.
+        workspaces: the prepared data.
+        watcher: hears of progress.
+        tuner: searches for settings, where the chain asks for that.
+    """
+
+    chain: ChainConfig
+    directory: Path
+    workspaces: Workspaces
+    watcher: Watcher
+    tuner: Optional[Tuner]
+
+    def stage(self, stage: Stage, number: int, total: int) -> dict[str, Any]:
+        """Run a stage, the number of which is counted from 0."""
+        self.watcher.stage(stage, number, total)
+        allowed = bool(self.chain.allow_other_data)
+        return run_stage(
+            stage, self.directory, self.workspaces, self.watcher, allow_other_data=allowed
+        )
+
+
+def run_stage(
+    stage: Stage,
+    directory: Path,
+    workspaces: Workspaces,
+    watcher: Watcher,
+    *,
+    allow_other_data: bool = False,
+) -> dict[str, Any]:
+    """Run a stage, go on with it, or read what it left, whichever is due.
+
+    Args:
+        stage: from a plan.
+        directory: of the chain.
+        workspaces: the data.
+        watcher: hears of progress.
+        allow_other_data: whether its teachers may have been trained on other triples.
+
+    Returns:
+        The stage's entry in ``results.json``.
+    """
+    place = directory / STAGES / stage.name
+    last = finished(stage.name, directory)
+    if last.is_file():
+        saved = place / pipeline.CONFIG_FILE
+        if read_text(saved, MAX_TOML_BYTES) != stage.config.to_toml():
+            raise UserError(f"{saved}: the stage was run with other settings; choose another --out")
+        results = read_object(last)
+        watcher.announce(f"{stage.name}: done already")
+    else:
+        about: dict[str, Any] = {}
+        setup: Optional[Setup] = None
+        sizes: list[TeacherSize] = []
+        others: list[OtherData] = []
+        if stage.teachers:
+            dataset = workspaces.of(stage.config).dataset
+            about, others, setup = _taught(stage, directory, dataset, allow_other_data)
+            for teacher in about["distillation"]["teachers"]:
+                known = teacher["model"] or {}
+                sizes.append(TeacherSize(known.get("parameters", 0), known.get("dim", 0)))
+        results = pipeline.train_run(
+            stage.config,
+            place,
+            resume=(place / pipeline.RESUME_FILE).exists(),
+            workspace=workspaces.of(stage.config),
+            setup=setup,
+            about=about,
+            teachers=sizes,
+            others=others,
+            report=watcher.report,
+            validated=watcher.validated,
+            announce=watcher.announce,
+        )
+    for scratch in (pipeline.RESUME_FILE, pipeline.BEST_FILE):  # as large as the model, or larger
+        (place / scratch).unlink(missing_ok=True)
+    return {
+        "name": stage.name,
+        "role": stage.role,
+        "teacher": stage.teachers[0] if stage.teachers else None,
+        "teachers": list(stage.teachers),
+        "directory": f"{STAGES}/{stage.name}",
+        "results": results,
+    }
+
+
+def _taught(
+    stage: Stage, directory: Path, dataset: Dataset, allow_other_data: bool
+) -> tuple[dict[str, Any], list[OtherData], Setup]:
+    """Return what results say of teachers, what else these know, and the setup that asks them."""
+    assert stage.config.distillation is not None
+    method = build_method(stage.config.distillation.method, stage.config.distillation.options)
+    places = [_checkpoint_of(teacher, directory) for teacher in stage.teachers]
+
+    def setup(config: Config, student: KGEModel, workspace: Workspace) -> Objective:
+        models = [
+            load_teacher(place, workspace.dataset, allow_other_data=allow_other_data)
+            for place in places
+        ]
+        return method.objective(config, student, models, workspace)
+
+    described = [
+        {"name": _name(teacher), **describe_teacher(place)}
+        for teacher, place in zip(stage.teachers, places)
+    ]
+    others = [
+        other
+        for teacher, place in zip(described, places)
+        for other in teacher_data(
+            place, dataset, allow_other_data=allow_other_data, name=teacher["name"]
+        )
+    ]
+    about = {"distillation": {"method": method.name, "teachers": described}}
+    return about, list(dict.fromkeys(others)), setup
+
+
+def _name(teacher: str) -> str:
+    return teacher_name(Path(teacher)) if Path(teacher).is_absolute() else teacher
+
+
+def _checkpoint_of(teacher: str, directory: Path) -> Path:
+    if Path(teacher).is_absolute():  # a loaded one; stages go by their names
+        return Path(teacher)
+    return directory / STAGES / teacher / pipeline.CHECKPOINT_DIRECTORY

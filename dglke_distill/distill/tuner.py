@@ -1,0 +1,89 @@
+"""What a chain asks of a search for its controls' settings, and how the answer is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple, Optional, Protocol
+
+from dglke_distill.base.disk import writing
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import atomic_write_text
+from dglke_distill.base.parsing import read_object
+from dglke_distill.config import Config
+from dglke_distill.distill.watcher import Watcher
+from dglke_distill.runs.workspace import Workspaces
+
+__all__ = ["Tuned", "Tuner", "keep_tuned", "kept_tuned"]
+
+_FILE = "found.json"
+
+
+class Tuned(NamedTuple):
+    """What a search has found.
+
+    Attributes:
+        config: the settings with the best validation MRR; None if no trial ended.
+        seconds: of all trials.
+        trials: number of them.
+    """
+
+    config: Optional[Config]
+    seconds: float
+    trials: int
+
+
+class Tuner(Protocol):
+    """Searches for the settings of a model that is trained directly."""
+
+    def __call__(
+        self,
+        config: Config,
+        place: Path,
+        seconds: float,
+        epoch: float,
+        workspaces: Workspaces,
+        watcher: Watcher,
+    ) -> Tuned:
+        """Search on the validation split alone.
+
+        Args:
+            config: settings by the recipe; data, size and hardware stay what they are.
+            place: folder for what the search leaves.
+            seconds: how long it may last.
+            epoch: seconds that an epoch by the recipe took.
+            workspaces: the prepared data.
+            watcher: hears of progress.
+        """
+        ...
+
+
+def keep_tuned(place: Path, tuned: Tuned) -> None:
+    """Write what a search has found into its folder."""
+    with writing(place):
+        place.mkdir(parents=True, exist_ok=True)
+    tree = {
+        "seconds": tuned.seconds,
+        "trials": tuned.trials,
+        "config": None
+        if tuned.config is None
+        else tuned.config.model_dump(mode="json", exclude_none=True),
+    }
+    atomic_write_text(place / _FILE, json.dumps(tree, indent=2) + "\n")
+
+
+def kept_tuned(place: Path) -> Optional[Tuned]:
+    """Return what a search has found; None if it has not ended.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = place / _FILE
+    if not path.is_file():
+        return None
+    tree = read_object(path)
+    config, seconds, trials = tree.get("config"), tree.get("seconds"), tree.get("trials")
+    if not isinstance(seconds, (int, float)) or not isinstance(trials, int):
+        raise UserError(f"{path}: seconds and trials must be numbers; remove the file")
+    found = None if config is None else Config.from_mapping(config, str(path))
+    return Tuned(found, float(seconds), trials)

@@ -1,0 +1,282 @@
+"""Is a student better than the same size trained directly? Per size, with an interval.
+
+The question is asked on the test split, of the control with the best validation MRR; ``gains`` says
+how sure the answer is.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.distill.finished import chain_seconds, with_teachers
+from dglke_distill.distill.gains import LEVEL, Gain, gain_of, percent_text
+from dglke_distill.runs import run_files
+from dglke_distill.runs.ranks import RANKS_FILE
+
+__all__ = [
+    "CONTROLS",
+    "FEW_QUESTIONS",
+    "control_of",
+    "judge",
+    "seconds_to_reach",
+]
+
+CONTROLS = ("direct", "direct_budget", "direct_tuned")
+"""Roles of stages that were trained without a teacher, to compare students with."""
+
+FEW_QUESTIONS = 200
+"""Below, an interval is so wide that it must be said."""
+
+
+def control_of(student: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the control of a student's size that validation prefers; None without any.
+
+    Without a validation split it is the first one.
+
+    Args:
+        student: its entry in ``results.json``.
+        stages: all entries of the chain.
+    """
+    size = student["results"]["model"]["dim"]
+    same = [
+        stage
+        for stage in stages
+        if stage["role"] in CONTROLS and stage["results"]["model"]["dim"] == size
+    ]
+    known = [stage for stage in same if _valid(stage) is not None]
+    return max(known, key=lambda stage: _valid(stage) or 0.0, default=same[0] if same else None)
+
+
+def judge(
+    directory: Path,
+    stages: Sequence[Mapping[str, Any]],
+    *,
+    searched: Mapping[str, Mapping[str, Any]],
+    repeats: Sequence[Mapping[str, Any]] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return what ``results.json`` says under ``verdict``.
+
+    Args:
+        directory: of the chain.
+        stages: entries of its finished stages.
+        searched: what searches took: by the name of a stage, or under ``chain``; each has
+            ``seconds`` and ``trials``.
+        repeats: entries of the same stages by other seeds; each says under ``repeats`` which.
+        seed: of the resampling.
+
+    Raises:
+        UserError: a file of a stage is damaged.
+    """
+    sizes = [
+        _judge_size(directory, stage, stages, searched, repeats, seed)
+        for stage in stages
+        if stage["role"] == "student"
+    ]
+    last = sizes[-1] if sizes else None
+    return {
+        "level": LEVEL,
+        "sizes": sizes,
+        "sentence": None if last is None else last["sentence"],
+        "interval": "paired bootstrap over the test triples, both questions of each together"
+        + (", and over seeds" if repeats else ""),
+    }
+
+
+def _judge_size(
+    directory: Path,
+    student: Mapping[str, Any],
+    stages: Sequence[Mapping[str, Any]],
+    searched: Mapping[str, Mapping[str, Any]],
+    repeats: Sequence[Mapping[str, Any]],
+    seed: int,
+) -> dict[str, Any]:
+    """Return the verdict on one student."""
+    control = control_of(student, stages)
+    found: dict[str, Any] = {
+        "student": student["name"],
+        "control": None if control is None else control["name"],
+        "dim": student["results"]["model"]["dim"],
+        "student_mrr": _test(student),
+        "control_mrr": None if control is None else _test(control),
+        "gain": None,
+        "low": None,
+        "high": None,
+        "questions": None,
+        "seeds": 1,
+        "outcome": "none",
+        "command": None,
+        "claim": None,
+        "time": None,
+        "controls": [
+            {
+                "name": stage["name"],
+                "role": stage["role"],
+                "valid_mrr": _valid(stage),
+                "seconds": chain_seconds([stage]),
+                "searched_seconds": searched.get(stage["name"], {}).get("seconds", 0.0),
+                "trials": searched.get(stage["name"], {}).get("trials", 0),
+            }
+            for stage in stages
+            if stage["role"] in CONTROLS
+            and stage["results"]["model"]["dim"] == student["results"]["model"]["dim"]
+        ],
+    }
+    if control is None:
+        found["sentence"] = (
+            "no verdict: nothing of the same size was trained directly; leave out --control none"
+        )
+        return found
+    settings = (directory / control["directory"] / run_files.CONFIG_FILE).resolve()
+    found["command"] = f"dglke-distill train --recipe none --config {shlex.quote(str(settings))}"
+    found["time"] = _time(directory, student, control, stages, searched)
+    pairs = [(student, control), *_pairs(student, control, repeats)]
+    files = [[directory / stage["directory"] / RANKS_FILE for stage in pair] for pair in pairs]
+    if not all(path.is_file() for pair in files for path in pair):
+        found["sentence"] = (
+            "no verdict: the ranks of single test questions are missing"
+            if _test(student) is not None
+            else "no verdict: the test split was not ranked"
+        )
+        return found
+    gain = gain_of(tuple(pair[0] for pair in files), tuple(pair[1] for pair in files), seed)
+    agrees = _valid(student) is None or (_valid(student) or 0.0) > (_valid(control) or 0.0)
+    outcome = "better" if gain.low > 0 and agrees else "direct" if gain.high < 0 else "alike"
+    finite = math.isfinite(gain.low)
+    found.update(
+        gain=gain.value,
+        low=gain.low if finite else None,
+        high=gain.high if finite else None,
+        questions=gain.questions,
+        seeds=gain.seeds,
+        outcome=outcome,
+    )
+    found["claim"] = _claim(gain, outcome, agrees)
+    ending = f": {found['command']}" if outcome == "direct" else ""
+    found["sentence"] = f"{found['claim']}{ending}"
+    return found
+
+
+def _claim(gain: Gain, outcome: str, agrees: bool) -> str:
+    """Return the verdict in words, on one line, without paths of this machine."""
+    ends = f"[{percent_text(gain.low)}, {percent_text(gain.high)}]"
+    if outcome == "better":
+        text = (
+            f"the student is better by {percent_text(gain.value)} % {ends} than the same size "
+            "trained directly"
+        )
+    elif outcome == "direct":
+        ends = f"[{percent_text(-gain.high)}, {percent_text(-gain.low)}]"
+        text = (
+            f"train directly here: the student is worse by {percent_text(-gain.value)} % {ends} "
+            "than the same size trained directly"
+        )
+    else:
+        text = (
+            "the student is not distinguishable from the same size trained directly: "
+            f"{percent_text(gain.value)} % {ends}"
+        )
+        if gain.low > 0 and not agrees:
+            text += ", and validation does not agree"
+    notes = []
+    if gain.seeds > 1:
+        notes.append(f"over {gain.seeds} seeds and the test questions")
+    if gain.questions < FEW_QUESTIONS:
+        notes.append(f"only {gain.questions} test questions: the interval is wide")
+    return f"{text} ({'; '.join(notes)})" if notes else text
+
+
+def _pairs(
+    student: Mapping[str, Any], control: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Return student and control of each further seed that has both."""
+    by_seed: dict[int, dict[str, Mapping[str, Any]]] = {}
+    for stage in repeats:
+        by_seed.setdefault(stage["seed"], {})[stage["repeats"]] = stage
+    names = student["name"], control["name"]
+    return [
+        (found[names[0]], found[names[1]])
+        for found in by_seed.values()
+        if all(name in found for name in names)
+    ]
+
+
+def _test(stage: Mapping[str, Any]) -> Optional[float]:
+    return _mrr(stage, "test")
+
+
+def _valid(stage: Mapping[str, Any]) -> Optional[float]:
+    """Return the validation MRR: of the whole split, else the one that training saw last."""
+    ranked = _mrr(stage, "valid")
+    best = stage["results"].get("training", {}).get("best_validation_mrr")
+    return ranked if ranked is not None else best
+
+
+def _mrr(stage: Mapping[str, Any], split: str) -> Optional[float]:
+    value: Optional[float] = stage["results"]["metrics"].get(split, {}).get("mrr")
+    return value
+
+
+def _time(
+    directory: Path,
+    student: Mapping[str, Any],
+    control: Mapping[str, Any],
+    stages: Sequence[Mapping[str, Any]],
+    searched: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return how long both ways took to the control's final validation MRR.
+
+    The student's seconds count its teachers and the searches of the chain, the control's those of
+    its own search.
+    """
+    goal = control["results"]["training"].get("best_validation_mrr")
+    names = {stage["name"] for stage in stages}
+    before = float(searched.get("chain", {}).get("seconds", 0.0))
+    before += chain_seconds(with_teachers(student, stages)) - chain_seconds([student])
+    reached = seconds_to_reach(directory, student, goal)
+    direct = seconds_to_reach(directory, control, goal)
+    own = float(searched.get(control["name"], {}).get("seconds", 0.0))
+    return {
+        "goal_valid_mrr": goal,
+        "student_seconds": None if reached is None else before + reached,
+        "control_seconds": None if direct is None else own + direct,
+        "teachers_loaded": any(name not in names for name in student["teachers"]),
+        "chain_seconds": before + chain_seconds([student]),
+        "control_total_seconds": own + chain_seconds([control]),
+    }
+
+
+def seconds_to_reach(
+    directory: Path, stage: Mapping[str, Any], goal: Optional[float]
+) -> Optional[float]:
+    """Return the seconds of a training until a validation reached an MRR; None if none did.
+
+    Preparation counts, and so do validations, each alike.
+
+    Args:
+        directory: of the chain.
+        stage: its entry in ``results.json``.
+        goal: the MRR; None is never reached.
+    """
+    path = directory / stage["directory"] / run_files.HISTORY_FILE
+    if goal is None or not path.is_file():
+        return None
+    training = stage["results"]["training"]
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    checked = [row for row in rows if row.get("validation_mrr")]
+    try:
+        for number, row in enumerate(checked, start=1):
+            if float(row["validation_mrr"]) >= goal - 1e-9:
+                share = number / len(checked)
+                spent = float(row["seconds"]) + share * training["validation_seconds"]
+                return spent + float(training["setup_seconds"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: is no table of epochs; restore the file") from None
+    return None

@@ -1,0 +1,129 @@
+"""The control of a chain, tuned for as long as its student and the student's teachers took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from dglke_distill.config import Config
+from dglke_distill.distill.tuner import Tuned
+from dglke_distill.distill.watcher import Watcher
+from dglke_distill.runs.workspace import Workspaces
+from dglke_distill.search.found import Found, StudyConfig
+from dglke_distill.search.space import find_space, read_space
+from dglke_distill.search.study import Watch, space_digest, tune
+from dglke_distill.training.loop import Progress
+
+__all__ = ["equal_time", "trial_settings"]
+
+_SEARCH = 0.6
+"""The share of the time that is searched in; what is left is for the training of what was found."""
+_TRIALS = 6
+"""Trials to their end that the time for the search should have room for."""
+_LEAST_EPOCHS = 10
+_LONGER = 4
+"""By what factor a training may be longer than by the recipe, if there is time."""
+_MOST_ENTITIES = 50_000
+"""Beyond, a trial over all entities takes as long as a chain: the recipe gets the time instead."""
+
+
+def trial_settings(config: Config, epochs: int) -> dict[str, Any]:
+    """Return what the trials of a search keep of settings: data, size, hardware and seed.
+
+    Args:
+        config: the settings.
+        epochs: of a trial.
+    """
+    model = config.model.model_dump(exclude={"options", "reciprocal", "init_scale"})
+    if config.model.encoder == "lookup":
+        model = {"name": config.model.name, "dim": config.model.dim}
+    kept = {"seed", "device", "threads", "dtype", "processes", "memory_megabytes", "tables"}
+    kept |= {"validation_limit", "storage", "products"}
+    training = config.training.model_dump(include=kept, exclude_none=True)
+    return {
+        "data": config.data.model_dump(exclude_none=True),
+        "model": model,
+        "training": {**training, "epochs": epochs},
+        "evaluation": {"query_block_megabytes": config.evaluation.query_block_megabytes},
+    }
+
+
+def equal_time(
+    config: Config,
+    place: Path,
+    seconds: float,
+    epoch: float,
+    workspaces: Workspaces,
+    watcher: Watcher,
+) -> Tuned:
+    """Search for the settings of a control; ``distill.tuner.Tuner`` describes the arguments.
+
+    Where no trial comes to its end in time, the recipe is trained for that time.
+    """
+    usual = config.training.epochs
+    longest = _LONGER * usual
+    affordable = max(1, min(longest, int(seconds / max(epoch, 1e-9))))
+    by_recipe: Optional[Config] = None
+    if affordable > usual:
+        by_recipe = _lasting(config, affordable)
+    if workspaces.of(config).dataset.num_entities > _MOST_ENTITIES:
+        return Tuned(by_recipe, 0.0, 0)
+    fitting = int(_SEARCH * seconds / _TRIALS / max(epoch, 1e-9))
+    epochs = min(usual, max(_LEAST_EPOCHS, fitting))
+    begun: dict[int, float] = {}
+    took: dict[int, float] = {}
+
+    def began(number: int, chosen: Mapping[str, Any]) -> None:
+        begun[number] = time.perf_counter()
+
+    def ended(number: int, how: str, mrr: Optional[float], found: Found) -> None:
+        took[number] = time.perf_counter() - begun.get(number, time.perf_counter())
+
+    name = find_space(config.model.name, taught=False)
+    watcher.announce(
+        f"searching settings for {config.model.dim} floats trained directly, for "
+        f"{_SEARCH * seconds:.0f} of {seconds:.0f} seconds, as its student and teachers took"
+    )
+    found = tune(
+        StudyConfig(
+            space=name,
+            space_sha256=space_digest(read_space(name)),
+            settings=trial_settings(config, epochs),
+            seed=config.training.seed,
+        ),
+        place,
+        seconds=_SEARCH * seconds,
+        workspaces=workspaces,
+        watch=Watch(began, ended, _until(watcher, time.monotonic() + _SEARCH * seconds)),
+        plots=False,
+    )
+    if found.config is None:
+        return Tuned(by_recipe, found.seconds, found.trials)
+    once = took.get(-1 if found.number is None else found.number, 0.0) or epoch * epochs
+    lasting = max(epochs, min(longest, int((1 - _SEARCH) * seconds / once * epochs)))
+    best = _lasting(found.config, lasting)
+    best = best.model_copy(
+        update={"evaluation": config.evaluation, "recipe": None, "distillation": None}
+    )
+    return Tuned(best, found.seconds, found.trials)
+
+
+def _lasting(config: Config, epochs: int) -> Config:
+    """Return settings with other epochs, validated as often as nine times on their way."""
+    every = max(1, -(-epochs // 9))
+    training = config.training.model_copy(update={"epochs": epochs, "evaluate_every": every})
+    return config.model_copy(update={"training": training})
+
+
+def _until(watcher: Watcher, deadline: float) -> Watcher:
+    """Return a watcher that stops a trial at a moment of the monotonic clock."""
+    import optuna
+
+    def report(progress: Progress) -> None:
+        if time.monotonic() >= deadline:
+            raise optuna.TrialPruned
+        watcher.report(progress)
+
+    return watcher._replace(report=report, announce=lambda line: None)

@@ -1,0 +1,250 @@
+"""Verdicts: gains with their intervals, in words, and the time that both ways took."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import pytest
+import torch
+from distill_fixtures import chain_tree, write_clock
+
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.tensor_files import save_state
+from dglke_distill.config import Config
+from dglke_distill.data import catalog
+from dglke_distill.data.graph import KnownAnswers
+from dglke_distill.distill.chain import Watcher, run_chain
+from dglke_distill.distill.gains import gain_between
+from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.tuner import Tuned
+from dglke_distill.distill.verdict import control_of, judge, seconds_to_reach
+from dglke_distill.evaluate import evaluate
+from dglke_distill.runs.ranks import RANKS_FILE, read_reciprocal_ranks
+from dglke_distill.runs.workspace import Workspaces
+
+
+def ranks_of(rng: np.random.Generator, triples: int, shift: float = 0.0) -> Any:
+    """Return reciprocal ranks with a mean of about a third plus ``shift``."""
+    return np.clip(rng.beta(1.0, 2.0, (triples, 2)) + shift, 1e-6, 1.0)
+
+
+def test_the_interval_is_that_of_the_ratio_of_two_means() -> None:
+    """Against the delta method: the variance of a ratio of means of paired values."""
+    rng = np.random.default_rng(1)
+    control = ranks_of(rng, 4000)
+    student = np.clip(1.04 * control + rng.normal(0, 0.1, control.shape), 1e-6, None)
+    gain = gain_between([student], [control])
+    ours, theirs = student.mean(1), control.mean(1)
+    share = ours.mean() / theirs.mean()
+    assert gain.value == pytest.approx(share - 1)
+    error = np.std(ours - share * theirs, ddof=1) / theirs.mean() / math.sqrt(len(ours))
+    assert gain.low == pytest.approx(share - 1 - 1.96 * error, abs=0.15 * error)
+    assert gain.high == pytest.approx(share - 1 + 1.96 * error, abs=0.15 * error)
+    assert (gain.questions, gain.seeds) == (8000, 1)
+    assert gain_between([student], [control]) == gain  # seeded
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    covered = 0
+    for seed in range(200):
+        control, student = ranks_of(rng, 150), ranks_of(rng, 150)  # no true difference
+        gain = gain_between([student], [control], seed)
+        covered += gain.low <= 0 <= gain.high
+    assert 180 <= covered <= 198
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    rng = np.random.default_rng(3)
+    control = ranks_of(rng, 3000)
+    students = [control * factor for factor in (0.9, 1.0, 1.2)]
+    gain = gain_between(students, [control] * 3)
+    assert gain.value == pytest.approx(3.1 / 3 - 1)
+    # Three draws of (0.9, 1.0, 1.2): all are the first in 1 of 27, and so at the other end.
+    assert gain.low == pytest.approx(-0.1) and gain.high == pytest.approx(0.2)
+    assert gain.seeds == 3
+
+
+def test_models_that_were_asked_other_questions_are_not_compared() -> None:
+    rng = np.random.default_rng(4)
+    with pytest.raises(UserError, match="different sizes"):
+        gain_between([ranks_of(rng, 5)], [ranks_of(rng, 6)])
+    one = gain_between([ranks_of(rng, 1)], [ranks_of(rng, 1)])
+    assert (one.low, one.high) == (-math.inf, math.inf)
+
+
+def entry(
+    name: str, role: str, place: Path, ranks: Any, valid: Optional[float], dim: int = 8
+) -> dict[str, Any]:
+    """Return a stage as results hold it, its ranks and history written."""
+    folder = place / "stages" / name
+    folder.mkdir(parents=True)
+    sides = {side: torch.from_numpy(1 / ranks[:, i]) for i, side in enumerate(("head", "tail"))}
+    save_state(folder / RANKS_FILE, sides, {})
+    with (folder / "history.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["epoch", "seconds", "validation_mrr"])
+        writer.writerows([(1, 4.0, ""), (2, 8.0, (valid or 0) / 2), (4, 16.0, valid)])
+    metrics: dict[str, Any] = {"test": {"mrr": float(ranks.mean())}}
+    training = {"epochs": 4, "best_validation_mrr": valid}
+    training.update(seconds=16.0, validation_seconds=2.0, setup_seconds=0.5)
+    if valid is not None:
+        metrics["valid"] = {"mrr": valid}
+    results = {"model": {"dim": dim}, "metrics": metrics, "training": training}
+    return {
+        "name": name, "role": role, "teachers": [], "directory": f"stages/{name}",
+        "results": results,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("factor", "valid", "outcome", "words"),
+    [
+        (1.2, 0.5, "better", "the student is better by 20.0 % [20.0, 20.0] than the same size"),
+        (1.0, 0.5, "alike", "the student is not distinguishable from the same size"),
+        (0.8, 0.5, "direct", "train directly here: the student is worse by 20.0 % [20.0, 20.0]"),
+        (1.2, 0.3, "alike", ", and validation does not agree"),
+    ],
+)
+def test_each_verdict_in_words(
+    tmp_path: Path, factor: float, valid: float, outcome: str, words: str
+) -> None:
+    control = ranks_of(np.random.default_rng(5), 150) / 2
+    stages = [
+        entry("student", "student", tmp_path, control * factor, valid),
+        entry("other", "direct", tmp_path, control * 0.5, 0.3),
+        entry("control", "direct_tuned", tmp_path, control, 0.4),
+        entry("big", "direct", tmp_path, control * 3, 0.9, dim=16),
+    ]
+    verdict = judge(tmp_path, stages, searched={"control": {"seconds": 30.0, "trials": 7}})
+    (size,) = verdict["sizes"]
+    assert (size["control"], size["outcome"]) == ("control", outcome)
+    assert words in size["sentence"]
+    assert verdict["sentence"] == size["sentence"]
+    assert "wide" not in size["sentence"]  # 300 questions
+    assert "\n" not in size["sentence"]
+    assert (f"{tmp_path}/stages/control/config.toml" in size["sentence"]) == (outcome == "direct")
+    assert [c["trials"] for c in size["controls"]] == [0, 7]
+    # 0.4: at the last validation of the control; the student of 0.5 has 0.25 before that.
+    reached = 16.0 + 2.0 + 0.5
+    assert size["time"]["control_seconds"] == 30.0 + reached
+    assert size["time"]["student_seconds"] == (reached if valid == 0.5 else None)
+    json.dumps(verdict, allow_nan=False)
+
+
+def test_a_small_split_and_what_is_missing_are_said(tmp_path: Path) -> None:
+    control = ranks_of(np.random.default_rng(6), 40) / 2
+    student = entry("student", "student", tmp_path, control, 0.5)
+    direct = entry("direct", "direct", tmp_path, control, None)
+    (size,) = judge(tmp_path, [student, direct], searched={})["sizes"]
+    assert "only 80 test questions: the interval is wide" in size["sentence"]
+    assert size["time"]["student_seconds"] is None  # nothing to reach
+    (tmp_path / "stages" / "direct" / RANKS_FILE).unlink()
+    (size,) = judge(tmp_path, [student, direct], searched={})["sizes"]
+    assert size["gain"] is None
+    assert size["sentence"].startswith("no verdict: the ranks of single test questions")
+    (size,) = judge(tmp_path, [student], searched={})["sizes"]
+    assert size["sentence"].startswith("no verdict: nothing of the same size")
+    assert control_of(student, [student]) is None
+
+
+def test_seconds_count_validations_until_then(tmp_path: Path) -> None:
+    stage = entry("student", "student", tmp_path, np.full((3, 2), 0.5), 0.4)
+    assert seconds_to_reach(tmp_path, stage, 0.2) == 8.0 + 0.5 * 2.0 + 0.5
+    assert seconds_to_reach(tmp_path, stage, 0.41) is None
+    assert seconds_to_reach(tmp_path, stage, None) is None
+
+
+def test_damaged_ranks_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / RANKS_FILE
+    for tensors in (
+        {"head": torch.ones(3)},
+        {"head": torch.ones(3), "tail": torch.ones(2)},
+        {"head": torch.ones(3), "tail": torch.zeros(3)},
+        {"head": torch.ones(3), "tail": torch.full((3,), math.nan)},
+    ):
+        save_state(path, tensors, {})
+        with pytest.raises(UserError, match="restore the file"):
+            read_reciprocal_ranks(path)
+
+
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clock(tmp_path_factory.mktemp("data") / "clock")
+
+
+def test_a_chain_with_tuned_controls_and_seeds(clock: Path, tmp_path: Path) -> None:
+    asked: list[tuple[int, float]] = []
+
+    def tuner(
+        config: Config,
+        place: Path,
+        seconds: float,
+        epoch: float,
+        workspaces: Workspaces,
+        watcher: Watcher,
+    ) -> Tuned:
+        asked.append((config.model.dim, seconds))
+        optimizer = config.optimizer.model_copy(update={"learning_rate": 0.3})
+        return Tuned(config.model_copy(update={"optimizer": optimizer}), 2.5, 3)
+
+    tree = {**chain_tree(clock, epochs=3), "control": "tuned", "seeds": 2}
+    chain = ChainConfig.from_mapping(tree, "test")
+    with pytest.raises(UserError, match="needs a search"):
+        run_chain(chain, tmp_path / "none")
+    results = run_chain(chain, tmp_path / "run", tuner=tuner)
+    stages = {stage["name"]: stage for stage in results["stages"]}
+    assert [dim for dim, _ in asked] == [8, 4]
+    spent = [sum(_seconds(stages[n]) for n in names) for names in (CHAIN[:2], CHAIN)]
+    direct = [_seconds(stages[f"direct-complex-dim{dim}"]) for dim in (8, 4)]
+    assert [seconds for _, seconds in asked] == pytest.approx(np.subtract(spent, direct))
+    tuned = stages["direct-complex-dim4-tuned"]["results"]
+    assert tuned["config"]["optimizer"]["learning_rate"] == 0.3
+    again = {stage["repeats"] for stage in results["repeats"]}
+    assert again >= set(CHAIN) and len(again) == 5  # and a control of each size
+    for stage in results["repeats"]:
+        assert stage["seed"] == stage["results"]["config"]["training"]["seed"] == 1
+        assert all(name.endswith("-seed1") for name in stage["teachers"])
+    last = results["verdict"]["sizes"][-1]
+    pairs = [(stages[last["student"]], stages[last["control"]])]
+    pairs.append(
+        tuple(
+            next(s for s in results["repeats"] if s["repeats"] == last[kind])
+            for kind in ("student", "control")
+        )
+    )
+    means = [np.mean([p[i]["results"]["metrics"]["test"]["mrr"] for p in pairs]) for i in (0, 1)]
+    assert last["gain"] == pytest.approx(means[0] / means[1] - 1, rel=1e-5)
+    assert last["seeds"] == 2 and "over 2 seeds" in last["sentence"]
+    resumed = run_chain(chain, tmp_path / "run", resume=True, tuner=_never)
+    assert resumed["verdict"] == results["verdict"]
+
+
+CHAIN = ["0-teacher-complex-dim16", "1-complex-dim8", "2-complex-dim4"]
+
+
+def _never(*arguments: Any) -> Tuned:
+    raise AssertionError("searched again")
+
+
+def _seconds(stage: dict[str, Any]) -> float:
+    training = stage["results"]["training"]
+    return sum(training[key] for key in ("seconds", "validation_seconds", "setup_seconds"))
+
+
+def test_the_ranks_that_are_kept_are_those_of_the_model(clock: Path, tmp_path: Path) -> None:
+    tree = {**chain_tree(clock, epochs=2), "dims": [8, 4]}
+    run_chain(ChainConfig.from_mapping(tree, "test"), tmp_path / "run")
+    place = tmp_path / "run" / "stages" / "1-complex-dim4"
+    model, dataset = load_model(place / "checkpoint").model, catalog.load(str(clock))
+    known = KnownAnswers.build([dataset.train, dataset.valid, dataset.test], dataset.num_entities)
+    ranked = evaluate(model, dataset.test, known)
+    found = read_reciprocal_ranks(place / RANKS_FILE)
+    assert np.allclose(found[:, 0], 1 / ranked.head_ranks)
+    assert np.allclose(found[:, 1], 1 / ranked.tail_ranks)
