@@ -86,13 +86,30 @@ class LoadedModel:
             offline=offline,
             allow_other_data=allow_other_data,
         )
+        return self.check_dataset(
+            found, name, mend=mend(self.identity, dataset), allow_other_data=allow_other_data
+        )
+
+    def check_dataset(
+        self, found: Dataset, name: str, *, mend: str, allow_other_data: bool = False
+    ) -> tuple[Dataset, list[str]]:
+        """Look whether a dataset at hand is the one that the model was trained on.
+
+        Args:
+            found: the dataset.
+            name: what to call the model in messages.
+            mend: how to get the right one, for the message.
+            allow_other_data: whether to go on with other triples.
+
+        Returns:
+            As ``find_dataset``.
+
+        Raises:
+            UserError: it holds other triples or names.
+        """
         found = self.with_own_ids(found, name)
         warnings = compare_data(
-            self.identity,
-            found,
-            who=name,
-            allow_other_data=allow_other_data,
-            mend=mend(self.identity, dataset),
+            self.identity, found, who=name, allow_other_data=allow_other_data, mend=mend
         )
         return found, [*warnings, *self.data_warnings]
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from dglke_distill.artifacts.results_node import FIX, ResultsNode, plain
 from dglke_distill.artifacts.results_parts import (
     ChainSummary,
+    ClassificationFigures,
     ComparisonRow,
     CompressedFrom,
     DatasetDescription,
@@ -44,7 +45,9 @@ __all__ = [
     "ComparisonRow",
     "CompressedFrom",
     "DatasetDescription",
+    "DatasetName",
     "DistillationDescription",
+    "EvaluationResults",
     "Figures",
     "MethodGain",
     "ModelSizes",
@@ -90,7 +93,9 @@ class TrainingResults(ResultsNode):
     distillation: Optional[DistillationDescription] = Field(
         None, description="of whom it learned; None: of the facts alone"
     )
-    config: Optional[dict[str, Any]] = Field(None, description="all settings, as config.Config")
+    config: Optional[dict[str, Any]] = Field(
+        None, repr=False, description="all settings, as config.Config"
+    )
     provenance: Optional[Provenance] = Field(None, description="versions and hardware")
     data_warnings: list[str] = Field(
         default_factory=list, description="what belongs beside every figure: data of others"
@@ -115,6 +120,28 @@ class TrainingResults(ResultsNode):
             for split, of in self.metrics.items()
             for side, figures in {"both": of, **of.by_side}.items()
         )
+
+
+class DatasetName(ResultsNode):
+    """Which dataset was ranked."""
+
+    name: str = Field(description="of the catalog, or of the folder or file")
+    fingerprint: str = Field(description="SHA-256 of all triples")
+
+
+class EvaluationResults(SplitFigures):
+    """What ``evaluate`` returns, and prints with ``--json``: one ranked split."""
+
+    dataset: DatasetName = Field(description="what was ranked")
+    warnings: list[str] = Field(default_factory=list, description="what belongs beside figures")
+    classification: Optional[ClassificationFigures] = Field(
+        None, description="test triples against those that are known to be false, if any ship"
+    )
+
+    def frame(self) -> pandas.DataFrame:
+        """Return the figures as a table: a row per side, ``both`` first."""
+        sides = {"both": self, **self.by_side}
+        return _frame({"side": side, **_row(figures)} for side, figures in sides.items())
 
 
 # --- a chain ----------------------------------------------------------------------------------
@@ -153,7 +180,9 @@ class ChainResults(ResultsNode):
     method: str = Field(description="name of the distillation method")
     seed: int = Field(description="of the last stage")
     dataset: DatasetDescription = Field(description="of the last stage")
-    chain: dict[str, Any] = Field(default_factory=dict, description="all settings, as chain.toml")
+    chain: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description="all settings, as chain.toml"
+    )
     stages: list[StageResults] = Field(min_length=1, description="in the order of training")
     data_warnings: list[str] = Field(default_factory=list, description="of all stages, once each")
     summary: ChainSummary = Field(default_factory=ChainSummary, description="the main figures")

@@ -10,6 +10,7 @@ from dglke_distill.artifacts.results_node import ResultsNode
 
 __all__ = [
     "ChainSummary",
+    "ClassificationFigures",
     "ComparisonRow",
     "CompressedFrom",
     "DatasetDescription",
@@ -64,17 +65,33 @@ class SplitFigures(Figures):
     )
     queries: Optional[int] = Field(None, description="distinct questions that were scored")
     seconds: Optional[float] = Field(None, description="wall clock time of the ranking")
-    by_side: dict[str, Figures] = Field(default_factory=dict, description="head and tail")
+    by_side: dict[str, Figures] = Field(
+        default_factory=dict, repr=False, description="head and tail"
+    )
     by_category: dict[str, dict[str, Figures]] = Field(
         default_factory=dict,
+        repr=False,
         description="relation category (1-1, 1-N, N-1, N-N, unseen) to both, head and tail",
     )
     by_relation: dict[str, Figures] = Field(
-        default_factory=dict, description="relation id to its figures over both sides"
+        default_factory=dict, repr=False, description="relation id to its figures over both sides"
     )
     popularity_control: Optional[SplitFigures] = Field(
         None, description="the same split ranked by how often relation and answer meet in train"
     )
+
+
+class ClassificationFigures(ResultsNode):
+    """How well true and false test triples are told apart."""
+
+    roc_auc: float = Field(description="area under the ROC curve of the scores")
+    average_precision: float = Field(description="of the scores")
+    accuracy: float = Field(description="with a threshold per relation, chosen on valid")
+    f1: float = Field(description="of the true class, with these thresholds")
+    valid_accuracy: float = Field(description="on the split that chose the thresholds")
+    true_triples: int = Field(description="number of true ones")
+    false_triples: int = Field(description="number of false ones")
+    seconds: float = Field(description="wall clock time")
 
 
 class OtherTriples(ResultsNode):

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -273,6 +269,9 @@ def provenance() -> dict[str, Any]:
     checkout; ``python``, ``torch``, ``dgl``, ``numba`` and ``numpy`` versions; ``hardware`` with
     ``cpu``, ``cores``, ``memory_bytes`` and ``cuda`` (device names); ``platform``; ``date`` (UTC).
     """
+    import platform
+    from datetime import datetime, timezone
+
     return {
         "version": __version__,
         "git": _git_state(Path(__file__).resolve().parents[2]),
@@ -290,6 +289,8 @@ def provenance() -> dict[str, Any]:
 
 
 def _installed_version(name: str) -> Optional[str]:
+    from importlib import metadata
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -300,6 +301,8 @@ def _git_state(root: Path) -> Optional[dict[str, Any]]:
     # An installed package may lie inside somebody else's checkout: only our own root counts.
     if not (root / ".git").exists():
         return None
+
+    import subprocess
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
@@ -315,6 +318,8 @@ def _git_state(root: Path) -> Optional[dict[str, Any]]:
 
 
 def _cpu_model() -> str:
+    import platform
+
     return _cpu_field("model name") or platform.processor() or platform.machine()
 
 

@@ -33,6 +33,7 @@ from dglke_distill.cli.train import train
 from dglke_distill.cli.tune import tune
 from dglke_distill.cli.zoo import zoo_app
 from dglke_distill.config.plugins import PLUGINS, load_plugins
+from dglke_distill.runs.settings import resolve
 
 __all__ = ["app", "main"]
 
@@ -162,7 +163,7 @@ def config_show(
 ) -> None:
     """Print the settings that `train` with the same flags would use, as TOML."""
     flags = settings.given(locals())
-    resolved = settings.resolve(flags, assignments, file=file, recipe=recipe)
+    resolved = resolve(flags, settings.assigned(assignments), file=file, recipe=recipe)
     say_text(toml_text(resolved.to_toml()).rstrip("\n"))
 
 

@@ -19,6 +19,7 @@ from dglke_distill.cli.say import say
 from dglke_distill.config import merge, parse_assignment, validate_tree
 from dglke_distill.config.names import published
 from dglke_distill.data.identity import located, located_data
+from dglke_distill.runs.settings import unused
 
 if TYPE_CHECKING:
     from dglke_distill.distill.compare import ComparisonConfig
@@ -74,17 +75,18 @@ def compare(
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
     from dglke_distill.distill.methods import METHODS
     from dglke_distill.distill.plan import compose_chain, loaded_in, read_chain
+    from dglke_distill.distill.settings import chain_trees
 
     if resume:
         if out is None:
             raise UserError("--resume: say which comparison by --out DIRECTORY")
         comparison = saved_comparison(out)
     else:
-        overrides = [] if config is None else [read_chain(config)]
-        overrides += shared.overrides(
+        overrides: list[settings.Tree] = [] if config is None else [read_chain(config)]
+        overrides += chain_trees(
             {"epochs": epochs, "device": device, "threads": threads},
             student_model=student_model,
-            more_teachers=more_teachers,
+            more_teachers=shared.names(more_teachers),
         )
         if allow_other_data:
             overrides.append({"allow_other_data": True})
@@ -118,7 +120,7 @@ def _new_directory(comparison: "ComparisonConfig") -> Path:
 
     chain = chain_of(comparison, "direct", comparison.seeds[0])
     stem = f"compare-{plan(chain)[-1].config.model.name}-{Path(chain.data.dataset).name or 'data'}"
-    return shared.unused(Path("runs") / stem.lower())
+    return unused(Path("runs") / stem.lower())
 
 
 def _run(

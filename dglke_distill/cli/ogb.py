@@ -20,12 +20,11 @@ from dglke_distill.cli.run import (
     ChainRecipeFlag,
     ChainSettingsFlag,
     DimsFlag,
-    overrides,
-    unused,
     whole_numbers,
 )
 from dglke_distill.cli.say import say, say_json
 from dglke_distill.config import parse_assignment
+from dglke_distill.runs.settings import unused
 
 if TYPE_CHECKING:
     from dglke_distill.leaderboard import SeedsConfig
@@ -83,6 +82,7 @@ def ogb_run(
     model; its test split is ranked once, among the official candidates.
     """
     from dglke_distill.distill.plan import read_chain
+    from dglke_distill.distill.settings import chain_trees
     from dglke_distill.leaderboard import compose_seeds, saved_seeds
 
     if resume:
@@ -94,8 +94,8 @@ def ogb_run(
     else:
         if dataset is None:
             raise UserError("ogb run: name ogbl-wikikg2 or ogbl-biokg")
-        trees = [] if config is None else [read_chain(config)]
-        trees += overrides(
+        trees: list[settings.Tree] = [] if config is None else [read_chain(config)]
+        trees += chain_trees(
             {"epochs": epochs, "device": device, "threads": threads},
             student_model=None,
             more_teachers=None,

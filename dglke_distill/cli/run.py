@@ -3,9 +3,8 @@
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -21,8 +20,6 @@ from dglke_distill.cli.output import (
     verdict_lines,
 )
 from dglke_distill.cli.say import say
-from dglke_distill.config import parse_assignment
-from dglke_distill.data.identity import located, located_data
 
 if TYPE_CHECKING:
     from dglke_distill.distill.plan import ChainConfig
@@ -34,9 +31,8 @@ __all__ = [
     "MoreTeachersFlag",
     "StudentModelFlag",
     "TeacherFlag",
-    "overrides",
+    "names",
     "run",
-    "unused",
     "whole_numbers",
 ]
 
@@ -140,17 +136,30 @@ def run(
     Without arguments: the embedded dataset, in under three minutes on two cores.
     """
     from dglke_distill.distill.chain import saved_chain
-    from dglke_distill.distill.plan import compose_chain, divided, loaded_in, read_chain
+    from dglke_distill.distill.plan import loaded_in
+    from dglke_distill.distill.settings import chain_settings, new_chain_directory
 
     if resume:
         if out is None:
             raise UserError("--resume: say which chain by --out RUN_DIR")
         chain, loaded = saved_chain(out)
     else:
-        trees: list[dict[str, Any]] = [{"control": "tuned"}]  # whatever a recipe says
-        trees += [] if config is None else [read_chain(config)]
-        trees += overrides(
-            {
+        chain = chain_settings(
+            dataset,
+            model,
+            student_model=student_model,
+            dims=whole_numbers(dims, "--dims"),
+            first=first,
+            last=last,
+            ratio=ratio,
+            method=method,
+            recipe=recipe,
+            file=config,
+            more_teachers=names(more_teachers),
+            control=control,
+            seeds=seeds,
+            allow_other_data=allow_other_data,
+            training={
                 "epochs": epochs,
                 "seed": seed,
                 "device": device,
@@ -158,56 +167,18 @@ def run(
                 "processes": processes,
                 "memory_megabytes": memory,
             },
-            student_model=student_model,
-            more_teachers=more_teachers,
+            changes=settings.assigned(assignments),
         )
-        if method is not None:
-            trees.append({"method": method})
-        if control is not None:
-            trees.append({"control": control})
-        if seeds is not None:
-            trees.append({"seeds": seeds})
-        if allow_other_data:
-            trees.append({"allow_other_data": True})
-        sizes = whole_numbers(dims, "--dims")
-        if first is not None or last is not None or ratio is not None:
-            if sizes is not None:
-                raise UserError("--dims: leave it out where --from, --to or --ratio is given")
-            if first is None or last is None:
-                raise UserError("--from, --to: give both")
-            sizes = divided(first, last, 2.0 if ratio is None else ratio)
-        if sizes is not None:
-            trees.append({"dims": sizes})
-        trees += [parse_assignment(text) for text in assignments or ()]
-        chain = compose_chain(recipe, dataset and located(dataset), model, trees)
-        chain = chain.model_copy(update={"data": located_data(chain.data)})
         loaded = [str(Path(path).resolve()) for path in teacher or loaded_in(config)]
     if dry_run:
         _show_plan(chain, loaded, data_root)
         return
-    _run(chain, out or _new_directory(chain), resume, loaded, data_root)
+    _run(chain, out or new_chain_directory(chain), resume, loaded, data_root)
 
 
-def overrides(
-    training: Mapping[str, Any], *, student_model: Optional[str], more_teachers: Optional[str]
-) -> list[dict[str, Any]]:
-    """Return the partial trees of a chain's settings that flags stand for; None is not given.
-
-    Args:
-        training: settings of every stage's section of this name.
-        student_model: score function of the students.
-        more_teachers: score functions of further teachers, separated by commas.
-    """
-    trees: list[dict[str, Any]] = []
-    given = {key: value for key, value in training.items() if value is not None}
-    if given:
-        trees.append({"shared": {"training": given}})
-    if student_model is not None:
-        trees.append({"student": {"model": {"name": student_model}}})
-    if more_teachers is not None:
-        names = [name.strip() for name in more_teachers.split(",")]
-        trees.append({"more_teachers": [{"model": {"name": name}} for name in names]})
-    return trees
+def names(text: Optional[str]) -> Optional[list[str]]:
+    """Return the names of a list separated by commas; None without one."""
+    return None if text is None else [name.strip() for name in text.split(",")]
 
 
 def whole_numbers(text: Optional[str], flag: str) -> Optional[list[int]]:
@@ -224,23 +195,6 @@ def whole_numbers(text: Optional[str], flag: str) -> Optional[list[int]]:
         raise UserError(
             f"{flag} {text[:100]!r}: write whole numbers separated by commas, e.g. 4,2,1"
         ) from None
-
-
-def unused(path: Path) -> Path:
-    """Return the path, or one with a number behind it that does not exist yet."""
-    free, number = path, 1
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
-
-
-def _new_directory(chain: "ChainConfig", parent: Path = Path("runs")) -> Path:
-    from dglke_distill.distill.plan import plan
-
-    last = plan(chain)[-1].config
-    stem = f"{chain.method}-{last.model.name}-{Path(chain.data.dataset).name or 'data'}".lower()
-    return unused(parent / stem)
 
 
 def _show_plan(chain: "ChainConfig", loaded: list[str], data_root: Optional[Path]) -> None:

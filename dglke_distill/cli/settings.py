@@ -8,8 +8,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from dglke_distill.config import Config, compose, parse_assignment
-from dglke_distill.data.identity import located, located_data
+from dglke_distill.config import parse_assignment
+from dglke_distill.runs.settings import FLAGS, flag_trees
 
 DatasetArgument = Annotated[
     Optional[str],
@@ -94,24 +94,6 @@ DataRootFlag = Annotated[
 Tree = Mapping[str, Any]
 """Settings by section, not all of them."""
 
-FLAGS = {
-    "dataset": "data.dataset",
-    "model": "model.name",
-    "dim": "model.dim",
-    "epochs": "training.epochs",
-    "batch_size": "training.batch_size",
-    "learning_rate": "optimizer.learning_rate",
-    "negatives": "negatives.count",
-    "loss": "loss.name",
-    "seed": "training.seed",
-    "device": "training.device",
-    "threads": "training.threads",
-    "dtype": "training.dtype",
-    "processes": "training.processes",
-    "memory": "training.memory_megabytes",
-}
-"""Which setting each flag names."""
-
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags among a command's arguments: the names in ``FLAGS`` that are not None."""
@@ -124,27 +106,13 @@ def overrides(flags: Mapping[str, Any], assignments: Optional[Sequence[str]]) ->
     Raises:
         UserError: an assignment is malformed.
     """
-    trees: list[Tree] = []
-    for flag, value in flags.items():
-        section, key = FLAGS[flag].split(".")
-        if flag == "dataset":
-            value = located(value)
-        trees.append({section: {key: value}})
-    return trees + [parse_assignment(text) for text in assignments or ()]
+    return [*flag_trees(flags), *assigned(assignments)]
 
 
-def resolve(
-    flags: Mapping[str, Any],
-    assignments: Optional[Sequence[str]],
-    *,
-    file: Optional[Path],
-    recipe: str,
-) -> Config:
-    """Compose the configuration: defaults, recipe, file, flags, ``--set``.
+def assigned(assignments: Optional[Sequence[str]]) -> list[Tree]:
+    """Return the partial trees that ``--set`` stands for.
 
     Raises:
-        UserError: unknown recipe, unreadable file, unknown setting or bad value.
+        UserError: an assignment is malformed.
     """
-    chosen = None if recipe.lower() == "none" else recipe
-    config = compose(overrides(flags, assignments), file=file, recipe=chosen)
-    return config.model_copy(update={"data": located_data(config.data)})
+    return [parse_assignment(text) for text in assignments or ()]

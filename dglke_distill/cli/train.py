@@ -14,7 +14,8 @@ from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say
-from dglke_distill.config import Config, merge, read_toml
+from dglke_distill.config import Config
+from dglke_distill.runs.settings import new_run_directory, resolve, saved_settings
 
 __all__ = ["train"]
 
@@ -60,7 +61,7 @@ def train(
             raise UserError("--resume: say which run by --out RUN_DIR")
         resolved = saved_settings(out, settings.overrides(flags, assignments))
     else:
-        resolved = settings.resolve(flags, assignments, file=config, recipe=recipe)
+        resolved = resolve(flags, settings.assigned(assignments), file=config, recipe=recipe)
     if dry_run:
         _show_need(resolved, data_root)
         return
@@ -78,32 +79,6 @@ def _show_need(config: Config, data_root: Optional[Path]) -> None:
     need = memory_need(config, size)
     say(f"needs about {need}")
     check_memory(config, need, Path())
-
-
-def saved_settings(run_directory: Path, changes: list[settings.Tree]) -> Config:
-    """Return the settings a run was started with, with changes laid over them.
-
-    Raises:
-        UserError: there is no run.
-    """
-    path = run_directory / "config.toml"
-    if not path.is_file():
-        raise UserError(f"{run_directory}: there is no run to resume (config.toml is missing)")
-    tree = read_toml(path)
-    for change in changes:
-        tree = merge(tree, change)
-    return Config.from_mapping(tree, str(path))
-
-
-def new_run_directory(config: Config, parent: Path = Path("runs")) -> Path:
-    """Return a directory below ``parent``, named after the settings, that does not exist yet."""
-    dataset = Path(config.data.dataset).name or "data"
-    stem = f"{config.model.name}-{dataset}-dim{config.model.dim}".lower()
-    path, number = parent / stem, 1
-    while path.exists():
-        number += 1
-        path = parent / f"{stem}-{number}"
-    return path
 
 
 def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optional[Path]) -> None:

@@ -16,7 +16,6 @@ from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, duration
 from dglke_distill.cli.say import say
-from dglke_distill.config import merge
 
 __all__ = ["tune"]
 
@@ -67,8 +66,8 @@ def tune(
     Leaves a recipe (use it by `train --recipe none --config OUT/recipe.toml`), a table of trials
     and plots. The same command in a second process, with the same --out, shares the search.
     """
-    from dglke_distill.search.space import find_space, read_space
-    from dglke_distill.search.study import StudyConfig, saved_study, space_digest
+    from dglke_distill.search.settings import new_study_directory, study_settings
+    from dglke_distill.search.study import saved_study
 
     budget = None if time is None else seconds_of(time)
     if resume:
@@ -76,34 +75,16 @@ def tune(
             raise UserError("--resume: say which study by --out DIRECTORY")
         study = saved_study(out)
     else:
-        if (method is None) != (not teacher):
-            raise UserError("--method and --teacher: give both to tune a student, or neither")
-        flags = settings.given(locals())
-        tree: dict[str, Any] = {}
-        for change in settings.overrides(flags, assignments):
-            tree = merge(tree, change)
-        name = space or find_space(tree.get("model", {}).get("name", "TransE"), bool(teacher))
-        if space is not None and Path(space).is_file():
-            name = str(Path(space).resolve())
-        read = read_space(name)
-        study = StudyConfig(
-            space=name,
-            space_sha256=space_digest(read),
-            settings=tree,
+        study = study_settings(
+            settings.given(locals()),
+            settings.assigned(assignments),
+            space=space,
             method=method,
-            teachers=[str(Path(path).resolve()) for path in teacher or ()],
-            seed=seed or 0,
+            teachers=teacher or (),
         )
         if trials is None and budget is None:
             trials = 30
-    stem = "-".join(
-        [
-            "tune",
-            str(study.settings.get("model", {}).get("name", "transe")),
-            Path(study.settings.get("data", {}).get("dataset", "cldr")).name or "data",
-        ]
-    ).lower()
-    _search(study, out or shared.unused(Path("runs") / stem), trials, budget, data_root)
+    _search(study, out or new_study_directory(study), trials, budget, data_root)
 
 
 def seconds_of(text: str) -> float:

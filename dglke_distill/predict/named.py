@@ -27,6 +27,7 @@ from dglke_distill.predict.names import (
     rows_of,
     triples_of,
 )
+from dglke_distill.predict.pretrained import Pretrained
 from dglke_distill.predict.top_k import TopK
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Prediction(NamedTuple):
     id: int
 
 
-class NamedModel(nn.Module):
+class NamedModel(Pretrained, nn.Module):
     """A trained model that knows the names of its entities and relations.
 
     It is a module like any other: ``named(graph)`` scores the edges of a DGLGraph, differentiably,
@@ -80,14 +81,14 @@ class NamedModel(nn.Module):
         self.relations: Vocabulary = loaded.relations
         self.results: dict[str, Any] = loaded.results
         self.card = card
-        self._loaded = loaded
+        self.loaded = loaded
         self._known: Optional[KnownAnswers] = None
         self.known_warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         model, config = self.model, self.config
         return (
-            f"NamedModel({config.model.name} of {self._loaded.dataset_name}: {model.num_entities} "
+            f"NamedModel({config.model.name} of {self.loaded.dataset_name}: {model.num_entities} "
             f"entities of {model.bytes_per_entity} bytes, {len(self.relations)} relations)"
         )
 
@@ -304,7 +305,7 @@ class NamedModel(nn.Module):
             UserError: the dataset is not there, or has other triples, entities or relations.
         """
         if self._known is None:
-            self._known, told = self._loaded.known_facts(
+            self._known, told = self.loaded.known_facts(
                 data_root, dataset=dataset, allow_other_data=allow_other_data
             )
             self.known_warnings = tuple(told)

@@ -76,6 +76,7 @@ def rank_loaded(
     settings: Sequence[Mapping[str, Any]] = (),
     data_root: Optional[Path] = None,
     allow_other_data: bool = False,
+    dataset: Optional[Dataset] = None,
 ) -> tuple[dict[str, Any], Dataset]:
     """Rank a split of the dataset that a model was trained on.
 
@@ -86,6 +87,7 @@ def rank_loaded(
         settings: partial trees laid over its settings: where the dataset lies, device, threads.
         data_root: folder that holds datasets already.
         allow_other_data: whether to go on with other triples than the model was trained on.
+        dataset: the dataset, when the caller has loaded it already.
 
     Returns:
         What ``measure`` does; ``dataset`` with the name and fingerprint of the triples, and
@@ -102,9 +104,14 @@ def rank_loaded(
         named = change.get("data", {}).get("dataset", named)
         tree = merge(tree, change)
     config = Config.from_mapping(tree, name)
-    dataset, warnings = loaded.find_dataset(
-        name, dataset=named, data_root=data_root, allow_other_data=allow_other_data
-    )
+    if dataset is None:
+        dataset, warnings = loaded.find_dataset(
+            name, dataset=named, data_root=data_root, allow_other_data=allow_other_data
+        )
+    else:
+        dataset, warnings = loaded.check_dataset(
+            dataset, name, mend="give its own", allow_other_data=allow_other_data
+        )
     workspace = prepare(config, dataset=dataset)
     if not len(dataset.split(split)):
         raise UserError(f"--split {split}: {dataset.name} has no triples there")

@@ -150,19 +150,29 @@ class Workspaces:
     Args:
         data_root: folder of pre-placed datasets.
         saved: as for ``prepare``.
+        dataset: as for ``prepare``.
     """
 
-    def __init__(self, data_root: Optional[Path] = None, *, saved: bool = False) -> None:
+    def __init__(
+        self,
+        data_root: Optional[Path] = None,
+        *,
+        saved: bool = False,
+        dataset: Optional[Dataset] = None,
+    ) -> None:
         """Prepare nothing yet."""
         self._data_root = data_root
         self._saved = saved
+        self._dataset = dataset
         self._made: dict[tuple[str, bool], Workspace] = {}
 
     def of(self, config: Config) -> Workspace:
         """Return what a run of these settings works on; see ``prepare``."""
         key = (config.data.model_dump_json(), config.model.encoder != "lookup")
         if key not in self._made:
-            self._made[key] = prepare(config, data_root=self._data_root, saved=self._saved)
+            self._made[key] = prepare(
+                config, data_root=self._data_root, saved=self._saved, dataset=self._dataset
+            )
         return self._made[key]
 
 

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from dglke_distill.artifacts.checkpoint import LoadedModel
     from dglke_distill.predict import NamedModel
 
-__all__ = ["checked_model", "fetch_files", "load", "load_checkpoint", "remove"]
+__all__ = [
+    "checked_model",
+    "fetch_files",
+    "load",
+    "load_checkpoint",
+    "names_a_folder",
+    "remove",
+]
 
 # A table is one tensor; a model of ours has a handful of them.
 _MAX_HEADER_BYTES = 1 << 20
@@ -84,21 +91,25 @@ def load_checkpoint(
     """
     from dglke_distill.artifacts import checkpoint
 
-    place = Path(name_or_directory)
-    separators = [mark for mark in (os.sep, os.altsep) if mark]
     written = str(name_or_directory)
-    if (
-        isinstance(name_or_directory, Path)
-        or place.is_dir()
-        or any(s in written for s in separators)
-    ):
-        return checkpoint.load_model(place, device)
+    if names_a_folder(name_or_directory):
+        return checkpoint.load_model(Path(name_or_directory), device)
     try:
         found = find(written, store=store, cache_dir=cache_dir, offline=offline)
     except UserError as error:
         raise UserError(f"{written}: no such checkpoint directory, and {error}") from None
     files = fetch_files(found, cache_dir=cache_dir, offline=offline)
     return checked_model(found.entry, files, device)
+
+
+def names_a_folder(name_or_directory: Union[str, Path]) -> bool:
+    """Return whether it is a folder, of a checkpoint perhaps, and no name in a zoo."""
+    separators = [mark for mark in (os.sep, os.altsep) if mark]
+    return (
+        isinstance(name_or_directory, Path)
+        or Path(name_or_directory).is_dir()
+        or any(mark in name_or_directory for mark in separators)
+    )
 
 
 def fetch_files(

@@ -1,0 +1,1 @@
+"""What ``import dglke_distill as kd`` offers: each command of the command line as one call."""

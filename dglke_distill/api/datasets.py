@@ -1,0 +1,77 @@
+"""Datasets as calls take them: loaded once, or named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional, Union
+from weakref import WeakKeyDictionary
+
+from dglke_distill.config import DataConfig
+from dglke_distill.data import catalog
+from dglke_distill.data.identity import located
+from dglke_distill.data.triples import Dataset
+
+__all__ = ["AnyDataset", "data_settings", "load_dataset"]
+
+AnyDataset = Union[str, Path, Dataset]
+"""A name of the catalog, a folder or file, or a dataset that is loaded already."""
+
+# Where each dataset was read from: a run's settings must say it, so that it can be resumed.
+_read_by: WeakKeyDictionary[Dataset, DataConfig] = WeakKeyDictionary()
+
+
+def load_dataset(
+    name_or_path: Union[str, Path] = "cldr",
+    *,
+    data_root: Union[str, Path, None] = None,
+    cache_dir: Union[str, Path, None] = None,
+    format: str = "auto",
+    header: Optional[bool] = None,
+    split_seed: int = 0,
+    offline: bool = False,
+) -> Dataset:
+    """Load a dataset: of the catalog by its name, or your own triples.
+
+    Args:
+        name_or_path: a name of the catalog in any letter case, a folder, or a file of triples.
+        data_root: folder that holds datasets already; else ``DGLKE_DISTILL_DATA``.
+        cache_dir: folder for downloads.
+        format: format of your own files, ``auto`` to find out.
+        header: whether your own files begin with a heading; None: found out.
+        split_seed: seed where one file is split.
+        offline: whether to refuse to download.
+
+    Returns:
+        Names of entities and relations, and the triples ``train``, ``valid`` and ``test``.
+
+    Raises:
+        UserError: there is no such dataset, or a file is malformed.
+    """
+    place = str(name_or_path)
+    dataset = catalog.load(
+        place,
+        data_root=None if data_root is None else Path(data_root),
+        cache_dir=None if cache_dir is None else Path(cache_dir),
+        format=format,
+        header=header,
+        split_seed=split_seed,
+        offline=offline,
+    )
+    _read_by[dataset] = DataConfig(
+        dataset=located(place), format=format, split_seed=split_seed, header=header
+    )
+    return dataset
+
+
+def data_settings(given: Optional[AnyDataset]) -> tuple[dict[str, Any], Optional[Dataset]]:
+    """Return the settings that a dataset stands for, and the dataset if it is loaded already.
+
+    Args:
+        given: None: nothing is stated.
+    """
+    if given is None:
+        return {}, None
+    if not isinstance(given, Dataset):
+        return {"data": {"dataset": located(str(given))}}, None
+    settings = _read_by.get(given, DataConfig(dataset=given.name))
+    return {"data": settings.model_dump(exclude_none=True)}, given

@@ -1,0 +1,119 @@
+"""``kd.distill``: a chain from a teacher to small students."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from dglke_distill.api.datasets import AnyDataset, data_settings
+from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, workspaces_of
+from dglke_distill.api.outcomes import DistillationRun
+from dglke_distill.artifacts.results import ChainResults
+from dglke_distill.base.errors import UserError
+from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
+from dglke_distill.distill.settings import chain_settings, new_chain_directory
+from dglke_distill.runs.settings import (
+    nested,
+)
+from dglke_distill.search.control import equal_time
+
+__all__ = ["distill"]
+
+Settings = Mapping[str, Any]
+
+
+def distill(
+    dataset: Optional[AnyDataset] = None,
+    *,
+    model: Optional[str] = None,
+    student_model: Optional[str] = None,
+    dims: Optional[Sequence[int]] = None,
+    method: Optional[str] = None,
+    recipe: str = "auto",
+    config: Optional[AnyPath] = None,
+    settings: Optional[Settings] = None,
+    teacher: Union[AnyTeacher, Sequence[AnyTeacher]] = (),
+    more_teachers: Optional[Sequence[str]] = None,
+    allow_other_data: bool = False,
+    control: Optional[str] = None,
+    seeds: Optional[int] = None,
+    epochs: Optional[int] = None,
+    seed: Optional[int] = None,
+    device: Optional[str] = None,
+    threads: Optional[int] = None,
+    processes: Optional[int] = None,
+    memory: Optional[int] = None,
+    data_root: Optional[AnyPath] = None,
+    out: Optional[AnyPath] = None,
+    resume: bool = False,
+    watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
+) -> DistillationRun:
+    """Train a teacher and distil it down a chain of sizes: ``dglke-distill run``.
+
+    Args:
+        dataset: name, folder, file or loaded dataset; ``cldr`` if None.
+        model: score function of all stages.
+        student_model: score function of the students, if another.
+        dims: floats per entity of every stage, falling; the recipe's if None.
+        method: distillation method, ``iterde`` if neither this nor a recipe says another.
+        recipe: shipped chain recipe: ``auto``, ``best``, ``paper``, a whole name, or ``none``.
+        config: TOML file of a chain's settings.
+        settings: any others, nested or by dotted names: ``{"student.training.epochs": 20}``.
+        teacher: trained models in place of the first stage: folders, or what ``train`` returned.
+        more_teachers: score functions of further teachers of the first student.
+        allow_other_data: whether teachers may have been trained on other triples.
+        control: which controls to train: ``tuned`` (searched for as long as the student took) if
+            None, ``recipe``, ``both`` or ``none``.
+        seeds: trainings of the chain and its controls, for the interval.
+        epochs: of every stage.
+        seed: of every stage.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: of torch and the kernels; all cores if None.
+        processes: how many train one table at once.
+        memory: what a stage may take, in MiB.
+        data_root: folder that holds datasets already.
+        out: the chain's directory; if None, a new one below ``runs/``.
+        resume: whether to go on with the chain in ``out``, by its own settings.
+        watcher: hears of stages and their progress.
+
+    Raises:
+        UserError: bad settings or data, or a directory in use.
+    """
+    data, loaded = data_settings(dataset)
+    if resume:
+        if out is None:
+            raise UserError("resume=True: say which chain by out=")
+        chain, teachers = saved_chain(Path(out))
+    else:
+        chain = chain_settings(
+            data["data"]["dataset"] if data else None,
+            model,
+            student_model=student_model,
+            dims=dims,
+            method=method,
+            recipe=recipe,
+            file=path_of(config),
+            more_teachers=more_teachers,
+            control=control,
+            seeds=seeds,
+            allow_other_data=allow_other_data,
+            training={
+                "epochs": epochs, "seed": seed, "device": device, "threads": threads,
+                "processes": processes, "memory_megabytes": memory,
+            },
+            changes=[*([data] if data else []), nested(settings)],
+        )  # fmt: skip
+        teachers = places_of(teacher)
+    directory = Path(out) if out is not None else new_chain_directory(chain)
+    results = run_chain(
+        chain,
+        directory,
+        resume=resume,
+        loaded=[Path(place) for place in teachers],
+        workspaces=workspaces_of(data_root, loaded, resume),
+        watcher=watcher,
+        tuner=equal_time,
+    )
+    data_at = chain.data.dataset if loaded is None else loaded
+    return DistillationRun(directory, ChainResults.of(results, directory), data_at)

@@ -1,0 +1,36 @@
+"""What several calls are given: folders, models, teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional, Union
+
+from dglke_distill.api.outcomes import TrainingRun
+from dglke_distill.data.triples import Dataset
+from dglke_distill.runs.workspace import Workspaces
+
+__all__ = ["AnyPath", "AnyTeacher", "path_of", "places_of", "workspaces_of"]
+
+AnyPath = Union[str, Path]
+AnyTeacher = Union[str, Path, TrainingRun]
+"""A folder, or what ``train`` returned."""
+
+
+def places_of(given: Union[AnyTeacher, Sequence[AnyTeacher]]) -> list[str]:
+    """Return the folders of one teacher or several."""
+    teachers = [given] if isinstance(given, (str, Path, TrainingRun)) else given
+    places = (each.checkpoint if isinstance(each, TrainingRun) else each for each in teachers)
+    return [str(Path(place).resolve()) for place in places]
+
+
+def workspaces_of(
+    data_root: Optional[AnyPath], dataset: Optional[Dataset], resume: bool
+) -> Workspaces:
+    """Return where the runs of a call get their data; see ``Workspaces``."""
+    return Workspaces(path_of(data_root), saved=resume, dataset=dataset)
+
+
+def path_of(given: Optional[AnyPath]) -> Optional[Path]:
+    """Return a path, or None where none is given."""
+    return None if given is None else Path(given)

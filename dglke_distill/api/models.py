@@ -1,0 +1,102 @@
+"""``kd.load`` and ``kd.evaluate``: trained models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional, Union
+
+from dglke_distill.api.datasets import AnyDataset, data_settings
+from dglke_distill.api.given import AnyPath, path_of
+from dglke_distill.api.outcomes import DistillationRun, TrainingRun
+from dglke_distill.artifacts.loaded_model import LoadedModel
+from dglke_distill.artifacts.results import EvaluationResults
+from dglke_distill.predict import NamedModel
+from dglke_distill.runs.settings import (
+    flag_trees,
+)
+from dglke_distill.runs.train_run import rank_loaded
+from dglke_distill.zoo.fetch import load as load_published
+from dglke_distill.zoo.fetch import load_checkpoint, names_a_folder
+
+__all__ = ["AnyModel", "evaluate", "load"]
+
+AnyModel = Union[str, Path, NamedModel, LoadedModel, TrainingRun, DistillationRun]
+"""A name of the zoo, a folder, a model in memory, or what a call returned."""
+
+
+def load(
+    path_or_name: AnyPath,
+    *,
+    device: str = "cpu",
+    store: Union[str, Path, None] = None,
+    cache_dir: Optional[AnyPath] = None,
+    offline: bool = False,
+) -> NamedModel:
+    """Load a model from its folder, or by its name in the zoo.
+
+    Args:
+        path_or_name: a folder that exists, or text with a path separator in it, is a folder;
+            anything else is a name, or ``name@version``.
+        device: where the model shall live.
+        store: the one store that names are looked up in; None: all of them.
+        cache_dir: folder for downloads.
+        offline: whether to refuse to download.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+    if names_a_folder(path_or_name):
+        return NamedModel(load_checkpoint(Path(path_or_name), device=device)).eval()
+    return load_published(
+        str(path_or_name),
+        device=device,
+        cache_dir=path_of(cache_dir),
+        offline=offline,
+        store=None if store is None else str(store),
+    )
+
+
+def evaluate(
+    model: AnyModel,
+    *,
+    split: str = "test",
+    dataset: Optional[AnyDataset] = None,
+    allow_other_data: bool = False,
+    device: Optional[str] = None,
+    threads: Optional[int] = None,
+    data_root: Optional[AnyPath] = None,
+) -> EvaluationResults:
+    """Rank a split with a trained model: ``dglke-distill evaluate``.
+
+    Every entity is a candidate on both sides, and known answers are filtered; of OGB's datasets the
+    given candidates are ranked.
+
+    Args:
+        model: a name of the zoo, a folder, a model in memory, or what a call returned.
+        split: ``train``, ``valid`` or ``test``.
+        dataset: what it was trained on, where that is not found by its name.
+        allow_other_data: whether to go on with other triples; ``warnings`` then says so.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: of torch and the kernels; all cores if None.
+        data_root: folder that holds datasets already.
+
+    Raises:
+        UserError: no such model or dataset, other triples than the model's, or an empty split.
+    """
+    if isinstance(model, (TrainingRun, DistillationRun)):
+        dataset = model.dataset if dataset is None else dataset
+        model = model.model
+    name = str(model) if isinstance(model, (str, Path)) else "the model"
+    of = model.loaded if isinstance(model, NamedModel) else model
+    found = of if isinstance(of, LoadedModel) else load_checkpoint(of)
+    data, loaded = data_settings(dataset)
+    figures, _ = rank_loaded(
+        found,
+        split.lower(),
+        name=name,
+        settings=[*([data] if data else []), *flag_trees({"device": device, "threads": threads})],
+        data_root=path_of(data_root),
+        allow_other_data=allow_other_data,
+        dataset=loaded,
+    )
+    return EvaluationResults.of(figures, name)

@@ -1,0 +1,190 @@
+"""``kd.train`` and ``kd.tune``: one run, and a search for its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+from dglke_distill.api.datasets import AnyDataset, data_settings
+from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, workspaces_of
+from dglke_distill.api.outcomes import Study, TrainingRun
+from dglke_distill.artifacts.results import TrainingResults
+from dglke_distill.base.errors import UserError
+from dglke_distill.runs.settings import (
+    flag_trees,
+    nested,
+    new_run_directory,
+    resolve,
+    saved_settings,
+)
+from dglke_distill.runs.train_run import train_run
+from dglke_distill.runs.workspace import prepare
+from dglke_distill.search.settings import new_study_directory, study_settings
+from dglke_distill.search.study import Watch, saved_study
+from dglke_distill.search.study import tune as search
+from dglke_distill.training.loop import Progress
+
+__all__ = ["train", "tune"]
+
+Settings = Mapping[str, Any]
+
+
+def train(
+    dataset: Optional[AnyDataset] = None,
+    *,
+    model: Optional[str] = None,
+    dim: Optional[int] = None,
+    recipe: str = "auto",
+    config: Optional[AnyPath] = None,
+    settings: Optional[Settings] = None,
+    epochs: Optional[int] = None,
+    batch_size: Optional[int] = None,
+    learning_rate: Optional[float] = None,
+    negatives: Optional[int] = None,
+    loss: Optional[str] = None,
+    seed: Optional[int] = None,
+    device: Optional[str] = None,
+    threads: Optional[int] = None,
+    dtype: Optional[str] = None,
+    processes: Optional[int] = None,
+    memory: Optional[int] = None,
+    data_root: Optional[AnyPath] = None,
+    out: Optional[AnyPath] = None,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+    announce: Callable[[str], None] = lambda line: None,
+) -> TrainingRun:
+    """Train a model, rank it, and leave a checkpoint: ``dglke-distill train``.
+
+    Settings are composed of the defaults, a recipe, the file, the keywords and ``settings``, the
+    later ones winning.
+
+    Args:
+        dataset: name, folder, file or loaded dataset; ``cldr`` if None.
+        model: score function, in any letter case.
+        dim: floats per entity; complex parts counted.
+        recipe: shipped recipe to start from; ``auto``: the best fit; ``none``.
+        config: TOML file of settings, laid over the recipe.
+        settings: any others, nested or by dotted names: ``{"training.mode": "k_vs_all"}``.
+        epochs: ``training.epochs``.
+        batch_size: ``training.batch_size``.
+        learning_rate: ``optimizer.learning_rate``.
+        negatives: ``negatives.count``, per positive.
+        loss: ``loss.name``.
+        seed: ``training.seed``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: ``training.threads``; all cores if None.
+        dtype: ``float32`` or ``float64``.
+        processes: how many train one table at once.
+        memory: what the run may take, in MiB.
+        data_root: folder that holds datasets already.
+        out: run directory; if None, a new one below ``runs/``.
+        resume: whether to go on with the run in ``out``, by its own settings.
+        report: hears of progress.
+        announce: hears of what a user should know, in lines.
+
+    Raises:
+        UserError: bad settings or data, or a directory in use.
+    """
+    data, loaded = data_settings(dataset)
+    flags = {
+        "model": model, "dim": dim, "epochs": epochs, "batch_size": batch_size,
+        "learning_rate": learning_rate, "negatives": negatives, "loss": loss, "seed": seed,
+        "device": device, "threads": threads, "dtype": dtype, "processes": processes,
+        "memory": memory,
+    }  # fmt: skip
+    changes = [*([data] if data else []), nested(settings)]
+    if resume:
+        if out is None:
+            raise UserError("resume=True: say which run by out=")
+        resolved = saved_settings(Path(out), [*flag_trees(flags), *changes])
+    else:
+        resolved = resolve(flags, changes, file=path_of(config), recipe=recipe)
+    directory = Path(out) if out is not None else new_run_directory(resolved)
+    results = train_run(
+        resolved,
+        directory,
+        resume=resume,
+        data_root=path_of(data_root),
+        workspace=None if loaded is None else prepare(resolved, dataset=loaded),
+        report=report,
+        announce=announce,
+    )
+    data_at = resolved.data.dataset if loaded is None else loaded
+    return TrainingRun(directory, TrainingResults.of(results, directory), data_at)
+
+
+def tune(
+    dataset: Optional[AnyDataset] = None,
+    *,
+    model: Optional[str] = None,
+    dim: Optional[int] = None,
+    space: Optional[AnyPath] = None,
+    trials: Optional[int] = None,
+    seconds: Optional[float] = None,
+    method: Optional[str] = None,
+    teacher: Union[AnyTeacher, Sequence[AnyTeacher]] = (),
+    settings: Optional[Settings] = None,
+    epochs: Optional[int] = None,
+    seed: Optional[int] = None,
+    device: Optional[str] = None,
+    threads: Optional[int] = None,
+    data_root: Optional[AnyPath] = None,
+    out: Optional[AnyPath] = None,
+    resume: bool = False,
+    watch: Watch = Watch(),  # noqa: B008 (immutable)
+) -> Study:
+    """Search for settings on the validation split: ``dglke-distill tune``.
+
+    Args:
+        dataset: name, folder, file or loaded dataset; ``cldr`` if None.
+        model: score function.
+        dim: floats per entity.
+        space: a TOML file, or a space that ships; the model's own if None.
+        trials: how many to add; 30 if ``seconds`` is not given either.
+        seconds: how long to search; the last trial ends.
+        method: tune a student, by this distillation method, under ``teacher``.
+        teacher: trained models: folders, or what ``train`` returned.
+        settings: any others, nested or by dotted names.
+        epochs: of every trial.
+        seed: of the search and the trainings.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: of torch and the kernels; all cores if None.
+        data_root: folder that holds datasets already.
+        out: directory of the study; if None, a new one below ``runs/``.
+        resume: whether to go on with the study in ``out`` until it has its trials.
+        watch: hears of trials and their progress.
+
+    Raises:
+        UserError: bad settings or data, or a directory in use.
+    """
+    data, loaded = data_settings(dataset)
+    if resume:
+        if out is None:
+            raise UserError("resume=True: say which study by out=")
+        study = saved_study(Path(out))
+    else:
+        flags = {
+            "model": model, "dim": dim, "epochs": epochs, "seed": seed, "device": device,
+            "threads": threads,
+        }  # fmt: skip
+        study = study_settings(
+            flags,
+            [*([data] if data else []), nested(settings)],
+            space=None if space is None else str(space),
+            method=method,
+            teachers=places_of(teacher),
+        )
+        if trials is None and seconds is None:
+            trials = 30
+    directory = Path(out) if out is not None else new_study_directory(study)
+    found = search(
+        study,
+        directory,
+        trials=trials,
+        seconds=seconds,
+        workspaces=workspaces_of(data_root, loaded, resume),
+        watch=watch,
+    )
+    return Study(directory, found)

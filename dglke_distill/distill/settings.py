@@ -1,0 +1,109 @@
+"""From what a command line or a call states to the settings of a chain, and to its directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.identity import located, located_data
+from dglke_distill.distill.plan import ChainConfig, compose_chain, divided, plan, read_chain
+from dglke_distill.runs.settings import unused
+
+__all__ = ["chain_settings", "chain_trees", "new_chain_directory"]
+
+
+def chain_settings(
+    dataset: Optional[str] = None,
+    model: Optional[str] = None,
+    *,
+    student_model: Optional[str] = None,
+    dims: Optional[Sequence[int]] = None,
+    first: Optional[int] = None,
+    last: Optional[int] = None,
+    ratio: Optional[float] = None,
+    method: Optional[str] = None,
+    recipe: str = "auto",
+    file: Optional[Path] = None,
+    more_teachers: Optional[Sequence[str]] = None,
+    control: Optional[str] = None,
+    seeds: Optional[int] = None,
+    allow_other_data: bool = False,
+    training: Optional[Mapping[str, Any]] = None,
+    changes: Sequence[Mapping[str, Any]] = (),
+) -> ChainConfig:
+    """Compose a chain's settings: defaults, recipe, file, flags, then changes in their order.
+
+    Args:
+        dataset: name or path; None: the recipe's.
+        model: score function of all stages.
+        student_model: score function of the students, if another.
+        dims: floats per entity of every stage.
+        first: the teacher's size, in place of ``dims``, with ``last``.
+        last: the last student's size.
+        ratio: how much smaller each stage is; 2 if None.
+        method: name of the distillation method.
+        recipe: see ``plan.compose_chain``.
+        file: TOML file of a chain's settings.
+        more_teachers: score functions of further teachers.
+        control: which controls to train; ``tuned`` if neither this nor the file says.
+        seeds: runs of the chain.
+        allow_other_data: whether teachers may have been trained on other triples.
+        training: settings of this section, for every stage; None is not given.
+        changes: partial trees, the last one winning.
+
+    Raises:
+        UserError: unknown recipe, unreadable file, unknown setting or bad value.
+    """
+    trees: list[Mapping[str, Any]] = [{"control": "tuned"}]  # whatever a recipe says
+    trees += [] if file is None else [read_chain(file)]
+    trees += chain_trees(training or {}, student_model=student_model, more_teachers=more_teachers)
+    for key, value in (("method", method), ("control", control), ("seeds", seeds)):
+        if value is not None:
+            trees.append({key: value})
+    if allow_other_data:
+        trees.append({"allow_other_data": True})
+    sizes = None if dims is None else list(dims)
+    if first is not None or last is not None or ratio is not None:
+        if sizes is not None:
+            raise UserError("--dims: leave it out where --from, --to or --ratio is given")
+        if first is None or last is None:
+            raise UserError("--from, --to: give both")
+        sizes = divided(first, last, 2.0 if ratio is None else ratio)
+    if sizes is not None:
+        trees.append({"dims": sizes})
+    trees += changes
+    chain = compose_chain(recipe, dataset and located(dataset), model, trees)
+    return chain.model_copy(update={"data": located_data(chain.data)})
+
+
+def chain_trees(
+    training: Mapping[str, Any],
+    *,
+    student_model: Optional[str],
+    more_teachers: Optional[Sequence[str]],
+) -> list[Mapping[str, Any]]:
+    """Return the partial trees of a chain's settings that flags stand for; None is not given.
+
+    Args:
+        training: settings of every stage's section of this name.
+        student_model: score function of the students.
+        more_teachers: score functions of further teachers.
+    """
+    trees: list[Mapping[str, Any]] = []
+    given = {key: value for key, value in training.items() if value is not None}
+    if given:
+        trees.append({"shared": {"training": given}})
+    if student_model is not None:
+        trees.append({"student": {"model": {"name": student_model}}})
+    if more_teachers is not None:
+        trees.append({"more_teachers": [{"model": {"name": name}} for name in more_teachers]})
+    return trees
+
+
+def new_chain_directory(chain: ChainConfig, parent: Path = Path("runs")) -> Path:
+    """Return a directory below ``parent``, named after the settings, that does not exist yet."""
+    final = plan(chain)[-1].config
+    stem = f"{chain.method}-{final.model.name}-{Path(chain.data.dataset).name or 'data'}".lower()
+    return unused(parent / stem)

@@ -1,0 +1,64 @@
+"""Loading and saving a model in one call each, as other libraries name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar, Union
+
+from dglke_distill.artifacts.checkpoint import LoadedModel, save_model
+
+__all__ = ["Pretrained"]
+
+Kind = TypeVar("Kind", bound="Pretrained")
+
+
+class Pretrained:
+    """What makes a model come and go by ``from_pretrained`` and ``save_pretrained``.
+
+    Attributes:
+        loaded: the model with all that was saved beside it.
+    """
+
+    loaded: LoadedModel
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Kind],
+        path_or_name: Union[str, Path],
+        *,
+        device: str = "cpu",
+        store: Union[str, Path, None] = None,
+        offline: bool = False,
+    ) -> Kind:
+        """Load a model from its folder, or by its name in the zoo; the same as ``kd.load``.
+
+        Args:
+            path_or_name: as for ``zoo.load_checkpoint``.
+            device: where the model shall live.
+            store: the one store that names are looked up in; None: all of them.
+            offline: whether to refuse to download.
+
+        Raises:
+            UserError: there is no such model, or it is damaged.
+        """
+        from dglke_distill import load
+
+        found = load(path_or_name, device=device, store=store, offline=offline)
+        assert isinstance(found, cls)
+        return found
+
+    def save_pretrained(self, path: Union[str, Path]) -> Path:
+        """Write the model as a folder that ``from_pretrained`` and every command read.
+
+        Args:
+            path: the folder; an earlier checkpoint there is replaced as a whole.
+
+        Returns:
+            The folder.
+
+        Raises:
+            UserError: something else is there, or a weight is not finite.
+        """
+        of = self.loaded
+        save_model(Path(path), of.model, of.config, of.entities, of.relations, of.results)
+        return Path(path)

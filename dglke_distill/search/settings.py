@@ -1,0 +1,62 @@
+"""From what a command line or a call states to the settings of a study, and to its directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.config import merge
+from dglke_distill.runs.settings import flag_trees, unused
+from dglke_distill.search.found import StudyConfig
+from dglke_distill.search.space import find_space, read_space
+from dglke_distill.search.study import space_digest
+
+__all__ = ["new_study_directory", "study_settings"]
+
+
+def study_settings(
+    flags: Mapping[str, Any],
+    changes: Sequence[Mapping[str, Any]],
+    *,
+    space: Optional[str],
+    method: Optional[str],
+    teachers: Sequence[str],
+) -> StudyConfig:
+    """Compose the settings of a study.
+
+    Args:
+        flags: see ``runs.settings.flag_trees``; ``seed`` is also the study's.
+        changes: partial trees of all trials' settings, the last one winning.
+        space: a TOML file, or the name of a space that ships; None: the model's own.
+        method: distillation method, to tune a student.
+        teachers: checkpoints that it learns from.
+
+    Raises:
+        UserError: a method without a teacher, no such space, or a bad value.
+    """
+    if (method is None) != (not teachers):
+        raise UserError("--method and --teacher: give both to tune a student, or neither")
+    tree: dict[str, Any] = {}
+    for change in (*flag_trees(flags), *changes):
+        tree = merge(tree, change)
+    name = space or find_space(tree.get("model", {}).get("name", "TransE"), bool(teachers))
+    if space is not None and Path(space).is_file():
+        name = str(Path(space).resolve())
+    return StudyConfig(
+        space=name,
+        space_sha256=space_digest(read_space(name)),
+        settings=tree,
+        method=method,
+        teachers=[str(Path(path).resolve()) for path in teachers],
+        seed=flags.get("seed") or 0,
+    )
+
+
+def new_study_directory(study: StudyConfig, parent: Path = Path("runs")) -> Path:
+    """Return a directory below ``parent``, named after the settings, that does not exist yet."""
+    model = study.settings.get("model", {}).get("name", "transe")
+    dataset = study.settings.get("data", {}).get("dataset", "cldr")
+    stem = "-".join(["tune", str(model), Path(dataset).name or "data"]).lower()
+    return unused(parent / stem)
