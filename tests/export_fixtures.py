@@ -11,11 +11,16 @@ from model_formulas import DIM, ENTITIES, IDS, RELATIONS, VARIANTS, make
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Vocabulary
+from dglke_distill.models import SCORE_FUNCTIONS
 
 NAMES = Vocabulary([*(f"n{i}" for i in range(ENTITIES - 3)), "São Tomé", 'quo"te', "漢字"])
 RELATION_NAMES = Vocabulary([f"relation {i}" for i in range(RELATIONS)], kind="relation")
 
-AFFINE = [(name, options, label) for (name, options), label in zip(VARIANTS, IDS) if name != "RotH"]
+AFFINE = [
+    (name, options, label)
+    for (name, options), label in zip(VARIANTS, IDS)
+    if SCORE_FUNCTIONS[name].affine
+]
 """The variants whose queries are affine maps, as bundle and ONNX need them."""
 
 every_affine_variant = pytest.mark.parametrize(

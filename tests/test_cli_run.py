@@ -146,7 +146,7 @@ BAD: list[tuple[list[str], Optional[str]]] = [
     (["--dims", "8,x"], "--dims '8,x': write whole numbers"),
     (["--dims", ""], "--dims ''"),
     (["--dims", "8"], "--dims: a iterde chain needs two sizes or more"),
-    (["--dims", "4,8"], "each size must be smaller"),
+    (["--dims", "4,8"], "no size can be larger"),
     (["--from", "8"], "--from, --to: give both"),
     (["--ratio", "2"], "--from, --to: give both"),
     (["--from", "8", "--to", "-4"], "--to -4: must be at least 1"),

@@ -19,7 +19,7 @@ from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.dualde import DualObjective
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.teacher import thaw
-from dglke_distill.distill.triple_weights import SoftLabelEvaluation, triple_losses
+from dglke_distill.distill.triple_weights import SoftLabelEvaluation
 from dglke_distill.runs.workspace import build_loader, build_optimizer
 from dglke_distill.training.losses import build_loss
 from dglke_distill.training.objective import HardObjective, Moment
@@ -196,10 +196,11 @@ def test_the_losses_of_triples_add_up(name: str, known: bool) -> None:
     negative = torch.randn(6, 5, generator=generator, dtype=torch.float64)
     mask = torch.rand(6, 5, generator=generator) < 0.3 if known else None
     loss = build_loss(LossConfig(name=name, options={"margin": 1.5}))
-    each = triple_losses(loss, positive, negative, mask)
+    each = loss.per_triple(positive, negative, mask)
     assert each is not None
     torch.testing.assert_close(each.sum(1).mean(), loss.sampled(positive, negative, mask))
-    assert triple_losses(build_loss(LossConfig(name="margin")), positive, negative, mask) is None
+    compares = build_loss(LossConfig(name="margin"))
+    assert compares.per_triple(positive, negative, mask) is None
 
 
 def test_the_weights_are_the_published_ones() -> None:

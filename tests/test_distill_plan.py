@@ -184,10 +184,24 @@ def test_the_dataset_of_a_file_counts_unless_another_is_named() -> None:
     assert compose_chain("none", None, None, []).data.dataset == "cldr"
 
 
+def test_a_student_may_be_as_large_as_its_teacher() -> None:
+    chain = composed({"dims": [8, 8, 4], "control": "none"}, model="TransE")
+    stages = plan(chain)
+    assert [(stage.name, stage.teachers) for stage in stages] == [
+        ("0-teacher-transe-dim8", ()),
+        ("1-transe-dim8", ("0-teacher-transe-dim8",)),
+        ("2-transe-dim4", ("1-transe-dim8",)),
+    ]
+    again = composed({"dims": [8, 8], "method": "ta", "control": "none"}, model="TransE")
+    assert names(again) == ["0-teacher-transe-dim8", "1-transe-dim8"]
+    with pytest.raises(UserError, match="needs two sizes or more"):
+        plan(composed({"dims": [8], "method": "bkd"}))
+
+
 @pytest.mark.parametrize(
     ("tree", "words"),
     [
-        ({"dims": [8, 16]}, r"'dims' is \[8, 16\].*each size must be smaller"),
+        ({"dims": [8, 16]}, r"'dims' is \[8, 16\].*no size can be larger"),
         ({"dims": [8, 0]}, "from 1 to 1048576"),
         ({"dims": []}, "'dims'"),
         ({"dims": [8]}, "--dims: a iterde chain needs two sizes or more"),
@@ -200,6 +214,10 @@ def test_the_dataset_of_a_file_counts_unless_another_is_named() -> None:
         ({"student": {"distillation": {"weight": {"name": "rising"}}}}, "weight.name: unknown"),
         ({"student": {"distillation": {"soft": {"candidates": "all"}}}}, "needs training.mode"),
         ({"student": {"loss": {"name": "hinge"}}}, "loss.name: unknown"),
+        (
+            {"student": {"training": {"mode": "k_vs_all"}}},
+            "cannot train with training.mode",
+        ),
         ({"student": {"optimizer": {"options": {"x": 1}}}}, "optimizer.options"),
         ({"shared": {"model": {"name": "ComplEx"}}, "dims": [8, 5]}, "5"),
         ({"control": "yes"}, "'control' is 'yes'"),

@@ -345,7 +345,7 @@ def test_a_dry_run_leaves_nothing(ogb: Any, root: Path) -> None:
         (["run"], "name ogbl-wikikg2 or ogbl-biokg"),
         (["run", "fb15k237"], "fb15k237 has no leaderboard"),
         (["run", "ogbl-wikikg3"], "ogbl-wikikg3 has no leaderboard"),
-        (["run", "DATA", "--dims", "4,8"], "each size must be smaller"),
+        (["run", "DATA", "--dims", "4,8"], "no size can be larger"),
         (["run", "DATA", "--dims", "x"], "--dims 'x'"),
         (["run", "DATA", "--model", "TransX"], "did you mean"),
         (["run", "DATA", "--about", "none.toml"], "none.toml: no such file"),

@@ -163,7 +163,6 @@ def test_unknown_names_and_options_are_explained() -> None:
         build_loss(LossConfig(name="sofmax"))
     with pytest.raises(UserError, match="unknown setting 'margn'; did you mean 'margin'"):
         build_loss(LossConfig(name="margin", options={"margn": 2.0}))
-    with pytest.raises(UserError, match="needs sampled negatives"):
-        build_loss(LossConfig(name="margin")).over_all(
-            torch.zeros(1, 2), torch.tensor([0, 1]), torch.tensor([0])
-        )
+    words = "cannot train with training.mode k_vs_all: set training.mode to negatives, or choose"
+    with pytest.raises(UserError, match=words):
+        build_loss(LossConfig(name="margin")).check_mode("k_vs_all")

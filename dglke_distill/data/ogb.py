@@ -73,6 +73,8 @@ class OgbDataset(Dataset):
             entities have no type.
     """
 
+    gives_candidates = True
+
     valid_candidates: Optional[Candidates] = None
     test_candidates: Optional[Candidates] = None
     entity_type_names: tuple[str, ...] = ()
@@ -84,9 +86,7 @@ class OgbDataset(Dataset):
             UserError: the split has none.
         """
         given = {"valid": self.valid_candidates, "test": self.test_candidates}.get(split)
-        if given is None:
-            raise UserError(f"split {split!r} of {self.name} has no given negatives")
-        return given
+        return super().candidates(split) if given is None else given
 
 
 def load_ogb(name: str, root: Path, *, cache: Optional[Path] = None) -> OgbDataset:

@@ -20,7 +20,6 @@ from dglke_distill.data import catalog
 from dglke_distill.data.identity import Identity, shown
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS
 from dglke_distill.data.manifest import Manifest, load_manifest
-from dglke_distill.data.ogb import OgbDataset
 from dglke_distill.data.sources import DATASETS, load_source
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
@@ -104,7 +103,7 @@ def renumbered(dataset: Dataset, entities: Vocabulary, relations: Vocabulary) ->
         if len(names) != len(to) or not all(name in to for name in names):
             return None
         orders.append(np.fromiter((to.id(name) for name in names), np.int32, len(names)))
-    if isinstance(dataset, OgbDataset):  # its candidates are files of ids
+    if dataset.gives_candidates:  # its candidates are files of ids
         return None
     new_entity, new_relation = orders
     changes: dict[str, Any] = dict(wanted)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Optional
+from typing import Any, ClassVar, Literal, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,7 +190,11 @@ class Dataset:
         test_negatives: as ``valid_negatives``, for the test split.
         entity_type: int32 array of shape (entities,), where entities are typed (ogbl-biokg).
         warnings: legal but noteworthy things found while reading.
+        gives_candidates: whether valid and test are ranked among candidates of its own, by the
+            official evaluator of its name, and not among all entities.
     """
+
+    gives_candidates: ClassVar[bool] = False
 
     name: str
     entities: Vocabulary
@@ -219,6 +223,14 @@ class Dataset:
             raise UserError(f"unknown split {name!r}: choose train, valid or test")
         triples: Triples = getattr(self, name)
         return triples
+
+    def candidates(self, split: str) -> Any:
+        """Return the candidates given for ``valid`` or ``test``; see ``gives_candidates``.
+
+        Raises:
+            UserError: the split has none.
+        """
+        raise UserError(f"split {split!r} of {self.name} has no given negatives")
 
     @cached_property
     def fingerprint(self) -> str:

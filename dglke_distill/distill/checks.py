@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.distill.initialization import INITIALIZATIONS
+from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.schedules import build_schedule
 from dglke_distill.distill.soft import build_soft_loss
 from dglke_distill.models import build_score_function
@@ -27,7 +27,7 @@ def check_settings(config: Config) -> None:
             not go together.
     """
     build_score_function(config.model)
-    build_loss(config.loss)
+    build_loss(config.loss).check_mode(config.training.mode)
     build_regularizer(config.regularizer)
     build_optimizer(config.optimizer, nn.Linear(1, 1))
     settings = config.distillation
@@ -36,8 +36,4 @@ def check_settings(config: Config) -> None:
     build_soft_loss(settings.soft)
     build_schedule(settings.weight)
     INITIALIZATIONS.spell(settings.initialization)
-    if settings.soft.candidates == "all" and config.training.mode == "negatives":
-        raise UserError(
-            'distillation.soft.candidates "all" needs training.mode k_vs_all or one_vs_all; '
-            "set one of them, or choose batch, top or neighbors"
-        )
+    build_method(settings.method, settings.options).check(config)

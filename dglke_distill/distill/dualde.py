@@ -25,10 +25,10 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import DistillationConfig
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.distill.method import OneShot
@@ -45,12 +45,11 @@ from dglke_distill.distill.triple_weights import (
     Answers,
     SoftLabelEvaluation,
     by_kind,
-    triple_losses,
 )
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Workspace
 from dglke_distill.sampling.batch import Batch
-from dglke_distill.training.losses import MarginLoss, weighted_mean
+from dglke_distill.training.losses import weighted_mean
 from dglke_distill.training.objective import (
     Against,
     AgainstAll,
@@ -79,6 +78,8 @@ class DualObjective(DistillationObjective):
         dtype: of the student; None: the teacher's.
     """
 
+    keeps_answers = False
+
     def __init__(
         self,
         hard: HardObjective,
@@ -90,14 +91,18 @@ class DualObjective(DistillationObjective):
         dtype: Optional[torch.dtype] = None,
     ) -> None:
         """Thaw the teacher."""
-        assert isinstance(labels.structure, LengthAngle)
+        assert isinstance(labels.structure, LengthAngle) and labels.loss is not None
+        probe = torch.zeros(1, 1)
+        if labels.loss.per_candidate(probe, probe) is None:
+            raise UserError(
+                f"distillation.soft.name {labels.loss.name!r}: dualde weighs each "
+                "candidate, and this loss compares them; choose huber"
+            )
         super().__init__(hard, hard_weight, teacher, labels._replace(structure=None))
         self.lengths, self.second_phase = labels.structure, second_phase
         self.live = thaw(teacher.model, teacher_rate, dtype)
         self.factor = teacher.factor
-        compares = isinstance(hard.loss, MarginLoss)  # its margin is one between two scores
-        margin = 0.0 if compares else float(getattr(hard.loss.options, "margin", 0.0))
-        self.evaluation = SoftLabelEvaluation(margin)
+        self.evaluation = SoftLabelEvaluation(hard.loss.margin)
 
     def teacher_learns(self, moment: Moment) -> bool:
         """Return whether the second phase has begun."""
@@ -158,7 +163,7 @@ class DualObjective(DistillationObjective):
             group: of the student. weight: (b, 1 + n), what each triple's soft label is worth.
         """
         queries = group.queries
-        each = triple_losses(self.loss, group.positive, group.negative, queries.known)
+        each = self.loss.per_triple(group.positive, group.negative, queries.known)
         if each is not None:
             return weighted_mean(((1 - weight) * each).sum(dim=-1), queries.weight), weight
         kept = (1 - weight[:, 0]).clamp(min=_SMALLEST)
@@ -178,17 +183,17 @@ class DualObjective(DistillationObjective):
         )
 
     def _apart(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the Huber losses (b, n) between scores for the student, and for the teacher."""
+        """Return the soft losses (b, n) of candidates for the student, and for the teacher."""
         assert self.labels.loss is not None
         if self.labels.scale == "standardize":
             teacher = standardized(teacher, student.detach())
         elif self.factor != 1:
             teacher = teacher * self.factor
-        delta = self.labels.loss.options.delta
-        towards = F.huber_loss(student, teacher.detach(), reduction="none", delta=delta)
+        towards = self.labels.loss.per_candidate(student, teacher.detach())
         away = towards
         if teacher.requires_grad:
-            away = F.huber_loss(teacher, student.detach(), reduction="none", delta=delta)
+            away = self.labels.loss.per_candidate(teacher, student.detach())
+        assert towards is not None and away is not None
         return towards, away
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dglke_distill.base.files import atomic_write_text
+from dglke_distill.models import ENCODERS
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.zoo.entries import describe
 from dglke_distill.zoo.registry_file import dump_entries
@@ -57,12 +58,13 @@ def _entry(
 def zoo_name(results: dict[str, Any]) -> str:
     """Return the name that a zoo has for a model with these results."""
     model, config = results["model"], results["config"]
+    encoder = config["model"]["encoder"]
     return compose_name(
         model["name"],
         results["dataset"]["name"],
         model["floats_per_entity"],
         config["training"]["dtype"],
-        config["model"]["encoder"],
+        "" if ENCODERS.find(encoder).is_table else encoder,
     )
 
 

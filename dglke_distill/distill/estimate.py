@@ -132,8 +132,8 @@ def _seconds(stage: Stage, workspace: Workspace, teachers: Sequence[KGEModel]) -
         here = config.model_copy(update={"distillation": settings})
         method = build_method(settings.method, settings.options)
         objective = method.objective(here, model, teachers, workspace)
-        if type(objective) is DistillationObjective:
-            kept = kept_queries(config, workspace, objective.labels.further)
+        if isinstance(objective, DistillationObjective) and objective.keeps_answers:
+            kept = kept_queries(config, workspace, objective.labels.further, objective.labels.loss)
     loader = build_loader(config, workspace, model)
     learned = torch.nn.ModuleDict({"model": model, "objective": objective})
     optimizer = build_optimizer(config.optimizer, learned)

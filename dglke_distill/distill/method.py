@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.config import Config, DistillationConfig, SoftLabelConfig, validate_options
+from dglke_distill.config import Config, DistillationConfig, validate_options
 from dglke_distill.config.registry import Component
 from dglke_distill.distill.candidates import Candidates, GraphNeighbors, TopCandidates
 from dglke_distill.distill.further import FurtherQueries
@@ -15,11 +15,13 @@ from dglke_distill.distill.objective import DistillationObjective, Scale, SoftLa
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.remembered import Remembered
 from dglke_distill.distill.schedules import build_schedule
-from dglke_distill.distill.soft import KullbackLeibler, SoftLoss, build_soft_loss
+from dglke_distill.distill.soft import SoftLoss, build_soft_loss
 from dglke_distill.distill.structure import STRUCTURES, Structure
 from dglke_distill.distill.teacher import Ensemble, Teacher, calibrate
+from dglke_distill.models import ENCODERS
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Workspace, build_objective
+from dglke_distill.training.losses import MODES
 from dglke_distill.training.objective import HardObjective, Objective
 
 __all__ = ["Method", "OneShot"]
@@ -40,6 +42,32 @@ class Method(Component):
     """Name of a structure term that is part of the method."""
     scores: ClassVar[bool] = True
     """Whether scores are copied."""
+    modes: ClassVar[tuple[str, ...]] = MODES
+    """The modes of training that a student can be in."""
+
+    def check(self, config: Config) -> None:
+        """Refuse a student's settings that cannot go together, before anything is trained.
+
+        Raises:
+            UserError: there are some.
+        """
+        settings, mode = config.distillation, config.training.mode
+        assert settings is not None
+        if mode not in self.modes:
+            raise UserError(
+                f"distillation.method {self.name!r} cannot train with training.mode {mode}: set "
+                f"student.training.mode to {' or '.join(self.modes)}"
+            )
+        if settings.soft.candidates == "all" and mode == "negatives":
+            raise UserError(
+                'distillation.soft.candidates "all" needs training.mode k_vs_all or one_vs_all; '
+                "set one of them, or choose batch, top or neighbors"
+            )
+        if settings.soft.further and ENCODERS.find(config.model.encoder).needs_blocks:
+            raise UserError(
+                "distillation.soft.further: queries beyond train's have no neighbour blocks; set "
+                "model.encoder to lookup, or further to 0"
+            )
 
     def dims(self, dims: Sequence[int]) -> list[int]:
         """Return the sizes to train, the teacher's first, out of those asked for."""
@@ -68,6 +96,7 @@ class Method(Component):
         """
         settings = config.distillation
         assert settings is not None
+        self.check(config)
         dtype = student.relation_weight.dtype
         teachers = [model.to(workspace.device, dtype) for model in teachers]
         initialize(settings.initialization, student, teachers[0])
@@ -101,7 +130,7 @@ class Method(Component):
     ) -> Objective:
         """Put the pieces together; methods with an objective of their own override this."""
         if settings.soft.candidates == "all":
-            kept = kept_queries(config, workspace, labels.further)
+            kept = kept_queries(config, workspace, labels.further, labels.loss)
             if kept is not None:
                 teacher = Remembered(teacher, kept, workspace.dataset.num_entities)
         return DistillationObjective(hard, settings.hard_weight, teacher, labels)
@@ -116,7 +145,6 @@ class Method(Component):
         """Return the source of further candidates that the settings name."""
         assert config.distillation is not None
         soft = config.distillation.soft
-        _check_candidates(config, soft)
         if soft.candidates == "top":
             kept = kept_queries(config, workspace, further)
             return TopCandidates(teacher, kept, count=soft.count)
@@ -157,23 +185,32 @@ def _prepared(
     factor = 1.0
     if wanted == "calibrate":
         factor = calibrate(teachers[0], workspace.dataset)
-    elif isinstance(loss, KullbackLeibler):  # both sides of a comparison of distributions alike
-        factor = float(getattr(hard.loss.options, "scale", 1.0))
+    elif loss is not None and loss.of_distributions:  # both sides of a comparison alike
+        factor = hard.loss.scale
     return Teacher(teachers[0], factor), "standardize" if wanted == "standardize" else "none"
 
 
 def kept_queries(
-    config: Config, workspace: Workspace, further: Optional[FurtherQueries]
+    config: Config,
+    workspace: Workspace,
+    further: Optional[FurtherQueries],
+    loss: Optional[SoftLoss] = None,
 ) -> Optional[QueryRows]:
     """Return all queries of a training, if the teacher's answers to them are found once and kept.
 
     None where the settings want nothing that could be kept, or where it does not fit the memory
     that they give: then the teacher is asked at each step.
+
+    Args:
+        config: the settings.
+        workspace: the data.
+        further: queries beyond those of train, or None.
+        loss: what compares scores of all entities; they are kept if it allows it.
     """
     assert config.distillation is not None
     soft = config.distillation.soft
     best = soft.candidates == "top"
-    everything = soft.candidates == "all" and soft.name == "kl"
+    everything = soft.candidates == "all" and loss is not None and loss.keepable
     if not best and not (everything and config.training.mode == "k_vs_all"):
         return None
     queries = None if further is None else further.queries
@@ -186,20 +223,11 @@ def kept_queries(
 
 
 def _further(config: Config, workspace: Workspace) -> Optional[FurtherQueries]:
-    """Return the source of queries beyond train's, if the settings want any and there are any.
-
-    Raises:
-        UserError: the student needs neighbour blocks.
-    """
+    """Return the source of queries beyond train's, if the settings want any and there are any."""
     assert config.distillation is not None
     soft = config.distillation.soft
     if soft.further == 0:
         return None
-    if config.model.encoder != "lookup":
-        raise UserError(
-            "distillation.soft.further: queries beyond train's have no neighbour blocks; set "
-            "model.encoder to lookup, or further to 0"
-        )
     further = FurtherQueries(
         workspace.graph,
         workspace.dataset.num_relations,
@@ -207,14 +235,6 @@ def _further(config: Config, workspace: Workspace) -> Optional[FurtherQueries]:
         seed=config.training.seed,
     )
     return further if len(further) else None
-
-
-def _check_candidates(config: Config, soft: SoftLabelConfig) -> None:
-    if soft.candidates == "all" and config.training.mode == "negatives":
-        raise UserError(
-            'distillation.soft.candidates "all" needs training.mode k_vs_all or one_vs_all; '
-            "set one of them, or choose batch, top or neighbors"
-        )
 
 
 class OneShot(Method):

@@ -79,6 +79,8 @@ class MultipleObjective(DistillationObjective):
         senior: puts the teachers' opinions together.
     """
 
+    keeps_answers = False
+
     def __init__(
         self,
         hard: HardObjective,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Optional, Protocol
+from typing import ClassVar, Literal, NamedTuple, Optional, Protocol
 
 import torch
 from torch import Tensor
@@ -11,12 +11,11 @@ from torch import Tensor
 from dglke_distill.distill.candidates import Candidates
 from dglke_distill.distill.further import FurtherQueries
 from dglke_distill.distill.schedules import Schedule
-from dglke_distill.distill.soft import KullbackLeibler, SoftLoss
+from dglke_distill.distill.soft import SoftLoss
 from dglke_distill.distill.structure import Structure
 from dglke_distill.kernels import distillation_cross_entropy
 from dglke_distill.models.base import KGEModel
 from dglke_distill.sampling.batch import Batch, Queries
-from dglke_distill.training.losses import SoftmaxLoss
 from dglke_distill.training.objective import (
     START,
     Against,
@@ -108,6 +107,9 @@ class DistillationObjective(HardObjective):
         teacher: answers batches. labels: what is copied of it.
     """
 
+    keeps_answers: ClassVar[bool] = True
+    """Whether all that it learns of its teacher are answers to queries, which may be kept."""
+
     def __init__(
         self,
         hard: HardObjective,
@@ -119,16 +121,10 @@ class DistillationObjective(HardObjective):
         super().__init__(hard.loss, hard.regularizer, hard.relation_weight, hard_weight)
         self.teacher, self.labels = teacher, labels
         self.structure = labels.structure
-        options = self.loss.options
-        self._logits = float(getattr(options, "scale", 1.0))
-        self._fused = (
-            isinstance(labels.loss, KullbackLeibler)
-            and isinstance(self.loss, SoftmaxLoss)
-            and labels.scale == "none"
-            and labels.candidates is None
-            and options.smoothing == 0
-            and options.balance == 0
-        )
+        self._logits = self.loss.scale
+        kernel = None if labels.loss is None else labels.loss.fused_kernel
+        alike = kernel is not None and kernel == self.loss.fused_kernel
+        self._fused = alike and labels.scale == "none" and labels.candidates is None
 
     def forward(self, model: KGEModel, batch: Batch, moment: Moment = START) -> Objectives:
         """Return the loss of a batch; the named parts are not weighted, ``soft_weight`` is λ."""
@@ -199,7 +195,7 @@ class DistillationObjective(HardObjective):
     def soft(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
         """Return the soft loss of (b, n) scores, queries weighted by (b,) or equally."""
         assert self.labels.loss is not None
-        if isinstance(self.labels.loss, KullbackLeibler) and self._logits != 1:
+        if self.labels.loss.of_distributions and self._logits != 1:
             student = student * self._logits
         if self.labels.scale == "standardize":
             teacher = standardized(teacher, student.detach())

@@ -86,11 +86,11 @@ class ChainConfig(Section):
 
     @field_validator("dims")
     @classmethod
-    def _falling(cls, dims: list[int]) -> list[int]:
+    def _not_rising(cls, dims: list[int]) -> list[int]:
         if any(not 1 <= dim <= MOST_FLOATS for dim in dims):
             raise ValueError(f"sizes must be from 1 to {MOST_FLOATS}")
-        if any(after >= before for before, after in zip(dims, dims[1:])):
-            raise ValueError("each size must be smaller than the one before it")
+        if any(after > before for before, after in zip(dims, dims[1:])):
+            raise ValueError("no size can be larger than the one before it")
         return dims
 
     def to_toml(self) -> str:
@@ -257,7 +257,7 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
     stages: list[Stage] = []
     teachers: tuple[str, ...] = tuple(loaded)
     if method.taught:
-        if len(dims) < 2:
+        if len(chain.dims) < 2:
             raise UserError(f"--dims: a {chain.method} chain needs two sizes or more, got {dims}")
         if not loaded:
             further = [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Optional
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Optional
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from dglke_distill.base.capabilities import Declares
 from dglke_distill.config import SoftLabelConfig, components
 from dglke_distill.config.registry import Component, NoOptions, Registry
 from dglke_distill.training.losses import weighted_mean
@@ -15,11 +17,23 @@ from dglke_distill.training.losses import weighted_mean
 __all__ = ["SOFT_LOSSES", "Huber", "KullbackLeibler", "SoftLoss", "build_soft_loss"]
 
 
-class SoftLoss(Component):
+class SoftLoss(Component, Declares):
     """Base of the soft losses; a subclass writes ``rows``."""
 
-    default_scale: str = "none"
+    default_scale: ClassVar[str] = "none"
     """How scores of a teacher of another kind are made comparable when the setting is auto."""
+    of_distributions: ClassVar[bool] = False
+    """Whether softmaxes are compared: scores are then logits, as the hard loss reads them."""
+    keepable: ClassVar[bool] = False
+    """Whether a teacher's scores may be kept in half precision, as differences from the best."""
+    fused_kernel: ClassVar[Optional[str]] = None
+    """Kernel that works the loss over all entities out together with a hard loss that names it too:
+    ``softmax`` takes the ``temperature`` of the options."""
+    shortcuts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "keepable": ("rows", "__call__"),
+        "fused_kernel": ("rows", "__call__"),
+        "per_candidate": ("rows", "__call__"),
+    }
 
     def __call__(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None) -> Tensor:
         """Return the loss, averaged over queries with their weights.
@@ -33,6 +47,10 @@ class SoftLoss(Component):
     def rows(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the loss of each query, (b,)."""
         raise NotImplementedError
+
+    def per_candidate(self, student: Tensor, teacher: Tensor) -> Optional[Tensor]:
+        """Return what every candidate costs by itself, (b, n), or None if they are compared."""
+        return None
 
 
 class Huber(SoftLoss):
@@ -52,8 +70,15 @@ class Huber(SoftLoss):
 
     def rows(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See ``SoftLoss.rows``."""
-        each = F.huber_loss(student, teacher, reduction="none", delta=self.options.delta)
+        each = self._each(student, teacher)
         return each.sum(dim=-1) if self.options.reduction == "sum" else each.mean(dim=-1)
+
+    def per_candidate(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """See ``SoftLoss.per_candidate``."""
+        return self._each(student, teacher)
+
+    def _each(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return F.huber_loss(student, teacher, reduction="none", delta=self.options.delta)
 
 
 class KullbackLeibler(SoftLoss):
@@ -64,6 +89,8 @@ class KullbackLeibler(SoftLoss):
 
     name = "kl"
     default_scale = "calibrate"
+    of_distributions = keepable = True
+    fused_kernel = "softmax"
 
     class Options(NoOptions):
         """The ``temperature`` T that softens both distributions."""

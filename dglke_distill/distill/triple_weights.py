@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dglke_distill.training.losses import (
-    BinaryCrossEntropyLoss,
-    LogisticLoss,
-    Loss,
-    SelfAdversarialLoss,
-    adversarial_weights,
-)
 from dglke_distill.training.objective import AgainstAll
 
-__all__ = ["Answers", "SoftLabelEvaluation", "by_kind", "triple_losses"]
+__all__ = ["Answers", "SoftLabelEvaluation", "by_kind"]
 
 
 class SoftLabelEvaluation(nn.Module):
@@ -42,31 +32,6 @@ class SoftLabelEvaluation(nn.Module):
         slope, offset = self.slope, self.offset
         true = torch.sigmoid(slope[0] * scores[:, :1] + offset[0])
         return torch.cat([true, torch.sigmoid(-(slope[1] * scores[:, 1:] + offset[1]))], dim=1)
-
-
-def triple_losses(
-    loss: Loss, positive: Tensor, negative: Tensor, known: Optional[Tensor]
-) -> Optional[Tensor]:
-    """Return what every triple adds to a loss, (b, 1 + n); None if it compares triples.
-
-    The sum of a row is the loss of its query.
-
-    Args:
-        loss: on sampled negatives. positive: (b,) scores. negative: (b, n).
-        known: (b, n) bool, negatives that do not count, or None.
-    """
-    if not isinstance(loss, (LogisticLoss, SelfAdversarialLoss, BinaryCrossEntropyLoss)):
-        return None
-    margin = loss.options.margin
-    true, false = F.softplus(-positive - margin)[:, None], F.softplus(negative + margin)
-    if isinstance(loss, SelfAdversarialLoss):
-        share = adversarial_weights(negative, known, loss.options.temperature)
-    else:
-        share = torch.ones_like(negative) if known is None else (~known).to(negative.dtype)
-    if isinstance(loss, LogisticLoss):
-        share = share / share.sum(dim=-1, keepdim=True).clamp(min=1)
-    each = torch.cat([true, share * false], dim=1)
-    return each if isinstance(loss, BinaryCrossEntropyLoss) else 0.5 * each
 
 
 def by_kind(each: Tensor) -> Tensor:

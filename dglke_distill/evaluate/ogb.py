@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.ogb import Candidates, OgbDataset
+from dglke_distill.data.ogb import Candidates
 from dglke_distill.data.ogb_package import official_package
-from dglke_distill.data.triples import SIDES, Side, Triples
+from dglke_distill.data.triples import SIDES, Dataset, Side, Triples
 from dglke_distill.evaluate.categories import relation_categories
 from dglke_distill.evaluate.metrics import RankingResult, summarise
 from dglke_distill.evaluate.popularity import RelationPopularity
@@ -99,7 +99,7 @@ class ModelCandidates:
 
 def evaluate_given(
     model: KGEModel | ScoresCandidates,
-    dataset: OgbDataset,
+    dataset: Dataset,
     split: str,
     *,
     limit: Optional[int] = None,
@@ -260,17 +260,17 @@ def _official_ranks(evaluator: Any, scores: Tensor) -> NDArray[np.float64]:
 
 
 # What takes train as a whole is worked out once per dataset in memory.
-_controls: WeakKeyDictionary[OgbDataset, dict[str, RankingResult]] = WeakKeyDictionary()
-_categorised: WeakKeyDictionary[OgbDataset, NDArray[np.int8]] = WeakKeyDictionary()
+_controls: WeakKeyDictionary[Dataset, dict[str, RankingResult]] = WeakKeyDictionary()
+_categorised: WeakKeyDictionary[Dataset, NDArray[np.int8]] = WeakKeyDictionary()
 
 
-def _categories(dataset: OgbDataset) -> NDArray[np.int8]:
+def _categories(dataset: Dataset) -> NDArray[np.int8]:
     if dataset not in _categorised:
         _categorised[dataset] = relation_categories(dataset.train, dataset.num_relations)
     return _categorised[dataset]
 
 
-def popularity_control(dataset: OgbDataset, split: str) -> RankingResult:
+def popularity_control(dataset: Dataset, split: str) -> RankingResult:
     """Rank a split by ``RelationPopularity``, once per dataset that is in memory.
 
     Args:

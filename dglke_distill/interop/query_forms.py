@@ -77,10 +77,10 @@ def query_forms(model: KGEModel) -> QueryForms:
         UserError: they are none, or would fill more than a gigabyte.
     """
     function = copy.deepcopy(model.score_function).cpu().double().eval()
-    if function.score_scale != 1.0:
+    if not function.affine or function.score_scale != 1.0:
         raise UserError(
-            f"{type(function).__name__}: its scores are a multiple of a distance, which this "
-            "format cannot express; export it as npz"
+            f"{type(function).__name__}: its queries are no affine maps of the entity, or its "
+            "scores a multiple of a distance, which this format cannot express; export it as npz"
         )
     rows = model.relation_embeddings.detach().cpu().double()
     query, candidate = {}, {}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, ModelConfig
-from dglke_distill.models import build_model, build_score_function
+from dglke_distill.models import ENCODERS, build_model, build_score_function
 from dglke_distill.models.base import EntityRows, KGEModel
 from dglke_distill.models.blockwise import BlockwiseModel
 from dglke_distill.models.encoders import LookupEncoder
@@ -84,8 +84,9 @@ def build_configured(
     if training.storage is None:
         dtype = getattr(torch, training.dtype)
         return build_model(config.model, num_entities, num_relations, dtype, graph=graph)
+    encoder = config.model.encoder
     for setting, value, wanted in (
-        ("model.encoder", config.model.encoder.lower(), "lookup"),
+        ("model.encoder", "lookup" if ENCODERS.find(encoder).is_table else encoder, "lookup"),
         ("training.dtype", training.dtype, "float32"),
         ("training.mode", training.mode, "negatives"),
     ):

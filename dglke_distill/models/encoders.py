@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import torch
 from pydantic import BaseModel
@@ -22,11 +22,15 @@ class Encoder(nn.Module):
 
     Attributes:
         num_entities: entities that it knows.
+        needs_graph: whether ``attach`` wants the train graph with inverse edges.
         needs_blocks: whether ``forward`` wants message-flow graphs for the ids it is given.
+        is_table: whether it is a table of the entities' vectors and nothing else.
     """
 
-    Options: type[BaseModel] = NoOptions
-    needs_blocks = False
+    Options: ClassVar[type[BaseModel]] = NoOptions
+    needs_graph: ClassVar[bool] = False
+    needs_blocks: ClassVar[bool] = False
+    is_table: ClassVar[bool] = False
     num_entities: int
 
     @classmethod
@@ -60,6 +64,13 @@ class Encoder(nn.Module):
     def store_encoded(self) -> None:
         """Keep in the module's own state all that ``forward`` needs without a graph."""
 
+    def passing_floats(self, size: int) -> int:
+        """Return the floats of the largest tensor that encoding ``size`` entities makes by the way.
+
+        0, the default, where it makes nothing beside their vectors.
+        """
+        return 0
+
     def forward(
         self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None
     ) -> Tensor:
@@ -78,6 +89,8 @@ class LookupEncoder(Encoder):
     Attributes:
         weight: the table, (num_entities, dim).
     """
+
+    is_table = True
 
     def __init__(self, num_entities: int, dim: int, dtype: torch.dtype = torch.float32) -> None:
         """Allocate the table; ``reset`` fills it."""

@@ -65,7 +65,8 @@ class NeighborEncoder(LookupEncoder):
     """
 
     Options = NeighborOptions
-    needs_blocks = True
+    needs_graph = needs_blocks = True
+    is_table = False
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ class NodePieceEncoder(Encoder):
     """
 
     Options = NodePieceOptions
+    needs_graph = True
     anchors: Tensor
     nearest: Tensor
     distance: Tensor
@@ -256,7 +257,7 @@ class NodePieceEncoder(Encoder):
         return near * of_anchors + more * len(self.context_weight)
 
     def passing_floats(self, size: int) -> int:
-        """Return how many floats the largest tensor has that encoding ``size`` entities makes."""
+        """See ``Encoder.passing_floats``."""
         slots, floats, hidden = self.hidden_weight.shape
         rows = self._table_rows()
         return size * slots * floats if size * slots <= rows else max(rows, size) * hidden

@@ -46,6 +46,7 @@ class RotH(RotE):
 
     Options = RotHOptions
     kernel: KernelName = "hyperbolic_squared"
+    affine = False
 
     def __init__(self, dim: int, options: Any) -> None:
         """Check that the floats make whole complex numbers, and scale distances."""

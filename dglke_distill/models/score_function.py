@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Optional
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from dglke_distill.base.capabilities import Declares
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import KernelName, take_rows
@@ -15,7 +17,7 @@ from dglke_distill.kernels import KernelName, take_rows
 __all__ = ["NoOptions", "ScoreFunction"]
 
 
-class ScoreFunction(nn.Module):
+class ScoreFunction(nn.Module, Declares):
     """How plausible a triple is, written as a comparison of a query with a candidate.
 
     A subclass sets ``kernel`` and writes ``query``; both sides of a triple must yield the same
@@ -40,6 +42,14 @@ class ScoreFunction(nn.Module):
     """How many halves of equal length make up an entity: 2 for complex numbers and two roles."""
     transforms_candidates: ClassVar[bool] = False
     """Whether the candidate vector depends on the relation; then ``candidate`` is called."""
+    affine: ClassVar[bool] = True
+    """Whether queries, and candidates that relations move, are affine maps of the entity's vector
+    with the relation fixed, and scores the kernel's own result: formats of tables need it."""
+    shortcuts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "query_rows": ("query",),
+        "relation_query": ("query",),
+        "relation_of": ("query",),
+    }
     one_sided: bool = False
     """Whether a triple's score depends on the side that is asked, so that it takes reciprocal
     relations; may be set per instance."""

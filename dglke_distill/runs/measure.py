@@ -7,7 +7,6 @@ from importlib import metadata
 from typing import Any, Callable, Optional
 
 from dglke_distill.config import Config
-from dglke_distill.data.ogb import OgbDataset
 from dglke_distill.evaluate import (
     RankingResult,
     evaluate,
@@ -38,7 +37,7 @@ def evaluate_model(
         config: memory of a score block. report: called with (ranks found, ranks in all).
     """
     dataset, block_bytes = workspace.dataset, config.evaluation.query_block_megabytes << 20
-    if isinstance(dataset, OgbDataset):
+    if dataset.gives_candidates:
         return evaluate_given(
             model, dataset, split, by_category=True, block_bytes=block_bytes, progress=report
         )
@@ -74,7 +73,7 @@ def measure(
     result = evaluate_model(model, workspace, split, config)
     ranked(result)
     figures = result.to_dict(relation_names)
-    if isinstance(workspace.dataset, OgbDataset):
+    if workspace.dataset.gives_candidates:
         control = popularity_control(workspace.dataset, split).to_dict()
         del control["by_relation"]
         figures["popularity_control"] = control
@@ -86,7 +85,7 @@ def validation_mrr(model: KGEModel, workspace: Workspace, config: Config) -> flo
     """Return the MRR that chooses the model: of the validation split, or of a sample of it."""
     dataset, block_bytes = workspace.dataset, config.evaluation.query_block_megabytes << 20
     limit, seed = config.training.validation_limit, config.training.seed
-    if isinstance(dataset, OgbDataset):
+    if dataset.gives_candidates:
         return evaluate_given(
             model, dataset, "valid", limit=limit, seed=seed, block_bytes=block_bytes
         ).mrr

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from dglke_distill.config import Config
 from dglke_distill.data.manifest import load_manifest
-from dglke_distill.data.ogb import OgbDataset
 from dglke_distill.data.triples import Dataset
+from dglke_distill.models import ENCODERS
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
-from dglke_distill.models.node_piece import CHUNK_ROWS, NodePieceEncoder
+from dglke_distill.models.node_piece import CHUNK_ROWS
 from dglke_distill.models.tables import CODED
 from dglke_distill.runs.workspace import build_optimizer
 
@@ -51,7 +51,7 @@ _MOVED_COPIES = 8
 _RELATION_FIGURES = 1500
 """The ranking figures of a relation, as Python holds them."""
 _TOKEN_COPIES = 5
-"""Tensors as large as NodePiece's largest that are alive together in a step."""
+"""Tensors as large as an encoder's largest that are alive together in a step."""
 _PROJECTED = 1 << 18
 """Entities that a projection is worked out from, see ``distill.initialization``."""
 _MESSAGES = 4 << 25
@@ -78,7 +78,7 @@ class DataSize(NamedTuple):
         """Count a dataset."""
         train, valid, test = (len(dataset.split(name)) for name in ("train", "valid", "test"))
         named = dataset.entities.named
-        given = isinstance(dataset, OgbDataset)
+        given = dataset.gives_candidates
         return cls(dataset.num_entities, dataset.num_relations, train, valid, test, named, given)
 
     @classmethod
@@ -144,7 +144,7 @@ def optimizer_bytes(config: Config, model: nn.Module) -> int:
 
 def data_bytes(config: Config, size: DataSize) -> dict[str, int]:
     """Triples as int32, the graph as int64 with one relation an edge, and what is built on them."""
-    inverse = 2 if config.model.encoder != "lookup" else 1
+    inverse = 2 if ENCODERS.find(config.model.encoder).needs_graph else 1
     index = 16 * size.train * inverse + 8 * size.entities if inverse == 2 else 0
     loader = 12 * size.train + 8 * size.entities + 4 * size.entities
     if config.training.subsampling:
@@ -196,7 +196,7 @@ def batch_bytes(config: Config, size: DataSize, teachers: Sequence[TeacherSize])
         return (3 + len(teachers)) * scores + sum(8 * queries * dim * wide for dim in dims)
     met, scores = _candidates(config)
     distinct = min(met, size.entities)
-    if config.model.encoder.lower() == "neighbor":
+    if ENCODERS.find(config.model.encoder).needs_blocks:
         drawn = min(10 * distinct, 2 * size.train)
         met += 3 * drawn
     rows = sum((2 * distinct + 5 * met + 6 * batch) * dim * wide for dim in dims)
@@ -231,15 +231,13 @@ def relation_bytes(config: Config, model: KGEModel, size: DataSize) -> int:
             )
             moved = min(queries, rows * chunks) * config.negatives.count
         total += _MOVED_COPIES * moved * config.model.dim * wide
-    if config.model.encoder == "neighbor":
+    if model.encoder.needs_blocks:
         total += 8 * 2 * size.relations * config.model.dim * wide
     return total
 
 
 def token_bytes(config: Config, model: KGEModel, size: DataSize) -> int:
-    """What NodePiece makes of the tokens of a step's entities: some tensors and their gradients."""
-    if not isinstance(model.encoder, NodePieceEncoder):
-        return 0
+    """What an encoder makes of a step's entities by the way: some tensors and their gradients."""
     met = size.entities
     if config.training.mode == "negatives":
         met = min(_candidates(config)[0], met)
@@ -255,12 +253,11 @@ def ranking_bytes(config: Config, model: KGEModel, size: DataSize) -> int:
     most = 2 * max(size.valid, size.test) * size.entities * 4
     table = next(model.encoder.parameters())
     made = 2 * bytes_of(table) if model.score_function.transforms_candidates else 0
-    if config.model.encoder.lower() == "neighbor":
+    if model.encoder.needs_blocks:
         made += 3 * _MESSAGES
-    if isinstance(model.encoder, NodePieceEncoder):  # vectors, perhaps normalised ones beside
-        met = min(CHUNK_ROWS, size.entities)
-        floats = size.entities * config.model.dim + model.encoder.passing_floats(met)
-        made += 2 * floats * table.element_size()
+    passing = model.encoder.passing_floats(min(CHUNK_ROWS, size.entities))
+    if passing:  # vectors, perhaps normalised ones beside
+        made += 2 * (size.entities * config.model.dim + passing) * table.element_size()
     elif table.dtype not in CODED and len(table) == size.entities:
         seen = model.score_function.entity_view(table)
         made += 0 if seen is table else 2 * bytes_of(table)

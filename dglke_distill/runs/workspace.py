@@ -18,7 +18,7 @@ from dglke_distill.data.graph import KnownAnswers, build_graph
 from dglke_distill.data.sources import is_named
 from dglke_distill.data.triples import Dataset
 from dglke_distill.kernels import set_num_threads
-from dglke_distill.models import canonical_name
+from dglke_distill.models import ENCODERS, canonical_name
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.sampling.batch import BatchLoader
@@ -114,7 +114,7 @@ def prepare(
     graph = build_graph(
         dataset.train,
         dataset.num_entities,
-        inverse=config.model.encoder != "lookup",
+        inverse=ENCODERS.find(config.model.encoder).needs_graph,
         num_relations=dataset.num_relations,
     )
     return Workspace(dataset, graph, device)
@@ -168,7 +168,7 @@ class Workspaces:
 
     def of(self, config: Config) -> Workspace:
         """Return what a run of these settings works on; see ``prepare``."""
-        key = (config.data.model_dump_json(), config.model.encoder != "lookup")
+        key = (config.data.model_dump_json(), ENCODERS.find(config.model.encoder).needs_graph)
         if key not in self._made:
             self._made[key] = prepare(
                 config, data_root=self._data_root, saved=self._saved, dataset=self._dataset
@@ -217,9 +217,11 @@ def build_objective(
     """Build the hard objective that the configuration describes; it needs no workspace.
 
     Raises:
-        UserError: the relation is to be predicted by a model that cannot.
+        UserError: the loss does not work in the mode of training, or the relation is to be
+            predicted by a model that cannot.
     """
     loss, regularizer = build_loss(config.loss), build_regularizer(config.regularizer)
+    loss.check_mode(config.training.mode)
     if config.loss.relation_weight:
         function = type(model.score_function)
         if function.relation_query is ScoreFunction.relation_query:

@@ -10,6 +10,7 @@ from typing import Any, Optional
 from dglke_distill.config import Config
 from dglke_distill.distill.tuner import Tuned
 from dglke_distill.distill.watcher import Watcher
+from dglke_distill.models import ENCODERS
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.found import Found, StudyConfig
 from dglke_distill.search.space import find_space, read_space
@@ -37,7 +38,7 @@ def trial_settings(config: Config, epochs: int) -> dict[str, Any]:
         epochs: of a trial.
     """
     model = config.model.model_dump(exclude={"options", "reciprocal", "init_scale"})
-    if config.model.encoder == "lookup":
+    if ENCODERS.find(config.model.encoder).is_table:
         model = {"name": config.model.name, "dim": config.model.dim}
     kept = {"seed", "device", "threads", "dtype", "processes", "memory_megabytes", "tables"}
     kept |= {"validation_limit", "storage", "products"}

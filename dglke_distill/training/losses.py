@@ -7,94 +7,34 @@ plausible. The margin (gamma) of distance models lives here and nowhere else.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Optional
+from typing import ClassVar, Optional
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 
-from dglke_distill.base.errors import UserError
 from dglke_distill.config import LossConfig, components
 from dglke_distill.config.registry import NoOptions, Registry
 from dglke_distill.kernels import Products, Scores, adversarial_costs, softmax_cross_entropy
+from dglke_distill.training.loss import MODES, Loss, masked_mean, total_weight, weighted_mean
 
 __all__ = [
     "LOSSES",
+    "MODES",
     "BinaryCrossEntropyLoss",
     "LogisticLoss",
     "Loss",
     "MarginLoss",
+    "PointwiseLoss",
     "SelfAdversarialLoss",
     "SoftmaxLoss",
+    "adversarial_weights",
     "build_loss",
+    "masked_mean",
+    "total_weight",
+    "weighted_mean",
 ]
-
-
-class Loss:
-    """Base of the losses; a subclass writes ``sampled``, ``over_all`` or both."""
-
-    Options: ClassVar[type[BaseModel]] = NoOptions
-    name: ClassVar[str] = ""
-    takes_products: ClassVar[bool] = False
-    """Whether ``over_all`` is faster on products that are not multiplied out."""
-
-    def __init__(self, options: Any) -> None:
-        """Keep the validated options."""
-        self.options = options
-
-    def sampled(
-        self,
-        positive: Tensor,
-        negative: Tensor,
-        known: Optional[Tensor] = None,
-        weight: Optional[Tensor] = None,
-    ) -> Tensor:
-        """Return the mean loss of sampled negatives.
-
-        Args:
-            positive: (b,) scores of the true triples.
-            negative: (b, n) scores of their negatives.
-            known: (b, n) bool, true where a negative is a known fact and must not count.
-            weight: (b,) weights of the positives; the mean is weighted by them.
-
-        Returns:
-            A scalar.
-        """
-        raise UserError(f"loss.name {self.name!r} cannot train with sampled negatives")
-
-    def over_all(
-        self, scores: Scores, offsets: Tensor, answers: Tensor, weight: Optional[Tensor] = None
-    ) -> Tensor:
-        """Return the loss over all entities, per true triple.
-
-        Args:
-            scores: (b, E) scores of every entity for each query; may be overwritten. Only a loss
-                that ``takes_products`` is given some that are not multiplied out.
-            offsets: (b + 1,) int64; answers of query i are ``answers[offsets[i]:offsets[i + 1]]``.
-            answers: (k,) int64 entity ids.
-            weight: (b,) weights of the queries.
-
-        Returns:
-            A scalar: the weighted sum over the k true triples, divided by their total weight.
-        """
-        raise UserError(
-            f"loss.name {self.name!r} needs sampled negatives: "
-            "set training.mode=negatives, or choose softmax or bce"
-        )
-
-
-def weighted_mean(values: Tensor, weight: Optional[Tensor]) -> Tensor:
-    """Return the mean of (b,) values, weighted if weights (b,) are given."""
-    return values.mean() if weight is None else (values * weight).sum() / weight.sum()
-
-
-def masked_mean(values: Tensor, known: Optional[Tensor]) -> Tensor:
-    """Return the mean over the last axis of (b, n) values, entries marked in ``known`` left out."""
-    if known is None:
-        return values.mean(dim=-1)
-    kept = (~known).to(values.dtype)
-    return (values * kept).sum(dim=-1) / kept.sum(dim=-1).clamp(min=1)
 
 
 def adversarial_weights(negative: Tensor, known: Optional[Tensor], temperature: float) -> Tensor:
@@ -117,6 +57,7 @@ class MarginLoss(Loss):
     """
 
     name = "margin"
+    modes = ("negatives",)
 
     class Options(NoOptions):
         """``margin`` in score units; ``temperature`` of self-adversarial weights, 0 for none."""
@@ -139,19 +80,21 @@ class MarginLoss(Loss):
         return weighted_mean((share * hinge).sum(dim=-1), weight)
 
 
-class LogisticLoss(Loss):
-    """Logistic (softplus) loss: softplus(-(margin + positive)) + mean softplus(margin + negative).
+class PointwiseLoss(Loss):
+    """Base of losses that add up what every triple costs by itself, negatives in shares."""
 
-    Trouillon et al. 2016, "Complex embeddings for simple link prediction", equation 12, with
-    negatives averaged and the two halves averaged; ``margin`` shifts the negated distances.
-    """
-
-    name = "logistic"
+    half: ClassVar[float] = 0.5
+    """What a triple's cost is multiplied by."""
 
     class Options(NoOptions):
         """``margin`` added to every score before the sigmoid."""
 
         margin: float = 0.0
+
+    @property
+    def margin(self) -> float:
+        """See ``Loss.margin``."""
+        return float(self.options.margin)
 
     def sampled(
         self,
@@ -161,12 +104,47 @@ class LogisticLoss(Loss):
         weight: Optional[Tensor] = None,
     ) -> Tensor:
         """See ``Loss.sampled``."""
+        true = F.softplus(-positive - self.options.margin)
+        each = true + self.false_costs(negative, known)
+        return self.half * weighted_mean(each, weight)
+
+    def false_costs(self, negative: Tensor, known: Optional[Tensor]) -> Tensor:
+        """Return what the negatives of each query cost together, (b,)."""
+        raise NotImplementedError
+
+    def shares(self, negative: Tensor, known: Optional[Tensor]) -> Tensor:
+        """Return how much each negative counts, (b, n); by default fully, known facts not."""
+        return torch.ones_like(negative) if known is None else (~known).to(negative.dtype)
+
+    def per_triple(self, positive: Tensor, negative: Tensor, known: Optional[Tensor]) -> Tensor:
+        """See ``Loss.per_triple``."""
         margin = self.options.margin
-        false = masked_mean(F.softplus(negative + margin), known)
-        return 0.5 * weighted_mean(F.softplus(-positive - margin) + false, weight)
+        true, false = F.softplus(-positive - margin)[:, None], F.softplus(negative + margin)
+        each = torch.cat([true, self.shares(negative, known) * false], dim=1)
+        return each if self.half == 1 else self.half * each
 
 
-class SelfAdversarialLoss(Loss):
+class LogisticLoss(PointwiseLoss):
+    """Logistic (softplus) loss: softplus(-(margin + positive)) + mean softplus(margin + negative).
+
+    Trouillon et al. 2016, "Complex embeddings for simple link prediction", equation 12, with
+    negatives averaged and the two halves averaged; ``margin`` shifts the negated distances.
+    """
+
+    name = "logistic"
+    modes = ("negatives",)
+
+    def shares(self, negative: Tensor, known: Optional[Tensor]) -> Tensor:
+        """Count negatives equally, all together once."""
+        share = super().shares(negative, known)
+        return share / share.sum(dim=-1, keepdim=True).clamp(min=1)
+
+    def false_costs(self, negative: Tensor, known: Optional[Tensor]) -> Tensor:
+        """See ``PointwiseLoss.false_costs``."""
+        return masked_mean(F.softplus(negative + self.options.margin), known)
+
+
+class SelfAdversarialLoss(PointwiseLoss):
     """Self-adversarial negative sampling loss.
 
     Sun, Deng, Nie, Tang 2019, "RotatE: knowledge graph embedding by relational rotation in complex
@@ -176,6 +154,7 @@ class SelfAdversarialLoss(Loss):
     """
 
     name = "self_adversarial"
+    modes = ("negatives",)
 
     class Options(NoOptions):
         """``margin`` (gamma) in score units and the ``temperature`` (alpha) of the weights."""
@@ -183,22 +162,17 @@ class SelfAdversarialLoss(Loss):
         margin: float = 9.0
         temperature: float = Field(1.0, ge=0)
 
-    def sampled(
-        self,
-        positive: Tensor,
-        negative: Tensor,
-        known: Optional[Tensor] = None,
-        weight: Optional[Tensor] = None,
-    ) -> Tensor:
-        """See ``Loss.sampled``."""
+    def shares(self, negative: Tensor, known: Optional[Tensor]) -> Tensor:
+        """Count negatives by the model's own opinion of them."""
+        return adversarial_weights(negative, known, self.options.temperature)
+
+    def false_costs(self, negative: Tensor, known: Optional[Tensor]) -> Tensor:
+        """See ``PointwiseLoss.false_costs``."""
         margin = self.options.margin
         native = negative.device.type == "cpu" and negative.dtype in (torch.float32, torch.float64)
         if known is None and native and negative.numel():
-            false = adversarial_costs(negative, margin, self.options.temperature)
-            return 0.5 * weighted_mean(F.softplus(-positive - margin) + false, weight)
-        share = adversarial_weights(negative, known, self.options.temperature)
-        false = (share * F.softplus(negative + margin)).sum(dim=-1)
-        return 0.5 * weighted_mean(F.softplus(-positive - margin) + false, weight)
+            return adversarial_costs(negative, margin, self.options.temperature)
+        return (self.shares(negative, known) * F.softplus(negative + margin)).sum(dim=-1)
 
 
 class SoftmaxLoss(Loss):
@@ -221,6 +195,16 @@ class SoftmaxLoss(Loss):
         scale: float = Field(1.0, gt=0)
         smoothing: float = Field(0.0, ge=0, lt=1)
         balance: float = Field(0.0, ge=0, le=1)
+
+    @property
+    def scale(self) -> float:
+        """See ``Loss.scale``."""
+        return float(self.options.scale)
+
+    @property
+    def fused_kernel(self) -> Optional[str]:
+        """The kernel counts triples and spreads no label."""
+        return None if self.options.smoothing or self.options.balance else "softmax"
 
     def sampled(
         self,
@@ -252,32 +236,19 @@ class SoftmaxLoss(Loss):
         return total / total_weight(offsets, weight)
 
 
-class BinaryCrossEntropyLoss(Loss):
+class BinaryCrossEntropyLoss(PointwiseLoss):
     """Binary cross-entropy of each candidate, summed over candidates and averaged per true triple.
 
     Dettmers et al. 2018, "Convolutional 2D knowledge graph embeddings", equation 2 (KvsAll).
     """
 
     name = "bce"
+    half = 1.0
 
-    class Options(NoOptions):
-        """``margin`` added to every score before the sigmoid."""
-
-        margin: float = 0.0
-
-    def sampled(
-        self,
-        positive: Tensor,
-        negative: Tensor,
-        known: Optional[Tensor] = None,
-        weight: Optional[Tensor] = None,
-    ) -> Tensor:
-        """See ``Loss.sampled``."""
-        margin = self.options.margin
-        false = F.softplus(negative + margin)
-        if known is not None:
-            false = false.masked_fill(known, 0.0)
-        return weighted_mean(F.softplus(-positive - margin) + false.sum(dim=-1), weight)
+    def false_costs(self, negative: Tensor, known: Optional[Tensor]) -> Tensor:
+        """See ``PointwiseLoss.false_costs``."""
+        false = F.softplus(negative + self.options.margin)
+        return (false if known is None else false.masked_fill(known, 0.0)).sum(dim=-1)
 
     def over_all(
         self, scores: Scores, offsets: Tensor, answers: Tensor, weight: Optional[Tensor] = None
@@ -293,12 +264,6 @@ class BinaryCrossEntropyLoss(Loss):
         value = value - value.new_zeros(len(counts)).index_add(0, query, logits[query, answers])
         value = value if weight is None else value * weight
         return value.sum() / total_weight(offsets, weight)
-
-
-def total_weight(offsets: Tensor, weight: Optional[Tensor]) -> Tensor:
-    """Return the number of true triples behind (b + 1,) offsets, each with its query's weight."""
-    counts = offsets[1:] - offsets[:-1]
-    return counts.sum() if weight is None else (counts * weight).sum()
 
 
 LOSSES: Registry[type[Loss]] = components.LOSSES

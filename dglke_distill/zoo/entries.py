@@ -12,6 +12,7 @@ from dglke_distill.base.parsing import read_object
 from dglke_distill.base.regular_files import check_names
 from dglke_distill.base.shown import visible
 from dglke_distill.data.sources import credits
+from dglke_distill.models import ENCODERS
 from dglke_distill.zoo.registry_file import validate_entry
 from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOLS, TIES, Entry, compose_name
 
@@ -76,6 +77,7 @@ def describe(
 
 def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
     config, model, dataset = settings["config"], results["model"], results["dataset"]
+    encoder = config["model"]["encoder"]
     dtype = config["training"].get("storage") or config["training"]["dtype"]
     if "storage" in settings:
         dtype = settings["storage"]["entities"]["kind"]
@@ -90,7 +92,7 @@ def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str,
             dataset["name"],
             model["floats_per_entity"],
             dtype,
-            config["model"]["encoder"],
+            "" if ENCODERS.find(encoder).is_table else encoder,
         ),
         "version": 1,
         "model": model["name"],

@@ -213,13 +213,14 @@ class Entry(_Strict):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-def compose_name(model: str, dataset: str, dim: int, dtype: str, encoder: str = "lookup") -> str:
+def compose_name(model: str, dataset: str, dim: int, dtype: str, encoder: str = "") -> str:
     """Return ``<model>-<dataset>-dim<floats>``, and ``-<dtype>`` unless that is float32.
 
-    An encoder that is no table of entities stands behind the model: ``complex-node-piece-...``.
+    An encoder that is no table of entities stands behind the model: ``complex-node-piece-...``; of
+    a table nothing is said.
     Characters of the dataset's name that a name cannot have become ``-``; too long a one is cut.
     """
-    kind = model.lower() + ("" if encoder == "lookup" else "-" + encoder.replace("_", "-"))
+    kind = model.lower() + ("-" + encoder.replace("_", "-") if encoder else "")
     middle = re.sub(r"[^a-z0-9._]+", "-", dataset.lower()).strip("-._") or "data"
     ending = _ending(dim, dtype)
     middle = middle[: max(1, 119 - len(kind) - len(ending))].rstrip("-._")
