@@ -76,10 +76,10 @@ def test_ranked_figures_are_those_of_evaluate(saved: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--to", "int9"], "no storage 'int9'; did you mean 'int8'"),
+        (["--to", "int9"], "unknown storage 'int9'; did you mean 'int8'"),
         (["--to", "pq", "--set", "pieces=3"], "8 floats do not make 3 equal pieces"),
         (["--to", "int8", "--set", "scales=row"], "unknown setting 'scales'; did you mean 'scale'"),
-        (["--to", "int8", "--relations", "flat"], "no storage 'flat'"),
+        (["--to", "int8", "--relations", "flat"], "unknown storage 'flat'"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(saved, tmp_path, flags, message, capsys):
@@ -102,7 +102,7 @@ def test_a_tampered_storage_is_refused(saved: Path, tmp_path: Path, capsys):
     CliRunner().invoke(app, ["compress", str(saved), "--to", "int8", "--out", str(small)])
     config = json.loads((small / "config.json").read_text())
     for storage, message in (
-        ({"entities": {"kind": "zip"}, "relations": {"kind": "int8"}}, "no storage 'zip'"),
+        ({"entities": {"kind": "zip"}, "relations": {"kind": "int8"}}, "unknown storage 'zip'"),
         ({"entities": {"kind": "float16"}, "relations": {"kind": "int8"}}, "weight"),
         ({"relations": {"kind": "int8"}}, "entities"),
     ):

@@ -85,7 +85,7 @@ def check_requirements(
         if not registry.knows(name):
             fix = "pass --plugin with that module or its .py file"
             if need.package is not None:
-                fix = f"install it, if you trust it, or pass --plugin {need.module}"
+                fix = "install it, if you trust it"
             raise UserError(f"{told} of {bring}, which is not here; {fix}")
         origin = registry.origin(name)
         here = "this package" if origin is None else str(origin)

@@ -225,6 +225,8 @@ def default_cache_dir() -> Path:
 def unknown_name(name: str) -> UserError:
     """Return the error that says a dataset is unknown and names near ones."""
     hint = nearest(name, [*manifest_names(), *DATASETS]).replace("known: ", "the catalog has ")
+    if not hint.startswith("did"):
+        hint += "; one of a plug-in needs its package installed, or --plugin MODULE"
     return UserError(
         f"there is neither a file or folder {name!r} nor a dataset of that name; {hint}"
     )
