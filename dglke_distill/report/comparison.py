@@ -8,14 +8,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from dglke_distill.report.comparison_results import ComparisonResults, Spread
 from dglke_distill.report.curves import shortened
 from dglke_distill.report.labels import Label, place_labels
-from dglke_distill.report.markup import table, tag
 from dglke_distill.report.numbers import duration, percent, quality
 from dglke_distill.report.page import (
     Drawing,
     KeyFigure,
+    Section,
     dataset_text,
     figures,
-    key_figures,
     page,
     provenance,
     warnings_section,
@@ -114,11 +113,10 @@ def comparison_page(results: ComparisonResults, svg: str) -> str:
         "Dataset": dataset_text(results.dataset),
         "Seeds": ", ".join(map(str, seeds)),
     }
-    told = warnings_section(results.data_warnings)
     sections = [
-        *([] if told is None else [told]),
-        key_figures(cards),
-        tag("section", tag("h2", "Methods"), table(comparison_table(results), caption)),
+        *warnings_section(results.data_warnings),
+        Section("Summary", cards=cards),
+        Section("Methods", table=comparison_table(results), caption=caption),
         *figures([picture], []),
         provenance(results.provenance, more),
     ]

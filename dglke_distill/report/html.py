@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
 
-from dglke_distill.report.markup import Markup, table, tag
 from dglke_distill.report.numbers import bytes_text, duration, gain_text, percent, quality
 from dglke_distill.report.page import (
     Drawing,
     KeyFigure,
+    Section,
     dataset_text,
     figures,
-    key_figures,
     page,
-    preformatted,
     provenance,
     warnings_section,
 )
@@ -46,22 +43,22 @@ def run_page(run: RunResults, drawings: Sequence[Drawing]) -> str:
         "Seed": str(run.seed),
     }
     sections = [
-        warnings_section(run.data_warnings),
-        _verdict(run),
-        key_figures(_key_figures(run)),
-        tag("section", tag("h2", "Stages"), table(run_table(run), caption)),
+        *warnings_section(run.data_warnings),
+        *_verdict(run),
+        Section("Summary", cards=_key_figures(run)),
+        Section("Stages", table=run_table(run), caption=caption),
         *figures(drawings, run.stages),
-        _references(run),
-        preformatted("Settings", run.settings),
+        *_references(run),
+        Section("Settings", block=run.settings),
         provenance(run.provenance, more),
-        preformatted(
+        Section(
             "Reproduce",
-            _command(run),
-            "With the settings above as chain.toml, if the run's own is no longer there. The same "
-            "figures take the same versions and the same hardware:",
+            block=_command(run),
+            text="With the settings above as chain.toml, if the run's own is no longer there. The "
+            "same figures take the same versions and the same hardware:",
         ),
     ]
-    return page(title, subtitle, [s for s in sections if s is not None], run.stages)
+    return page(title, subtitle, sections, run.stages)
 
 
 def _key_figures(run: RunResults) -> list[KeyFigure]:
@@ -89,9 +86,9 @@ def _key_figures(run: RunResults) -> list[KeyFigure]:
     return found
 
 
-def _verdict(run: RunResults) -> Optional[Markup]:
+def _verdict(run: RunResults) -> list[Section]:
     if not run.verdicts:
-        return None
+        return []
     last = list(run.verdicts.values())[-1]
     caption = (
         "The student against the model of its size, trained directly, that validation prefers; "
@@ -99,23 +96,15 @@ def _verdict(run: RunResults) -> Optional[Markup]:
         "model's final validation MRR: the student's with its teachers, both with their searches."
     )
     sentence = f"{last.sentence[:1].upper()}{last.sentence[1:]}."
-    return tag(
-        "section", tag("h2", "Verdict"), tag("p", sentence), table(verdict_table(run), caption)
-    )
+    return [Section("Verdict", text=sentence, table=verdict_table(run), caption=caption)]
 
 
-def _references(run: RunResults) -> Optional[Markup]:
-    shown = shown_anchors(run)
-    if not shown:
-        return None
-    entries = [
-        tag(
-            "li",
-            f"{a.name}, {a.floats_per_entity} floats, MRR {a.mrr:g}: {a.citation} ({a.source})",
-        )
-        for a in shown
+def _references(run: RunResults) -> list[Section]:
+    items = [
+        f"{a.name}, {a.floats_per_entity} floats, MRR {a.mrr:g}: {a.citation} ({a.source})"
+        for a in shown_anchors(run)
     ]
-    return tag("section", tag("h2", "Published figures"), tag("ul", *entries, class_="references"))
+    return [Section("Published figures", items=items, items_kind="references")] if items else []
 
 
 def _command(run: RunResults) -> str:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from dglke_distill import __version__
-from dglke_distill.report.markup import Markup, tag, together
-from dglke_distill.report.numbers import NONE, bytes_text
+from dglke_distill.report.numbers import NONE, bytes_text, printable
 from dglke_distill.report.run_results import Dataset, Stage
+from dglke_distill.report.tables import Table
 from dglke_distill.report.theme import inline_svg, variables
 
 __all__ = [
     "Drawing",
     "KeyFigure",
+    "Section",
     "dataset_text",
     "figures",
-    "key_figures",
     "page",
     "provenance",
     "warnings_section",
 ]
 
-_STYLES = Path(__file__).with_name("page.css")
+_FOLDER = Path(__file__).resolve().parent
 _NAMES = {
     "version": "dglke_distill",
     "git": "Revision",
@@ -65,7 +67,40 @@ class KeyFigure:
     note: str = ""
 
 
-def page(title: str, subtitle: str, sections: Sequence[Markup], stages: Sequence[Stage]) -> str:
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it, in the order of the attributes; ``page.html`` writes it.
+
+    Attributes:
+        title: the heading.
+        name: its place in the page, for links; None for none.
+        kind: a class for ``page.css``.
+        text: a paragraph.
+        cards: the few figures that a reader looks for first.
+        table: figures in rows, under its ``caption``.
+        caption: what the table shows.
+        drawing: a figure.
+        items: a list's lines; ``items_kind`` is their class for ``page.css``.
+        items_kind: see ``items``.
+        pairs: names and values.
+        block: text that is shown as it is.
+    """
+
+    title: str
+    name: Optional[str] = None
+    kind: Optional[str] = None
+    text: Optional[str] = None
+    cards: Sequence[KeyFigure] = ()
+    table: Optional[Table] = None
+    caption: str = ""
+    drawing: Optional[Drawing] = None
+    items: Sequence[str] = ()
+    items_kind: Optional[str] = None
+    pairs: Mapping[str, str] = field(default_factory=dict)
+    block: Optional[str] = None
+
+
+def page(title: str, subtitle: str, sections: Sequence[Section], stages: Sequence[Stage]) -> str:
     """Return a whole page that needs nothing but itself.
 
     Args:
@@ -74,76 +109,48 @@ def page(title: str, subtitle: str, sections: Sequence[Markup], stages: Sequence
         sections: the content.
         stages: those whose colours the figures hold.
     """
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    head = (
-        Markup('<meta charset="utf-8">'),
-        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup('<meta name="color-scheme" content="light dark">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        tag("title", title),
-        tag("style", Markup(_styles(stages))),
+    pages = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        finalize=_shown,
+        trim_blocks=True,
+        undefined=StrictUndefined,
     )
-    body = tag(
-        "main",
-        tag("header", tag("h1", title), tag("p", subtitle, class_="subtitle")),
-        *sections,
-        tag("footer", tag("p", f"Written by dglke_distill {__version__}.")),
+    text: str = pages.get_template("page.html").render(
+        title=title,
+        subtitle=subtitle,
+        sections=sections,
+        styles=_styles(stages),
+        version=__version__,
     )
-    return f"<!DOCTYPE html>\n{tag('html', tag('head', *head), tag('body', body), lang='en')}\n"
+    return text
+
+
+def _shown(value: Any) -> Any:
+    """Escape what a page cannot show; text that is markup already is ours."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _styles(stages: Sequence[Stage]) -> str:
     colours = variables(stages)
     light = "".join(f"{name}:{value};" for name, value, _ in colours)
     dark = "".join(f"{name}:{value};" for name, _, value in colours)
-    text = _STYLES.read_text(encoding="utf-8")
+    text = (_FOLDER / "page.css").read_text(encoding="utf-8")
     return f"{text}:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
-def key_figures(figures: Sequence[KeyFigure]) -> Markup:
-    """Return the figures that a reader looks for first."""
-    cards = [
-        tag(
-            "div",
-            tag("dt", figure.name),
-            tag("dd", figure.value, class_="value"),
-            tag("dd", figure.note, class_="note") if figure.note else None,
-        )
-        for figure in figures
-    ]
-    return tag("section", tag("h2", "Summary"), tag("dl", *cards, class_="cards"))
-
-
-def figures(drawings: Sequence[Drawing], stages: Sequence[Stage]) -> list[Markup]:
+def figures(drawings: Sequence[Drawing], stages: Sequence[Stage]) -> list[Section]:
     """Return a section per figure."""
-    found = []
-    for drawing in drawings:
-        picture = Markup(inline_svg(drawing.svg, drawing.name, stages))
-        frame = tag(
-            "div",
-            tag("div", picture, role="img", aria_label=drawing.description),
-            class_="scroll",
-            tabindex="0",
-            role="region",
-            aria_label=drawing.title,
-        )
-        found.append(
-            tag(
-                "section",
-                tag("h2", drawing.title),
-                tag("figure", frame, tag("figcaption", drawing.note)),
-                id=drawing.name,
-            )
-        )
-    return found
+    return [
+        Section(drawing.title, name=drawing.name, drawing=replace(drawing, svg=picture))
+        for drawing in drawings
+        for picture in [inline_svg(drawing.svg, drawing.name, stages)]
+    ]
 
 
-def warnings_section(lines: Sequence[str]) -> Optional[Markup]:
-    """Return what must be known before any figure is trusted, None without any."""
-    if not lines:
-        return None
-    items = [tag("li", line) for line in lines]
-    return tag("section", tag("h2", "Warnings"), tag("ul", *items), class_="warnings")
+def warnings_section(lines: Sequence[str]) -> list[Section]:
+    """Return what must be known before any figure is trusted, nothing without any."""
+    return [Section("Warnings", kind="warnings", items=lines)] if lines else []
 
 
 def dataset_text(dataset: Dataset) -> str:
@@ -155,16 +162,15 @@ def dataset_text(dataset: Dataset) -> str:
     )
 
 
-def provenance(tree: Mapping[str, Any], more: Mapping[str, str]) -> Markup:
-    """Return what the figures depend on, as a list of names and values.
+def provenance(tree: Mapping[str, Any], more: Mapping[str, str]) -> Section:
+    """Return what the figures depend on, as names and values.
 
     Args:
         tree: what ``runtime.provenance`` returned.
         more: shown before it.
     """
-    rows = {**more, **{_NAMES.get(key, key): value for key, value in _flat(tree)}}
-    pairs = [piece for name, value in rows.items() for piece in (tag("dt", name), tag("dd", value))]
-    return tag("section", tag("h2", "Provenance"), tag("dl", *pairs, class_="pairs"))
+    rows = {_NAMES.get(key, key): value for key, value in _flat(tree)}
+    return Section("Provenance", pairs={**more, **rows})
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
@@ -183,9 +189,3 @@ def _flat(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
         else:
             found.append((place, NONE if value is None else str(value)))
     return found
-
-
-def preformatted(title: str, text: str, note: Optional[str] = None) -> Markup:
-    """Return a section with text that is shown as it is."""
-    block = tag("pre", tag("code", text), tabindex="0", role="region", aria_label=title)
-    return together([tag("section", tag("h2", title), tag("p", note) if note else None, block)])
