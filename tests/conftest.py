@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Optional
 
 # Before torch and numba are imported: tests are small, more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -23,6 +24,22 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Files whose tests are all `slow`; `make test-fast` does not even import them.
+SLOW = frozenset(
+    """
+    bounds bundle_faults claims cli cli_compress cli_data cli_exits cli_run compression
+    data_identity data_teachers disk distill_chain distill_compare distill_dualde
+    distill_entries distill_further distill_gradients distill_initialization distill_loading
+    distill_mulde distill_objective distill_structure export export_onnx file_kinds
+    foreign_hostile fuzz hogwild hostile_data hostile_servers import_openke import_pykeen
+    interop kernels kernels_adversarial kernels_distillation kernels_products kill memory
+    node_piece node_piece_tokens ogb_data ogb_evaluation ogb_recipes optim_mixed
+    published_layouts reader_fuzz relation_prediction resume runtime sampling_turns search serve
+    serve_answers serve_browser serve_limits synthetic_biokg synthetic_wikikg2 tables train
+    wikikg90m zoo_hostile zoo_many zoo_publish zoo_web
+    """.split()
+)
+
 # Compiling a kernel or a busy machine makes a first example slow; that is no failure.
 settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50
@@ -32,8 +49,21 @@ settings.register_profile("gate", settings.get_profile("default"), derandomize=T
 settings.load_profile("gate" if os.environ.get("CI") else "default")
 
 
+def is_slow(path: Path) -> bool:
+    """Return whether all tests of a file are slow."""
+    return path.name.startswith("test_") and path.stem[len("test_") :] in SLOW
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> Optional[bool]:
+    """Leave out what the expression after ``-m`` would leave out after its import."""
+    return True if config.option.markexpr == "not slow" and is_slow(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked ``realdata`` where no published datasets have been placed."""
+    """Mark slow files; skip tests marked ``realdata`` where there are no published datasets."""
+    for item in items:
+        if is_slow(item.path):
+            item.add_marker(pytest.mark.slow)
     if os.environ.get("DGLKE_DISTILL_DATA"):
         return
     for item in items:

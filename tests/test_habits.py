@@ -100,6 +100,16 @@ def test_a_release_is_built_by_what_make_dist_runs() -> None:
     assert re.search(r"^dist:.*\n\t.*nox --session dist readers$", makefile, flags=re.MULTILINE)
 
 
+def test_slow_files_are_there_and_marked(request: pytest.FixtureRequest) -> None:
+    import conftest
+
+    there = {path.stem[len("test_") :] for path in (ROOT / "tests").glob("test_*.py")}
+    assert there >= conftest.SLOW
+    assert conftest.is_slow(ROOT / "tests" / "test_train.py")
+    assert not conftest.is_slow(Path(__file__))
+    assert "slow" not in request.node.keywords
+
+
 def test_versions_agree() -> None:
     version = dglke_distill.__version__
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
