@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
 import json
 import re
@@ -35,7 +36,9 @@ def python_blocks(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("number", range(len(python_blocks(ROOT / "README.md"))))
 def test_python_of_the_readme_compiles_and_imports(number: int) -> None:
-    tree = ast.parse(python_blocks(ROOT / "README.md")[number])
+    block = python_blocks(ROOT / "README.md")[number]
+    examples = doctest.DocTestParser().get_examples(block) if block.startswith(">>>") else []
+    tree = ast.parse("".join(example.source for example in examples) or block)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
