@@ -160,7 +160,11 @@ def named_plugins() -> list[str]:
 
 
 def _environment() -> list[str]:
-    return [part.strip() for part in os.environ.get(PLUGINS, "").split(",") if part.strip()]
+    if not os.environ.get(PLUGINS):
+        return []
+    from dglke_distill.base.environment import Environment
+
+    return list(Environment().plugins)
 
 
 def _import(plugin: str) -> None:

@@ -201,8 +201,9 @@ def resolve_data_root(data_root: Optional[Path] = None) -> Optional[Path]:
     Raises:
         UserError: there is no such folder.
     """
-    given = os.environ.get("DGLKE_DISTILL_DATA")
-    root = data_root or (Path(given) if given else None)
+    from dglke_distill.base.environment import Environment
+
+    root = data_root or Environment().data
     if root is None:
         return None
     root = root.expanduser()
@@ -214,9 +215,11 @@ def resolve_data_root(data_root: Optional[Path] = None) -> Optional[Path]:
 
 def default_cache_dir() -> Path:
     """Return the folder for downloads: ``DGLKE_DISTILL_CACHE``, else in the user's cache."""
-    given = os.environ.get("DGLKE_DISTILL_CACHE")
-    if given:
-        return Path(given).expanduser()
+    from dglke_distill.base.environment import Environment
+
+    given = Environment().cache
+    if given is not None:
+        return given.expanduser()
     import pooch
 
     return Path(pooch.os_cache("dglke_distill")) / "datasets"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,7 +25,6 @@ from dglke_distill.zoo.stores import open_store
 
 __all__ = [
     "SHIPPED",
-    "STORES_VARIABLE",
     "Found",
     "Place",
     "default_cache",
@@ -39,7 +37,6 @@ __all__ = [
     "stores",
 ]
 
-STORES_VARIABLE = "DGLKE_DISTILL_STORES"
 """Environment variable with further stores, separated by commas."""
 
 SHIPPED = "shipped"
@@ -73,10 +70,11 @@ def default_store() -> LocalStore:
 
 def default_cache() -> Path:
     """Return the folder for downloaded models, beside that of downloaded datasets."""
+    from dglke_distill.base.environment import Environment
     from dglke_distill.data.catalog import default_cache_dir
 
-    given = os.environ.get("DGLKE_DISTILL_CACHE")
-    return (Path(given).expanduser() if given else default_cache_dir().parent) / "zoo"
+    given = Environment().cache
+    return (default_cache_dir().parent if given is None else given.expanduser()) / "zoo"
 
 
 def stores(place: Place = None) -> list[Store]:
@@ -92,8 +90,9 @@ def stores(place: Place = None) -> list[Store]:
         return [place]
     if place is not None:
         return [shipped_store() if place == SHIPPED else open_store(place)]
-    given = [text.strip() for text in os.environ.get(STORES_VARIABLE, "").split(",")]
-    return [*(open_store(text) for text in given if text), default_store(), shipped_store()]
+    from dglke_distill.base.environment import Environment
+
+    return [*map(open_store, Environment().stores), default_store(), shipped_store()]
 
 
 def read_store(
