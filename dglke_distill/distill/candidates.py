@@ -7,6 +7,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from dglke_distill.base.groups import group_tensor
 from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.teacher import Teacher
@@ -92,10 +93,8 @@ class GraphNeighbors(Candidates):
     def __init__(self, graph: Any, *, count: int, seed: int) -> None:
         """Lay out the neighbours of every entity end to end."""
         head, tail = (column.long() for column in graph.edges())
-        order = torch.argsort(torch.cat([head, tail]), stable=True)
+        order, self._starts = group_tensor(torch.cat([head, tail]), graph.num_nodes())
         self._neighbors = torch.cat([tail, head])[order]
-        degree = torch.bincount(torch.cat([head, tail]), minlength=graph.num_nodes())
-        self._starts = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
         self._count, self._seed = count, seed
 
     def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from dglke_distill.base.groups import group_tensor
 from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.sampling.batch import Answers, Batch, Queries
@@ -119,12 +120,12 @@ class _Grouped:
 
     def __init__(self, keys: Tensor, values: Tensor, size: int) -> None:
         """Sort them."""
-        self._values = values[torch.argsort(keys, stable=True)]
-        self._counts = torch.bincount(keys, minlength=size)
-        self._starts = self._counts.cumsum(0) - self._counts
+        order, self._offsets = group_tensor(keys, size)
+        self._values = values[order]
 
     def draw(self, keys: Tensor, generator: torch.Generator) -> Tensor:
         """Return a value of each key (b,), which must have one, drawn uniformly."""
-        counts = self._counts[keys]
+        starts = self._offsets[keys]
+        counts = self._offsets[keys + 1] - starts
         place = (torch.rand(len(keys), generator=generator, dtype=torch.float64) * counts).long()
-        return self._values[self._starts[keys] + place.minimum(counts - 1)]
+        return self._values[starts + place.minimum(counts - 1)]

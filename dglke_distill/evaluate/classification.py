@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.groups import group
 from dglke_distill.data.triples import Dataset, Triples
 from dglke_distill.evaluate.ranking import NonFiniteScores, device_of, evaluation_mode
 
@@ -118,9 +119,7 @@ def choose_thresholds(
     """
     overall = _best_threshold(scores, labels)
     by_relation = np.full(num_relations, overall)
-    order = np.argsort(relation, kind="stable")
-    present, starts = np.unique(relation[order], return_index=True)
-    for one, rows in zip(present, np.split(order, starts[1:])):
+    for one, rows in group(relation).present():
         by_relation[one] = _best_threshold(scores[rows], labels[rows])
     return Thresholds(overall, by_relation)
 

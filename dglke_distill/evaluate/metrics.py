@@ -9,6 +9,7 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.base.groups import group
 from dglke_distill.data.triples import Triples
 from dglke_distill.evaluate.categories import category_name
 
@@ -141,9 +142,6 @@ def summarise(
     """
     sides = {"head": head_ranks, "tail": tail_ranks}
     both = np.concatenate([head_ranks, tail_ranks])
-    order = np.argsort(split.relation, kind="stable")
-    relations, starts = np.unique(split.relation[order], return_index=True)
-    groups = dict(zip(relations.tolist(), np.split(order, starts[1:])))
     by_category: dict[str, dict[str, Metrics]] = {}
     if categories is not None:
         codes = categories[split.relation]
@@ -159,7 +157,7 @@ def summarise(
         by_category=by_category,
         by_relation={
             relation: Metrics.of(np.concatenate([head_ranks[rows], tail_ranks[rows]]))
-            for relation, rows in groups.items()
+            for relation, rows in group(split.relation).present()
         },
         head_ranks=head_ranks,
         tail_ranks=tail_ranks,

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dglke_distill.base.groups import group
 from dglke_distill.data.triples import SIDES, Side, Triples
 
 __all__ = ["RelationPopularity"]
@@ -34,10 +35,7 @@ class RelationPopularity:
     def __init__(self, train: Triples, num_entities: int, num_relations: int) -> None:
         """Group both columns of the train split by relation."""
         self.num_entities = num_entities
-        order = np.argsort(train.relation, kind="stable")
-        self._offsets = np.append(
-            0, np.cumsum(np.bincount(train.relation, minlength=num_relations))
-        )
+        order, self._offsets = group(train.relation, num_relations)
         self._columns = {side: getattr(train, side)[order] for side in SIDES}
         self._latest: tuple[Optional[Side], int, NDArray[np.float32]] = (
             None,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.groups import group
 from dglke_distill.config import components
 from dglke_distill.config.registry import NoOptions, Registry
 from dglke_distill.data.triples import SIDES, Side, Triples
@@ -129,9 +130,8 @@ class TypedNegatives(NegativeSampler):
             if len(entity_type) != self.num_entities or entity_type.min() < 0:
                 raise ValueError("entity_type must hold one id from 0 on per entity")
             self.entity_type = entity_type
-            entities = np.argsort(entity_type, kind="stable").astype(np.int32)
-            offsets = np.append(0, np.cumsum(np.bincount(entity_type))).astype(np.int64)
-            self.pools = dict.fromkeys(SIDES, Pools(offsets, entities, *no_alias))
+            order, offsets = group(entity_type)
+            self.pools = dict.fromkeys(SIDES, Pools(offsets, order.astype(np.int32), *no_alias))
             return
         self.sharing = "private"
         for side, column in (("head", triples.head), ("tail", triples.tail)):
