@@ -7,8 +7,6 @@ file of tensors with its metadata in the header.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -20,6 +18,8 @@ from dglke_distill import __version__
 from dglke_distill.artifacts.checkpoint_places import MODEL_FILE, no_checkpoint
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.artifacts.requirements import REQUIRES, check_requirements, requirements
+from dglke_distill.artifacts.results import read_results_tree
+from dglke_distill.artifacts.results_node import json_text
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import check_replaceable, directory_aside
 from dglke_distill.base.parsing import read_object
@@ -116,10 +116,10 @@ def save_model(
         about[REQUIRES] = required
     with directory_aside(directory, foreign=_foreign) as aside:
         write_tensors(aside / MODEL_FILE, tensors)
-        _write_json(aside / CONFIG_FILE, about)
+        (aside / CONFIG_FILE).write_text(json_text(about), encoding="utf-8")
         _write_names(aside / ENTITIES_FILE, entities)
         _write_names(aside / RELATIONS_FILE, relations)
-        _write_json(aside / RESULTS_FILE, results)
+        (aside / RESULTS_FILE).write_text(json_text(results), encoding="utf-8")
 
 
 def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> LoadedModel:
@@ -173,7 +173,8 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     model = _empty_model(storage, config, *sizes, path)
     model.load_state_dict(tensors)
     model.eval().to(target)
-    return LoadedModel(model, config, entities, relations, _read_object(files[RESULTS_FILE]))
+    results = read_results_tree(files[RESULTS_FILE], missing=_INCOMPLETE)
+    return LoadedModel(model, config, entities, relations, results)
 
 
 def check_place(directory: Path) -> None:
@@ -237,22 +238,6 @@ def restore_weights(
         else:
             target.copy_(tensors[name])
     check_finite(path, expected)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    """Return what strict JSON can hold: numpy scalars as Python's, NaN and infinities as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.data.identity import Identity, compare_data, short, shown
@@ -32,6 +34,15 @@ class LoadedModel:
     relations: Vocabulary
     results: dict[str, Any]
     known_file: Optional[Path] = None
+
+    @cached_property
+    def figures(self) -> TrainingResults:
+        """The results as a typed tree.
+
+        Raises:
+            UserError: they are malformed, or of another schema.
+        """
+        return TrainingResults.of(self.results, f"results.json of {self.dataset_name}")
 
     @property
     def identity(self) -> Identity:

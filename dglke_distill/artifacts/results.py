@@ -7,20 +7,20 @@ are kept as they are. A file of another schema is refused.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional, TypeVar, Union
 
 from pydantic import Field
 
-from dglke_distill.artifacts.results_node import FIX, ResultsNode, plain
+from dglke_distill.artifacts.results_node import ResultsNode, json_text
 from dglke_distill.artifacts.results_parts import (
     ChainSummary,
     ClassificationFigures,
     ComparisonRow,
     CompressedFrom,
     DatasetDescription,
+    DatasetName,
     DistillationDescription,
     Figures,
     ModelSizes,
@@ -59,12 +59,11 @@ __all__ = [
     "TrainingFigures",
     "TrainingResults",
     "Verdict",
-    "check_schema",
     "read_chain_results",
     "read_comparison_results",
+    "read_results_tree",
     "read_training_results",
     "results_kind",
-    "results_text",
     "write_results",
 ]
 
@@ -116,17 +115,10 @@ class TrainingResults(ResultsNode):
     def frame(self) -> pandas.DataFrame:
         """Return the figures as a table: a row per split and side, ``both`` first."""
         return _frame(
-            {"split": split, "side": side, **_row(figures)}
+            {"split": split, "side": side, **figures.row()}
             for split, of in self.metrics.items()
             for side, figures in {"both": of, **of.by_side}.items()
         )
-
-
-class DatasetName(ResultsNode):
-    """Which dataset was ranked."""
-
-    name: str = Field(description="of the catalog, or of the folder or file")
-    fingerprint: str = Field(description="SHA-256 of all triples")
 
 
 class EvaluationResults(SplitFigures):
@@ -141,7 +133,7 @@ class EvaluationResults(SplitFigures):
     def frame(self) -> pandas.DataFrame:
         """Return the figures as a table: a row per side, ``both`` first."""
         sides = {"both": self, **self.by_side}
-        return _frame({"side": side, **_row(figures)} for side, figures in sides.items())
+        return _frame({"side": side, **figures.row()} for side, figures in sides.items())
 
 
 # --- a chain ----------------------------------------------------------------------------------
@@ -199,7 +191,7 @@ class ChainResults(ResultsNode):
                 "role": stage.role,
                 **_sizes(stage.results),
                 "split": split,
-                **_row(figures),
+                **figures.row(),
                 "seconds": stage.results.training and stage.results.training.all_seconds,
             }
             for stage in self.stages
@@ -267,31 +259,42 @@ def read_comparison_results(path: Path) -> ComparisonResults:
     return _read(path, ComparisonResults)
 
 
+def read_results_tree(path: Path, *, missing: str = "no such file") -> dict[str, Any]:
+    """Read a ``results.json`` as the mapping that it is, to be carried on as it stands.
+
+    Args:
+        path: the file.
+        missing: what to say where there is none.
+
+    Raises:
+        UserError: it is missing, no JSON or of another schema.
+    """
+    tree = read_object(path, missing=missing)
+    _check_schema(tree, path)
+    return tree
+
+
 def results_kind(path: Path) -> str:
     """Return what a ``results.json`` is of: ``training``, ``chain`` or ``comparison``.
 
     Raises:
         UserError: it is missing, no JSON or of another schema.
     """
-    return _kind(_checked(path, _MISSING))
+    return _kind(read_results_tree(path, missing=_MISSING))
 
 
-def results_text(tree: Union[Mapping[str, Any], ResultsNode]) -> str:
-    """Return results as the text of ``results.json``: strict JSON, NaN and infinities as null.
+def write_results(path: Path, tree: Union[Mapping[str, Any], ResultsNode]) -> None:
+    """Write a ``results.json``, whole or not at all.
 
     Args:
-        tree: a typed tree, or a mapping.
+        path: the file.
+        tree: a typed tree, or a mapping with its keys.
     """
-    text = plain(tree.to_tree() if isinstance(tree, ResultsNode) else tree)
-    return json.dumps(text, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    plain = tree.to_tree() if isinstance(tree, ResultsNode) else tree
+    atomic_write_text(path, json_text(plain))
 
 
-def write_results(path: Path, tree: ResultsNode) -> None:
-    """Write a ``results.json``, whole or not at all."""
-    atomic_write_text(path, results_text(tree))
-
-
-def check_schema(tree: Mapping[str, Any], source: Union[str, Path]) -> None:
+def _check_schema(tree: Mapping[str, Any], source: Union[str, Path]) -> None:
     """Refuse results of another schema; those that state none are of the first.
 
     Raises:
@@ -306,17 +309,11 @@ def check_schema(tree: Mapping[str, Any], source: Union[str, Path]) -> None:
 
 
 def _read(path: Path, of: type[Kind], missing: str = _MISSING) -> Kind:
-    tree = _checked(path, missing)
+    tree = read_results_tree(path, missing=missing)
     found, wanted = _kind(tree), getattr(of, "KIND", "training")
     if found != wanted:
         raise UserError(f"{path}: results of a {found}, where those of a {wanted} are wanted")
     return of.of(tree, path)
-
-
-def _checked(path: Path, missing: str) -> dict[str, Any]:
-    tree = read_object(path, missing=missing, hint=FIX)
-    check_schema(tree, path)
-    return tree
 
 
 def _kind(tree: Mapping[str, Any]) -> str:
@@ -324,17 +321,6 @@ def _kind(tree: Mapping[str, Any]) -> str:
 
 
 # --- tables -----------------------------------------------------------------------------------
-
-
-def _row(figures: Figures) -> dict[str, Any]:
-    return {
-        "mrr": figures.mrr,
-        "mr": figures.mr,
-        "hits@1": figures.hits_at_1,
-        "hits@3": figures.hits_at_3,
-        "hits@10": figures.hits_at_10,
-        "ranks": figures.count,
-    }
 
 
 def _sizes(results: TrainingResults) -> dict[str, Any]:

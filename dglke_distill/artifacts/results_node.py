@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dglke_distill.base.errors import UserError
 
-__all__ = ["FIX", "ResultsNode", "plain"]
+__all__ = ["FIX", "ResultsNode", "json_text"]
 
 FIX = "write it anew by resuming the run"
 """What to do where a file of results is no such file."""
@@ -47,12 +48,17 @@ class ResultsNode(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-def plain(value: Any) -> Any:
+def json_text(tree: Mapping[str, Any]) -> str:
+    """Return a mapping as strict JSON: numpy scalars as Python's, NaN and infinities as null."""
+    return json.dumps(_plain(tree), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
     """Return what strict JSON can hold: numpy scalars as Python's, NaN and infinities as null."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [_plain(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,6 +14,7 @@ __all__ = [
     "ComparisonRow",
     "CompressedFrom",
     "DatasetDescription",
+    "DatasetName",
     "DistillationDescription",
     "Figures",
     "GitState",
@@ -38,6 +39,12 @@ class Figures(ResultsNode):
     hits_at_3: float = Field(alias="hits@3", description="share of ranks that are at most 3")
     hits_at_10: float = Field(alias="hits@10", description="share of ranks that are at most 10")
     count: int = Field(description="number of ranks: one per triple and side")
+
+    def row(self) -> dict[str, float]:
+        """Return the figures as a row of a table."""
+        names = {"hits_at_1": "hits@1", "hits_at_3": "hits@3", "hits_at_10": "hits@10"}
+        own = ("mrr", "mr", *names)
+        return {**{names.get(key, key): getattr(self, key) for key in own}, "ranks": self.count}
 
 
 class Protocol(ResultsNode):
@@ -122,6 +129,13 @@ class DatasetDescription(ResultsNode):
     others: list[OtherTriples] = Field(
         default_factory=list, description="other triples that teachers may know"
     )
+
+
+class DatasetName(ResultsNode):
+    """Which dataset was ranked."""
+
+    name: str = Field(description="of the catalog, or of the folder or file")
+    fingerprint: str = Field(description="SHA-256 of all triples")
 
 
 class ModelSizes(ResultsNode):

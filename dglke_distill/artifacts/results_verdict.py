@@ -67,6 +67,16 @@ class SizeVerdict(ResultsNode):
     time: Optional[VerdictTime] = Field(None, description="of both ways")
     controls: list[ControlTime] = Field(default_factory=list, description="all of this size")
 
+    @property
+    def student_seconds(self) -> Optional[float]:
+        """Seconds of the student to the goal of ``time``."""
+        return None if self.time is None else self.time.student_seconds
+
+    @property
+    def control_seconds(self) -> Optional[float]:
+        """Seconds of the control to the goal of ``time``."""
+        return None if self.time is None else self.time.control_seconds
+
 
 class Verdict(ResultsNode):
     """Whether distilling was worth it, size by size."""

@@ -6,7 +6,6 @@ an interrupted one goes on where it was.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any, Optional
 
 import tomli_w
 
+from dglke_distill.artifacts.results import write_results
 from dglke_distill.base import runtime
 from dglke_distill.base.claims import Kind, among, claimed
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import atomic_write_text
 from dglke_distill.config import read_toml
 from dglke_distill.data.identity import located_data
 from dglke_distill.distill.controls import LONGER, SEARCHES, further_control, further_seeds
@@ -165,6 +164,6 @@ def _run_stages(
         "command": f"dglke-distill run --recipe none --config {shlex.quote(str(settings))}",
         "provenance": runtime.provenance(),
     }
-    atomic_write_text(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
+    write_results(directory / RESULTS_FILE, results)
     write_entries(directory, results)
     return results

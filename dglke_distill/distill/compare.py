@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Callable, Optional
@@ -11,11 +10,10 @@ import tomli_w
 from pydantic import Field
 
 from dglke_distill.artifacts import checkpoint
+from dglke_distill.artifacts.results import read_results_tree, write_results
 from dglke_distill.base import runtime
 from dglke_distill.base.claims import Kind, among, claimed
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import atomic_write_text
-from dglke_distill.base.parsing import read_object
 from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
 from dglke_distill.config.components import MethodName
 from dglke_distill.config.sections import MOST_SEED
@@ -205,7 +203,7 @@ def _run_chains(
             _check_alike(chains, place, lambda: workspaces.of(common).dataset)
             # What there is can be looked at while the rest is running.
             compared = _results(chains, teachers, directory)
-            atomic_write_text(directory / RESULTS_FILE, json.dumps(compared, indent=2) + "\n")
+            write_results(directory / RESULTS_FILE, compared)
     return compared
 
 
@@ -270,7 +268,7 @@ def _loaded(place: Path, dataset: Dataset, allow_other_data: bool) -> dict[str, 
         UserError: it has no test figures, or was trained on other triples.
     """
     path = place / checkpoint.RESULTS_FILE
-    results = read_object(path)
+    results = read_results_tree(path)
     if "test" not in results.get("metrics", {}):
         raise UserError(f"{path}: a comparison needs the teacher's test figures, and has none")
     others = teacher_data(place, dataset, allow_other_data=allow_other_data)
@@ -290,7 +288,7 @@ def _finished(place: Path, chain: ChainConfig, loaded: Sequence[Path]) -> Option
     path = place / RESULTS_FILE
     if not path.is_file() or saved_chain(place) != (chain, [str(each) for each in loaded]):
         return None
-    results: dict[str, Any] = read_object(path)
+    results: dict[str, Any] = read_results_tree(path)
     return results
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.artifacts import checkpoint
-from dglke_distill.base.parsing import read_object
+from dglke_distill.artifacts.results import read_results_tree
 from dglke_distill.data.identity import Identity, compare_data
 from dglke_distill.distill.plan import Stage
 from dglke_distill.runs import train_run as pipeline
@@ -49,7 +49,7 @@ def check_finished(
         path = done[stage.name]
         if path.is_file():
             compare_data(
-                Identity.of(read_object(path), stage.config.data),
+                Identity.of(read_results_tree(path), stage.config.data),
                 workspaces.of(stage.config).dataset,
                 who=f"{directory}: stage {stage.name}",
                 allow_other_data=False,

@@ -7,9 +7,9 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.artifacts.checkpoint_places import checkpoints_below, did_you_mean
+from dglke_distill.artifacts.results import read_results_tree
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
-from dglke_distill.base.parsing import read_object
 from dglke_distill.base.tensor_files import check_file
 from dglke_distill.distill.entries import zoo_name
 from dglke_distill.interop import dglke_folder, openke_folder, pykeen_folder
@@ -110,5 +110,5 @@ def saved_results(place: Path) -> dict[str, Any]:
             "that DGL-KE wrote (there is no *_entity.npy), nor one of OpenKE or PyKEEN; check "
             "--teacher"
         )
-    results: dict[str, Any] = read_object(path)
+    results: dict[str, Any] = read_results_tree(path)
     return results

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+from dglke_distill.artifacts.results import read_results_tree
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.parsing import MAX_TOML_BYTES, read_object
+from dglke_distill.base.parsing import MAX_TOML_BYTES
 from dglke_distill.base.regular_files import read_text
 from dglke_distill.config import Config
 from dglke_distill.data.identity import OtherData
@@ -78,7 +79,7 @@ def run_stage(
         saved = place / pipeline.CONFIG_FILE
         if read_text(saved, MAX_TOML_BYTES) != stage.config.to_toml():
             raise UserError(f"{saved}: the stage was run with other settings; choose another --out")
-        results = read_object(last)
+        results = read_results_tree(last)
         watcher.announce(f"{stage.name}: done already")
     else:
         about: dict[str, Any] = {}

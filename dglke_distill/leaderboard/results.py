@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from dglke_distill.report.fields import Fields, read_results
+from dglke_distill.artifacts.results import (
+    Figures,
+    ModelSizes,
+    SplitFigures,
+    StageResults,
+    TrainingFigures,
+    TrainingResults,
+    read_chain_results,
+)
+from dglke_distill.artifacts.results_node import FIX
+from dglke_distill.base.errors import UserError
 
 __all__ = ["FIGURES", "SPLITS", "SeedResult", "StageResult", "read_seed"]
 
 FIGURES = ("mrr", "hits@1", "hits@3", "hits@10")
 SPLITS = ("test", "valid")
-Figures = Mapping[str, float]
+SIDES = ("head", "tail")
+FigureTree = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class StageResult:
     parameters: int
     further_parameters: int
     seconds: float
-    metrics: Mapping[str, Figures]
+    metrics: Mapping[str, FigureTree]
 
 
 @dataclass(frozen=True)
@@ -60,8 +71,8 @@ class SeedResult:
     chain: Mapping[str, Any]
     stages: tuple[StageResult, ...]
     controls: tuple[StageResult, ...]
-    sides: Mapping[str, Mapping[str, Figures]]
-    popularity: Mapping[str, Figures]
+    sides: Mapping[str, Mapping[str, FigureTree]]
+    popularity: Mapping[str, FigureTree]
     dataset: Mapping[str, Any]
     evaluator: str
     peak_memory_bytes: int
@@ -91,79 +102,85 @@ def read_seed(directory: Path) -> SeedResult:
         UserError: it is missing or malformed, or its figures are not those of the given
             candidates of whole splits.
     """
-    fields = read_results(directory / "results.json", "chain")
-    entries = fields.objects("stages")
-    taught = any(entry.text("role") == "student" for entry in entries)
+    path = directory / "results.json"
+    chain = read_chain_results(path)
+    taught = any(stage.role == "student" for stage in chain.stages)
     # Beside students, a model trained directly is a control; alone it is what the run is for.
-    aside = [taught and entry.text("role").startswith("direct") for entry in entries]
-    inside = [entry for entry, out in zip(entries, aside) if not out]
-    last = inside[-1].object("results")
-    metrics = last.object("metrics")
-    judges = [_check_protocol(metrics.object(split)) for split in SPLITS]
-    results = [entry.object("results") for entry in entries]
-    peaks = [of.object("training").optional_number("peak_memory_bytes") or 0 for of in results]
+    aside = [taught and stage.role.startswith("direct") for stage in chain.stages]
+    inside = [stage for stage, out in zip(chain.stages, aside) if not out]
+    last = inside[-1].results
+    split_of = {split: _given(last, split, path) for split in SPLITS}
+    if last.dataset is None or last.provenance is None or last.config is None:
+        raise _fault(path, f"dataset, provenance or config of {inside[-1].name} is missing")
+    trainings = [_whole(stage, path)[1] for stage in chain.stages]
     return SeedResult(
-        seed=fields.integer("seed"),
+        seed=chain.seed,
         directory=directory,
-        method=fields.text("method"),
-        chain=fields.object("chain").tree,
-        stages=tuple(_stage(entry) for entry in inside),
-        controls=tuple(_stage(entry) for entry, out in zip(entries, aside) if out),
+        method=chain.method,
+        chain=chain.chain,
+        stages=tuple(_stage(stage, path) for stage in inside),
+        controls=tuple(_stage(stage, path) for stage, out in zip(chain.stages, aside) if out),
         sides={
-            split: {
-                side: _figures(metrics.object(split).object("by_side").object(side))
-                for side in ("head", "tail")
-            }
-            for split in SPLITS
+            split: {side: _figures(figures.by_side[side]) for side in SIDES}
+            for split, (figures, _, _) in split_of.items()
         },
-        popularity={
-            split: _with_sides(metrics.object(split).object("popularity_control"))
-            for split in SPLITS
-        },
-        dataset=last.object("dataset").tree,
-        evaluator=judges[0],
-        peak_memory_bytes=int(max(peaks)),
-        settings=last.object("config").tree,
-        provenance=last.object("provenance").tree,
+        popularity={split: _with_sides(control) for split, (_, control, _) in split_of.items()},
+        dataset=last.dataset.to_tree(),
+        evaluator=split_of[SPLITS[0]][2],
+        peak_memory_bytes=max(training.peak_memory_bytes or 0 for training in trainings),
+        settings=last.config,
+        provenance=last.provenance.to_tree(),
     )
 
 
-def _check_protocol(figures: Fields) -> str:
-    """Return the evaluator of figures that may stand on the leaderboard."""
-    protocol = figures.object("protocol")
-    if protocol.text("candidates") != "given" or protocol.tree.get("estimate") is not False:
-        raise protocol.error("candidates", "does not say that whole splits met given candidates")
-    return protocol.text("evaluator")
+def _fault(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: {what}; {FIX}")
 
 
-def _stage(entry: Fields) -> StageResult:
-    results = entry.object("results")
-    model, training = results.object("model"), results.object("training")
-    metrics = results.object("metrics")
-    seconds = ("seconds", "validation_seconds", "setup_seconds")
+def _given(
+    results: TrainingResults, split: str, path: Path
+) -> tuple[SplitFigures, SplitFigures, str]:
+    """Return figures that may stand on the leaderboard, their control and their evaluator."""
+    figures = results.metrics.get(split)
+    if figures is None:
+        raise _fault(path, f"the last model's metrics.{split} is missing")
+    protocol, control = figures.protocol, figures.popularity_control
+    if protocol is None or protocol.candidates != "given" or protocol.estimate:
+        raise _fault(path, f"metrics.{split} does not say that whole splits met given candidates")
+    if protocol.evaluator is None or control is None:
+        raise _fault(path, f"protocol.evaluator or popularity_control of {split} is missing")
+    for of in (figures, control):
+        if not set(SIDES) <= set(of.by_side):
+            raise _fault(path, f"by_side of {split} is missing")
+    return figures, control, protocol.evaluator
+
+
+def _whole(stage: StageResults, path: Path) -> tuple[ModelSizes, TrainingFigures]:
+    model, training = stage.results.model, stage.results.training
+    if model is None or training is None:
+        raise _fault(path, f"model or training of {stage.name} is missing")
+    return model, training
+
+
+def _stage(stage: StageResults, path: Path) -> StageResult:
+    model, training = _whole(stage, path)
+    metrics = stage.results.metrics
     return StageResult(
-        name=entry.text("name"),
-        role=entry.text("role"),
-        model=model.text("name"),
-        floats_per_entity=model.integer("floats_per_entity"),
-        bytes_per_entity=model.integer("bytes_per_entity"),
-        parameters=model.integer("parameters"),
-        further_parameters=_optional_integer(training, "objective_parameters"),
-        seconds=sum(training.optional_number(key) or 0.0 for key in seconds),
-        metrics={split: _figures(metrics.object(split)) for split in SPLITS if split in metrics},
+        name=stage.name,
+        role=stage.role,
+        model=model.name,
+        floats_per_entity=model.floats_per_entity,
+        bytes_per_entity=model.bytes_per_entity,
+        parameters=model.parameters,
+        further_parameters=training.objective_parameters,
+        seconds=training.all_seconds,
+        metrics={split: _figures(metrics[split]) for split in SPLITS if split in metrics},
     )
 
 
-def _optional_integer(fields: Fields, key: str) -> int:
-    value: Optional[float] = fields.optional_number(key)
-    return 0 if value is None else fields.integer(key)
+def _figures(of: Figures) -> FigureTree:
+    return {key: getattr(of, key.replace("@", "_at_")) for key in FIGURES}
 
 
-def _figures(fields: Fields) -> dict[str, float]:
-    return {key: fields.number(key) for key in FIGURES}
-
-
-def _with_sides(fields: Fields) -> dict[str, float]:
-    sides = fields.object("by_side")
-    by_side = {f"{side} mrr": sides.object(side).number("mrr") for side in ("head", "tail")}
-    return {**_figures(fields), **by_side}
+def _with_sides(of: SplitFigures) -> FigureTree:
+    return {**_figures(of), **{f"{side} mrr": of.by_side[side].mrr for side in SIDES}}

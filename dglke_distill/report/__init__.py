@@ -8,12 +8,12 @@ from typing import Optional
 
 from matplotlib.figure import Figure
 
+from dglke_distill.artifacts.results import results_kind
 from dglke_distill.base.files import directory_aside
 from dglke_distill.base.shown import markdown_text
 from dglke_distill.report.comparison import comparison_figure, comparison_page
 from dglke_distill.report.comparison_results import read_comparison
 from dglke_distill.report.drawings import FIGURES
-from dglke_distill.report.fields import read_results
 from dglke_distill.report.html import run_page
 from dglke_distill.report.page import Drawing
 from dglke_distill.report.run_results import Stage, read_run
@@ -85,7 +85,7 @@ def is_comparison(directory: Path) -> bool:
     Raises:
         UserError: there is no ``results.json``, or it is malformed.
     """
-    return read_results(directory / RESULTS).text("kind") == "comparison"
+    return results_kind(directory / RESULTS) == "comparison"
 
 
 def table_of(directory: Path) -> Table:

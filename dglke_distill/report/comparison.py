@@ -37,7 +37,7 @@ def comparison_figure(results: ComparisonResults, theme: Theme) -> Figure:
         for index, (name, rows) in enumerate(groups.items()):
             colour = theme.methods[index % len(theme.methods)]
             times = [max(row.training_seconds, 1e-3) for row in rows]
-            heights = [row.quality.mrr for row in rows]
+            heights = [row.mrr for row in rows]
             axes.plot(times, heights, "o", color=colour, markersize=4.5, alpha=0.55, zorder=2)
             place = Spread.of(times).mean, Spread.of(heights).mean
             axes.plot(
@@ -45,7 +45,7 @@ def comparison_figure(results: ComparisonResults, theme: Theme) -> Figure:
             )
             labels.append(Label(*place, f"{shortened(name)}\n{place[1]:.4f}", theme.ink))
         times = [max(row.training_seconds, 1e-3) for row in results.rows]
-        heights = [row.quality.mrr for row in results.rows]
+        heights = [row.mrr for row in results.rows]
         axes.set_xscale("log")
         low, high = min(times) / 1.7, max(times) * 1.7
         axes.set_xlim(low, high)
@@ -77,7 +77,7 @@ def comparison_page(results: ComparisonResults, svg: str) -> str:
         svg: the figure, as ``theme.svg`` returned it for the light theme.
     """
     groups = results.groups()
-    means = {name: Spread.of([row.quality.mrr for row in rows]) for name, rows in groups.items()}
+    means = {name: Spread.of([row.mrr for row in rows]) for name, rows in groups.items()}
     best = max(means, key=lambda name: means[name].mean)
     seeds = sorted({row.seed for row in results.rows})
     cards = [KeyFigure("Best test MRR", quality(means[best].mean), best)]

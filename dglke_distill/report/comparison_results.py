@@ -8,40 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from dglke_distill.report.fields import Fields, read_results
-from dglke_distill.report.run_results import Dataset, Quality, Stage, read_dataset, read_stage
+from dglke_distill.artifacts.results import ComparisonRow, read_comparison_results
+from dglke_distill.report.run_results import Dataset, Stage, read_stage
 
 __all__ = ["ComparisonResults", "ComparisonRow", "Spread", "read_comparison"]
-
-
-@dataclass(frozen=True)
-class ComparisonRow:
-    """One method with one seed.
-
-    Attributes:
-        training_seconds: of the model itself.
-        chain_seconds: of the model and the students before it, all in all; the teacher that all
-            methods share is not counted.
-        share_of_teacher: its MRR over the teacher's.
-        epochs: that it was trained for; None where the results do not tell.
-    """
-
-    method: str
-    seed: int
-    model: str
-    floats_per_entity: int
-    bytes_per_entity: int
-    parameters: int
-    quality: Quality
-    training_seconds: float
-    chain_seconds: Optional[float]
-    share_of_teacher: Optional[float]
-    epochs: Optional[int] = None
-
-    @property
-    def gain_key(self) -> str:
-        """The key of its method's gain over ``direct`` in ``ComparisonResults.gains``."""
-        return self.method
 
 
 @dataclass(frozen=True)
@@ -99,36 +69,16 @@ def read_comparison(directory: Path) -> ComparisonResults:
     Raises:
         UserError: the file is missing or malformed; the message names it.
     """
-    fields = read_results(directory / "results.json", "comparison")
-    teacher = fields.optional_object("teacher")
-    gains = fields.optional_object("gains")
+    path = directory / "results.json"
+    found = read_comparison_results(path)
+    teacher = found.teacher
     return ComparisonResults(
         directory=directory,
-        dataset=read_dataset(fields.object("dataset")),
-        teacher=read_stage(teacher, directory, "test", history=False) if teacher.tree else None,
-        teacher_seconds=fields.optional_number("teacher_seconds"),
-        rows=tuple(_row(entry) for entry in fields.objects("rows")),
-        provenance=fields.optional_object("provenance").tree,
-        data_warnings=fields.texts("data_warnings"),
-        gains={
-            method: (gain.number("gain"), gain.optional_number("low"), gain.optional_number("high"))
-            for method, gain in ((m, gains.object(m)) for m in gains)
-        },
-    )
-
-
-def _row(entry: Fields) -> ComparisonRow:
-    quality = (entry.number(key) for key in ("mrr", "hits_at_1", "hits_at_3", "hits_at_10"))
-    return ComparisonRow(
-        method=entry.text("method"),
-        seed=entry.integer("seed"),
-        model=entry.text("model"),
-        floats_per_entity=entry.integer("floats_per_entity"),
-        bytes_per_entity=entry.integer("bytes_per_entity"),
-        parameters=entry.integer("parameters"),
-        quality=Quality(*quality),
-        training_seconds=entry.number("training_seconds"),
-        chain_seconds=entry.optional_number("chain_seconds"),
-        share_of_teacher=entry.optional_number("share_of_teacher"),
-        epochs=None if entry.tree.get("epochs") is None else entry.integer("epochs"),
+        dataset=Dataset.of(found.dataset),
+        teacher=None if teacher is None else read_stage(teacher, path, "test", history=False),
+        teacher_seconds=found.teacher_seconds,
+        rows=tuple(found.rows),
+        provenance=found.provenance.to_tree(),
+        data_warnings=tuple(found.data_warnings),
+        gains={method: (gain.gain, gain.low, gain.high) for method, gain in found.gains.items()},
     )

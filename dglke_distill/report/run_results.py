@@ -9,19 +9,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from dglke_distill.artifacts.results import (
+    ChainSummary,
+    DatasetDescription,
+    Figures,
+    SplitFigures,
+    StageResults,
+    read_chain_results,
+)
+from dglke_distill.artifacts.results_node import FIX
+from dglke_distill.artifacts.results_verdict import SizeVerdict
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.ogb import OGB_DATASETS
-from dglke_distill.report.fields import Fields, read_history, read_results, read_text
-from dglke_distill.report.verdicts import SizeVerdict, read_verdicts
+from dglke_distill.report.history import read_history, read_text
 
 __all__ = [
     "ROLES",
     "Category",
     "Dataset",
     "History",
-    "Quality",
     "RunResults",
     "Stage",
-    "read_dataset",
     "read_run",
     "read_stage",
     "stage_labels",
@@ -35,16 +43,6 @@ ROLES = {
     "direct_tuned": "Direct, tuned",
 }
 """How a stage's role is called in tables and plots."""
-
-
-@dataclass(frozen=True)
-class Quality:
-    """The figures of a ranking."""
-
-    mrr: float
-    hits_at_1: float
-    hits_at_3: float
-    hits_at_10: float
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Stage:
     floats_per_entity: int
     bytes_per_entity: int
     parameters: int
-    quality: Quality
+    quality: Figures
     categories: dict[str, Category]
     training_seconds: float
     validation_seconds: float
@@ -123,6 +121,17 @@ class Dataset:
     entities: int
     relations: int
     triples: dict[str, int]
+
+    @classmethod
+    def of(cls, described: DatasetDescription) -> Dataset:
+        """Return it from its description in results."""
+        return cls(
+            name=described.name,
+            fingerprint=described.fingerprint or "not recorded",
+            entities=described.entities,
+            relations=described.relations,
+            triples=described.triples,
+        )
 
     @property
     def candidates(self) -> str:
@@ -154,7 +163,7 @@ class RunResults:
     dataset: Dataset
     split: str
     stages: tuple[Stage, ...]
-    summary: dict[str, Optional[float]]
+    summary: ChainSummary
     settings: str
     provenance: dict[str, Any]
     data_warnings: tuple[str, ...] = ()
@@ -176,7 +185,7 @@ class RunResults:
         """The teacher's MRR, also that of a teacher that was loaded and is no stage."""
         if self.teacher is not None:
             return self.teacher.quality.mrr
-        return self.summary.get("teacher_mrr") if self.split == "test" else None
+        return self.summary.teacher_mrr if self.split == "test" else None
 
     def share_of_teacher(self, stage: Stage) -> Optional[float]:
         """Return a stage's MRR over the teacher's."""
@@ -185,7 +194,7 @@ class RunResults:
     @property
     def chain_seconds(self) -> float:
         """What the last student took with all its teachers; the run's own total if it has one."""
-        total = self.summary.get("chain_seconds")
+        total = self.summary.chain_seconds
         return sum(s.seconds for s in self.stages if s.in_chain) if total is None else total
 
 
@@ -215,95 +224,76 @@ def read_run(directory: Path) -> RunResults:
     Raises:
         UserError: a file is missing or malformed; the message names it.
     """
-    fields = read_results(directory / "results.json", "chain")
-    entries = fields.objects("stages")
-    tested = all("test" in entry.object("results").object("metrics") for entry in entries)
+    path = directory / "results.json"
+    chain = read_chain_results(path)
+    tested = all("test" in stage.results.metrics for stage in chain.stages)
     split = "test" if tested else "valid"
-    stages = tuple(read_stage(entry, directory, split) for entry in entries)
-    names = Counter(stage.name for stage in stages)
-    for name, times in names.items():
+    stages = tuple(read_stage(stage, path, split) for stage in chain.stages)
+    for name, times in Counter(stage.name for stage in stages).items():
         if times > 1:
-            raise fields.error("stages", f"holds {name!r} {times} times")
-    summary = fields.optional_object("summary")
+            raise UserError(f"{path}: stages holds {name!r} {times} times; {FIX}")
+    sizes = [] if chain.verdict is None else chain.verdict.sizes
     return RunResults(
         directory=directory,
-        method=fields.text("method"),
-        seed=fields.integer("seed"),
-        dataset=read_dataset(fields.object("dataset")),
+        method=chain.method,
+        seed=chain.seed,
+        dataset=Dataset.of(chain.dataset),
         split=split,
         stages=tuple(sorted(stages, key=lambda stage: not stage.in_chain)),
-        summary={key: summary.optional_number(key) for key in summary},
+        summary=chain.summary,
         settings=read_text(directory / "chain.toml"),
-        provenance=fields.optional_object("provenance").tree,
-        data_warnings=fields.texts("data_warnings"),
-        command=fields.optional_text("command") or RunResults.command,
-        verdicts=read_verdicts(fields.optional_object("verdict")),
+        provenance=chain.provenance.to_tree(),
+        data_warnings=tuple(chain.data_warnings),
+        command=chain.command or RunResults.command,
+        verdicts={verdict.student: verdict for verdict in sizes},
     )
 
 
-def read_dataset(fields: Fields) -> Dataset:
-    """Read the description of a dataset."""
-    triples = fields.object("triples")
-    return Dataset(
-        name=fields.text("name"),
-        fingerprint=fields.text("fingerprint"),
-        entities=fields.integer("entities"),
-        relations=fields.integer("relations"),
-        triples={split: triples.integer(split) for split in triples},
-    )
-
-
-def read_stage(entry: Fields, directory: Path, split: str, *, history: bool = True) -> Stage:
-    """Read a stage.
+def read_stage(entry: StageResults, path: Path, split: str, *, history: bool = True) -> Stage:
+    """Return a stage with its history.
 
     Args:
-        entry: the stage in ``results.json``.
-        directory: the run directory.
+        entry: the stage.
+        path: the ``results.json`` that it stands in.
         split: whose figures to take.
         history: whether its history is wanted too.
+
+    Raises:
+        UserError: its size or its figures are missing, or its history is.
     """
-    role = entry.text("role")
-    if role not in ROLES:
-        raise entry.error("role", f"is {role!r}, not one of {', '.join(ROLES)}")
-    results = entry.object("results")
-    model, training = results.object("model"), results.optional_object("training")
-    metrics = results.object("metrics").object(split)
-    trained = bool(training.tree)  # a teacher may also come as a checkpoint of somebody else's
+    model, training = entry.results.model, entry.results.training
+    figures = entry.results.metrics.get(split)
+    for what, found in (("model", model), (f"metrics.{split}", figures)):
+        if found is None:
+            raise UserError(f"{path}: {what} of {entry.name} is missing; {FIX}")
+    assert model is not None and figures is not None
     columns = {}
-    if trained and history:
-        columns = read_history(directory / entry.text("directory") / "history.csv")
+    # A teacher may also come as a checkpoint of somebody else's, which has no training.
+    if training is not None and history:
+        columns = read_history(path.parent / entry.directory / "history.csv")
     return Stage(
-        name=entry.text("name"),
-        role=role,
-        teachers=_teachers(entry),
-        model=model.text("name"),
-        floats_per_entity=model.integer("floats_per_entity"),
-        bytes_per_entity=model.integer("bytes_per_entity"),
-        parameters=model.integer("parameters"),
-        quality=Quality(*(metrics.number(key) for key in ("mrr", "hits@1", "hits@3", "hits@10"))),
-        categories=_categories(metrics.optional_object("by_category")),
-        training_seconds=training.number("seconds") if trained else 0.0,
-        validation_seconds=training.optional_number("validation_seconds") or 0.0,
-        setup_seconds=training.optional_number("setup_seconds") or 0.0,
-        best_epoch=training.integer("best_epoch") if trained else None,
+        name=entry.name,
+        role=entry.role,
+        teachers=entry.taught_by,
+        model=model.name,
+        floats_per_entity=model.floats_per_entity,
+        bytes_per_entity=model.bytes_per_entity,
+        parameters=model.parameters,
+        quality=figures,
+        categories=_categories(figures, path),
+        training_seconds=0.0 if training is None else training.seconds,
+        validation_seconds=0.0 if training is None else training.validation_seconds,
+        setup_seconds=0.0 if training is None else training.setup_seconds,
+        best_epoch=None if training is None else training.best_epoch,
         history=History(columns),
     )
 
 
-def _teachers(entry: Fields) -> tuple[str, ...]:
-    names = entry.tree.get("teachers")
-    if names is None:
-        one = entry.optional_text("teacher")
-        return () if one is None else (one,)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise entry.error("teachers", "is no list of names")
-    return tuple(names)
-
-
-def _categories(fields: Fields) -> dict[str, Category]:
+def _categories(figures: SplitFigures, path: Path) -> dict[str, Category]:
     # Those that name no category (relations that train never shows) come last.
     found = {}
-    for name in sorted(fields, key=lambda name: name == "unseen"):
-        both = fields.object(name).object("both")
-        found[name] = Category(both.number("mrr"), both.integer("count"))
+    for name, sides in sorted(figures.by_category.items(), key=lambda item: item[0] == "unseen"):
+        if "both" not in sides:
+            raise UserError(f"{path}: by_category.{name}.both is missing; {FIX}")
+        found[name] = Category(sides["both"].mrr, sides["both"].count)
     return found

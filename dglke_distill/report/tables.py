@@ -133,12 +133,12 @@ def verdict_table(run: RunResults) -> Table:
 def comparison_table(results: ComparisonResults) -> Table:
     """Return the table of a comparison: a row per method, means over its seeds."""
     groups = results.groups()
-    means = {name: Spread.of([row.quality.mrr for row in rows]) for name, rows in groups.items()}
+    means = {name: Spread.of([row.mrr for row in rows]) for name, rows in groups.items()}
     best = max(means, key=lambda name: means[name].mean)
     lines = []
     for name, rows in groups.items():
         hits = [
-            Spread.of([getattr(row.quality, key) for row in rows]).mean
+            Spread.of([getattr(row, key) for row in rows]).mean
             for key in ("hits_at_1", "hits_at_3", "hits_at_10")
         ]
         first = rows[0]
@@ -152,7 +152,7 @@ def comparison_table(results: ComparisonResults) -> Table:
             spread_text(means[name]),
             *(quality(value) for value in hits),
             percent(_mean([row.share_of_teacher for row in rows])),
-            gain_text(*(results.gains.get(first.gain_key) or (None, None, None))),
+            gain_text(*(results.gains.get(first.method) or (None, None, None))),
             _span([row.epochs for row in rows]),
             _seconds(_mean([row.training_seconds for row in rows])),
             _seconds(_mean([row.chain_seconds for row in rows])),

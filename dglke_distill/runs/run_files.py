@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from dglke_distill.artifacts.checkpoint import RESULTS_FILE
+from dglke_distill.artifacts.results import read_results_tree
 from dglke_distill.base.claims import Claim, Kind, among
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.parsing import read_object
 from dglke_distill.base.tensor_files import SavedState
 
 __all__ = [
@@ -97,7 +97,7 @@ class RunFiles(NamedTuple):
         self.claim.check()
         path = self.claim.directory / CHECKPOINT_DIRECTORY / RESULTS_FILE
         if path.is_file():
-            about = read_object(path).get("provenance")
+            about = read_results_tree(path).get("provenance")
             self._compare(about.get("run", self.run) if isinstance(about, dict) else self.run, path)
 
     def _compare(self, run: str, path: Path) -> None:

@@ -77,8 +77,7 @@ class Shown:
     def about(self) -> dict[str, Any]:
         """Return what a reader wants to know of it, for JSON."""
         named, config = self.named, self.named.config
-        metrics = named.results.get("metrics") or {}
-        split = next((split for split in ("test", "valid") if split in metrics), None)
+        results = named.loaded.figures
         return {
             "name": self.name,
             "model": canonical_name(config.model.name),
@@ -87,8 +86,8 @@ class Shown:
             "bytes_per_entity": named.model.bytes_per_entity,
             "entities": len(named.entities),
             "relations": len(named.relations),
-            "split": split,
-            "mrr": None if split is None else metrics[split]["mrr"],
+            "split": results.ranked,
+            "mrr": None if results.ranked is None else results.metrics[results.ranked].mrr,
             "facts": None if self.facts is None else len(self.facts.packed["tail"]),
             "no_facts": self.no_facts,
             "fact_notes": self.fact_notes,

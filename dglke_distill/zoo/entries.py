@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
+from dglke_distill.artifacts.results import (
+    DistillationDescription,
+    TrainingResults,
+    read_training_results,
+)
+from dglke_distill.artifacts.results_parts import GitState, Protocol
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import read_object
@@ -17,6 +23,8 @@ from dglke_distill.zoo.registry_file import validate_entry
 from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOLS, TIES, Entry, compose_name
 
 __all__ = ["describe", "folder_label"]
+
+_INCOMPLETE = "no such file; the checkpoint is incomplete"
 
 
 def describe(
@@ -41,7 +49,8 @@ def describe(
     for file in CHECKPOINT_FILES:
         if not (directory / file).is_file():
             raise UserError(f"{directory / file}: no such file; the checkpoint is incomplete")
-    settings, results = _read(directory / "config.json"), _read(directory / "results.json")
+    settings = read_object(directory / "config.json", missing=_INCOMPLETE)
+    results = read_training_results(directory / "results.json", missing=_INCOMPLETE)
     try:
         entry = _entry(settings, results)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -75,39 +84,41 @@ def describe(
     return validate_entry(entry, str(directory))
 
 
-def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
-    config, model, dataset = settings["config"], results["model"], results["dataset"]
+def _entry(settings: Mapping[str, Any], results: TrainingResults) -> dict[str, Any]:
+    config, model, dataset = settings["config"], results.model, results.dataset
     encoder = config["model"]["encoder"]
+    if model is None or dataset is None or results.provenance is None:
+        raise ValueError("model, dataset or provenance is missing")
     dtype = config["training"].get("storage") or config["training"]["dtype"]
     if "storage" in settings:
         dtype = settings["storage"]["entities"]["kind"]
         if dtype == "pq":  # its size is a matter of choice, so the name must tell: pq32
-            dtype += str(model["bytes_per_entity"])
-    licence, citation = credits(dataset["name"])
-    git = results["provenance"]["git"] or {"revision": "", "dirty": True}
-    taught = results.get("distillation") or {"method": "direct", "teachers": []}
+            dtype += str(model.bytes_per_entity)
+    licence, citation = credits(dataset.name)
+    git = results.provenance.git or GitState(revision="", dirty=True)
+    taught = results.distillation or DistillationDescription(method="direct")
     entry = {
         "name": compose_name(
-            model["name"],
-            dataset["name"],
-            model["floats_per_entity"],
+            model.name,
+            dataset.name,
+            model.floats_per_entity,
             dtype,
             "" if ENCODERS.find(encoder).is_table else encoder,
         ),
         "version": 1,
-        "model": model["name"],
-        "dataset": dataset["name"],
-        "dim": model["floats_per_entity"],
-        "params": model["parameters"],
+        "model": model.name,
+        "dataset": dataset.name,
+        "dim": model.floats_per_entity,
+        "params": model.parameters,
         "dtype": dtype,
-        "bytes_per_entity": model["bytes_per_entity"],
-        "shared_bytes": model.get("shared_bytes", 0),
-        "dataset_fingerprint": dataset["fingerprint"],
-        "method": taught["method"],
-        "teacher": [folder_label(teacher["name"]) for teacher in taught["teachers"]],
+        "bytes_per_entity": model.bytes_per_entity,
+        "shared_bytes": model.shared_bytes,
+        "dataset_fingerprint": dataset.fingerprint,
+        "method": taught.method,
+        "teacher": [folder_label(teacher.name) for teacher in taught.teachers],
         "recipe": config["recipe"] or "",
-        "commit": git["revision"],
-        "dirty": git["dirty"],
+        "commit": git.revision,
+        "dirty": git.dirty,
         "seed": config["training"]["seed"],
         "licence": licence,
         "citation": citation,
@@ -116,21 +127,22 @@ def _entry(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str,
             for kind in ("entities", "relations")
         },
     }
-    told = results.get("data_warnings")
-    if told:
-        entry["warnings"] = [str(line) for line in told]
+    if results.data_warnings:
+        entry["warnings"] = list(results.data_warnings)
     for split in ("test", "valid"):
-        figures = results["metrics"].get(split)
-        if figures is None:
+        figures = results.metrics.get(split)
+        if figures is None or figures.protocol is None:
             continue
-        protocol, ties = _protocol(figures["protocol"])
-        if protocol in PROTOCOLS and ties == TIES:
+        protocol = _protocol(figures.protocol)
+        if protocol in PROTOCOLS and figures.protocol.ties == TIES:
             entry["metrics"] = {
                 "split": split,
                 "protocol": protocol,
                 "ties": TIES,
-                "mrr": figures["mrr"],
-                **{f"hits_at_{k}": figures[f"hits@{k}"] for k in (1, 3, 10)},
+                "mrr": figures.mrr,
+                "hits_at_1": figures.hits_at_1,
+                "hits_at_3": figures.hits_at_3,
+                "hits_at_10": figures.hits_at_10,
             }
             break
     return entry
@@ -141,19 +153,15 @@ def _word(name: str) -> str:
     return visible(name)[:200] or "data"
 
 
-def _protocol(stated: Mapping[str, Any]) -> tuple[str, str]:
-    """Return protocol and ties of a result, worded as entries word them; others never match."""
-    if stated["estimate"]:
-        return "estimate", stated["ties"]
-    kind = "filtered" if stated["filtered"] else "raw"
-    return f"{kind}, {stated['sides']} sides, {stated['candidates']} entities", stated["ties"]
+def _protocol(stated: Protocol) -> str:
+    """Return the protocol of a result, worded as entries word them; others never match."""
+    if stated.estimate:
+        return "estimate"
+    kind = "filtered" if stated.filtered else "raw"
+    return f"{kind}, {stated.sides} sides, {stated.candidates} entities"
 
 
 def folder_label(place: str) -> str:
     """Return a teacher's name: a stage's, or what identifies a checkpoint without its folder."""
     path = Path(place)
     return path.parent.name if path.name == "checkpoint" and path.parent.name else path.name
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return read_object(path, missing="no such file; the checkpoint is incomplete")

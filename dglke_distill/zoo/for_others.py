@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
+from dglke_distill.artifacts.results import read_results_tree
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import read_object
@@ -29,7 +30,8 @@ def without_paths(
         files: where its files lie, by name.
         aside: an empty folder for those that change.
     """
-    trees = {name: read_object(files[name]) for name in _TEXTS}
+    read = {"config.json": read_object, "results.json": read_results_tree}
+    trees: dict[str, dict[str, Any]] = {name: read[name](files[name]) for name in _TEXTS}
     places = {
         place
         for place in (
