@@ -343,7 +343,7 @@ def test_download_into_the_cache(manifests: Path, tmp_path: Path, server: Server
 
 
 def test_unknown_names_get_suggestions() -> None:
-    with pytest.raises(UserError, match="did you mean fb15k237"):
+    with pytest.raises(UserError, match="did you mean 'fb15k237'"):
         catalog.load("fb15k23")
     with pytest.raises(UserError, match=r"the catalog has cldr, codex-l"):
         catalog.load("zzz")

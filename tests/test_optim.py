@@ -200,7 +200,8 @@ def test_torch_and_the_kernel_take_the_same_steps(
     for native in (True, False):
         if not native:
             for module in ("optim", "row_gradients"):
-                monkeypatch.setattr(f"dglke_distill.{module}.native", lambda parameter: False)
+                place = f"dglke_distill.training.{module}.native"
+                monkeypatch.setattr(place, lambda parameter: False)
         parameter = table(10, 7)
         optimizer = OPTIMIZERS[name]([parameter], lr=0.2)
         for seed in range(4):

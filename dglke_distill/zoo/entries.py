@@ -17,8 +17,8 @@ from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import read_object
 from dglke_distill.base.regular_files import check_names
 from dglke_distill.base.shown import visible
+from dglke_distill.config.components import ENCODERS
 from dglke_distill.data.sources import credits
-from dglke_distill.models import ENCODERS
 from dglke_distill.zoo.registry_file import validate_entry
 from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOLS, TIES, Entry, compose_name
 
