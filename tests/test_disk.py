@@ -238,7 +238,7 @@ SHOWN: dict[str, Make] = {
     "recipes list": lambda place: ["recipes", "list"],
     "formats": lambda place: ["formats"],
     "data list": lambda place: ["data", "list"],
-    "evaluate": lambda place: ["evaluate", place.checkpoint, "--json"],
+    "evaluate": lambda place: ["evaluate", place.checkpoint, f"--dataset={place.data}", "--json"],
     "zoo list": lambda place: ["zoo", "list", "--json"],
     "compress": WRITERS["compress"],
     "train": WRITERS["train"],

@@ -319,7 +319,8 @@ class KGEModel(nn.Module):
         Raises:
             ValueError: the graph does not say which entities and relations it has.
         """
-        ids = triple_ids(graph, self.num_entities, len(self.relation_weight))
+        relations = self.num_relations * (2 if self.reciprocal else 1)
+        ids = triple_ids(graph, self.num_entities, relations)
         return self.score_triples(*ids)
 
     @property

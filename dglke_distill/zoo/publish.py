@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 from dglke_distill.artifacts.checkpoint_places import checkpoints_below, did_you_mean
+from dglke_distill.base.disk import writing
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import read_text
 from dglke_distill.zoo.card import render_card
@@ -85,7 +86,7 @@ def publish(
             files[file.name] = source.in_place(file.path)
             check_file(files[file.name], file)
         checked_model(entry, files)
-        with tempfile.TemporaryDirectory() as aside:
+        with tempfile.TemporaryDirectory() as aside, writing(Path(chosen.place), Path(aside)):
             if known:
                 entry, files = with_known(
                     entry, files, Path(aside), dataset=dataset, data_root=data_root
