@@ -112,7 +112,7 @@ def test_without_locks_only_what_is_old_is_removed(
 
 def test_writers_to_one_place_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from dglke_distill import files\n"
+        "import sys; from pathlib import Path; from dglke_distill.base import files\n"
         "for i in range(60):\n"
         "    text = f'{sys.argv[2]} {i}\\n' * 1000\n"
         "    files.atomic_write_text(Path(sys.argv[1], 'file'), text)\n"
@@ -134,7 +134,7 @@ def test_writers_to_one_place_do_not_take_each_other_for_dead(tmp_path: Path) ->
 
 def test_killed_at_random_moments_a_folder_is_whole(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from dglke_distill import files\n"
+        "import sys; from pathlib import Path; from dglke_distill.base import files\n"
         "print('begun', flush=True)\n"
         "for i in range(100000):\n"
         "    ours = files.nothing_foreign\n"

@@ -48,6 +48,10 @@ class FileKind:
         return f"is {self.name}, which is not read as triples; {self.mend}"
 
 
+_STRAY = 32
+"""Control characters that names in a text may have; names of a small file can have little else."""
+
+
 def binary_kind(path: Path, head: bytes) -> Optional[FileKind]:
     """Return what a file is whose bytes are no UTF-8 text.
 
@@ -64,7 +68,7 @@ def binary_kind(path: Path, head: bytes) -> Optional[FileKind]:
         if head.startswith(start) and (not start.isascii() or _CONTROL.search(head)):
             return FileKind(name, mend(path))
     others = sum(map(head.count, map(bytes, _RARE)))
-    if others > 0.02 * len(head):
+    if others > max(_STRAY, 0.02 * len(head)):
         return _wide_text(path, head) or FileKind(
             "a binary file", "unpack it if it is an archive, or save its triples as text in columns"
         )
