@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from distill_fixtures import write_clock
-from zoo_fixtures import home  # noqa: F401
+from zoo_fixtures import home
 
 from dglke_distill import cli, zoo
 from dglke_distill.base.errors import UserError

@@ -48,10 +48,6 @@ class FileKind:
         return f"is {self.name}, which is not read as triples; {self.mend}"
 
 
-_STRAY = 32
-"""Control characters that names in a text may have; names of a small file can have little else."""
-
-
 def binary_kind(path: Path, head: bytes) -> Optional[FileKind]:
     """Return what a file is whose bytes are no UTF-8 text.
 
@@ -68,11 +64,22 @@ def binary_kind(path: Path, head: bytes) -> Optional[FileKind]:
         if head.startswith(start) and (not start.isascii() or _CONTROL.search(head)):
             return FileKind(name, mend(path))
     others = sum(map(head.count, map(bytes, _RARE)))
-    if others > max(_STRAY, 0.02 * len(head)):
+    if others > 0.02 * len(head) and not _utf8(head):
         return _wide_text(path, head) or FileKind(
             "a binary file", "unpack it if it is an archive, or save its triples as text in columns"
         )
     return _wide_text(path, head)
+
+
+def _utf8(head: bytes) -> bool:
+    """Return whether the first bytes of a file are text; names may hold control characters."""
+    if b"\0" in head:
+        return False
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return error.end == len(head) and len(head) - error.start < 4  # a character that is cut
+    return True
 
 
 def _quoted(path: Path) -> str:
