@@ -21,6 +21,7 @@ from dglke_distill.models.meim import MEIM
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.runs.workspace import build_loader
 from dglke_distill.training.losses import LogisticLoss, Loss, SoftmaxLoss
+from dglke_distill.training.scored import ScoredBatch
 
 WORKSPACE = workspace_of()
 
@@ -126,12 +127,12 @@ def test_shortcuts_of_another_formula_are_lost(kind: type[SoftLoss]) -> None:
 
 def test_a_hard_loss_of_others_is_the_one_that_they_wrote() -> None:
     class Doubled(SoftmaxLoss):
-        def over_all(self, *given: Any, **more: Any) -> Tensor:
-            return 2 * super().over_all(*given, **more)
+        def __call__(self, batch: ScoredBatch) -> Tensor:
+            return 2 * super().__call__(batch)
 
     class Halved(LogisticLoss):
-        def sampled(self, *given: Any, **more: Any) -> Tensor:
-            return super().sampled(*given, **more) / 2
+        def __call__(self, batch: ScoredBatch) -> Tensor:
+            return super().__call__(batch) / 2
 
     objective, student, batch = objective_of()
     once = objective(student, batch).parts["hard"].item()

@@ -23,6 +23,7 @@ from dglke_distill.distill.triple_weights import SoftLabelEvaluation
 from dglke_distill.runs.workspace import build_loader, build_optimizer
 from dglke_distill.training.losses import build_loss
 from dglke_distill.training.objective import HardObjective, Moment
+from dglke_distill.training.scored import ScoredBatch
 
 EARLY, LATE = Moment(0, 4, 0, 40), Moment(2, 4, 20, 40)
 
@@ -196,11 +197,12 @@ def test_the_losses_of_triples_add_up(name: str, known: bool) -> None:
     negative = torch.randn(6, 5, generator=generator, dtype=torch.float64)
     mask = torch.rand(6, 5, generator=generator) < 0.3 if known else None
     loss = build_loss(LossConfig(name=name, options={"margin": 1.5}))
-    each = loss.per_triple(positive, negative, mask)
+    batch = ScoredBatch(negative, torch.arange(7), torch.arange(6), positive, mask)
+    each = loss.per_triple(batch)
     assert each is not None
-    torch.testing.assert_close(each.sum(1).mean(), loss.sampled(positive, negative, mask))
+    torch.testing.assert_close(each.sum(1).mean(), loss(batch))
     compares = build_loss(LossConfig(name="margin"))
-    assert compares.per_triple(positive, negative, mask) is None
+    assert compares.per_triple(batch) is None
 
 
 def test_the_weights_are_the_published_ones() -> None:

@@ -390,7 +390,7 @@ def test_several_teachers_speak_of_all_candidates_at_once() -> None:
         factor = calibrate(teacher, WORKSPACE.dataset)
         scores = entity_scores(teacher, known, queries.relation, shown, queries.side)
         total += (factor * scores.detach()).softmax(1) / 2
-    found = objective.teacher.ask(batch).sampled(0, further)
+    found = objective.teacher.ask(batch)([0], [further])
     torch.testing.assert_close(found.exp(), total)
 
 

@@ -67,8 +67,8 @@ def test_what_is_remembered_is_what_the_teacher_says(workspace: Workspace) -> No
         assert sum(t.nbytes for t in kept._kept.values()) == Remembered.size(rows, entities)
         for batch in loader.epoch(0):
             numbers = tuple(range(len(batch.queries)))
-            want = teacher.ask(batch).over_all(numbers).softmax(dim=1)
-            got = kept.ask(batch).over_all(numbers).softmax(dim=1)
+            want = teacher.ask(batch)(numbers).softmax(dim=1)
+            got = kept.ask(batch)(numbers).softmax(dim=1)
             torch.testing.assert_close(got, want, rtol=0.01, atol=1e-6)
 
 

@@ -130,9 +130,11 @@ def replies(mode: str, teacher: Any) -> list[Tensor]:
     reply = teacher.ask(batch)
     if mode == "negatives":
         ids = torch.arange(3).expand(len(batch.queries[0].entity), 3)
-        return [reply.sampled(0), reply.sampled(0, ids), reply.against(0, ids)]
+        return [reply([0]), reply([0], [ids])]
     numbers = range(len(batch.queries))
-    return [reply.over_all([number]) for number in numbers] + [reply.over_all(numbers)]
+    ids = [torch.arange(3).expand(len(queries.entity), 3) for queries in batch.queries]
+    alone = [reply([number], [ids[number]]) for number in numbers]
+    return [*alone, *(reply([number]) for number in numbers), reply(numbers), reply(numbers, ids)]
 
 
 @pytest.mark.parametrize("mode", ["negatives", "one_vs_all", "k_vs_all"])
@@ -156,8 +158,8 @@ def test_groups_of_a_batch_are_answered_alone_and_together(name: str) -> None:
     teacher = Teacher(model_of(name, seed=2))
     reply = teacher.ask(batch)
     assert isinstance(reply, Reply)
-    alone = [reply.over_all([number]) for number in (0, 1)]
-    torch.testing.assert_close(reply.over_all((0, 1)), torch.cat(alone))
+    alone = [reply([number]) for number in (0, 1)]
+    torch.testing.assert_close(reply((0, 1)), torch.cat(alone))
     for number, queries in enumerate(batch.queries):
         wanted = teacher.model.score_all(queries.entity, queries.relation, queries.side)
         torch.testing.assert_close(alone[number], wanted)
@@ -166,9 +168,9 @@ def test_groups_of_a_batch_are_answered_alone_and_together(name: str) -> None:
 def test_what_a_reply_returns_may_be_overwritten() -> None:
     for teacher in (Teacher(model_of("PairRE")), Teacher(model_of("ComplEx", entity_bias=True))):
         reply = teacher.ask(batch_of("k_vs_all"))
-        first = reply.over_all((0, 1)).clone()
-        reply.over_all((0, 1)).zero_()
-        assert torch.equal(reply.over_all((0, 1)), first)
+        first = reply((0, 1)).clone()
+        reply((0, 1)).zero_()
+        assert torch.equal(reply((0, 1)), first)
 
 
 def test_teachers_give_no_gradients() -> None:

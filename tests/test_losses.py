@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import LossConfig
 from dglke_distill.training.losses import LOSSES, build_loss
+from dglke_distill.training.scored import ScoredBatch
 
 torch.manual_seed(0)
 
@@ -65,6 +67,31 @@ CASES = [
 ]
 
 
+def sampled(positive: Any, negative: Any, known: Any = None, weight: Any = None) -> ScoredBatch:
+    answers = torch.arange(len(positive))
+    return ScoredBatch(negative, torch.arange(len(positive) + 1), answers, positive, known, weight)
+
+
+def test_a_row_for_each_triple_is_what_a_loss_over_them_needs() -> None:
+    scores = torch.randn(3, 5, dtype=torch.float64)
+    weight = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+    whole = ScoredBatch(
+        scores, torch.tensor([0, 2, 3, 5]), torch.tensor([1, 4, 0, 2, 3]), weight=weight
+    )
+    each = whole.by_triple()
+    costs, total = 0.0, 0.0
+    answers = [[1, 4], [0], [2, 3]]
+    for row, true, w in zip(scores.tolist(), answers, weight.tolist()):
+        for answer in true:
+            false = [score for i, score in enumerate(row) if i not in true]
+            costs += w * sum(max(0.0, 1 - row[answer] + score) for score in false) / len(false)
+            total += w
+    margin = build_loss(LossConfig(name="margin"))
+    assert margin(each).item() == pytest.approx(costs / total, rel=1e-9)
+    assert each.by_triple() is each
+    assert whole.rows.tolist() == [0, 0, 1, 2, 2]
+
+
 @pytest.mark.parametrize(("name", "options", "formula"), CASES)
 @given(
     scores=st.lists(
@@ -77,7 +104,7 @@ def test_sampled_follows_its_formula(name, options, formula, scores, weighted) -
     table = torch.tensor(scores, dtype=torch.float64)
     weight = torch.arange(1, len(scores) + 1, dtype=torch.float64) if weighted else None
     loss = build_loss(LossConfig(name=name, options=options))
-    value = loss.sampled(table[:, 0], table[:, 1:], None, weight)
+    value = loss(sampled(table[:, 0], table[:, 1:], weight=weight))
     rows = [formula(row[0], row[1:]) for row in table.tolist()]
     factors = weight.tolist() if weight is not None else [1.0] * len(rows)
     expected = sum(w * r for w, r in zip(factors, rows)) / sum(factors)
@@ -90,7 +117,7 @@ def test_known_facts_do_not_count_as_negatives(name, options, formula) -> None:
     negative = torch.randn(2, 5, dtype=torch.float64)
     known = torch.tensor([[False, True, False, True, False], [True, False, False, False, True]])
     loss = build_loss(LossConfig(name=name, options=options))
-    value = loss.sampled(positive, negative, known)
+    value = loss(sampled(positive, negative, known))
     rows = [
         formula(p, [n for n, k in zip(ns, ks) if not k])
         for p, ns, ks in zip(positive.tolist(), negative.tolist(), known.tolist())
@@ -103,7 +130,7 @@ def test_all_negatives_known_stays_finite(name) -> None:
     positive = torch.zeros(2, requires_grad=True)
     negative = torch.randn(2, 3, requires_grad=True)
     loss = build_loss(LossConfig(name=name))
-    value = loss.sampled(positive, negative, torch.ones(2, 3, dtype=torch.bool))
+    value = loss(sampled(positive, negative, torch.ones(2, 3, dtype=torch.bool)))
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(positive.grad).all()
@@ -120,7 +147,7 @@ def test_over_all_is_the_sum_over_true_triples(name, options) -> None:
     ids = torch.tensor([a for row in answers for a in row])
     weight = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
     loss = build_loss(LossConfig(name=name, options=options))
-    value = loss.over_all(scores.clone(), offsets, ids, weight)
+    value = loss(ScoredBatch(scores.clone(), offsets, ids, weight=weight))
     total = 0.0
     for row, true, w in zip(scores.tolist(), answers, weight.tolist()):
         if name == "softmax":
@@ -138,7 +165,8 @@ def test_balance_weighs_a_query_by_a_power_of_its_answers(balance) -> None:
     scores = torch.randn(2, 6, dtype=torch.float64)
     answers = [[1, 4, 5], [0]]
     loss = build_loss(LossConfig(name="softmax", options={"balance": balance}))
-    value = loss.over_all(scores.clone(), torch.tensor([0, 3, 4]), torch.tensor([1, 4, 5, 0]))
+    offsets, ids = torch.tensor([0, 3, 4]), torch.tensor([1, 4, 5, 0])
+    value = loss(ScoredBatch(scores.clone(), offsets, ids))
     total, weights = 0.0, 0.0
     for row, true in zip(scores.tolist(), answers):
         probability = softmax(row)
@@ -153,9 +181,9 @@ def test_sampled_softmax_over_every_other_entity_equals_over_all() -> None:
     answer = torch.tensor([2, 0, 8, 5])
     loss = build_loss(LossConfig(name="softmax"))
     others = torch.stack([torch.cat([r[:a], r[a + 1 :]]) for r, a in zip(scores, answer)])
-    sampled = loss.sampled(scores[torch.arange(4), answer], others)
-    whole = loss.over_all(scores.clone(), torch.arange(5), answer)
-    assert sampled.item() == pytest.approx(whole.item(), rel=1e-9)
+    apart = loss(sampled(scores[torch.arange(4), answer], others))
+    whole = loss(ScoredBatch(scores.clone(), torch.arange(5), answer))
+    assert apart.item() == pytest.approx(whole.item(), rel=1e-9)
 
 
 def test_unknown_names_and_options_are_explained() -> None:

@@ -49,17 +49,14 @@ from dglke_distill.distill.triple_weights import (
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Workspace
 from dglke_distill.sampling.batch import Batch
-from dglke_distill.training.losses import weighted_mean
 from dglke_distill.training.objective import (
-    Against,
-    AgainstAll,
     Asked,
     HardObjective,
     Moment,
     Objective,
     ask,
-    triples_of,
 )
+from dglke_distill.training.scored import ScoredBatch, weighted_mean
 
 __all__ = ["DualDE", "DualObjective"]
 
@@ -116,35 +113,28 @@ class DualObjective(DistillationObjective):
         zero = asked.entities.vectors.new_zeros(())
         hard, soft, taught, back = zero, zero, zero, zero
         trust: list[Tensor] = []
-        for group, other in zip(asked.sampled, theirs.sampled):
-            queries, share = group.queries, triples_of(group.queries) / asked.triples
-            ours = torch.cat([group.positive[:, None], group.negative], dim=1)
-            scores = torch.cat([other.positive[:, None], other.negative], dim=1)
-            weight = self.evaluation(scores.detach())
-            trust.append(weight[:, 0])
-            loss, weight = self._sampled_hard(group, weight)
-            towards, away = (by_kind(each) for each in self._apart(ours, scores))
-            rows = (weight * towards).sum(dim=-1)
-            hard, soft = hard + share * loss, soft + share * weighted_mean(rows, queries.weight)
-            if learns:
-                rows = weighted_mean(away.sum(dim=-1), queries.weight)
-                taught, back = taught + share * self.sampled(other), back + share * rows
-        for everything in asked.whole:
-            share = len(everything.answers) / asked.triples
-            ours = model.score(everything.query, asked.entities)
+        for share, group, ours in asked.scored():
             with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-                queried = [theirs.queries[number][1] for number in everything.numbers]
-                scores = torch.cat([self.live.score(query, theirs.entities) for query in queried])
-            answers = Answers(everything)
-            trust.append(self.evaluation(scores.detach()[answers.index][:, None])[:, 0])
-            weight = answers.mean(trust[-1])
-            loss = self._over_all_hard(ours, everything, weight, answers.total)
-            towards, away = (answers.by_kind(each) for each in self._apart(ours, scores))
+                other = theirs.beside(group)
+            student, scores = ours.table, other.table
+            if ours.positive is None:
+                answers = Answers(group)
+                trust.append(self.evaluation(scores.detach()[answers.index][:, None])[:, 0])
+                weight = answers.mean(trust[-1])
+                loss = self._weighed(ours.copied(), weight)
+                towards, away = map(answers.by_kind, self._apart(student, scores))
+                rows = weight * towards
+            else:
+                weight = self.evaluation(scores.detach())
+                trust.append(weight[:, 0])
+                loss, weight = self._sampled_hard(ours, weight)
+                towards, away = map(by_kind, self._apart(student, scores))
+                rows, away = (weight * towards).sum(dim=-1), away.sum(dim=-1)
             hard = hard + share * loss
-            soft = soft + share * weighted_mean(weight * towards, answers.total)
+            soft = soft + share * weighted_mean(rows, ours.total)
             if learns:
-                taught = taught + share * self.over_all(scores.clone(), everything)
-                back = back + share * weighted_mean(away, answers.total)
+                taught = taught + share * self.loss(other.copied())
+                back = back + share * weighted_mean(away, ours.total)
         heads, tails = positives(asked)
         vectors, others = asked.entities.vectors, theirs.entities.vectors
         structure = self.lengths.each(vectors, others.detach(), heads, tails)
@@ -156,31 +146,23 @@ class DualObjective(DistillationObjective):
         scale = self.labels.schedule.weight(moment, float(hard.detach()), float(soft.detach()))
         return Terms(hard, soft, {"teacher": taught + scale * back})
 
-    def _sampled_hard(self, group: Against, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def _sampled_hard(self, ours: ScoredBatch, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the hard loss of a group, and the weights of its soft labels: (b, 1 + n).
 
         Args:
-            group: of the student. weight: (b, 1 + n), what each triple's soft label is worth.
+            ours: the student's scores.
+            weight: (b, 1 + n), what each triple's soft label is worth.
         """
-        queries = group.queries
-        each = self.loss.per_triple(group.positive, group.negative, queries.known)
+        each = self.loss.per_triple(ours)
         if each is not None:
-            return weighted_mean(((1 - weight) * each).sum(dim=-1), queries.weight), weight
-        kept = (1 - weight[:, 0]).clamp(min=_SMALLEST)
-        counted = kept if queries.weight is None else kept * queries.weight
-        loss = self.loss.sampled(group.positive, group.negative, queries.known, counted)
-        return loss * weighted_mean(kept, queries.weight), weight[:, :1]
+            return weighted_mean(((1 - weight) * each).sum(dim=-1), ours.weight), weight
+        return self._weighed(ours, weight[:, 0]), weight[:, :1]
 
-    def _over_all_hard(
-        self, scores: Tensor, group: AgainstAll, weight: Tensor, total: Tensor
-    ) -> Tensor:
-        """Return the hard loss of (b, E) scores, 1 - weight (b,) being that of each query."""
+    def _weighed(self, ours: ScoredBatch, weight: Tensor) -> Tensor:
+        """Return the hard loss, 1 - weight (b,) being that of each query."""
         kept = (1 - weight).clamp(min=_SMALLEST)
-        counted = kept if group.weight is None else kept * group.weight
-        # The hard loss may overwrite what it is given, and the soft one still needs it.
-        return self.over_all(scores.clone(), group._replace(weight=counted)) * weighted_mean(
-            kept, total
-        )
+        counted = kept if ours.weight is None else kept * ours.weight
+        return self.loss(ours._replace(weight=counted)) * weighted_mean(kept, ours.total)
 
     def _apart(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Return the soft losses (b, n) of candidates for the student, and for the teacher."""

@@ -28,13 +28,13 @@ from torch import Tensor, nn
 from dglke_distill.config import DistillationConfig, LossConfig
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.distill.method import OneShot
-from dglke_distill.distill.objective import DistillationObjective, SoftLabels, Terms
+from dglke_distill.distill.objective import DistillationObjective, SoftLabels, Step, Terms
 from dglke_distill.distill.teacher import Ensemble
-from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Workspace
 from dglke_distill.sampling.batch import Batch, Queries
 from dglke_distill.training.losses import build_loss
-from dglke_distill.training.objective import Asked, HardObjective, Moment, Objective, triples_of
+from dglke_distill.training.objective import Group, HardObjective, Objective
+from dglke_distill.training.scored import ScoredBatch
 
 __all__ = ["MulDE", "MultipleObjective", "Senior"]
 
@@ -94,35 +94,23 @@ class MultipleObjective(DistillationObjective):
         self.teachers, self.senior = teacher.teachers, senior
         self._facts = build_loss(LossConfig(name="softmax"))
 
-    def compare(self, model: KGEModel, batch: Batch, asked: Asked, moment: Moment) -> Terms:
-        """See ``DistillationObjective.compare``."""
-        replies = [teacher.ask(batch) for teacher in self.teachers]
-        hard = soft = senior = asked.entities.vectors.new_zeros(())
-        for number, group in enumerate(asked.sampled):
-            queries, share = group.queries, triples_of(group.queries) / asked.triples
-            ours = torch.cat([group.positive[:, None], group.negative], dim=1)
-            theirs = [reply.sampled(number) for reply in replies]
-            labels = self._labels(theirs, ours, [queries])
-            hard = hard + share * self.sampled(group)
-            soft = soft + share * self.soft(ours, labels.detach(), queries.weight)
-            senior = senior + share * self._facts.sampled(
-                labels[:, 0], labels[:, 1:], queries.known, queries.weight
-            )
-        for everything in asked.whole:
-            share = len(everything.answers) / asked.triples
-            ours = model.score(everything.query, asked.entities)
-            theirs = [reply.over_all(everything.numbers) for reply in replies]
-            groups = [asked.queries[number][0] for number in everything.numbers]
-            labels = self._labels(theirs, ours, groups)
-            counts = everything.offsets.diff().to(ours.dtype)
-            counts = counts if everything.weight is None else counts * everything.weight
-            soft = soft + share * self.soft(ours, labels.detach(), counts)
-            # Both losses may overwrite what they are given, and the others still need it.
-            hard = hard + share * self.over_all(ours.clone(), everything)
-            senior = senior + share * self._facts.over_all(
-                labels.clone(), everything.offsets, everything.answers, everything.weight
-            )
-        return Terms(hard, soft, {"senior": senior})
+    def ask_teacher(self, batch: Batch) -> Any:
+        """Ask every teacher."""
+        return [teacher.ask(batch) for teacher in self.teachers]
+
+    def terms(self, scored: ScoredBatch, group: Group, step: Step) -> Terms:
+        """See ``DistillationObjective.terms``."""
+        ours, theirs = scored.table, [reply(group.numbers) for reply in step.reply]
+        groups = [step.asked.queries[number][0] for number in group.numbers]
+        labels = self._labels(theirs, ours, groups)
+        # Both hard losses may overwrite what they are given, and the others need it.
+        hard = self.loss(scored.copied())
+        soft = self.soft(ours, labels.detach(), scored.total)
+        if scored.positive is None:
+            facts = scored._replace(scores=labels.clone())
+        else:
+            facts = scored._replace(scores=labels[:, 1:], positive=labels[:, 0])
+        return Terms(hard, soft, {"senior": self._facts(facts)})
 
     def _labels(self, scores: list[Tensor], student: Tensor, groups: Sequence[Queries]) -> Tensor:
         """Return the Senior's opinion, (b, n), of the queries of some groups end to end."""

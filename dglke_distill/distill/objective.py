@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple, Optional, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Optional, Protocol
 
 import torch
 from torch import Tensor
@@ -18,18 +18,25 @@ from dglke_distill.models.base import KGEModel
 from dglke_distill.sampling.batch import Batch, Queries
 from dglke_distill.training.objective import (
     START,
-    Against,
-    AgainstAll,
     Asked,
+    Group,
     HardObjective,
     Moment,
     Objectives,
     answers_of,
     ask,
-    triples_of,
 )
+from dglke_distill.training.scored import ScoredBatch
 
-__all__ = ["DistillationObjective", "Scale", "SoftLabels", "Terms", "positives", "standardized"]
+__all__ = [
+    "DistillationObjective",
+    "Scale",
+    "SoftLabels",
+    "Step",
+    "Terms",
+    "positives",
+    "standardized",
+]
 
 Scale = Literal["none", "standardize"]
 """How a teacher's scores are laid beside a student's; calibration is the teacher's own factor."""
@@ -38,14 +45,18 @@ Scale = Literal["none", "standardize"]
 class TeacherReply(Protocol):
     """What ``Teacher.ask`` returns."""
 
-    def sampled(self, number: int, further: Optional[Tensor] = None) -> Tensor:
-        """Scores (b, 1 + n + k) of a group's answers, candidates, and further ids (b, k)."""
+    def __call__(self, numbers: Sequence[int], further: Sequence[Tensor] = ()) -> Tensor:
+        """Score what the queries of some groups of the batch met, one group after the other.
 
-    def against(self, number: int, candidates: Tensor) -> Tensor:
-        """Scores (b, k) of entity ids (b, k)."""
+        Args:
+            numbers: places of the groups in the batch.
+            further: entity ids (b_i, k) for each of the groups, or none.
 
-    def over_all(self, numbers: Sequence[int]) -> Tensor:
-        """Scores (b, E) of all entities for some groups of the batch, one after the other."""
+        Returns:
+            (b, 1 + n + k) of answers, sampled candidates and further ones; without sampled
+            candidates (b, E) of all entities, or (b, k) of the further ones alone. They are the
+            caller's to overwrite.
+        """
 
 
 class AskedTeacher(Protocol):
@@ -93,6 +104,18 @@ class Terms(NamedTuple):
     hard: Tensor
     soft: Tensor
     more: Mapping[str, Tensor] = {}
+
+
+class Step(NamedTuple):
+    """A batch put to student and teacher at a moment of the training.
+
+    ``reply`` is what ``DistillationObjective.ask_teacher`` returned.
+    """
+
+    asked: Asked
+    batch: Batch
+    moment: Moment
+    reply: Any
 
 
 class DistillationObjective(HardObjective):
@@ -159,38 +182,60 @@ class DistillationObjective(HardObjective):
         count = max(1, round(queries * labels.further_share))
         device = model.relation_weight.device
         batch = labels.further.draw(count, moment, device, labels.further_candidates)
-        asked, reply = ask(model, batch), self.teacher.ask(batch)
-        total = asked.entities.vectors.new_zeros(())
-        for number, sampled in enumerate(asked.sampled):
-            student, teacher = self._beside(model, batch, number, sampled, reply, moment)
-            total = total + self.soft(student, teacher, None) * (len(student) / count)
-        for group in asked.whole:
-            scores = model.score(group.query, asked.entities)
-            teacher = reply.over_all(group.numbers)
-            each = scores.new_ones(len(scores))
+        step = Step(ask(model, batch), batch, moment, self.teacher.ask(batch))
+        total = step.asked.entities.vectors.new_zeros(())
+        for _, group, scored in step.asked.scored():
+            if scored.positive is not None:
+                student, teacher = self._beside(step, group, scored)
+                total = total + self.soft(student, teacher, None) * (len(student) / count)
+                continue
+            teacher = step.reply(group.numbers)
             if self._fused:
-                soft = self._in_one_pass(scores, teacher, group, each, each)[1]
+                each = teacher.new_ones(len(teacher))
+                soft = self._in_one_pass(scored, teacher, each, each)[1]
             else:
-                soft = self.soft(scores, teacher, None) * len(scores)
+                soft = self.soft(scored.logits, teacher, None) * len(teacher)
             total = total + soft / count
         return total
 
+    def ask_teacher(self, batch: Batch) -> Any:
+        """Put a batch to whoever teaches; ``terms`` is given the answer."""
+        return self.teacher.ask(batch)
+
     def compare(self, model: KGEModel, batch: Batch, asked: Asked, moment: Moment) -> Terms:
         """Ask the teacher and return the losses; groups count by their share of triples."""
-        reply = self.teacher.ask(batch)
-        hard = soft = asked.entities.vectors.new_zeros(())
-        for number, group in enumerate(asked.sampled):
-            share = triples_of(group.queries) / asked.triples
-            hard = hard + share * self.sampled(group)
-            if self.labels.loss is not None:
-                student, teacher = self._beside(model, batch, number, group, reply, moment)
-                soft = soft + share * self.soft(student, teacher, group.queries.weight)
-        for everything in asked.whole:
-            share = len(everything.answers) / asked.triples
-            scores = model.score(everything.query, asked.entities)
-            terms = self._over_all(scores, everything, batch, asked, reply, moment)
-            hard, soft = hard + share * terms[0], soft + share * terms[1]
-        return Terms(hard, soft)
+        step = Step(asked, batch, moment, self.ask_teacher(batch))
+        zero = asked.entities.vectors.new_zeros(())
+        hard, soft, more = zero, zero, dict[str, Tensor]()
+        for share, group, scored in asked.scored():
+            terms = self.terms(scored, group, step)
+            hard, soft = hard + share * terms.hard, soft + share * terms.soft
+            for name, term in terms.more.items():
+                more[name] = more.get(name, zero) + share * term
+        return Terms(hard, soft, more)
+
+    def terms(self, scored: ScoredBatch, group: Group, step: Step) -> Terms:
+        """Return the losses of a group of queries, per true triple.
+
+        Args:
+            scored: the student's scores; they may be overwritten.
+            group: the queries.
+            step: what they are a part of.
+        """
+        if self.labels.loss is None:
+            hard = self.loss(scored)
+            return Terms(hard, hard.new_zeros(()))
+        if self._fused and scored.positive is None:
+            dtype = scored.logits.dtype
+            counts = scored.offsets.diff().to(dtype)
+            each = torch.ones_like(counts)
+            if scored.weight is not None:
+                each, counts = scored.weight, counts * scored.weight
+            hard, soft = self._in_one_pass(scored, step.reply(group.numbers), each, counts)
+            return Terms(hard / counts.sum(), soft / counts.sum())
+        # The hard loss may overwrite what it is given, and the soft one needs it.
+        hard = self.loss(scored.copied())
+        return Terms(hard, self.soft(*self._beside(step, group, scored), scored.total))
 
     def soft(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
         """Return the soft loss of (b, n) scores, queries weighted by (b,) or equally."""
@@ -201,65 +246,30 @@ class DistillationObjective(HardObjective):
             teacher = standardized(teacher, student.detach())
         return self.labels.loss(student, teacher, weight)
 
-    def _beside(
-        self,
-        model: KGEModel,
-        batch: Batch,
-        number: int,
-        group: Against,
-        reply: TeacherReply,
-        moment: Moment,
-    ) -> tuple[Tensor, Tensor]:
+    def _beside(self, step: Step, group: Group, scored: ScoredBatch) -> tuple[Tensor, Tensor]:
         """Return the student's and the teacher's scores of the same candidates, (b, m) each."""
-        student = torch.cat([group.positive[:, None], group.negative], dim=1)
         if self.labels.candidates is None:
-            return student, reply.sampled(number)
-        ids = self._further(batch, group.queries, moment)
-        nodes, rows = torch.unique(ids, return_inverse=True)
+            return scored.table, step.reply(group.numbers)
+        batch, model = step.batch, step.asked.model
+        ids = [self._further(batch, step.asked.queries[n][0], step.moment) for n in group.numbers]
+        if scored.positive is None:
+            return scored.logits.gather(1, torch.cat(ids)), step.reply(group.numbers, ids)
+        nodes, rows = torch.unique(torch.cat(ids), return_inverse=True)
         entities = model.encode(nodes, model.encoder.blocks_for(nodes))
         further = model.score(group.query, entities, rows)
-        return torch.cat([student, further], dim=1), reply.sampled(number, ids)
-
-    def _over_all(
-        self,
-        scores: Tensor,
-        group: AgainstAll,
-        batch: Batch,
-        asked: Asked,
-        reply: TeacherReply,
-        moment: Moment,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the hard and the soft loss of queries scored against every entity."""
-        if self.labels.loss is None:
-            return self.over_all(scores, group), scores.new_zeros(())
-        counts = group.offsets.diff().to(scores.dtype)
-        if group.weight is not None:
-            counts = counts * group.weight
-        if self._fused:
-            each = torch.ones_like(counts) if group.weight is None else group.weight
-            theirs = reply.over_all(group.numbers)
-            hard, soft = self._in_one_pass(scores, theirs, group, each, counts)
-            return hard / counts.sum(), soft / counts.sum()
-        if self.labels.candidates is None:
-            soft = self.soft(scores, reply.over_all(group.numbers), counts)
-        else:
-            groups = [asked.queries[place][0] for place in group.numbers]
-            ids = [self._further(batch, queries, moment) for queries in groups]
-            teacher = [reply.against(place, each) for place, each in zip(group.numbers, ids)]
-            soft = self.soft(scores.gather(1, torch.cat(ids)), torch.cat(teacher), counts)
-        # The hard loss may overwrite what it is given, and the soft one still needs it.
-        return self.over_all(scores.clone(), group), soft
+        return torch.cat([scored.table, further], dim=1), step.reply(group.numbers, ids)
 
     def _in_one_pass(
-        self, scores: Tensor, teacher: Tensor, group: AgainstAll, hard: Tensor, soft: Tensor
+        self, scored: ScoredBatch, teacher: Tensor, hard: Tensor, soft: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return both losses, summed over queries that weigh ``hard`` and ``soft`` (b,)."""
         assert self.labels.loss is not None
+        scores = scored.logits
         return distillation_cross_entropy(
             scores if self._logits == 1 else scores * self._logits,
             teacher,
-            group.offsets,
-            group.answers,
+            scored.offsets,
+            scored.answers,
             hard,
             soft,
             temperature=self.labels.loss.options.temperature,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Callable, Protocol
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class Remembered:
             table = torch.empty(len(entity), entities, dtype=torch.float16, device=device)
             for block in torch.arange(len(entity)).split(_BLOCK):
                 asked = entity[block].to(device), relation[block].to(device)
-                scores = teacher.ask(_batch(unanswered(side, *asked))).over_all((0,))
+                scores = teacher.ask(_batch(unanswered(side, *asked)))((0,))
                 scores -= scores.amax(dim=1, keepdim=True)
                 table[block[0] : block[-1] + 1] = scores
             self._kept[side] = table
@@ -62,40 +62,19 @@ class Remembered:
         """Return the bytes that are kept for so many entities."""
         return 2 * entities * len(rows)
 
-    def ask(self, batch: Batch) -> _Recalled:
-        """Answer a batch of the train graph's queries."""
-        return _Recalled(self, batch)
+    def ask(self, batch: Batch) -> Callable[[Sequence[int]], Tensor]:
+        """Answer a batch of the train graph's queries, of all entities alone."""
+
+        def reply(numbers: Sequence[int]) -> Tensor:
+            parts = [self.recall(batch.queries[number]) for number in numbers]
+            return torch.cat(parts).to(self._dtype)
+
+        return reply
 
     def recall(self, queries: Queries) -> Tensor:
         """Return the kept scores (b, E) of a group of queries, whose rows are ids."""
         rows = self._rows.rows(queries.side, queries.entity, queries.relation)
         return self._kept[queries.side][rows]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The teacher's own dtype."""
-        return self._dtype
-
-
-class _Recalled:
-    """What is remembered of a batch."""
-
-    def __init__(self, teacher: Remembered, batch: Batch) -> None:
-        """Keep both."""
-        self._teacher, self._batch = teacher, batch
-
-    def over_all(self, numbers: Sequence[int]) -> Tensor:
-        """See ``Reply.over_all``."""
-        parts = [self._teacher.recall(self._batch.queries[number]) for number in numbers]
-        return torch.cat(parts).to(self._teacher.dtype)
-
-    def sampled(self, number: int, further: Tensor | None = None) -> Tensor:
-        """Refuse: only distributions over all entities are kept."""
-        raise NotImplementedError
-
-    def against(self, number: int, candidates: Tensor) -> Tensor:
-        """Refuse: only distributions over all entities are kept."""
-        raise NotImplementedError
 
 
 def _batch(queries: Queries) -> Batch:

@@ -12,7 +12,7 @@ from torch import Tensor
 from dglke_distill.base.capabilities import Declares
 from dglke_distill.config import SoftLabelConfig, components
 from dglke_distill.config.registry import Component, NoOptions, Registry
-from dglke_distill.training.losses import weighted_mean
+from dglke_distill.training.scored import weighted_mean
 
 __all__ = ["SOFT_LOSSES", "Huber", "KullbackLeibler", "SoftLoss", "build_soft_loss"]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Callable, Optional
+from typing import Callable
 
 from torch import Tensor
 
@@ -65,18 +64,4 @@ class _TapedTeacher:
         self.model, self._teacher, self._tape = teacher.model, teacher, tape
 
     def ask(self, batch: Batch) -> TeacherReply:
-        return _TapedReply(self._teacher, batch, self._tape)
-
-
-class _TapedReply:
-    def __init__(self, teacher: AskedTeacher, batch: Batch, tape: Tape) -> None:
-        self._teacher, self._batch, self._tape = teacher, batch, tape
-
-    def over_all(self, numbers: Sequence[int]) -> Tensor:
-        return self._tape(lambda: self._teacher.ask(self._batch).over_all(numbers))
-
-    def sampled(self, number: int, further: Optional[Tensor] = None) -> Tensor:
-        raise NotImplementedError
-
-    def against(self, number: int, candidates: Tensor) -> Tensor:
-        raise NotImplementedError
+        return lambda *asked: self._tape(lambda: self._teacher.ask(batch)(*asked))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Optional
+from itertools import zip_longest
+from typing import Callable, Optional
 
 import numpy as np
 import torch
@@ -15,9 +16,9 @@ from dglke_distill.data.triples import SIDES, Dataset
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.encoders import LookupEncoder
 from dglke_distill.sampling.batch import Batch
-from dglke_distill.training.objective import ask
+from dglke_distill.training.objective import Group, ask
 
-__all__ = ["Ensemble", "EnsembleReply", "Reply", "Teacher", "calibrate", "freeze", "thaw"]
+__all__ = ["Ensemble", "Reply", "Teacher", "calibrate", "freeze", "thaw"]
 
 
 def freeze(model: KGEModel, device: Optional[torch.device] = None) -> KGEModel:
@@ -112,45 +113,28 @@ class Reply:
     """
 
     def __init__(self, model: KGEModel, batch: Batch, factor: float) -> None:
-        """Score the answers and sampled candidates."""
+        """Build the queries."""
         self._model, self._factor, self._asked = model, factor, ask(model, batch)
 
     def _scaled(self, scores: Tensor) -> Tensor:
         return scores if self._factor == 1 else scores * self._factor
 
     @torch.no_grad()
-    def sampled(self, number: int, further: Optional[Tensor] = None) -> Tensor:
-        """Return (b, 1 + n + k): scores of a group's answers, its candidates, and further ones.
-
-        Args:
-            number: of the group among those with sampled candidates.
-            further: entity ids (b, k), or None.
-        """
-        group = self._asked.sampled[number]
-        scores = [group.positive[:, None], group.negative]
-        if further is not None:
-            scores.append(self._model.score(group.query, self._model.encode(None), further))
-        return self._scaled(torch.cat(scores, dim=1))
-
-    @torch.no_grad()
-    def against(self, number: int, candidates: Tensor) -> Tensor:
-        """Score entity ids (b, k) for the queries of a group: (b, k)."""
-        query = self._asked.queries[number][1]
-        return self._scaled(self._model.score(query, self._model.encode(None), candidates))
-
-    @torch.no_grad()
-    def over_all(self, numbers: Sequence[int]) -> Tensor:
-        """Score every entity for the queries of some groups of the batch, one after the other.
-
-        A student may join other groups than its teacher does.
-
-        Returns:
-            (b, E) scores, the caller's to overwrite.
-        """
-        queries = [g.query for g in self._asked.whole if g.numbers == tuple(numbers)]
-        queries = queries or [self._asked.queries[number][1] for number in numbers]
-        scores = [self._model.score(query, self._model.encode(None)) for query in queries]
+    def __call__(self, numbers: Sequence[int], further: Sequence[Tensor] = ()) -> Tensor:
+        """See ``TeacherReply``; a student may join other groups than its teacher does."""
+        groups = self._asked.of(numbers)
+        if len(groups) < len(further):  # candidates of their own, so one group after the other
+            groups = [group for number in numbers for group in self._asked.of([number])]
+        scores = [self._scores(*each) for each in zip_longest(groups, further)]
         return self._scaled(scores[0] if len(scores) == 1 else torch.cat(scores))
+
+    def _scores(self, group: Group, further: Optional[Tensor]) -> Tensor:
+        found = []
+        if group.candidates is not None or further is None:
+            found.append(self._asked.score(group).table)
+        if further is not None:
+            found.append(self._model.score(group.query, self._model.encode(None), further))
+        return torch.cat(found, dim=1) if len(found) > 1 else found[0]
 
 
 class Teacher:
@@ -186,29 +170,10 @@ class Ensemble:
         self.teachers = list(teachers)
         self.model = self.teachers[0].model
 
-    def ask(self, batch: Batch) -> EnsembleReply:
+    def ask(self, batch: Batch) -> Callable[..., Tensor]:
         """Answer a batch."""
-        return EnsembleReply([teacher.ask(batch) for teacher in self.teachers])
-
-
-class EnsembleReply:
-    """The replies of several teachers, averaged."""
-
-    def __init__(self, replies: Sequence[Reply]) -> None:
-        """Keep them."""
-        self._replies = list(replies)
-
-    def sampled(self, number: int, further: Optional[Tensor] = None) -> Tensor:
-        """See ``Reply.sampled``."""
-        return mean_distribution([reply.sampled(number, further) for reply in self._replies])
-
-    def against(self, number: int, candidates: Tensor) -> Tensor:
-        """See ``Reply.against``."""
-        return mean_distribution([reply.against(number, candidates) for reply in self._replies])
-
-    def over_all(self, numbers: Sequence[int]) -> Tensor:
-        """See ``Reply.over_all``."""
-        return mean_distribution([reply.over_all(numbers) for reply in self._replies])
+        replies = [teacher.ask(batch) for teacher in self.teachers]
+        return lambda *asked: mean_distribution([reply(*asked) for reply in replies])
 
 
 def mean_distribution(scores: Sequence[Tensor]) -> Tensor:

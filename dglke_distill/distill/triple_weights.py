@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dglke_distill.training.objective import AgainstAll
+from dglke_distill.training.objective import Group
 
 __all__ = ["Answers", "SoftLabelEvaluation", "by_kind"]
 
@@ -49,7 +49,7 @@ class Answers:
         group: the queries.
     """
 
-    def __init__(self, group: AgainstAll) -> None:
+    def __init__(self, group: Group) -> None:
         """Find them."""
         self.counts = group.offsets.diff()
         rows = torch.arange(len(self.counts), device=self.counts.device)

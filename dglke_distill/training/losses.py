@@ -1,8 +1,6 @@
 """Hard-label losses: pure functions of scores.
 
-A loss has two faces: ``sampled`` compares a positive's score with those of its sampled negatives;
-``over_all`` sees the scores of every entity and the set of true answers. Higher scores are more
-plausible. The margin (gamma) of distance models lives here and nowhere else.
+Higher scores are more plausible. The margin (gamma) of distance models lives here and nowhere else.
 """
 
 from __future__ import annotations
@@ -16,8 +14,9 @@ from torch import Tensor
 
 from dglke_distill.config import LossConfig, components
 from dglke_distill.config.registry import NoOptions, Registry
-from dglke_distill.kernels import Products, Scores, adversarial_costs, softmax_cross_entropy
-from dglke_distill.training.loss import MODES, Loss, masked_mean, total_weight, weighted_mean
+from dglke_distill.kernels import adversarial_costs, softmax_cross_entropy
+from dglke_distill.training.loss import MODES, Loss, masked_mean
+from dglke_distill.training.scored import ScoredBatch, weighted_mean
 
 __all__ = [
     "LOSSES",
@@ -32,7 +31,6 @@ __all__ = [
     "adversarial_weights",
     "build_loss",
     "masked_mean",
-    "total_weight",
     "weighted_mean",
 ]
 
@@ -65,19 +63,15 @@ class MarginLoss(Loss):
         margin: float = Field(1.0, gt=0)
         temperature: float = Field(0.0, ge=0)
 
-    def sampled(
-        self,
-        positive: Tensor,
-        negative: Tensor,
-        known: Optional[Tensor] = None,
-        weight: Optional[Tensor] = None,
-    ) -> Tensor:
-        """See ``Loss.sampled``."""
-        hinge = F.relu(self.options.margin - positive[:, None] + negative)
+    def __call__(self, batch: ScoredBatch) -> Tensor:
+        """See ``Loss.__call__``."""
+        assert batch.positive is not None
+        negative = batch.logits
+        hinge = F.relu(self.options.margin - batch.positive[:, None] + negative)
         if self.options.temperature == 0:
-            return weighted_mean(masked_mean(hinge, known), weight)
-        share = adversarial_weights(negative, known, self.options.temperature)
-        return weighted_mean((share * hinge).sum(dim=-1), weight)
+            return batch.mean(masked_mean(hinge, batch.known))
+        share = adversarial_weights(negative, batch.known, self.options.temperature)
+        return batch.mean((share * hinge).sum(dim=-1))
 
 
 class PointwiseLoss(Loss):
@@ -96,17 +90,12 @@ class PointwiseLoss(Loss):
         """See ``Loss.margin``."""
         return float(self.options.margin)
 
-    def sampled(
-        self,
-        positive: Tensor,
-        negative: Tensor,
-        known: Optional[Tensor] = None,
-        weight: Optional[Tensor] = None,
-    ) -> Tensor:
-        """See ``Loss.sampled``."""
-        true = F.softplus(-positive - self.options.margin)
-        each = true + self.false_costs(negative, known)
-        return self.half * weighted_mean(each, weight)
+    def __call__(self, batch: ScoredBatch) -> Tensor:
+        """See ``Loss.__call__``."""
+        assert batch.positive is not None
+        true = F.softplus(-batch.positive - self.options.margin)
+        each = true + self.false_costs(batch.logits, batch.known)
+        return self.half * batch.mean(each)
 
     def false_costs(self, negative: Tensor, known: Optional[Tensor]) -> Tensor:
         """Return what the negatives of each query cost together, (b,)."""
@@ -116,11 +105,12 @@ class PointwiseLoss(Loss):
         """Return how much each negative counts, (b, n); by default fully, known facts not."""
         return torch.ones_like(negative) if known is None else (~known).to(negative.dtype)
 
-    def per_triple(self, positive: Tensor, negative: Tensor, known: Optional[Tensor]) -> Tensor:
+    def per_triple(self, batch: ScoredBatch) -> Tensor:
         """See ``Loss.per_triple``."""
-        margin = self.options.margin
-        true, false = F.softplus(-positive - margin)[:, None], F.softplus(negative + margin)
-        each = torch.cat([true, self.shares(negative, known) * false], dim=1)
+        assert batch.positive is not None
+        negative, margin = batch.logits, self.options.margin
+        true, false = F.softplus(-batch.positive - margin)[:, None], F.softplus(negative + margin)
+        each = torch.cat([true, self.shares(negative, batch.known) * false], dim=1)
         return each if self.half == 1 else self.half * each
 
 
@@ -206,25 +196,20 @@ class SoftmaxLoss(Loss):
         """The kernel counts triples and spreads no label."""
         return None if self.options.smoothing or self.options.balance else "softmax"
 
-    def sampled(
-        self,
-        positive: Tensor,
-        negative: Tensor,
-        known: Optional[Tensor] = None,
-        weight: Optional[Tensor] = None,
-    ) -> Tensor:
-        """See ``Loss.sampled``."""
+    def __call__(self, batch: ScoredBatch) -> Tensor:
+        """See ``Loss.__call__``."""
+        if batch.positive is None:
+            return self._over_all(batch)
+        positive, negative = batch.positive, batch.logits
         if self.options.scale != 1:
             positive, negative = positive * self.options.scale, negative * self.options.scale
-        if known is not None:
-            negative = negative.masked_fill(known, -torch.inf)
+        if batch.known is not None:
+            negative = negative.masked_fill(batch.known, -torch.inf)
         total = torch.logaddexp(positive, negative.logsumexp(dim=-1))
-        return weighted_mean(total - positive, weight)
+        return batch.mean(total - positive)
 
-    def over_all(
-        self, scores: Scores, offsets: Tensor, answers: Tensor, weight: Optional[Tensor] = None
-    ) -> Tensor:
-        """See ``Loss.over_all``."""
+    def _over_all(self, batch: ScoredBatch) -> Tensor:
+        scores, offsets, answers, _, _, weight = batch
         if self.options.scale != 1:
             scores = scores * self.options.scale
         if self.options.balance != 0:
@@ -233,7 +218,8 @@ class SoftmaxLoss(Loss):
         total = softmax_cross_entropy(
             scores, offsets, answers, weight, smoothing=self.options.smoothing, inplace=True
         )
-        return total / total_weight(offsets, weight)
+        counts = offsets.diff()
+        return total / (counts.sum() if weight is None else (counts * weight).sum())
 
 
 class BinaryCrossEntropyLoss(PointwiseLoss):
@@ -244,26 +230,25 @@ class BinaryCrossEntropyLoss(PointwiseLoss):
 
     name = "bce"
     half = 1.0
+    per_triple = PointwiseLoss.per_triple
 
     def false_costs(self, negative: Tensor, known: Optional[Tensor]) -> Tensor:
         """See ``PointwiseLoss.false_costs``."""
         false = F.softplus(negative + self.options.margin)
         return (false if known is None else false.masked_fill(known, 0.0)).sum(dim=-1)
 
-    def over_all(
-        self, scores: Scores, offsets: Tensor, answers: Tensor, weight: Optional[Tensor] = None
-    ) -> Tensor:
-        """See ``Loss.over_all``."""
-        logits = scores.multiplied() if isinstance(scores, Products) else scores
+    def __call__(self, batch: ScoredBatch) -> Tensor:
+        """See ``Loss.__call__``."""
+        if batch.positive is not None:
+            return super().__call__(batch)
+        logits = batch.logits
         if self.options.margin != 0:
             logits = logits + self.options.margin
-        counts = offsets.diff()
-        query = torch.repeat_interleave(torch.arange(len(counts), device=logits.device), counts)
+        query = batch.rows
         # softplus(s) - s = softplus(-s): what an answer costs in place of a false candidate
         value = F.softplus(logits).sum(dim=-1)
-        value = value - value.new_zeros(len(counts)).index_add(0, query, logits[query, answers])
-        value = value if weight is None else value * weight
-        return value.sum() / total_weight(offsets, weight)
+        answered = value.new_zeros(len(value)).index_add(0, query, logits[query, batch.answers])
+        return batch.mean(value - answered)
 
 
 LOSSES: Registry[type[Loss]] = components.LOSSES

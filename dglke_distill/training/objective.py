@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
 
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import (
-    Scores,
     multiplies_late,
     pairwise,
     softmax_cross_entropy,
@@ -17,14 +17,14 @@ from dglke_distill.kernels import (
 )
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
 from dglke_distill.sampling.batch import Answers, Batch, Queries
-from dglke_distill.training.losses import Loss
+from dglke_distill.training.loss import Loss
 from dglke_distill.training.regularizers import Regularizer
+from dglke_distill.training.scored import ScoredBatch
 
 __all__ = [
     "START",
-    "Against",
-    "AgainstAll",
     "Asked",
+    "Group",
     "HardObjective",
     "Moment",
     "Objective",
@@ -76,49 +76,88 @@ class Objective(nn.Module):
         raise NotImplementedError
 
 
-class Against(NamedTuple):
-    """A group of b queries scored against its answer (b,) and its n sampled candidates (b, n).
+class Group(NamedTuple):
+    """b queries of a batch that meet candidates together.
 
-    ``number`` is its place in the batch.
-    """
-
-    number: int
-    queries: Queries
-    query: QueryVectors
-    positive: Tensor
-    negative: Tensor
-
-
-class AgainstAll(NamedTuple):
-    """Queries that meet every entity, not scored yet, with their answers end to end.
-
-    ``numbers`` are the places in the batch of the groups they come from, one after the other.
-    ``offsets`` (b + 1,), ``answers`` (k,) and ``weight`` as in ``Queries``.
+    Attributes:
+        numbers: places in the batch of the groups they come from, one after the other.
+        query: what meets the candidates.
+        offsets: (b + 1,) int64, where each query's answers begin.
+        answers: (k,) int64 rows of the entities.
+        candidates: (c, n) rows of sampled ones, see ``KGEModel.score``; None: all entities.
+        known: as in ``ScoredBatch``.
+        weight: as in ``ScoredBatch``.
     """
 
     numbers: tuple[int, ...]
     query: QueryVectors
     offsets: Tensor
     answers: Tensor
+    candidates: Optional[Tensor]
+    known: Optional[Tensor]
     weight: Optional[Tensor]
+
+    @classmethod
+    def of(cls, numbers: tuple[int, ...], queries: Queries, query: QueryVectors) -> Group:
+        """Return the group that queries are, ``numbers`` their places in the batch."""
+        found = answers_of(queries)
+        return cls(numbers, query, *found, queries.candidates, queries.known, queries.weight)
 
 
 class Asked(NamedTuple):
-    """A batch put to a model: its entities, and its groups by the kind of their candidates.
+    """A batch put to a model: its entities and its groups, which are scored when they are met.
 
     ``quick`` says that all scores come as products, beside which much else would take its time.
     """
 
+    model: KGEModel
     entities: EntityRows
-    sampled: list[Against]
-    whole: list[AgainstAll]
+    groups: list[Group]
     queries: list[tuple[Queries, QueryVectors]]
     triples: int
     quick: bool = False
 
+    def scored(self, products: bool = False) -> Iterator[tuple[float, Group, ScoredBatch]]:
+        """Score one group after the other.
+
+        Args:
+            products: leave scores of all entities not multiplied out where kernels gain by it.
+
+        Yields:
+            The share of the batch's triples that a group stands for, the group, its scores.
+        """
+        for group in self.groups:
+            yield len(group.answers) / max(1, self.triples), group, self.score(group, products)
+
+    def score(self, group: Group, products: bool = False) -> ScoredBatch:
+        """Return the scores of a group; see ``scored``."""
+        model, query = self.model, group.query
+        positive = None
+        if group.candidates is None:
+            scores = model.scores_over_all(query, self.entities, products)
+        else:
+            positive = model.score(query, self.entities, group.answers[:, None]).squeeze(1)
+            scores = model.score(query, self.entities, group.candidates)
+        return ScoredBatch(
+            scores, group.offsets, group.answers, positive, group.known, group.weight
+        )
+
+    def beside(self, group: Group) -> ScoredBatch:
+        """Return this model's scores of what another one's group met."""
+        found = [self.score(each) for number in group.numbers for each in self.of([number])]
+        if len(found) == 1:
+            return found[0]
+        scores = torch.cat([each.logits for each in found])
+        return ScoredBatch(scores, group.offsets, group.answers, weight=group.weight)
+
+    def of(self, numbers: Sequence[int]) -> list[Group]:
+        """Return the groups of some places in the batch, which another model may have joined."""
+        joined = [group for group in self.groups if group.numbers == tuple(numbers)]
+        return joined or [Group.of((number,), *self.queries[number]) for number in numbers]
+
 
 def ask(model: KGEModel, batch: Batch, quick: bool = False) -> Asked:
-    """Put a batch's queries to a model; those against all entities are not scored yet.
+    """Put a batch's queries to a model.
 
     Args:
         model: the model. batch: its questions.
@@ -128,23 +167,9 @@ def ask(model: KGEModel, batch: Batch, quick: bool = False) -> Asked:
     if quick and batch.nodes is None and _multiplies_late(model, entities):
         return _ask_together(model, batch, entities)
     asked = [(q, model.query(entities, q.entity, q.relation, q.side)) for q in batch.queries]
-    sampled = []
-    for number, (queries, query) in enumerate(asked):
-        if queries.candidates is not None:
-            assert queries.answer is not None
-            positive = model.score(query, entities, queries.answer[:, None]).squeeze(1)
-            negative = model.score(query, entities, queries.candidates)
-            sampled.append(Against(number, queries, query, positive, negative))
-    whole = _joined(
-        model,
-        [
-            AgainstAll((number,), query, *answers_of(queries), queries.weight)
-            for number, (queries, query) in enumerate(asked)
-            if queries.candidates is None
-        ],
-    )
+    groups = [Group.of((number,), *each) for number, each in enumerate(asked)]
     triples = sum(triples_of(queries) for queries in batch.queries)
-    return Asked(entities, sampled, whole, asked, triples)
+    return Asked(model, entities, _joined(model, groups), asked, triples)
 
 
 def _multiplies_late(model: KGEModel, entities: EntityRows) -> bool:
@@ -161,17 +186,10 @@ def _ask_together(model: KGEModel, batch: Batch, entities: EntityRows) -> Asked:
         groups = [_as_tails(model, groups)]
     asked = [(queries, _query(model, entities, queries)) for queries in groups]
     numbers = tuple(range(len(batch.queries)))
-    whole = [
-        AgainstAll(
-            numbers if len(groups) < len(numbers) else (number,),
-            query,
-            *answers_of(queries),
-            queries.weight,
-        )
-        for number, (queries, query) in enumerate(asked)
-    ]
+    places = [numbers] if len(groups) < len(numbers) else [(number,) for number in numbers]
+    whole = [Group.of(place, *each) for place, each in zip(places, asked)]
     triples = sum(triples_of(queries) for queries in groups)
-    return Asked(entities, [], _joined(model, whole), asked, triples, True)
+    return Asked(model, entities, _joined(model, whole), asked, triples, True)
 
 
 def _query(model: KGEModel, entities: EntityRows, queries: Queries) -> QueryVectors:
@@ -226,26 +244,13 @@ class HardObjective(Objective):
 
     def forward(self, model: KGEModel, batch: Batch, moment: Moment = START) -> Objectives:
         """Return the loss of a batch; its groups of queries count by their share of triples."""
-        asked = ask(model, batch, self.loss.takes_products)
+        products = self.loss.takes_products
+        asked = ask(model, batch, products)
         hard = asked.entities.vectors.new_zeros(())
-        for group in asked.sampled:
-            hard = hard + self.sampled(group) * (triples_of(group.queries) / asked.triples)
-        for everything in asked.whole:
-            takes = self.loss.takes_products
-            scores = model.scores_over_all(everything.query, asked.entities, takes)
-            share = len(everything.answers) / asked.triples
-            hard = hard + self.over_all(scores, everything) * share
+        for share, _, scored in asked.scored(products):
+            hard = hard + self.loss(scored) * share
         extra, parts = self.extras(model, asked)
         return Objectives(self.hard_weight * hard + extra, {"hard": hard.detach(), **parts})
-
-    def sampled(self, group: Against) -> Tensor:
-        """Return the loss of a group with sampled candidates."""
-        queries = group.queries
-        return self.loss.sampled(group.positive, group.negative, queries.known, queries.weight)
-
-    def over_all(self, scores: Scores, group: AgainstAll) -> Tensor:
-        """Return the loss of queries scored against every entity; ``scores`` may be overwritten."""
-        return self.loss.over_all(scores, group.offsets, group.answers, group.weight)
 
     def extras(self, model: KGEModel, asked: Asked) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of penalty and relation prediction, and both as named parts."""
@@ -315,22 +320,24 @@ def answers_of(queries: Queries) -> AnswersOf:
     return AnswersOf(offsets, queries.answer)
 
 
-def _joined(model: KGEModel, groups: list[AgainstAll]) -> list[AgainstAll]:
-    """Join groups that meet the same candidates, so that these are scored in one product."""
-    if len(groups) < 2 or model.score_function.transforms_candidates:
+def _joined(model: KGEModel, groups: list[Group]) -> list[Group]:
+    """Join groups that meet all entities, so that these are scored in one product."""
+    whole = [group for group in groups if group.candidates is None]
+    if len(whole) < 2 or model.score_function.transforms_candidates:
         return groups
     # Without transformed candidates the score looks at nothing but the query's vector.
-    query = groups[0].query._replace(vectors=torch.cat([g.query.vectors for g in groups]))
-    weights = [group.weight for group in groups if group.weight is not None]
-    return [
-        AgainstAll(
-            tuple(number for group in groups for number in group.numbers),
-            query,
-            _end_to_end([group.offsets for group in groups]),
-            torch.cat([group.answers for group in groups]),
-            torch.cat(weights) if weights else None,
-        )
-    ]
+    query = whole[0].query._replace(vectors=torch.cat([g.query.vectors for g in whole]))
+    weights = [group.weight for group in whole if group.weight is not None]
+    joined = Group(
+        tuple(number for group in whole for number in group.numbers),
+        query,
+        _end_to_end([group.offsets for group in whole]),
+        torch.cat([group.answers for group in whole]),
+        None,
+        None,
+        torch.cat(weights) if weights else None,
+    )
+    return [*(group for group in groups if group.candidates is not None), joined]
 
 
 def _end_to_end(offsets: list[Tensor]) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from dglke_distill.config.registry import NoOptions
-from dglke_distill.training.losses import Loss, masked_mean, weighted_mean
+from dglke_distill.training.losses import Loss, masked_mean
+from dglke_distill.training.scored import ScoredBatch
 
 
 class SquareHinge(Loss):
@@ -22,13 +21,9 @@ class SquareHinge(Loss):
 
         margin: float = Field(1.0, ge=0)
 
-    def sampled(
-        self,
-        positive: Tensor,
-        negative: Tensor,
-        known: Optional[Tensor] = None,
-        weight: Optional[Tensor] = None,
-    ) -> Tensor:
+    def __call__(self, batch: ScoredBatch) -> Tensor:
         """Return the mean over facts, weighted."""
-        gap = torch.relu(self.options.margin - positive[:, None] + negative)
-        return weighted_mean(masked_mean(gap.square(), known), weight)
+        each = batch.by_triple()
+        assert each.positive is not None
+        gap = torch.relu(self.options.margin - each.positive[:, None] + each.logits)
+        return each.mean(masked_mean(gap.square(), each.known))
