@@ -95,10 +95,12 @@ def test_stages_of_a_chain() -> None:
         ("0-teacher-complex-dim16", "teacher", ()),
         ("1-complex-dim8", "student", ("0-teacher-complex-dim16",)),
         ("2-complex-dim4", "student", ("1-complex-dim8",)),
+        ("direct-complex-dim8", "direct", ()),
         ("direct-complex-dim4", "direct", ()),
     ]
-    assert [s.config.model.dim for s in stages] == [16, 8, 4, 4]
-    assert [s.config.distillation is not None for s in stages] == [False, True, True, False]
+    assert [s.config.model.dim for s in stages] == [16, 8, 4, 8, 4]
+    taught = [s.config.distillation is not None for s in stages]
+    assert taught == [False, True, True, False, False]
     without = composed({"dims": [16, 8], "control": "none"})
     assert names(without) == ["0-teacher-transe-dim16", "1-transe-dim8"]
     assert names(without, "/models/big") == ["0-transe-dim8"]
@@ -131,9 +133,9 @@ def test_settings_of_parts_are_laid_over_each_other() -> None:
         }
     )
     stages = plan(chain)
-    assert [s.config.training.epochs for s in stages] == [9, 3, 3, 3]
-    assert [s.config.model.name for s in stages] == ["RotatE", *["ComplEx"] * 3]
-    assert [s.config.optimizer.learning_rate for s in stages][1:] == [0.5, 0.25, 0.25]
+    assert [s.config.training.epochs for s in stages] == [9, 3, 3, 3, 3]
+    assert [s.config.model.name for s in stages] == ["RotatE", *["ComplEx"] * 4]
+    assert [s.config.optimizer.learning_rate for s in stages][1:] == [0.5, 0.25, 0.5, 0.25]
     assert {s.config.training.seed for s in stages} == {5}
     own = composed(
         {"dims": [16, 8], "student": {"training": {"epochs": 2}}},
@@ -161,11 +163,11 @@ def test_the_last_word_wins_also_about_more_stages() -> None:
         return [s.config.training.epochs for s in plan(composed(first, *overrides))]
 
     few = {"shared": {"training": {"epochs": 2}}}
-    assert epochs() == [1000, 11, 100, 50, 70]
-    assert epochs(few) == [2] * 5
-    assert epochs({"student": {"training": {"epochs": 3}}}) == [1000, 11, 3, 3, 70]
-    assert epochs(few, {"student": {"training": {"epochs": 3}}}) == [2, 2, 3, 3, 2]
-    assert epochs(few, {"sizes": {"4": {"training": {"epochs": 4}}}}) == [2, 2, 2, 4, 2]
+    assert epochs() == [1000, 11, 100, 50, 70, 70]
+    assert epochs(few) == [2] * 6
+    assert epochs({"student": {"training": {"epochs": 3}}}) == [1000, 11, 3, 3, 70, 70]
+    assert epochs(few, {"student": {"training": {"epochs": 3}}}) == [2, 2, 3, 3, 2, 2]
+    assert epochs(few, {"sizes": {"4": {"training": {"epochs": 4}}}}) == [2, 2, 2, 4, 2, 2]
     stages = plan(composed(first, few))
     assert stages[0].config.training.batch_size == 64
     assert stages[3].config.optimizer.learning_rate == 0.5

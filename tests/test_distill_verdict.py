@@ -22,7 +22,7 @@ from dglke_distill.data.graph import KnownAnswers
 from dglke_distill.distill.chain import Watcher, run_chain
 from dglke_distill.distill.gains import gain_between
 from dglke_distill.distill.plan import ChainConfig
-from dglke_distill.distill.tuner import Tuned
+from dglke_distill.distill.tuner import Searches, Tuned
 from dglke_distill.distill.verdict import control_of, judge, seconds_to_reach
 from dglke_distill.evaluate import evaluate
 from dglke_distill.runs.ranks import RANKS_FILE, read_reciprocal_ranks
@@ -196,9 +196,9 @@ def test_a_chain_with_tuned_controls_and_seeds(clock: Path, tmp_path: Path) -> N
 
     tree = {**chain_tree(clock, epochs=3), "control": "tuned", "seeds": 2}
     chain = ChainConfig.from_mapping(tree, "test")
-    with pytest.raises(UserError, match="needs a search"):
+    with pytest.raises(UserError, match="need a search"):
         run_chain(chain, tmp_path / "none")
-    results = run_chain(chain, tmp_path / "run", tuner=tuner)
+    results = run_chain(chain, tmp_path / "run", searches=Searches(tuner, _never))
     stages = {stage["name"]: stage for stage in results["stages"]}
     assert [dim for dim, _ in asked] == [8, 4]
     spent = [sum(_seconds(stages[n]) for n in names) for names in (CHAIN[:2], CHAIN)]
@@ -222,7 +222,7 @@ def test_a_chain_with_tuned_controls_and_seeds(clock: Path, tmp_path: Path) -> N
     means = [np.mean([p[i]["results"]["metrics"]["test"]["mrr"] for p in pairs]) for i in (0, 1)]
     assert last["gain"] == pytest.approx(means[0] / means[1] - 1, rel=1e-5)
     assert last["seeds"] == 2 and "over 2 seeds" in last["sentence"]
-    resumed = run_chain(chain, tmp_path / "run", resume=True, tuner=_never)
+    resumed = run_chain(chain, tmp_path / "run", resume=True, searches=Searches(_never, _never))
     assert resumed["verdict"] == results["verdict"]
 
 

@@ -16,7 +16,7 @@ from dglke_distill.distill.settings import chain_settings, new_chain_directory
 from dglke_distill.runs.settings import (
     nested,
 )
-from dglke_distill.search.control import equal_time
+from dglke_distill.search.both import SEARCHES
 
 __all__ = ["distill"]
 
@@ -113,7 +113,7 @@ def distill(
         loaded=[Path(place) for place in teachers],
         workspaces=workspaces_of(data_root, loaded, resume),
         watcher=watcher,
-        tuner=equal_time,
+        searches=SEARCHES,
     )
     data_at = chain.data.dataset if loaded is None else loaded
     return DistillationRun(directory, ChainResults.of(results, directory), data_at)

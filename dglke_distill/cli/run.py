@@ -23,6 +23,7 @@ from dglke_distill.cli.say import say
 
 if TYPE_CHECKING:
     from dglke_distill.distill.plan import ChainConfig
+    from dglke_distill.runs.workspace import Workspaces
 
 __all__ = [
     "ChainRecipeFlag",
@@ -31,8 +32,10 @@ __all__ = [
     "MoreTeachersFlag",
     "StudentModelFlag",
     "TeacherFlag",
+    "fitting",
     "names",
     "run",
+    "unnamed",
     "whole_numbers",
 ]
 
@@ -113,6 +116,7 @@ def run(
         Optional[int],
         typer.Option("--seeds", help="Trainings of the chain and its controls, for the interval."),
     ] = None,
+    search: settings.SearchFlag = None,
     epochs: settings.EpochsFlag = None,
     seed: settings.SeedFlag = None,
     device: settings.DeviceFlag = None,
@@ -138,6 +142,7 @@ def run(
     from dglke_distill.distill.chain import saved_chain
     from dglke_distill.distill.plan import loaded_in
     from dglke_distill.distill.settings import chain_settings, new_chain_directory
+    from dglke_distill.runs.workspace import Workspaces
 
     if resume:
         if out is None:
@@ -170,10 +175,50 @@ def run(
             changes=settings.assigned(assignments),
         )
         loaded = [str(Path(path).resolve()) for path in teacher or loaded_in(config)]
+    workspaces = None
+    if not resume:
+        asked = bool(config or assignments or recipe.lower() != "auto")
+        seconds = settings.search_seconds(search, default=None if asked else 60.0)
+        if recipe.lower() == "auto" and unnamed(chain):
+            workspaces = Workspaces(data_root)
+            chain = fitting(chain, workspaces, seconds)
+        elif search is not None and seconds is not None:
+            chain = chain.model_copy(update={"search_seconds": seconds})
     if dry_run:
         _show_plan(chain, loaded, data_root)
         return
-    _run(chain, out or new_chain_directory(chain), resume, loaded, data_root)
+    _run(chain, out or new_chain_directory(chain), resume, loaded, data_root, workspaces)
+
+
+def unnamed(chain: "ChainConfig") -> bool:
+    """Return whether no recipe, of chains or of models, names the dataset of a chain."""
+    from dglke_distill.distill.plan import plan
+
+    if chain.recipe is not None:
+        return False
+    return all(settings.for_any_data(stage.config) for stage in plan(chain))
+
+
+def fitting(
+    chain: "ChainConfig", workspaces: "Workspaces", seconds: Optional[float]
+) -> "ChainConfig":
+    """Return a chain whose defaults fit its data, and that searches for settings first.
+
+    Args:
+        chain: by recipes for any data.
+        workspaces: receives the data.
+        seconds: of the search; None for none.
+    """
+    from dglke_distill.config import Config
+    from dglke_distill.distill.plan import DataSize
+
+    dataset = workspaces.of(Config(data=chain.data)).dataset
+    if not len(dataset.train):
+        return chain
+    size = DataSize(entities=dataset.num_entities, triples=len(dataset.train))
+    if not len(dataset.valid):
+        seconds = None
+    return chain.model_copy(update={"fit": size, "search_seconds": seconds})
 
 
 def names(text: Optional[str]) -> Optional[list[str]]:
@@ -215,10 +260,11 @@ def _run(
     resume: bool,
     loaded: list[str],
     data_root: Optional[Path],
+    workspaces: "Optional[Workspaces]",
 ) -> None:
     from dglke_distill.distill.chain import CHAIN_FILE, Watcher, run_chain
     from dglke_distill.report import write_report
-    from dglke_distill.search.control import equal_time
+    from dglke_distill.search.both import SEARCHES
 
     console = SafeConsole()
 
@@ -230,8 +276,9 @@ def _run(
             resume=resume,
             loaded=[Path(path) for path in loaded],
             data_root=data_root,
+            workspaces=workspaces,
             watcher=Watcher(display.begin, display.report, display.announce),
-            tuner=equal_time,
+            searches=SEARCHES,
         )
         page = write_report(directory)
     console.print(chain_table(results))

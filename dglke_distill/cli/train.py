@@ -3,8 +3,10 @@
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
 import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -14,7 +16,7 @@ from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say
-from dglke_distill.config import Config
+from dglke_distill.config import Config, compose, read_toml
 from dglke_distill.runs.settings import new_run_directory, resolve, saved_settings
 
 __all__ = ["train"]
@@ -27,6 +29,7 @@ def train(
     recipe: settings.RecipeFlag = "auto",
     config: settings.ConfigFlag = None,
     assignments: settings.SetFlag = None,
+    search: settings.SearchFlag = None,
     epochs: settings.EpochsFlag = None,
     batch_size: settings.BatchSizeFlag = None,
     learning_rate: settings.LearningRateFlag = None,
@@ -62,10 +65,60 @@ def train(
         resolved = saved_settings(out, settings.overrides(flags, assignments))
     else:
         resolved = resolve(flags, settings.assigned(assignments), file=config, recipe=recipe)
+    if not resume:
+        asked = bool(config or assignments or recipe.lower() != "auto" or tuned_by_hand(flags))
+        seconds = settings.search_seconds(search, default=None if asked else 60.0)
+        if recipe.lower() == "auto" and settings.for_any_data(resolved):
+            trees = settings.overrides(flags, assignments)
+            resolved = _fitting(resolved, trees, config, data_root)
+        elif search is None:
+            seconds = None
+        if seconds is not None and not dry_run:
+            resolved = _raced(resolved, seconds, data_root)
     if dry_run:
         _show_need(resolved, data_root)
         return
     run(resolved, out or new_run_directory(resolved), resume=resume, data_root=data_root)
+
+
+def tuned_by_hand(flags: Mapping[str, Any]) -> bool:
+    """Return whether flags choose something that a race would choose."""
+    return any(name in flags for name in ("batch_size", "learning_rate", "negatives", "loss"))
+
+
+def _fitting(
+    config: Config, trees: Sequence[settings.Tree], file: Optional[Path], data_root: Optional[Path]
+) -> Config:
+    """Return settings whose defaults fit the size of the data; what the user says stays."""
+    from dglke_distill.config.fit import fitted
+    from dglke_distill.data import catalog
+
+    data = config.data
+    dataset = catalog.load(
+        data.dataset, data_root=data_root, format=data.format, header=data.header
+    )
+    if not len(dataset.train):
+        return config
+    fit = fitted(config, dataset.num_entities, len(dataset.train))
+    own = [] if file is None else [read_toml(file)]
+    made = compose([fit, *own, *trees])
+    return made.model_copy(update={"data": data})
+
+
+def _raced(config: Config, seconds: float, data_root: Optional[Path]) -> Config:
+    """Return the settings that win a race on the validation split."""
+    from dglke_distill.distill.watcher import Watcher
+    from dglke_distill.runs.workspace import Workspaces
+    from dglke_distill.search.race import race
+
+    workspaces = Workspaces(data_root)
+    if not len(workspaces.of(config).dataset.valid):
+        say("no validation split: no settings are searched for")
+        return config
+    say(f"searching settings on the validation split for {seconds:g} s (--search none leaves it)")
+    with tempfile.TemporaryDirectory(prefix="dglke-race-") as place:
+        found = race(config, Path(place), seconds, workspaces, Watcher(announce=say))
+    return found.config or config
 
 
 def _show_need(config: Config, data_root: Optional[Path]) -> None:

@@ -19,7 +19,7 @@ from dglke_distill.base.claims import Kind, among, claimed
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import read_toml
 from dglke_distill.data.identity import located_data
-from dglke_distill.distill.controls import LONGER, SEARCHES, further_control, further_seeds
+from dglke_distill.distill.controls import LONGER, SEARCHES, further_control, further_seeds, raced
 from dglke_distill.distill.entries import ENTRIES_FILE, write_entries
 from dglke_distill.distill.finished import (
     STAGES,
@@ -31,7 +31,7 @@ from dglke_distill.distill.finished import (
 from dglke_distill.distill.loading import check_teachers, teacher_results
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.distill.stages import ChainRun, run_stage
-from dglke_distill.distill.tuner import Tuner
+from dglke_distill.distill.tuner import Searches
 from dglke_distill.distill.verdict import judge
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
@@ -76,7 +76,7 @@ def run_chain(
     data_root: Optional[Path] = None,
     workspaces: Optional[Workspaces] = None,
     watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
-    tuner: Optional[Tuner] = None,
+    searches: Optional[Searches] = None,
 ) -> dict[str, Any]:
     """Train, distil and rank every stage of a chain.
 
@@ -88,7 +88,7 @@ def run_chain(
         data_root: folder of pre-placed datasets.
         workspaces: the prepared data, when the caller shares it among chains.
         watcher: hears of progress.
-        tuner: searches for the settings of controls; a chain whose control is tuned needs one.
+        searches: for settings; a chain whose control is tuned, or that searches first, needs them.
 
     Returns:
         What ``results.json`` holds.
@@ -101,10 +101,10 @@ def run_chain(
     begun = read_toml(directory / CHAIN_FILE) if (directory / CHAIN_FILE).is_file() else {}
     chain = chain.model_copy(update={"data": located_data(chain.data, begun)})
     stages = plan(chain, [str(path) for path in loaded])
-    if chain.control == "tuned" and tuner is None:
+    if searches is None and (chain.control == "tuned" or chain.search_seconds is not None):
         raise UserError(
-            "control = 'tuned' needs a search, as `dglke-distill run` has it: pass tuner=, or set "
-            "control to 'recipe'"
+            "control = 'tuned' and search_seconds need a search, as `dglke-distill run` has it: "
+            "pass searches=, or set control to 'recipe' and leave search_seconds out"
         )
     workspaces = workspaces or Workspaces(data_root, saved=resume)
     if not resume and not begun:  # before anything is written
@@ -119,7 +119,7 @@ def run_chain(
         resume=resume,
         announce=watcher.announce,
     ):
-        run = ChainRun(chain, directory, workspaces, watcher, tuner)
+        run = ChainRun(chain, directory, workspaces, watcher, searches)
         return _run_stages(run, stages, loaded, resume=resume)
 
 
@@ -136,9 +136,10 @@ def _run_stages(
         check_finished(stages, directory, run.workspaces, names)
     done: list[dict[str, Any]] = []
     total = len(stages) + len(controls)
-    for number, stage in enumerate(stages):
-        done.append(run.stage(stage, number, total))
     searched: dict[str, dict[str, Any]] = {}
+    for number in range(len(stages)):
+        stages = raced(run, stages, number, searched)
+        done.append(run.stage(stages[number], number, total))
     for number, direct in enumerate(controls, start=len(stages)):
         more = further_control(run, direct, done, searched)
         if more is not None:

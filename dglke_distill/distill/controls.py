@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.config import Config, read_toml
+from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.distill.finished import STAGES, chain_seconds, with_teachers
 from dglke_distill.distill.plan import Role, Stage
-from dglke_distill.distill.stages import ChainRun
+from dglke_distill.distill.stages import ChainRun, checkpoint_of
 from dglke_distill.distill.tuner import Tuned, keep_tuned, kept_tuned
 from dglke_distill.distill.verdict import control_of
 from dglke_distill.runs import train_run as pipeline
 
-__all__ = ["LONGER", "SEARCHES", "further_control", "further_seeds"]
+__all__ = ["LONGER", "SEARCHES", "further_control", "further_seeds", "raced"]
 
 SEARCHES = "searches"
 """The folder of the searches for settings in a chain's directory."""
@@ -42,6 +43,7 @@ def further_control(
         s for s in done if s["role"] == "student" and s["results"]["model"]["dim"] == size
     )
     allowed = chain_seconds(with_teachers(student, done))
+    allowed += searched.get("chain", {}).get("seconds", 0.0)
     if run.chain.control == "both":
         name = f"{direct.name}-budget"
         if (run.directory / STAGES / name / pipeline.CONFIG_FILE).is_file():
@@ -54,15 +56,74 @@ def further_control(
     name, place = f"{direct.name}-tuned", run.directory / SEARCHES / direct.name
     tuned = kept_tuned(place)
     if tuned is None:
-        assert run.tuner is not None
+        assert run.searches is not None
         left = allowed - chain_seconds([control])
         tuned = Tuned(None, 0.0, 0)
         if left > 0 and len(run.workspaces.of(direct.config).dataset.valid):
             epoch = chain_seconds([control]) / control["results"]["training"]["epochs"]
-            tuned = run.tuner(direct.config, place, left, epoch, run.workspaces, run.watcher)
+            tuned = run.searches.control(
+                direct.config, place, left, epoch, run.workspaces, run.watcher
+            )
         keep_tuned(place, tuned)
     searched[name] = {"seconds": tuned.seconds, "trials": tuned.trials}
     return None if tuned.config is None else Stage(name, "direct_tuned", tuned.config, ())
+
+
+def raced(
+    run: ChainRun, stages: Sequence[Stage], number: int, searched: dict[str, dict[str, Any]]
+) -> list[Stage]:
+    """Return a chain's stages, those from a number on with the settings that a race has chosen.
+
+    The first teacher and the students race, each for a quarter of the chain's time for searches;
+    the other half is the controls'. Students race at the last size, and all take the winner's
+    settings; so do controls, when they are tuned, in the time that the chain has taken.
+
+    Args:
+        run: the chain.
+        stages: all of them.
+        number: of the one that is next.
+        searched: receives what the race took.
+    """
+    stage, all_seconds = stages[number], run.chain.search_seconds
+    first = next((s for s in stages if s.role == stage.role), None)
+    if all_seconds is None or stage.role not in ("teacher", "student") or stage is not first:
+        return list(stages)
+    alike = [s for s in stages if s.role == stage.role]
+    if stage.role == "teacher":
+        alike = alike[:1]
+    last, place = alike[-1], run.directory / SEARCHES / stage.role
+    tuned = kept_tuned(place)
+    if tuned is None:
+        assert run.searches is not None
+        tuned = Tuned(None, 0.0, 0)
+        if len(run.workspaces.of(last.config).dataset.valid):
+            teachers = [str(checkpoint_of(t, run.directory).resolve()) for t in stage.teachers]
+            seconds = all_seconds / (4 if any(s.role == "teacher" for s in stages) else 2)
+            tuned = run.searches.race(
+                last.config, place, seconds, run.workspaces, run.watcher, teachers
+            )
+        else:
+            run.watcher.announce("no validation split: no settings are searched for")
+        keep_tuned(place, tuned)
+    before = searched.get("chain", {"seconds": 0.0, "trials": 0})
+    searched["chain"] = {
+        "seconds": before["seconds"] + tuned.seconds,
+        "trials": before["trials"] + tuned.trials,
+    }
+    if tuned.config is None:
+        return list(stages)
+    chosen = {s.name: s._replace(config=_sized(tuned.config, s.config)) for s in alike}
+    return [chosen.get(s.name, s) for s in stages]
+
+
+def _sized(found: Config, config: Config) -> Config:
+    """Return settings that were found, with the size, seed and length of others."""
+    model = found.model.model_copy(update={"dim": config.model.dim})
+    kept = {key: getattr(config.training, key) for key in ("seed", "epochs", "evaluate_every")}
+    training = found.training.model_copy(update=kept)
+    return found.model_copy(
+        update={"model": model, "training": training, "evaluation": config.evaluation}
+    )
 
 
 def further_seeds(
@@ -92,7 +153,7 @@ def further_seeds(
         for number, entry in enumerate(kept):
             name = entry["name"]
             stage = planned.get(name) or _saved(run.directory, name, entry["role"])
-            seed = stage.config.training.seed + further
+            seed = _seed(stage, further)
             training = stage.config.training.model_copy(update={"seed": seed})
             again = Stage(
                 f"{name}-seed{seed}",
@@ -113,9 +174,14 @@ def further_seeds(
 def _again(planned: dict[str, Stage], teacher: str, further: int) -> str:
     """Return the name that a teacher has when it is trained by a further seed."""
     stage = planned.get(teacher)  # a loaded teacher stays the same
-    return teacher if stage is None else f"{teacher}-seed{stage.config.training.seed + further}"
+    return teacher if stage is None else f"{teacher}-seed{_seed(stage, further)}"
 
 
 def _saved(directory: Path, name: str, role: Role) -> Stage:
     saved = directory / STAGES / name / pipeline.CONFIG_FILE
     return Stage(name, role, Config.from_mapping(read_toml(saved), str(saved)), ())
+
+
+def _seed(stage: Stage, further: int) -> int:
+    """Return a stage's further seed; behind the largest one comes 0."""
+    return (stage.config.training.seed + further) % (MOST_SEED + 1)

@@ -21,14 +21,17 @@ from dglke_distill.config import (
     validate_tree,
 )
 from dglke_distill.config.components import MethodName
+from dglke_distill.config.fit import fitted
 from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.distill.chain_recipes import CHAINS, find_chain_recipe
 from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.methods import Method, build_method
+from dglke_distill.distill.sizes import divided
 from dglke_distill.models import canonical_name
 
 __all__ = [
     "ChainConfig",
+    "DataSize",
     "Role",
     "Stage",
     "compose_chain",
@@ -39,10 +42,15 @@ __all__ = [
     "read_chain",
 ]
 
-_LEAST_RATIO = 1.001
-
 Tree = dict[str, Any]
 Role = Literal["teacher", "student", "direct", "direct_budget", "direct_tuned"]
+
+
+class DataSize(Section):
+    """The size of data that settings are made to fit."""
+
+    entities: int = Field(ge=1, le=1 << 40, description="number of them")
+    triples: int = Field(ge=1, le=1 << 40, description="of the train split")
 
 
 class ChainConfig(Section):
@@ -79,6 +87,12 @@ class ChainConfig(Section):
         description="train every student's size without a teacher too: by its recipe; with both, "
         "also for as long as that student and its teachers took; with tuned, also by settings "
         "searched for in that time",
+    )
+    fit: Optional[DataSize] = Field(
+        None, description="size of the data that the defaults shall fit; None: as recipes say"
+    )
+    search_seconds: Optional[float] = Field(
+        None, gt=0, le=1e9, description="how long settings are searched for first; None: not"
     )
     seeds: Optional[int] = Field(
         None, ge=1, le=100, description="trainings of students and controls; None: one"
@@ -221,27 +235,6 @@ def _without(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
     return result
 
 
-def divided(first: int, last: int, ratio: float) -> list[int]:
-    """Return the sizes from ``first`` down to ``last``, each about ``ratio`` smaller, even.
-
-    Raises:
-        UserError: the sizes do not fall, or the ratio is not clearly above 1.
-    """
-    if not ratio >= _LEAST_RATIO:
-        raise UserError(f"--ratio: must be above 1, at least {_LEAST_RATIO}, is {ratio:g}")
-    if not 1 <= last < first <= MOST_FLOATS:
-        raise UserError(
-            f"--to {last}: must be at least 1 and below --from {first}, which is at most "
-            f"{MOST_FLOATS}"
-        )
-    dims, size = [first], first / ratio
-    while size > last * 1.0001 and 2 * round(size / 2) > last:
-        if 2 * round(size / 2) < dims[-1]:
-            dims.append(2 * round(size / 2))
-        size /= ratio
-    return [*dims, last]
-
-
 def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
     """Return the stages of a chain in the order in which they are trained.
 
@@ -318,7 +311,7 @@ def _label(config: Config) -> str:
 
 def _stage(chain: ChainConfig, tree: Mapping[str, Any], dim: int) -> Config:
     data = {"data": chain.data.model_dump()}
-    config = compose([data, chain.shared, tree, {"model": {"dim": dim}}])
+    config = _fitted(chain, [data, chain.shared, tree, {"model": {"dim": dim}}])
     return config.model_copy(update={"distillation": None})
 
 
@@ -332,7 +325,15 @@ def _student(chain: ChainConfig, method: Method, dim: int) -> Config:
         {"model": {"dim": dim}, "distillation": {"method": chain.method}},
         method.settings(),
     ]
-    return compose(overrides)
+    return _fitted(chain, overrides)
+
+
+def _fitted(chain: ChainConfig, overrides: Sequence[Mapping[str, Any]]) -> Config:
+    """Compose the settings of a stage; below all that is said lies what fits the data."""
+    config = compose(overrides)
+    if chain.fit is None:
+        return config
+    return compose([fitted(config, chain.fit.entities, chain.fit.triples), *overrides])
 
 
 def _direct(chain: ChainConfig, dim: int) -> Config:

@@ -16,7 +16,7 @@ from dglke_distill.distill.finished import STAGES, finished
 from dglke_distill.distill.loading import describe_teacher, load_teacher, teacher_data, teacher_name
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import ChainConfig, Stage
-from dglke_distill.distill.tuner import Tuner
+from dglke_distill.distill.tuner import Searches
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs import train_run as pipeline
@@ -24,7 +24,7 @@ from dglke_distill.runs.memory import TeacherSize
 from dglke_distill.runs.workspace import Setup, Workspace, Workspaces
 from dglke_distill.training.objective import Objective
 
-__all__ = ["ChainRun", "run_stage"]
+__all__ = ["ChainRun", "checkpoint_of", "run_stage"]
 
 
 class ChainRun(NamedTuple):
@@ -35,14 +35,14 @@ class ChainRun(NamedTuple):
         directory: where it lies.
         workspaces: the prepared data.
         watcher: hears of progress.
-        tuner: searches for settings, where the chain asks for that.
+        searches: for settings, where the chain asks for that.
     """
 
     chain: ChainConfig
     directory: Path
     workspaces: Workspaces
     watcher: Watcher
-    tuner: Optional[Tuner]
+    searches: Optional[Searches]
 
     def stage(self, stage: Stage, number: int, total: int) -> dict[str, Any]:
         """Run a stage, the number of which is counted from 0."""
@@ -123,7 +123,7 @@ def _taught(
     """Return what results say of teachers, what else these know, and the setup that asks them."""
     assert stage.config.distillation is not None
     method = build_method(stage.config.distillation.method, stage.config.distillation.options)
-    places = [_checkpoint_of(teacher, directory) for teacher in stage.teachers]
+    places = [checkpoint_of(teacher, directory) for teacher in stage.teachers]
 
     def setup(config: Config, student: KGEModel, workspace: Workspace) -> Objective:
         models = [
@@ -151,7 +151,13 @@ def _name(teacher: str) -> str:
     return teacher_name(Path(teacher)) if Path(teacher).is_absolute() else teacher
 
 
-def _checkpoint_of(teacher: str, directory: Path) -> Path:
+def checkpoint_of(teacher: str, directory: Path) -> Path:
+    """Return where a teacher's checkpoint lies.
+
+    Args:
+        teacher: name of a stage, or the path of a loaded checkpoint.
+        directory: of the chain.
+    """
     if Path(teacher).is_absolute():  # a loaded one; stages go by their names
         return Path(teacher)
     return directory / STAGES / teacher / pipeline.CHECKPOINT_DIRECTORY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Protocol
 
@@ -14,7 +15,7 @@ from dglke_distill.config import Config
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["Tuned", "Tuner", "keep_tuned", "kept_tuned"]
+__all__ = ["Racer", "Searches", "Tuned", "Tuner", "keep_tuned", "kept_tuned"]
 
 _FILE = "found.json"
 
@@ -56,6 +57,43 @@ class Tuner(Protocol):
             watcher: hears of progress.
         """
         ...
+
+
+class Racer(Protocol):
+    """Chooses settings of a teacher or a student, before it is trained."""
+
+    def __call__(
+        self,
+        config: Config,
+        place: Path,
+        seconds: float,
+        workspaces: Workspaces,
+        watcher: Watcher,
+        teachers: Sequence[str] = (),
+    ) -> Tuned:
+        """Search on the validation split alone.
+
+        Args:
+            config: settings that the data ask for; data, size and length stay what they are.
+            place: folder that the search works in.
+            seconds: how long it may last.
+            workspaces: the prepared data.
+            watcher: hears of progress.
+            teachers: checkpoints that a student learns from.
+        """
+        ...
+
+
+class Searches(NamedTuple):
+    """Both searches that a chain may need.
+
+    Attributes:
+        control: for the settings of controls.
+        race: for those of teachers and students.
+    """
+
+    control: Tuner
+    race: Racer
 
 
 def keep_tuned(place: Path, tuned: Tuned) -> None:

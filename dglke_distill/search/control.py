@@ -92,7 +92,7 @@ def equal_time(
             space=name,
             space_sha256=space_digest(read_space(name)),
             settings=trial_settings(config, epochs),
-            seed=config.training.seed,
+            seed=config.training.seed % (1 << 32),
         ),
         place,
         seconds=_SEARCH * seconds,

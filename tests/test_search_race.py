@@ -1,0 +1,147 @@
+"""Defaults that fit the data, and the race before a training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distill_fixtures import write_clock
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.cli import main
+from dglke_distill.cli.settings import search_seconds
+from dglke_distill.config import Config, compose, read_toml
+from dglke_distill.config.fit import fitted
+from dglke_distill.distill.plan import ChainConfig, plan
+from dglke_distill.distill.watcher import Watcher
+from dglke_distill.models import SCORE_FUNCTIONS
+from dglke_distill.runs.workspace import Workspaces
+from dglke_distill.search.race import race
+
+
+@pytest.mark.parametrize("model", sorted(SCORE_FUNCTIONS))
+@pytest.mark.parametrize(
+    ("entities", "triples"), [(1, 1), (45, 467), (135, 5216), (14541, 272115), (10**6, 10**8)]
+)
+def test_what_fits_is_a_valid_setting_of_every_model(
+    model: str, entities: int, triples: int
+) -> None:
+    named = {"data": {"dataset": "mine"}, "model": {"name": model, "dim": 32}}
+    config = compose([named])
+    tree = fitted(config, entities, triples)
+    made = compose([tree, named])
+    batch, epochs = made.training.batch_size, made.training.epochs
+    assert batch <= max(config.training.batch_size, 16)
+    assert batch == 16 or -(-triples // batch) >= 50
+    assert config.training.epochs <= epochs <= 4 * config.training.epochs
+    assert made.optimizer.learning_rate >= config.optimizer.learning_rate
+
+
+def test_small_data_get_small_margins_batches_and_more_regularisation() -> None:
+    transe = compose([{"data": {"dataset": "mine"}, "model": {"name": "TransE", "dim": 32}}])
+    assert transe.loss.options["margin"] == 9.0
+    small = fitted(transe, 45, 467)
+    assert small["loss"]["options"]["margin"] < 3.5 and small["training"]["batch_size"] == 16
+    assert fitted(transe, 14541, 272115)["training"]["batch_size"] == 1024
+    complex_ = compose([{"data": {"dataset": "mine"}, "model": {"name": "ComplEx", "dim": 32}}])
+    weights = [fitted(complex_, 100, n)["regularizer"]["weight"] for n in (467, 50_000, 272_115)]
+    assert weights[0] > weights[1] > weights[2] == complex_.regularizer.weight
+
+
+def test_what_a_chain_says_lies_above_what_fits() -> None:
+    tree = {
+        "data": {"dataset": "mine"},
+        "dims": [16, 8],
+        "fit": {"entities": 45, "triples": 467},
+        "student": {"loss": {"options": {"margin": 7.0}}, "training": {"batch_size": 100}},
+    }
+    stages = {s.role: s.config for s in plan(ChainConfig.from_mapping(tree, "test"))}
+    assert stages["student"].loss.options["margin"] == 7.0
+    assert stages["student"].training.batch_size == 100
+    assert stages["teacher"].training.batch_size == 16
+    assert stages["teacher"].loss.options["margin"] < 3.5
+
+
+def racing(folder: Path) -> Config:
+    tree = {
+        "data": {"dataset": str(write_clock(folder / "clock"))},
+        "model": {"name": "TransE", "dim": 8},
+        "loss": {"name": "self_adversarial", "options": {"margin": 24.0}},
+        "optimizer": {"name": "adagrad", "learning_rate": 1e-6},  # learns nothing
+        "training": {"epochs": 27, "batch_size": 16, "threads": 1},
+    }
+    return compose([tree], recipe=None)
+
+
+def test_a_race_finds_better_settings_and_keeps_the_rest(tmp_path: Path) -> None:
+    config, lines = racing(tmp_path), []
+    place = tmp_path / "race"
+    found = race(config, place, 20.0, Workspaces(), Watcher(announce=lines.append))
+    assert found.config is not None and found.trials > 1
+    assert found.config.optimizer.learning_rate > 1e-6
+    assert found.config.training.epochs == 27
+    assert found.config.model.dim == 8 and found.config.data == config.data
+    assert found.config.evaluation.split == "test"
+    assert found.seconds < 40
+    assert len(lines) == 1 and " won, valid MRR " in lines[0]
+    assert not (place / "stages").exists()
+
+
+def test_without_time_the_defaults_win(tmp_path: Path) -> None:
+    config, lines = racing(tmp_path), []
+    found = race(config, tmp_path / "race", 1e-6, Workspaces(), Watcher(announce=lines.append))
+    assert found.config == config
+    assert "the defaults for this data won" in lines[0]
+
+
+def test_times() -> None:
+    assert search_seconds(None, default=60.0) == 60.0
+    assert search_seconds("none", default=60.0) is None
+    assert search_seconds("2m", default=None) == 120.0
+    for text in ("", "0s", "-3", "soon", "1e3"):
+        with pytest.raises(UserError, match="--search"):
+            search_seconds(text, default=None)
+
+
+def call(*arguments: Any) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+def test_run_on_own_data_searches_and_judges(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = write_clock(tmp_path / "clock"), tmp_path / "out"
+    common = ["--epochs", "4", "--threads", "1", "--search", "4s"]
+    assert call("run", folder, "--dims", "8,4", *common, "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(" trainings raced for ") == 2  # teacher and student
+    results = json.loads((out / "results.json").read_text())
+    assert results["chain"]["fit"] == {"entities": 24, "triples": 60}
+    assert results["chain"]["search_seconds"] == 4.0
+    (size,) = results["verdict"]["sizes"]
+    student, teacher = results["stages"][1], results["stages"][0]
+    own = sum(
+        stage["results"]["training"][key]
+        for stage in (student, teacher)
+        for key in ("seconds", "validation_seconds", "setup_seconds")
+    )
+    assert size["time"]["chain_seconds"] > own + 0.1  # the searches count
+    assert call("run", "--resume", "--out", out) == 0
+    again = json.loads((out / "results.json").read_text())
+    assert (again["stages"], again["verdict"]) == (results["stages"], results["verdict"])
+
+
+def test_train_on_own_data_searches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = write_clock(tmp_path / "clock"), tmp_path / "out"
+    flags = ["--dim", "8", "--epochs", "4", "--threads", "1"]
+    assert call("train", folder, *flags, "--search", "3s", "--out", out) == 0
+    assert " trainings raced for " in capsys.readouterr().out
+    assert read_toml(out / "config.toml")["training"]["epochs"] == 4
+    assert call("train", folder, *flags, "--search", "none", "--out", tmp_path / "none") == 0
+    assert "raced" not in capsys.readouterr().out
+    assert read_toml(tmp_path / "none" / "config.toml")["training"]["batch_size"] == 16
+    assert call("train", folder, *flags, "--search", "x", "--out", tmp_path / "bad") == 2
