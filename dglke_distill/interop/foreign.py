@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, TypeVar
@@ -24,14 +24,17 @@ __all__ = [
     "SETTINGS_FILE",
     "ForeignModel",
     "NamedTable",
+    "conversion",
     "converted",
     "foreign_config",
+    "only_weights",
     "read_settings",
     "read_weights",
 ]
 
 Array = NDArray[Any]
 Tables = TypeVar("Tables")
+Convert = TypeVar("Convert", bound=Callable[..., Any])
 
 SETTINGS_FILE = "import.toml"
 """What the weights do not tell, written by the user: the model's name and its options."""
@@ -154,6 +157,31 @@ def _order(table: NamedTable, names: Vocabulary, kind: str) -> NDArray[np.int64]
             f"{where}; train the student on the teacher's own data"
         )
     return np.array([rows[name] for name in names], dtype=np.int64)
+
+
+def only_weights(place: Path, files: Sequence[Path], kinds: str) -> Path:
+    """Return the one file of weights in a folder.
+
+    Args:
+        place: the folder, for the message.
+        files: those found.
+        kinds: what they may be called, for the message.
+    """
+    if len(files) != 1:
+        what = ", ".join(path.name for path in files) or "there is none"
+        raise UserError(f"{place}: one file {kinds} of weights is needed; found: {what}")
+    return files[0]
+
+
+def conversion(place: Path, name: str, models: Mapping[str, Convert], library: str) -> Convert:
+    """Return what converts a model that ``import.toml`` names in any letter case."""
+    for known, convert in models.items():
+        if known.lower() == name.lower():
+            return convert
+    raise UserError(
+        f"{place / SETTINGS_FILE}: a model {name!r} of {library} cannot be a teacher; "
+        f"known: {', '.join(models)}"
+    )
 
 
 def read_settings(place: Path, schema: type[Tree], example: str) -> Tree:

@@ -18,8 +18,10 @@ from dglke_distill.data.dictionaries import read_dictionary
 from dglke_distill.interop.foreign import (
     ForeignModel,
     NamedTable,
+    conversion,
     converted,
     foreign_config,
+    only_weights,
     read_settings,
     read_weights,
 )
@@ -153,20 +155,10 @@ def open_folder(place: Path) -> ForeignModel:
     Raises:
         UserError: a file is missing or damaged, or shapes or names do not fit.
     """
-    files = _weights(place)
-    if len(files) != 1:
-        what = ", ".join(path.name for path in files) or "there is none"
-        raise UserError(f"{place}: one file *.ckpt or *.json of weights is needed; found: {what}")
+    path = only_weights(place, _weights(place), "*.ckpt or *.json")
     settings = read_settings(place, OpenKESettings, 'model = "TransE"')
-    names = {name.lower(): name for name in OPENKE_MODELS}
-    if settings.model.lower() not in names:
-        raise UserError(
-            f"{place / 'import.toml'}: a model {settings.model!r} of OpenKE cannot be a teacher; "
-            f"known: {', '.join(OPENKE_MODELS)}"
-        )
-    path = files[0]
+    convert = conversion(place, settings.model, OPENKE_MODELS, "OpenKE")
     arrays = _read_json(path) if path.suffix == ".json" else read_weights(path)
-    convert = OPENKE_MODELS[names[settings.model.lower()]]
     ours, options, *rows = converted(path, lambda: convert(_State(path, arrays), settings))
     config = foreign_config(path, rows[0], ours, options=options)
     tables = {

@@ -17,8 +17,10 @@ from dglke_distill.interop.foreign import (
     SETTINGS_FILE,
     ForeignModel,
     NamedTable,
+    conversion,
     converted,
     foreign_config,
+    only_weights,
     read_settings,
     read_weights,
 )
@@ -165,26 +167,18 @@ def open_folder(place: Path) -> ForeignModel:
             "it is not; save its weights beside it: "
             "torch.save(result.model.state_dict(), 'state.pt')"
         )
-    if len(files) != 1:
-        what = ", ".join(path.name for path in files) or "there is none"
-        raise UserError(f"{place}: one file *.pt of weights is needed; found: {what}")
+    weights = only_weights(place, files, "*.pt")
     settings = read_settings(place, PyKEENSettings, 'model = "TransE"')
-    names = {name.lower(): name for name in PYKEEN_MODELS}
-    if settings.model.lower() not in names:
-        raise UserError(
-            f"{place / 'import.toml'}: a model {settings.model!r} of PyKEEN cannot be a teacher; "
-            f"known: {', '.join(PYKEEN_MODELS)}"
-        )
-    convert = PYKEEN_MODELS[names[settings.model.lower()]]
-    state = _State(files[0], read_weights(files[0]))
-    ours, options, entities, relations = converted(files[0], lambda: convert(state, settings))
-    entity_table = _named(place, "entities", entities, files[0])
-    relation_table = _named(place, "relations", relations, files[0])
+    convert = conversion(place, settings.model, PYKEEN_MODELS, "PyKEEN")
+    state = _State(weights, read_weights(weights))
+    ours, options, entities, relations = converted(weights, lambda: convert(state, settings))
+    entity_table = _named(place, "entities", entities, weights)
+    relation_table = _named(place, "relations", relations, weights)
     reciprocal = len(relations) == 2 * len(relation_table.names)
     if reciprocal:
         rows = np.concatenate([relations[0::2], relations[1::2]])
         relation_table = relation_table._replace(rows=rows)
-    config = foreign_config(files[0], entities, ours, options=options, reciprocal=reciprocal)
+    config = foreign_config(weights, entities, ours, options=options, reciprocal=reciprocal)
     return ForeignModel(config, entity_table, relation_table)
 
 
