@@ -248,3 +248,14 @@ def test_the_ranks_that_are_kept_are_those_of_the_model(clock: Path, tmp_path: P
     found = read_reciprocal_ranks(place / RANKS_FILE)
     assert np.allclose(found[:, 0], 1 / ranked.head_ranks)
     assert np.allclose(found[:, 1], 1 / ranked.tail_ranks)
+
+
+def test_a_control_with_less_time_is_named(tmp_path: Path) -> None:
+    ranks = ranks_of(np.random.default_rng(7), 150) / 2
+    student = entry("student", "student", tmp_path, ranks, 0.5)
+    student["results"]["training"]["seconds"] = 90.0
+    direct = entry("direct", "direct", tmp_path, ranks, 0.4)
+    for limit, said in ((10.0, True), (None, False)):
+        verdict = judge(tmp_path, [student, direct], searched={}, limit=limit)
+        note = "direct training had 18 s, the student and its teachers 92 s"
+        assert (note in verdict["sentence"]) == said

@@ -161,7 +161,14 @@ def _run_stages(
         "repeats": repeats,
         "data_warnings": data_warnings(done),
         "summary": summary(done, teacher),
-        "verdict": judge(directory, done, searched=searched, repeats=repeats, seed=seed),
+        "verdict": judge(
+            directory,
+            done,
+            searched=searched,
+            repeats=repeats,
+            seed=seed,
+            limit=chain.control_seconds if chain.control == "tuned" else None,
+        ),
         "command": f"dglke-distill run --recipe none --config {shlex.quote(str(settings))}",
         "provenance": runtime.provenance(),
     }

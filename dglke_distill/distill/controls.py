@@ -58,6 +58,7 @@ def further_control(
     if tuned is None:
         assert run.searches is not None
         left = allowed - chain_seconds([control])
+        left = min(left, run.chain.control_seconds or left)
         tuned = Tuned(None, 0.0, 0)
         if left > 0 and len(run.workspaces.of(direct.config).dataset.valid):
             epoch = chain_seconds([control]) / control["results"]["training"]["epochs"]

@@ -94,6 +94,9 @@ class ChainConfig(Section):
     search_seconds: Optional[float] = Field(
         None, gt=0, le=1e9, description="how long settings are searched for first; None: not"
     )
+    control_seconds: Optional[float] = Field(
+        None, gt=0, le=1e9, description="most time that a control is tuned for; None: equal time"
+    )
     seeds: Optional[int] = Field(
         None, ge=1, le=100, description="trainings of students and controls; None: one"
     )

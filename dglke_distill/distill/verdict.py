@@ -60,6 +60,7 @@ def judge(
     searched: Mapping[str, Mapping[str, Any]],
     repeats: Sequence[Mapping[str, Any]] = (),
     seed: int = 0,
+    limit: Optional[float] = None,
 ) -> dict[str, Any]:
     """Return what ``results.json`` says under ``verdict``.
 
@@ -70,12 +71,13 @@ def judge(
             ``seconds`` and ``trials``.
         repeats: entries of the same stages by other seeds; each says under ``repeats`` which.
         seed: of the resampling.
+        limit: most seconds that a control was tuned for; None: as long as its student took.
 
     Raises:
         UserError: a file of a stage is damaged.
     """
     sizes = [
-        _judge_size(directory, stage, stages, searched, repeats, seed)
+        _judge_size(directory, stage, stages, searched, repeats, seed, limit)
         for stage in stages
         if stage["role"] == "student"
     ]
@@ -96,6 +98,7 @@ def _judge_size(
     searched: Mapping[str, Mapping[str, Any]],
     repeats: Sequence[Mapping[str, Any]],
     seed: int,
+    limit: Optional[float],
 ) -> dict[str, Any]:
     """Return the verdict on one student."""
     control = control_of(student, stages)
@@ -157,13 +160,13 @@ def _judge_size(
         seeds=gain.seeds,
         outcome=outcome,
     )
-    found["claim"] = _claim(gain, outcome, agrees)
+    found["claim"] = _claim(gain, outcome, agrees, _short_of_time(found, limit))
     ending = f": {found['command']}" if outcome == "direct" else ""
     found["sentence"] = f"{found['claim']}{ending}"
     return found
 
 
-def _claim(gain: Gain, outcome: str, agrees: bool) -> str:
+def _claim(gain: Gain, outcome: str, agrees: bool, short: Optional[str]) -> str:
     """Return the verdict in words, on one line, without paths of this machine."""
     ends = f"[{percent_text(gain.low)}, {percent_text(gain.high)}]"
     if outcome == "better":
@@ -184,12 +187,21 @@ def _claim(gain: Gain, outcome: str, agrees: bool) -> str:
         )
         if gain.low > 0 and not agrees:
             text += ", and validation does not agree"
-    notes = []
+    notes = [] if short is None else [short]
     if gain.seeds > 1:
         notes.append(f"over {gain.seeds} seeds and the test questions")
     if gain.questions < FEW_QUESTIONS:
         notes.append(f"only {gain.questions} test questions: the interval is wide")
     return f"{text} ({'; '.join(notes)})" if notes else text
+
+
+def _short_of_time(found: Mapping[str, Any], limit: Optional[float]) -> Optional[str]:
+    """Return what must be said where the controls together had less time than the student."""
+    spent = sum(each["seconds"] + each["searched_seconds"] for each in found["controls"])
+    took = found["time"]["chain_seconds"]
+    if limit is None or spent >= took:
+        return None
+    return f"direct training had {spent:.0f} s, the student and its teachers {took:.0f} s"
 
 
 def _pairs(
