@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -110,3 +111,39 @@ def test_components_of_a_package_go_through_every_command(tmp_path: Path, site: 
         (line,) = alone.stderr.splitlines()
         assert f"=== 2 {command[0]}" in alone.stdout
         assert "'CP' of the package distill-extras 1.0, which is not here" in line
+
+
+def test_its_components_keep_the_contracts_of_their_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    from distill_extras.cp import CP
+    from distill_extras.halving import Halving
+    from distill_extras.hours import Hours
+    from distill_extras.int4 import Int4
+    from distill_extras.reverse_kl import ReverseKL
+    from distill_extras.square_hinge import SquareHinge
+    from distill_extras.tsv import TabSeparated
+
+    from dglke_distill import testing
+
+    def cp(h: list[float], r: list[float], t: list[float]) -> float:
+        return sum(a * b * c for a, b, c in zip(h, r, t[len(r) :]))
+
+    def hinge(positive: float, negatives: list[float], margin: float) -> float:
+        return sum(max(0.0, margin - positive + n) ** 2 for n in negatives) / len(negatives)
+
+    def reverse(student: list[float], teacher: list[float], temperature: float) -> float:
+        ours, theirs = (
+            [math.exp(x / temperature) / sum(math.exp(y / temperature) for y in row) for x in row]
+            for row in (student, teacher)
+        )
+        return temperature**2 * sum(p * math.log(p / q) for p, q in zip(ours, theirs))
+
+    testing.check_score_function(CP, cp)
+    testing.check_loss(SquareHinge, hinge, options={"margin": 0.5})
+    testing.check_soft_loss(ReverseKL, reverse, options={"temperature": 2.0})
+    testing.check_method(Halving)
+    testing.check_dataset(Hours)
+    testing.check_storage(Int4, 0.04)
+    testing.check_export_format(TabSeparated, tmp_path)
