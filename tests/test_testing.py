@@ -113,8 +113,8 @@ class NotFinite(DistMult):
 class CountsKnown(LogisticLoss):
     name = "counts_known"
 
-    def sampled(self, positive: Any, negative: Any, known: Any = None, weight: Any = None) -> Any:
-        return super().sampled(positive, negative, None, weight)
+    def __call__(self, batch: Any) -> Any:
+        return super().__call__(batch._replace(known=None))
 
 
 class Doubled(Huber):

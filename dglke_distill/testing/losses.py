@@ -11,6 +11,7 @@ from torch import Tensor
 from dglke_distill.distill.soft import SOFT_LOSSES, SoftLoss
 from dglke_distill.testing.common import check_component, check_gradient, close, options_of
 from dglke_distill.training.losses import LOSSES, Loss
+from dglke_distill.training.scored import ScoredBatch
 
 __all__ = ["check_loss", "check_soft_loss"]
 
@@ -72,20 +73,28 @@ def _check_sampled(
                 )
             ]
             expected = _mean(torch.tensor(rows).double(), weight)
-            found = loss.sampled(positive.clone(), negative.clone(), hidden, weight)
+            found = loss(_beside(positive.clone(), negative.clone(), hidden, weight))
             told = "known facts among the negatives" if hidden is not None else "sampled negatives"
             close(found, expected, f"{loss.name}, {told}{', weighted' * (weight is not None)}")
     if not detached:
 
         def value_of(both: Tensor) -> Tensor:
-            return loss.sampled(both[:, 0].clone(), both[:, 1:].clone(), known, _WEIGHT)
+            return loss(_beside(both[:, 0].clone(), both[:, 1:].clone(), known, _WEIGHT))
 
         check_gradient(value_of, scores, f"{loss.name}: gradient with sampled negatives")
     idle = negative.clone().requires_grad_()
-    value = loss.sampled(positive.clone().requires_grad_(), idle, torch.ones_like(known))
+    value = loss(_beside(positive.clone().requires_grad_(), idle, torch.ones_like(known)))
     value.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(value), f"{loss.name}: not finite where all negatives are known facts"
     assert idle.grad is None or not idle.grad.any(), f"{loss.name}: known facts are pushed away"
+
+
+def _beside(
+    positive: Tensor, negative: Tensor, known: Optional[Tensor] = None, weight: Any = None
+) -> ScoredBatch:
+    answers = torch.arange(len(positive))
+    offsets = torch.arange(len(positive) + 1)
+    return ScoredBatch(negative, offsets, answers, positive, known, weight)
 
 
 def _check_over_all(loss: Loss, formula: Formula, given: dict[str, Any], scores: Tensor) -> None:
@@ -97,11 +106,11 @@ def _check_over_all(loss: Loss, formula: Formula, given: dict[str, Any], scores:
         rows = [formula(row, true, **given) for row, true in zip(scores.tolist(), answers)]
         triples = (factors * offsets.diff()).sum()
         expected = (torch.tensor(rows).double() * factors).sum() / triples
-        found = loss.over_all(scores.clone(), offsets, ids, weight)
+        found = loss(ScoredBatch(scores.clone(), offsets, ids, weight=weight))
         close(found, expected, f"{loss.name}, all entities{', weighted' * (weight is not None)}")
 
     def value_of(table: Tensor) -> Tensor:
-        return loss.over_all(table * 1.0, offsets, ids, _WEIGHT)
+        return loss(ScoredBatch(table * 1.0, offsets, ids, weight=_WEIGHT))
 
     check_gradient(value_of, scores, f"{loss.name}: gradient over all entities")
 
