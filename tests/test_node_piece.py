@@ -404,7 +404,8 @@ def test_it_is_ranked_among_given_candidates(tmp_path: Path):
     config = config_of(folder, options, epochs=3, batch_size=16)
     results = train_run(config, tmp_path / "run")
     loaded = checkpoint.load_model(tmp_path / "run" / "checkpoint")
-    again, _ = rank_loaded(loaded, "test", name="it")
+    here = [{"data": {"dataset": folder}}]
+    again, _ = rank_loaded(loaded, "test", name="it", settings=here)
     for figure in ("mrr", "hits@1"):
         assert again[figure] == pytest.approx(results["metrics"]["test"][figure], abs=1e-12)
 
