@@ -50,6 +50,7 @@ def compress(
 ) -> None:
     """Store a model's tables in fewer bytes; the new checkpoint loads, ranks and predicts alike."""
     from dglke_distill.artifacts.checkpoint import check_place, save_model
+    from dglke_distill.artifacts.results import SplitFigures
     from dglke_distill.compression import Storage
     from dglke_distill.zoo import load_checkpoint
 
@@ -59,6 +60,7 @@ def compress(
     storage = Storage.of(to, _options(assignments), relations)
     before = load_checkpoint(model)
     after = in_storage(before, storage)
+    metrics: dict[str, Any] = {}
     if evaluate:
         metrics, warnings = _metrics(after, dataset, data_root, allow_other_data)
         after.results["metrics"] = metrics
@@ -71,7 +73,9 @@ def compress(
         f"{after.model.bytes_per_entity}" + (f", and {shared:,} for all together" if shared else "")
     )
     if evaluate:
-        SafeConsole().print(metrics_table(after.results["metrics"]))
+        SafeConsole().print(
+            metrics_table({split: SplitFigures.of(of, split) for split, of in metrics.items()})
+        )
 
 
 def in_storage(loaded: "LoadedModel", storage: "Storage") -> "LoadedModel":

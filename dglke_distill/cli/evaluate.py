@@ -28,9 +28,10 @@ def evaluate(
     split = split.lower()
     flags = settings.given({**locals(), "model": None})
     from dglke_distill import zoo
+    from dglke_distill.artifacts.results import EvaluationResults
     from dglke_distill.runs.train_run import rank_loaded
 
-    result, _ = rank_loaded(
+    tree, _ = rank_loaded(
         zoo.load_checkpoint(model),
         split,
         name=model,
@@ -38,13 +39,16 @@ def evaluate(
         data_root=data_root,
         allow_other_data=allow_other_data,
     )
-    show_warnings(result["warnings"], err=as_json)
+    result = EvaluationResults.of(tree, model)
+    show_warnings(result.warnings, err=as_json)
     if as_json:
-        say_json(result)
+        say_json(tree)
     else:
         SafeConsole().print(metrics_table({split: result}))
-        if "classification" in result:
+        if result.classification is not None:
             names = {"roc_auc": "ROC-AUC", "average_precision": "average precision"}
             names.update(accuracy="accuracy", f1="F1")
-            figures = [f"{name} {result['classification'][key]:.4f}" for key, name in names.items()]
+            figures = [
+                f"{name} {getattr(result.classification, key):.4f}" for key, name in names.items()
+            ]
             say(f"True and false test triples told apart: {', '.join(figures)}")

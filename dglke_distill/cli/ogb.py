@@ -145,6 +145,7 @@ def ogb_evaluate(
         raise UserError(f"--split {split}: choose valid, test or both")
     flags = settings.given({**locals(), "model": None})
     from dglke_distill import zoo
+    from dglke_distill.artifacts.results import EvaluationResults
     from dglke_distill.leaderboard.settings import ogb_name
     from dglke_distill.runs.train_run import rank_loaded
 
@@ -163,12 +164,13 @@ def ogb_evaluate(
         )[0]
         for one in (("valid", "test") if split == "both" else (split,))
     }
-    told = [line for one in figures.values() for line in one["warnings"]]
+    typed = {one: EvaluationResults.of(tree, model) for one, tree in figures.items()}
+    told = [line for one in typed.values() for line in one.warnings]
     show_warnings(dict.fromkeys(told), err=as_json)
     if as_json:
         say_json(figures)
     else:
-        SafeConsole().print(metrics_table(figures))
+        SafeConsole().print(metrics_table(typed))
 
 
 @ogb_app.command("sheet")

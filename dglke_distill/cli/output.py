@@ -21,6 +21,7 @@ from dglke_distill.cli.exits import drop_output
 from dglke_distill.cli.say import say
 
 if TYPE_CHECKING:
+    from dglke_distill.artifacts.results import ChainResults, Figures, SplitFigures
     from dglke_distill.base.console import SafeConsole
     from dglke_distill.distill.estimate import Estimate
     from dglke_distill.distill.plan import Stage
@@ -153,28 +154,31 @@ def show_warnings(lines: Iterable[str], *, err: bool = False) -> None:
             say(f"warning: {line}", err=err)
 
 
-def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
+def metrics_table(metrics: Mapping[str, SplitFigures]) -> Table:
     """Return the ranking figures of some splits as a table, each side below its split.
 
     Args:
-        metrics: split name to what ``RankingResult.to_dict`` returns.
+        metrics: split name to its figures.
     """
-    given = [figures.get("protocol", {}).get("negatives") for figures in metrics.values()]
+    protocol = next((of.protocol for of in metrics.values()), None)
     title = "Filtered ranking of all entities, realistic ties"
-    if given and given[0] is not None:
-        title = f"Ranking among the {given[0]} given negatives of each question, ties count half"
+    if protocol is not None and protocol.negatives is not None:
+        title = (
+            f"Ranking among the {protocol.negatives} given negatives of each question, ties count "
+            "half"
+        )
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in ("MRR", "MR", "Hits@1", "Hits@3", "Hits@10", "ranks"):
         table.add_column(name, justify="right")
     for split, figures in metrics.items():
-        rows = {split: figures}
-        rows.update({f"  {side}": of for side, of in figures.get("by_side", {}).items()})
-        if "popularity_control" in figures:
-            rows["  relation popularity (control)"] = figures["popularity_control"]
+        rows: dict[str, Figures] = {split: figures}
+        rows.update({f"  {side}": of for side, of in figures.by_side.items()})
+        if figures.popularity_control is not None:
+            rows["  relation popularity (control)"] = figures.popularity_control
         for label, of in rows.items():
-            hits = [f"{of[f'hits@{k}']:.4f}" for k in (1, 3, 10)]
-            table.add_row(label, f"{of['mrr']:.4f}", f"{of['mr']:.1f}", *hits, f"{of['count']:,}")
+            hits = [f"{share:.4f}" for share in (of.hits_at_1, of.hits_at_3, of.hits_at_10)]
+            table.add_row(label, f"{of.mrr:.4f}", f"{of.mr:.1f}", *hits, f"{of.count:,}")
     return table
 
 
@@ -209,14 +213,14 @@ def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
     return table
 
 
-def chain_table(results: Mapping[str, Any]) -> Table:
+def chain_table(results: ChainResults) -> Table:
     """Return the figures of a finished chain, stage by stage.
 
     Bytes are those of an entity; kept is the share of the teacher's MRR.
     """
-    summary = results["summary"]
-    metrics = results["stages"][-1]["results"]["metrics"].get("test", {})
-    given = metrics.get("protocol", {}).get("candidates") == "given"
+    tested = results.stages[-1].results.metrics.get("test")
+    protocol = None if tested is None else tested.protocol
+    given = protocol is not None and protocol.candidates == "given"
     candidates = "given candidates" if given else "all entities"
     title = f"Filtered ranking of the test split, {candidates}, realistic ties"
     table = Table(
@@ -226,35 +230,35 @@ def chain_table(results: Mapping[str, Any]) -> Table:
     names = ("bytes", "MRR", "Hits@1", "Hits@3", "Hits@10", "kept", "s")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for stage in results["stages"]:
-        of, model = stage["results"], stage["results"]["model"]
-        test = of["metrics"].get("test")
+    for stage in results.stages:
+        of = stage.results
+        test, model, training = of.metrics.get("test"), of.model, of.training
         cells = ["-"] * 5
         if test is not None:
-            figures = [test["mrr"], *(test[f"hits@{k}"] for k in (1, 3, 10))]
-            teacher = summary["teacher_mrr"]
-            share = f"{test['mrr'] / teacher:.1%}" if teacher else "-"
+            figures = [test.mrr, test.hits_at_1, test.hits_at_3, test.hits_at_10]
+            teacher = results.summary.teacher_mrr
+            share = f"{test.mrr / teacher:.1%}" if teacher else "-"
             cells = [*(f"{figure:.4f}" for figure in figures), share]
-        seconds = f"{of['training']['seconds']:.0f}"
-        table.add_row(stage["name"], str(model["bytes_per_entity"]), *cells, seconds)
+        size = "-" if model is None else str(model.bytes_per_entity)
+        seconds = "-" if training is None else f"{training.seconds:.0f}"
+        table.add_row(stage.name, size, *cells, seconds)
     return table
 
 
-def verdict_lines(results: Mapping[str, Any]) -> list[str]:
+def verdict_lines(results: ChainResults) -> list[str]:
     """Return a line per student: what it gains over its size trained directly, and the time."""
     from dglke_distill.report.numbers import gain_text
 
     lines = []
-    for size in results["verdict"]["sizes"]:
-        if size["gain"] is None:
+    for size in [] if results.verdict is None else results.verdict.sizes:
+        if size.gain is None:
             continue
-        spent = size["time"]
-        reached = spent["student_seconds"], spent["control_seconds"]
+        reached = size.student_seconds, size.control_seconds
         student, direct = ("never" if t is None else f"after {duration(t)}" for t in reached)
-        gain = gain_text(size["gain"], size["low"], size["high"])
+        gain = gain_text(size.gain, size.low, size.high)
         lines.append(
-            f"{size['student']}: MRR {size['student_mrr']:.4f}, {size['control_mrr']:.4f} directly "
-            f"({size['control']}), {gain}; the direct model's validation MRR was reached {student} "
+            f"{size.student}: MRR {size.student_mrr:.4f}, {size.control_mrr:.4f} directly "
+            f"({size.control}), {gain}; the direct model's validation MRR was reached {student} "
             f"by the student, {direct} directly"
         )
     return lines

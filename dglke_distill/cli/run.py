@@ -262,7 +262,8 @@ def _run(
     data_root: Optional[Path],
     workspaces: "Optional[Workspaces]",
 ) -> None:
-    from dglke_distill.distill.chain import CHAIN_FILE, Watcher, run_chain
+    from dglke_distill.artifacts.results import ChainResults
+    from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain
     from dglke_distill.report import write_report
     from dglke_distill.search.both import SEARCHES
 
@@ -270,7 +271,7 @@ def _run(
 
     command = f"dglke-distill run --resume --out {shlex.quote(str(directory))}"
     with resumable(command, directory / CHAIN_FILE), TrainingDisplay(console) as display:
-        results = run_chain(
+        tree = run_chain(
             chain,
             directory,
             resume=resume,
@@ -281,10 +282,11 @@ def _run(
             searches=SEARCHES,
         )
         page = write_report(directory)
+    results = ChainResults.of(tree, directory / RESULTS_FILE)
     console.print(chain_table(results))
     for line in verdict_lines(results):
         say(line)
-    show_warnings(results["data_warnings"])
+    show_warnings(results.data_warnings)
     say(f"report: {page}")
-    if results["verdict"]["sentence"] is not None:
-        say(results["verdict"]["sentence"])
+    if results.verdict is not None and results.verdict.sentence is not None:
+        say(results.verdict.sentence)

@@ -136,6 +136,7 @@ def _show_need(config: Config, data_root: Optional[Path]) -> None:
 
 def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optional[Path]) -> None:
     """Train and show the figures; Ctrl-C ends with exit code 130 and says how to go on."""
+    from dglke_distill.artifacts.results import TrainingResults
     from dglke_distill.runs import train_run as pipeline
 
     console = SafeConsole()
@@ -146,7 +147,7 @@ def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optiona
     command = f"dglke-distill train --resume --out {shlex.quote(str(run_directory))}"
     begun = run_directory / pipeline.RESUME_FILE
     with resumable(command, begun), TrainingDisplay(console) as display:
-        results = pipeline.train_run(
+        tree = pipeline.train_run(
             config,
             run_directory,
             resume=resume,
@@ -154,8 +155,9 @@ def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optiona
             report=display.report,
             announce=display.announce,
         )
-    if results["metrics"]:
-        console.print(metrics_table(results["metrics"]))
+    results = TrainingResults.of(tree, run_directory)
+    if results.metrics:
+        console.print(metrics_table(results.metrics))
     checkpoint = run_directory / pipeline.CHECKPOINT_DIRECTORY
-    seconds = results["training"]["seconds"]
+    seconds = 0.0 if results.training is None else results.training.seconds
     say(f"trained in {seconds:.1f} s; checkpoint: {checkpoint}")
