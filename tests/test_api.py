@@ -96,9 +96,10 @@ def flags_of(command: str) -> set[str]:
 @pytest.mark.parametrize(
     ("command", "call", "others"),
     [
-        ("train", "train", {"assignments", "dry_run"}),
+        # a call trains by the settings that it is given: kd.tune is what searches
+        ("train", "train", {"assignments", "dry_run", "search"}),
         # the sizes are a list here, so that --from, --to and --ratio are one line of Python
-        ("run", "distill", {"assignments", "dry_run", "first", "last", "ratio"}),
+        ("run", "distill", {"assignments", "dry_run", "first", "last", "ratio", "search"}),
         ("evaluate", "evaluate", {"as_json"}),
         ("tune", "tune", {"assignments", "time"}),
     ],

@@ -51,6 +51,8 @@ def distill(
 ) -> DistillationRun:
     """Train a teacher and distil it down a chain of sizes: ``dglke-distill run``.
 
+    No search precedes the stages, and no default is fitted to the size of your own data.
+
     Args:
         dataset: name, folder, file or loaded dataset; ``cldr`` if None.
         model: score function of all stages.

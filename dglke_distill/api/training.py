@@ -58,7 +58,8 @@ def train(
     """Train a model, rank it, and leave a checkpoint: ``dglke-distill train``.
 
     Settings are composed of the defaults, a recipe, the file, the keywords and ``settings``, the
-    later ones winning.
+    later ones winning. No search precedes it, as with ``--search none``, and no default is fitted
+    to the size of your own data: ``tune`` searches.
 
     Args:
         dataset: name, folder, file or loaded dataset; ``cldr`` if None.
