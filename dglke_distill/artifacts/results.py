@@ -99,6 +99,9 @@ class TrainingResults(ResultsNode):
     data_warnings: list[str] = Field(
         default_factory=list, description="what belongs beside every figure: data of others"
     )
+    underfitted: list[str] = Field(
+        default_factory=list, description="signs that the training learned next to nothing"
+    )
     source: Optional[ModelSource] = Field(None, description="the foreign model it was read from")
     compressed_from: Optional[CompressedFrom] = Field(
         None, description="the model that was compressed into it"

@@ -43,6 +43,7 @@ from dglke_distill.runs.run_files import (
     run_kind,
 )
 from dglke_distill.runs.training_results import training_results
+from dglke_distill.runs.underfit import underfit_warnings
 from dglke_distill.runs.workspace import (
     Setup,
     Workspace,
@@ -318,6 +319,10 @@ def _train_alone(
             continue
         keep = partial(save_ranks, run_directory / RANKS_FILE) if split == "test" else _forget
         results["metrics"][split] = measure(model, workspace, split, config, ranked=keep)
+    if config.evaluation.split != "none":  # else it is a trial, which is compared with others
+        results["underfitted"] = underfit_warnings(state.history, state.best, workspace)
+        for line in results["underfitted"]:
+            announce(f"warning: {line}")
     atomic_write_text(run_directory / HISTORY_FILE, history_csv(state.history))
     results["provenance"]["run"] = identity["run"]
     ours.check_checkpoint()
