@@ -32,7 +32,7 @@ def dataset(synthetic: Any, size: Any, tmp_path_factory: pytest.TempPathFactory)
     synthetic.write(root, size, seed=3)
     with pytest.raises(FileExistsError):
         synthetic.write(root, size, seed=3)
-    return load_ogb("ogbl-biokg", root, download=False)
+    return load_ogb("ogbl-biokg", root)
 
 
 def test_the_whole_size_is_the_published_one(synthetic: Any) -> None:

@@ -39,7 +39,7 @@ def root(synthetic, size, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset(root):
-    return load_ogb("ogbl-wikikg2", root, download=False)
+    return load_ogb("ogbl-wikikg2", root)
 
 
 def test_official_loader_finds_the_promised_counts(dataset, size):

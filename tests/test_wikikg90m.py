@@ -151,7 +151,7 @@ def test_opening_takes_no_memory_of_the_arrays_size(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "import torch\n"
-        "from dglke_distill import runtime\n"
+        "from dglke_distill.base import runtime\n"
         "from dglke_distill.data.wikikg90m import load_wikikg90m\n"
         "before = runtime.peak_memory_bytes()\n"
         "dataset = load_wikikg90m(Path(sys.argv[1]))\n"
