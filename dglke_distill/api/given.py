@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from dglke_distill.api.outcomes import TrainingRun
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.data.triples import Dataset
 from dglke_distill.runs.workspace import Workspaces
 
@@ -21,7 +22,7 @@ def places_of(given: Union[AnyTeacher, Sequence[AnyTeacher]]) -> list[str]:
     """Return the folders of one teacher or several."""
     teachers = [given] if isinstance(given, (str, Path, TrainingRun)) else given
     places = (each.checkpoint if isinstance(each, TrainingRun) else each for each in teachers)
-    return [str(Path(place).resolve()) for place in places]
+    return [str(resolved(place)) for place in places]
 
 
 def workspaces_of(

@@ -22,6 +22,7 @@ __all__ = [
     "read_bytes",
     "read_text",
     "reason",
+    "resolved",
     "shown",
 ]
 
@@ -50,6 +51,16 @@ def check_path(path: AnyPath) -> None:
         raise UserError(f"{shown(path)}: no file can be called so") from None
     if "\0" in str(path):
         raise UserError(f"{shown(path)}: a path has no NUL character; remove it")
+
+
+def resolved(path: AnyPath) -> Path:
+    """Return a path without links and dots; ``Path.resolve`` raises where links go in a circle.
+
+    Raises:
+        UserError: what no file can be called.
+    """
+    check_path(path)
+    return Path(os.path.realpath(path))
 
 
 def check_regular(

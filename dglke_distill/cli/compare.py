@@ -10,6 +10,7 @@ import typer
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
@@ -106,7 +107,7 @@ def compare(
         tree = {
             "methods": [name.strip() for name in methods.split(",")],
             "seeds": shared.whole_numbers(seeds, "--seeds"),
-            "loaded": [str(Path(path).resolve()) for path in teacher or loaded_in(config)],
+            "loaded": [str(resolved(path)) for path in teacher or loaded_in(config)],
             "chain": chain.model_dump(),
             "own": own,
         }

@@ -10,6 +10,7 @@ import typer
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import settings
 from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say
@@ -54,7 +55,7 @@ def compress(
     from dglke_distill.compression import Storage
     from dglke_distill.zoo import load_checkpoint
 
-    if out.resolve() == Path(model).resolve():
+    if resolved(out) == resolved(model):
         raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
     check_place(out)
     storage = Storage.of(to, _options(assignments), relations)

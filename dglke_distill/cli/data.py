@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli.say import say
 from dglke_distill.config import Config, merge, parse_assignment
 from dglke_distill.config.sections import MOST_SEED
@@ -125,7 +126,7 @@ def data_info(
         return
     if own.exists():
         note = f"note: this is the catalog's {manifest.name}; `train {name}` would read"
-        console.print(f"{note} {own.resolve()}")
+        console.print(f"{note} {resolved(own)}")
     location = catalog.locate(manifest, data_root=data_root)
     counts = manifest.counts
     types = f", {counts.entity_types} entity types" if counts.entity_types is not None else ""

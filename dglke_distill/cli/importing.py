@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import settings
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say
@@ -51,7 +52,7 @@ def import_model(
         config = Config.from_mapping(tree, "--dataset and --set")
         workspace = prepare(config, data_root=data_root)
         loading.import_teacher(folder, out, workspace, config, format)
-        stranger = OtherData(folder.resolve().name, "", None)
+        stranger = OtherData(resolved(folder).name, "", None)
         told = stranger.line(workspace.dataset.name, workspace.dataset.fingerprint)
         show_warnings([told, *workspace.dataset.warnings])
     say(f"written: {out}")

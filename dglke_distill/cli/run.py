@@ -10,6 +10,7 @@ import typer
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import (
@@ -174,7 +175,7 @@ def run(
             },
             changes=settings.assigned(assignments),
         )
-        loaded = [str(Path(path).resolve()) for path in teacher or loaded_in(config)]
+        loaded = [str(resolved(path)) for path in teacher or loaded_in(config)]
     workspaces = None
     if not resume:
         asked = bool(config or assignments or recipe.lower() != "auto")

@@ -35,7 +35,12 @@ def tune(
     ] = None,
     trials: Annotated[
         Optional[int],
-        typer.Option("--trials", min=1, help="Trials to add; 30 if --time is not given either."),
+        typer.Option(
+            "--trials",
+            min=1,
+            max=1_000_000,
+            help="Trials to add; 30 if --time is not given either.",
+        ),
     ] = None,
     time: Annotated[
         Optional[str],

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.config.registry import nearest
 from dglke_distill.data.dgl_copies import find_dgl_copy, load_dgl_copy
 from dglke_distill.data.download import Progress, console_progress, fetch, identify
@@ -116,7 +117,7 @@ def load(
                 split_fractions=split_fractions,
             )
         if is_named(path.name):
-            note = f"read from {path.resolve()}, not from the catalog, which also has that name"
+            note = f"read from {resolved(path)}, not from the catalog, which also has that name"
             dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, note))
         return dataset
     return load_named(
@@ -329,8 +330,8 @@ def _load_ogb(manifest: Manifest, location: Location, cache: Path) -> Dataset:
 
 def _ogb_manifest(path: Path) -> Optional[Manifest]:
     """Return the manifest of the OGB dataset that a folder is laid out as, if it is one."""
-    name = path.resolve().name.replace("_", "-")
-    known = name in OGB_DATASETS and path.resolve().name != name
+    name = resolved(path).name.replace("_", "-")
+    known = name in OGB_DATASETS and resolved(path).name != name
     files = ("RELEASE_v*.txt", "processed/*/description.json")
     laid_out = known and any(any(path.glob(pattern)) for pattern in files)
     return load_manifest(name) if laid_out else None
@@ -339,7 +340,7 @@ def _ogb_manifest(path: Path) -> Optional[Manifest]:
 def _read_ogb_folder(folder: Path, manifest: Manifest, cache: Path) -> Dataset:
     """Read a folder in the official layout that may hold other triples than the published ones."""
     assert manifest.ogb is not None
-    folder = folder.resolve()
+    folder = resolved(folder)
     converted = None if os.access(folder, os.W_OK) else cache / f"{manifest.name}_converted"
     dataset = load_ogb(manifest.ogb.dataset, folder.parent, cache=converted)
     difference = count_difference(manifest, dataset)

@@ -30,6 +30,7 @@ from typing import Any, Optional
 import numpy as np
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.data.checks import find_warnings
 from dglke_distill.data.dictionaries import read_dictionary
 from dglke_distill.data.headings import FirstRow, find_headings
@@ -88,7 +89,7 @@ def read_folder(
         if split not in files:
             raise missing_split(folder, split, layout)
     entities, relations, splits = _read_files(folder, files, layout, header, warnings)
-    return _finish(name or folder.resolve().name, splits, entities, relations, warnings)
+    return _finish(name or resolved(folder).name, splits, entities, relations, warnings)
 
 
 def read_file(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import DataConfig
 from dglke_distill.data.layout import SPLITS
 from dglke_distill.data.triples import Dataset
@@ -122,13 +123,18 @@ def located(place: str) -> str:
 
     Args:
         place: what the user typed: a name of the catalog, or a path.
+
+    Raises:
+        UserError: it is empty.
     """
+    if not place.strip():  # as of a variable that a shell does not know
+        raise UserError("the name of the dataset is empty; name one of the catalog, or a path")
     path = Path(place).expanduser()
     if not path.exists():
         return place
     if path.name in ("", ".."):
-        return str(path.resolve())
-    return str(path.parent.resolve() / path.name)
+        return str(resolved(path))
+    return str(resolved(path.parent) / path.name)
 
 
 def located_data(data: DataConfig, begun: Optional[Mapping[str, Any]] = None) -> DataConfig:

@@ -17,6 +17,7 @@ from dglke_distill.artifacts.results import write_results
 from dglke_distill.base import runtime
 from dglke_distill.base.claims import Kind, among, claimed
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import read_toml
 from dglke_distill.data.identity import located_data
 from dglke_distill.distill.controls import LONGER, SEARCHES, further_control, further_seeds, raced
@@ -97,7 +98,7 @@ def run_chain(
         UserError: bad settings or data, or a directory in use.
         Interrupted: asked to stop; the chain can be resumed.
     """
-    loaded = [path.resolve() for path in loaded]
+    loaded = [resolved(path) for path in loaded]
     begun = read_toml(directory / CHAIN_FILE) if (directory / CHAIN_FILE).is_file() else {}
     chain = chain.model_copy(update={"data": located_data(chain.data, begun)})
     stages = plan(chain, [str(path) for path in loaded])
@@ -148,7 +149,7 @@ def _run_stages(
     config, teacher = stages[-1].config, None
     if loaded:
         teacher = teacher_results(loaded[0], lambda: run.workspaces.of(config), config)
-    settings = (directory / CHAIN_FILE).resolve()
+    settings = resolved(directory / CHAIN_FILE)
     seed = config.training.seed
     results = {
         "schema": 1,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.compression import CompressedModel, decompress
 from dglke_distill.config import Config
 from dglke_distill.config.names import published
@@ -166,7 +167,7 @@ def import_model(place: Path, target: Path, format: Optional[str] = None) -> Non
         UserError: it is no such folder, or damaged.
     """
     format, saved = _open(place, format)
-    name = place.resolve().name
+    name = resolved(place).name
     entities, relations = saved.vocabulary("entities"), saved.vocabulary("relations")
     settings = _settings(saved, Config.from_mapping({"data": {"dataset": name}}, str(place)))
     results = {"schema": 1, "model": saved.sizes, "source": described(format, saved)}

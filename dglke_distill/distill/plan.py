@@ -186,7 +186,8 @@ def compose_chain(
     asked: Tree = {}
     for override in overrides:
         asked = merge(asked, override)
-    dataset = dataset or ChainConfig.from_mapping(asked, "command line").data.dataset
+    if dataset is None:
+        dataset = ChainConfig.from_mapping(asked, "command line").data.dataset
     name = find_chain_recipe(recipe, dataset, model)
     tree: Tree = {}
     if name is not None:

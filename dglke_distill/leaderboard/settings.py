@@ -10,6 +10,7 @@ import tomli_w
 from pydantic import Field
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import Section, read_toml, validate_tree
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.data.ogb import OGB_DATASETS
@@ -77,8 +78,8 @@ def ogb_name(dataset: str) -> str:
     """
     path = Path(dataset).expanduser()
     if path.is_dir():
-        name = path.resolve().name.replace("_", "-")
-        if name in OGB_DATASETS and name != path.resolve().name:
+        name = resolved(path).name.replace("_", "-")
+        if name in OGB_DATASETS and name != resolved(path).name:
             return name
     else:
         manifest = load_manifest(dataset)

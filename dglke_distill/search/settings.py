@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import merge
 from dglke_distill.runs.settings import flag_trees, unused
 from dglke_distill.search.found import StudyConfig
@@ -38,19 +39,24 @@ def study_settings(
     """
     if (method is None) != (not teachers):
         raise UserError("--method and --teacher: give both to tune a student, or neither")
+    seed = flags.get("seed") or 0
+    if not 0 <= seed < 1 << 32:
+        raise UserError("--seed: a study's seed goes from 0 to 4294967295")
     tree: dict[str, Any] = {}
     for change in (*flag_trees(flags), *changes):
         tree = merge(tree, change)
-    name = space or find_space(tree.get("model", {}).get("name", "TransE"), bool(teachers))
-    if space is not None and Path(space).is_file():
-        name = str(Path(space).resolve())
+    name = space
+    if name is None:
+        name = find_space(tree.get("model", {}).get("name", "TransE"), bool(teachers))
+    elif Path(name).is_file():
+        name = str(resolved(name))
     return StudyConfig(
         space=name,
         space_sha256=space_digest(read_space(name)),
         settings=tree,
         method=method,
-        teachers=[str(Path(path).resolve()) for path in teachers],
-        seed=flags.get("seed") or 0,
+        teachers=[str(resolved(path)) for path in teachers],
+        seed=seed,
     )
 
 

@@ -147,6 +147,10 @@ def tune(
     finally:
         found = _found(study, study_config, space)
         leave(study, found, study_config, directory, workspaces, plots=plots)
+    if found.trials and found.failed == found.trials:
+        errors = [t.user_attrs.get("error") for t in study.get_trials(deepcopy=False)]
+        if last := next(filter(None, reversed(errors)), None):
+            raise UserError(f"no trial of {found.trials} reached its end; the last error: {last}")
     return found
 
 

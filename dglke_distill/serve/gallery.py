@@ -130,8 +130,8 @@ class Gallery:
         allow_other_data: bool = False,
     ) -> None:
         """Load the models named."""
-        if threads < 0:
-            raise UserError(f"--threads {threads}: give a number from 1 on")
+        if not 0 <= threads <= 1024:
+            raise UserError(f"--threads {threads}: give a number from 1 to 1024")
         if len(set(names)) < len(names):
             raise UserError(f"serve: {names[-1]} is named twice; name another one to compare with")
         count = threads or runtime.available_cores()
