@@ -145,7 +145,7 @@ class Asked(NamedTuple):
     def beside(self, group: Group) -> ScoredBatch:
         """Return this model's scores of what another one's group met."""
         found = [self.score(each) for number in group.numbers for each in self.of([number])]
-        if len(found) == 1:
+        if group.candidates is not None:
             return found[0]
         scores = torch.cat([each.logits for each in found])
         return ScoredBatch(scores, group.offsets, group.answers, weight=group.weight)
