@@ -212,7 +212,7 @@ def test_a_study(clock: Path, tmp_path: Path) -> None:
         ("train", {"model": "complexx"}, "complexx"),
         ("train", {"resume": True}, "say which run by out="),
         ("distill", {"resume": True}, "say which chain by out="),
-        ("distill", {"dims": [4, 8]}, "smaller than the one before"),
+        ("distill", {"dims": [4, 8]}, "larger than the one before it"),
         ("tune", {"method": "iterde"}, "give both"),
         ("evaluate", {"model": "complex-cldr-dim33"}, "complex-cldr-dim3"),
         ("evaluate", {"model": "complex-cldr-dim32", "split": "tset"}, "tset"),
