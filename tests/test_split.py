@@ -145,9 +145,9 @@ def test_facts_keep_their_side_when_others_are_added(
         return
     before, after = sides(small), sides(large)
     moved = {fact for fact in before if after[fact] != before[fact]}
-    # None of a size to matter: those that stayed in train for want of others, and the one that an
-    # empty share was given.
-    assert len(moved) <= small.kept_back + 2
+    # None of a size to matter: those that stayed in train for want of others, and those that the
+    # two empty shares were given, in the one file or in the other.
+    assert len(moved) <= small.kept_back + 4
 
 
 def test_a_dense_file_may_grow_without_any_fact_changing_its_side() -> None:
