@@ -209,3 +209,10 @@ def test_index_built_from_a_strided_view_is_the_same() -> None:
     for side in SIDES:
         assert np.array_equal(a.packed[side], b.packed[side])
         assert np.array_equal(a.offsets[side], b.offsets[side])
+
+
+def test_the_former_name_is_the_same_function() -> None:
+    from dglke_distill import graph
+    from dglke_distill.data.graph import build_graph
+
+    assert graph.build_graph is build_graph
