@@ -62,7 +62,7 @@ def test_info_says_how_files_are_verified() -> None:
     output = run("info", "fb15k")
     assert output.count("verified by git blob id (no sha256 known)") == 2
     assert output.count("verified by sha256") == 1
-    with pytest.raises(UserError, match="did you mean fb15k"):
+    with pytest.raises(UserError, match="did you mean 'fb15k"):
         run("info", "fb15kk")
 
 
