@@ -295,10 +295,9 @@ def _try(
         watch.ended(trial.number, how, value, _found(study, config, space))
 
     try:
-        tree = space.suggest(trial)
+        space.suggest(trial)  # which fills its params
         watch.began(trial.number, trial.params)
         settings = _config(config, space, trial.params)
-        assert tree is not None
         role: Role = "direct" if config.method is None else "student"
         stage = Stage(name, role, settings, tuple(config.teachers))
         run_stage(stage, directory, workspaces, watch.trial._replace(validated=validated))
