@@ -96,10 +96,9 @@ def flags_of(command: str) -> set[str]:
 @pytest.mark.parametrize(
     ("command", "call", "others"),
     [
-        # a call trains by the settings that it is given: kd.tune is what searches
-        ("train", "train", {"assignments", "dry_run", "search"}),
+        ("train", "train", {"assignments", "dry_run"}),
         # the sizes are a list here, so that --from, --to and --ratio are one line of Python
-        ("run", "distill", {"assignments", "dry_run", "first", "last", "ratio", "search"}),
+        ("run", "distill", {"assignments", "dry_run", "first", "last", "ratio"}),
         ("evaluate", "evaluate", {"as_json"}),
         ("tune", "tune", {"assignments", "time"}),
     ],
@@ -128,6 +127,50 @@ def test_a_training_is_that_of_the_command(
     assert list(trained.history()["epoch"]) == [1, 2]
     figures = trained.frame().set_index(["split", "side"])["mrr"]
     assert figures["test", "both"] == trained.metrics["test"].mrr
+
+
+def figures(tree: Any) -> Any:
+    """Return results without what differs from run to run: times, places and names of runs."""
+    if isinstance(tree, dict):
+        other = {"provenance", "command", "time", "peak_memory_bytes"}
+        return {
+            key: figures(value)
+            for key, value in tree.items()
+            if key not in other and "seconds" not in key and "per_second" not in key
+        }
+    return [figures(each) for each in tree] if isinstance(tree, list) else tree
+
+
+@pytest.mark.parametrize("search", ["none", 0.001])
+def test_own_data_get_what_the_command_gives_them(clock: Path, tmp_path: Path, search: Any) -> None:
+    """Defaults that fit the size of the data, a race, and the same figures bit for bit."""
+    flags = ["--epochs", 2, "--threads", 1, "--search", search, "--seed", 5]
+    for command, sizes in (("run", ["--dims", "8,4", "--control", "recipe"]), ("train", [])):
+        arguments = [command, clock, *sizes, *flags, "--out", tmp_path / command]
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(argument) for argument in arguments])
+        assert not end.value.code
+    same: dict[str, Any] = {"epochs": 2, "threads": 1, "search": search, "seed": 5}
+    kd.distill(clock, dims=[8, 4], control="recipe", out=tmp_path / "chain", **same)
+    theirs, ours = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("run", "chain")
+    )
+    assert theirs["chain"]["fit"] == {"entities": 30, "triples": 100}
+    assert theirs["chain"]["search_seconds"] == (None if search == "none" else search)
+    assert figures(ours) == figures(theirs)
+    assert len(theirs["stages"]) == 3 and theirs["summary"]
+    said: list[str] = []
+    run = kd.train(kd.load_dataset(clock), out=tmp_path / "ours", announce=said.append, **same)
+    assert read_toml(run.directory / "config.toml")["training"]["batch_size"] == 16  # it fits
+    assert (run.directory / "config.toml").read_bytes() == (
+        tmp_path / "train" / "config.toml"
+    ).read_bytes()
+    written = [
+        json.loads((place / "checkpoint" / "results.json").read_text())
+        for place in (run.directory, tmp_path / "train")
+    ]
+    assert figures(written[0]) == figures(written[1])
+    assert any("trainings raced for" in line for line in said) is (search != "none")
 
 
 def test_evaluate_ranks_whatever_is_a_model(
@@ -211,6 +254,8 @@ def test_a_study(clock: Path, tmp_path: Path) -> None:
         ("train", {"dataset": "no such thing"}, "no such thing"),
         ("train", {"model": "complexx"}, "complexx"),
         ("train", {"resume": True}, "say which run by out="),
+        ("train", {"search": "soon"}, "--search 'soon': write a number and a unit"),
+        ("distill", {"search": -1}, "--search -1: write a number and a unit"),
         ("distill", {"resume": True}, "say which chain by out="),
         ("distill", {"dims": [4, 8]}, "larger than the one before it"),
         ("tune", {"method": "iterde"}, "give both"),

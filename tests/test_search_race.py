@@ -11,13 +11,13 @@ from distill_fixtures import write_clock
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
-from dglke_distill.cli.settings import search_seconds
 from dglke_distill.config import Config, compose, read_toml
 from dglke_distill.config.fit import fitted
 from dglke_distill.distill.plan import ChainConfig, plan
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.runs.workspace import Workspaces
+from dglke_distill.search.beforehand import seconds_of
 from dglke_distill.search.race import race
 
 
@@ -97,12 +97,12 @@ def test_without_time_the_defaults_win(tmp_path: Path) -> None:
 
 
 def test_times() -> None:
-    assert search_seconds(None, default=60.0) == 60.0
-    assert search_seconds("none", default=60.0) is None
-    assert search_seconds("2m", default=None) == 120.0
-    for text in ("", "0s", "-3", "soon", "1e3"):
+    assert seconds_of("none", "--search", none=True) is None
+    assert seconds_of(" 2m ", "--search") == 120.0
+    assert seconds_of(4, "--search") == seconds_of(4.0, "--search") == 4.0
+    for text in ("", "0s", "-3", "soon", "1e3", "none", True, float("nan"), -1.0):
         with pytest.raises(UserError, match="--search"):
-            search_seconds(text, default=None)
+            seconds_of(text, "--search")
 
 
 def call(*arguments: Any) -> int:

@@ -12,10 +12,10 @@ from dglke_distill.api.outcomes import DistillationRun
 from dglke_distill.artifacts.results import ChainResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
+from dglke_distill.distill.plan import loaded_in
 from dglke_distill.distill.settings import chain_settings, new_chain_directory
-from dglke_distill.runs.settings import (
-    nested,
-)
+from dglke_distill.runs.settings import nested
+from dglke_distill.search.beforehand import Search, before_chain
 from dglke_distill.search.both import SEARCHES
 
 __all__ = ["distill"]
@@ -38,6 +38,7 @@ def distill(
     allow_other_data: bool = False,
     control: Optional[str] = None,
     seeds: Optional[int] = None,
+    search: Search = None,
     epochs: Optional[int] = None,
     seed: Optional[int] = None,
     device: Optional[str] = None,
@@ -51,7 +52,8 @@ def distill(
 ) -> DistillationRun:
     """Train a teacher and distil it down a chain of sizes: ``dglke-distill run``.
 
-    No search precedes the stages, and no default is fitted to the size of your own data.
+    On data of your own, where nothing is set, the defaults fit the size of the data, and races of
+    settings on the validation split precede teacher and students.
 
     Args:
         dataset: name, folder, file or loaded dataset; ``cldr`` if None.
@@ -68,6 +70,8 @@ def distill(
         control: which controls to train: ``tuned`` (searched for as long as the student took) if
             None, ``recipe``, ``both`` or ``none``.
         seeds: trainings of the chain and its controls, for the interval.
+        search: how long to search for settings, in seconds or as ``"5m"``; ``"none"`` for no
+            search. If None: 60 s where no recipe names the dataset and nothing is set.
         epochs: of every stage.
         seed: of every stage.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -83,6 +87,8 @@ def distill(
         UserError: bad settings or data, or a directory in use.
     """
     data, loaded = data_settings(dataset)
+    changes = nested(settings)
+    workspaces = workspaces_of(data_root, loaded, resume)
     if resume:
         if out is None:
             raise UserError("resume=True: say which chain by out=")
@@ -104,16 +110,20 @@ def distill(
                 "epochs": epochs, "seed": seed, "device": device, "threads": threads,
                 "processes": processes, "memory_megabytes": memory,
             },
-            changes=[*([data] if data else []), nested(settings)],
+            changes=[data, changes],
         )  # fmt: skip
-        teachers = places_of(teacher)
+        chain = before_chain(
+            chain, [changes], file=path_of(config), recipe=recipe, search=search,
+            workspaces=workspaces,
+        )  # fmt: skip
+        teachers = places_of(teacher) or loaded_in(path_of(config))
     directory = Path(out) if out is not None else new_chain_directory(chain)
     results = run_chain(
         chain,
         directory,
         resume=resume,
         loaded=[Path(place) for place in teachers],
-        workspaces=workspaces_of(data_root, loaded, resume),
+        workspaces=workspaces,
         watcher=watcher,
         searches=SEARCHES,
     )

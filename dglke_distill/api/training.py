@@ -15,11 +15,10 @@ from dglke_distill.runs.settings import (
     flag_trees,
     nested,
     new_run_directory,
-    resolve,
     saved_settings,
 )
 from dglke_distill.runs.train_run import train_run
-from dglke_distill.runs.workspace import prepare
+from dglke_distill.search.beforehand import Search, before_training, raced
 from dglke_distill.search.settings import new_study_directory, study_settings
 from dglke_distill.search.study import Watch, saved_study
 from dglke_distill.search.study import tune as search
@@ -38,6 +37,7 @@ def train(
     recipe: str = "auto",
     config: Optional[AnyPath] = None,
     settings: Optional[Settings] = None,
+    search: Search = None,
     epochs: Optional[int] = None,
     batch_size: Optional[int] = None,
     learning_rate: Optional[float] = None,
@@ -58,8 +58,8 @@ def train(
     """Train a model, rank it, and leave a checkpoint: ``dglke-distill train``.
 
     Settings are composed of the defaults, a recipe, the file, the keywords and ``settings``, the
-    later ones winning. No search precedes it, as with ``--search none``, and no default is fitted
-    to the size of your own data: ``tune`` searches.
+    later ones winning. On data of your own, where nothing is set, the defaults fit the size of the
+    data, and a race of settings on the validation split precedes the training.
 
     Args:
         dataset: name, folder, file or loaded dataset; ``cldr`` if None.
@@ -68,6 +68,8 @@ def train(
         recipe: shipped recipe to start from; ``auto``: the best fit; ``none``.
         config: TOML file of settings, laid over the recipe.
         settings: any others, nested or by dotted names: ``{"training.mode": "k_vs_all"}``.
+        search: how long to search for settings first, in seconds or as ``"5m"``; ``"none"`` for no
+            search. If None: 60 s where no recipe names the dataset and nothing is set.
         epochs: ``training.epochs``.
         batch_size: ``training.batch_size``.
         learning_rate: ``optimizer.learning_rate``.
@@ -95,20 +97,26 @@ def train(
         "device": device, "threads": threads, "dtype": dtype, "processes": processes,
         "memory": memory,
     }  # fmt: skip
-    changes = [*([data] if data else []), nested(settings)]
+    changes = nested(settings)
+    workspaces = workspaces_of(data_root, loaded, False)
     if resume:
         if out is None:
             raise UserError("resume=True: say which run by out=")
-        resolved = saved_settings(Path(out), [*flag_trees(flags), *changes])
+        resolved = saved_settings(Path(out), [*flag_trees(flags), data, changes])
     else:
-        resolved = resolve(flags, changes, file=path_of(config), recipe=recipe)
+        resolved, seconds = before_training(
+            flags, [changes], data=data, file=path_of(config), recipe=recipe, search=search,
+            workspaces=workspaces,
+        )  # fmt: skip
+        if seconds is not None:
+            resolved = raced(resolved, seconds, workspaces, announce)
     directory = Path(out) if out is not None else new_run_directory(resolved)
     results = train_run(
         resolved,
         directory,
         resume=resume,
         data_root=path_of(data_root),
-        workspace=None if loaded is None else prepare(resolved, dataset=loaded),
+        workspace=workspaces.made(resolved),
         report=report,
         announce=announce,
     )
@@ -172,7 +180,7 @@ def tune(
         }  # fmt: skip
         study = study_settings(
             flags,
-            [*([data] if data else []), nested(settings)],
+            [data, nested(settings)],
             space=None if space is None else str(space),
             method=method,
             teachers=places_of(teacher),

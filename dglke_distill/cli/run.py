@@ -33,10 +33,8 @@ __all__ = [
     "MoreTeachersFlag",
     "StudentModelFlag",
     "TeacherFlag",
-    "fitting",
     "names",
     "run",
-    "unnamed",
     "whole_numbers",
 ]
 
@@ -144,6 +142,7 @@ def run(
     from dglke_distill.distill.plan import loaded_in
     from dglke_distill.distill.settings import chain_settings, new_chain_directory
     from dglke_distill.runs.workspace import Workspaces
+    from dglke_distill.search.beforehand import before_chain
 
     if resume:
         if out is None:
@@ -176,50 +175,20 @@ def run(
             changes=settings.assigned(assignments),
         )
         loaded = [str(resolved(path)) for path in teacher or loaded_in(config)]
-    workspaces = None
+    workspaces = Workspaces(data_root, saved=resume)
     if not resume:
-        asked = bool(config or assignments or recipe.lower() != "auto")
-        seconds = settings.search_seconds(search, default=None if asked else 60.0)
-        if recipe.lower() == "auto" and unnamed(chain):
-            workspaces = Workspaces(data_root)
-            chain = fitting(chain, workspaces, seconds)
-        elif search is not None and seconds is not None:
-            chain = chain.model_copy(update={"search_seconds": seconds})
+        chain = before_chain(
+            chain,
+            settings.assigned(assignments),
+            file=config,
+            recipe=recipe,
+            search=search,
+            workspaces=workspaces,
+        )
     if dry_run:
         _show_plan(chain, loaded, data_root)
         return
-    _run(chain, out or new_chain_directory(chain), resume, loaded, data_root, workspaces)
-
-
-def unnamed(chain: "ChainConfig") -> bool:
-    """Return whether no recipe, of chains or of models, names the dataset of a chain."""
-    from dglke_distill.distill.plan import plan
-
-    if chain.recipe is not None:
-        return False
-    return all(settings.for_any_data(stage.config) for stage in plan(chain))
-
-
-def fitting(
-    chain: "ChainConfig", workspaces: "Workspaces", seconds: Optional[float]
-) -> "ChainConfig":
-    """Return a chain whose defaults fit its data, and that searches for settings first.
-
-    Args:
-        chain: by recipes for any data.
-        workspaces: receives the data.
-        seconds: of the search; None for none.
-    """
-    from dglke_distill.config import Config
-    from dglke_distill.distill.plan import DataSize
-
-    dataset = workspaces.of(Config(data=chain.data)).dataset
-    if not len(dataset.train):
-        return chain
-    size = DataSize(entities=dataset.num_entities, triples=len(dataset.train))
-    if not len(dataset.valid):
-        seconds = None
-    return chain.model_copy(update={"fit": size, "search_seconds": seconds})
+    _run(chain, out or new_chain_directory(chain), resume, loaded, workspaces)
 
 
 def names(text: Optional[str]) -> Optional[list[str]]:
@@ -260,8 +229,7 @@ def _run(
     directory: Path,
     resume: bool,
     loaded: list[str],
-    data_root: Optional[Path],
-    workspaces: "Optional[Workspaces]",
+    workspaces: "Workspaces",
 ) -> None:
     from dglke_distill.artifacts.results import ChainResults
     from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain
@@ -277,7 +245,6 @@ def _run(
             directory,
             resume=resume,
             loaded=[Path(path) for path in loaded],
-            data_root=data_root,
             workspaces=workspaces,
             watcher=Watcher(display.begin, display.report, display.announce),
             searches=SEARCHES,

@@ -2,15 +2,13 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
-from dglke_distill.base.errors import UserError
-from dglke_distill.config import Config, parse_assignment
+from dglke_distill.config import parse_assignment
 from dglke_distill.runs.settings import FLAGS, flag_trees
 
 DatasetArgument = Annotated[
@@ -127,28 +125,3 @@ def assigned(assignments: Optional[Sequence[str]]) -> list[Tree]:
         UserError: an assignment is malformed.
     """
     return [parse_assignment(text) for text in assignments or ()]
-
-
-def search_seconds(text: Optional[str], *, default: Optional[float]) -> Optional[float]:
-    """Return the seconds that ``--search`` stands for; None for ``none``.
-
-    Args:
-        text: what was given; None for nothing.
-        default: of nothing.
-
-    Raises:
-        UserError: it is no time.
-    """
-    if text is None:
-        return default
-    if text.strip().lower() == "none":
-        return None
-    found = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(s|m|min|h|)\s*", text)
-    if found is None or float(found[1]) <= 0:
-        raise UserError(f"--search {text!r}: write a number and a unit, e.g. 60s or 5m, or none")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}[found[2]]
-
-
-def for_any_data(config: Config) -> bool:
-    """Return whether settings come of a recipe for any dataset, or of none."""
-    return config.recipe is None or config.recipe == config.model.name.lower()

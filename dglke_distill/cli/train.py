@@ -3,10 +3,8 @@
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
 import shlex
-import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -16,8 +14,11 @@ from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say
-from dglke_distill.config import Config, compose, read_toml
-from dglke_distill.runs.settings import new_run_directory, resolve, saved_settings
+from dglke_distill.config import Config
+from dglke_distill.runs.settings import new_run_directory, saved_settings
+
+if TYPE_CHECKING:
+    from dglke_distill.runs.workspace import Workspace
 
 __all__ = ["train"]
 
@@ -59,82 +60,49 @@ def train(
     later ones winning; `dglke-distill config show` prints the outcome for the same flags.
     """
     flags = settings.given(locals())
+    from dglke_distill.runs.workspace import Workspaces
+    from dglke_distill.search.beforehand import before_training, raced
+
+    workspaces, seconds = Workspaces(data_root), None
     if resume:
         if out is None:
             raise UserError("--resume: say which run by --out RUN_DIR")
         resolved = saved_settings(out, settings.overrides(flags, assignments))
     else:
-        resolved = resolve(flags, settings.assigned(assignments), file=config, recipe=recipe)
-    if not resume:
-        asked = bool(config or assignments or recipe.lower() != "auto" or tuned_by_hand(flags))
-        seconds = settings.search_seconds(search, default=None if asked else 60.0)
-        if recipe.lower() == "auto" and settings.for_any_data(resolved):
-            trees = settings.overrides(flags, assignments)
-            resolved = _fitting(resolved, trees, config, data_root)
-        elif search is None:
-            seconds = None
-        if seconds is not None and not dry_run:
-            resolved = _raced(resolved, seconds, data_root)
+        changes = settings.assigned(assignments)
+        resolved, seconds = before_training(
+            flags, changes, data={}, file=config, recipe=recipe, search=search,
+            workspaces=workspaces,
+        )  # fmt: skip
     if dry_run:
         _show_need(resolved, data_root)
         return
-    run(resolved, out or new_run_directory(resolved), resume=resume, data_root=data_root)
-
-
-def tuned_by_hand(flags: Mapping[str, Any]) -> bool:
-    """Return whether flags choose something that a race would choose."""
-    return any(name in flags for name in ("batch_size", "learning_rate", "negatives", "loss"))
-
-
-def _fitting(
-    config: Config, trees: Sequence[settings.Tree], file: Optional[Path], data_root: Optional[Path]
-) -> Config:
-    """Return settings whose defaults fit the size of the data; what the user says stays."""
-    from dglke_distill.config.fit import fitted
-    from dglke_distill.data import catalog
-
-    data = config.data
-    dataset = catalog.load(
-        data.dataset, data_root=data_root, format=data.format, header=data.header
-    )
-    if not len(dataset.train):
-        return config
-    fit = fitted(config, dataset.num_entities, len(dataset.train))
-    own = [] if file is None else [read_toml(file)]
-    made = compose([fit, *own, *trees])
-    return made.model_copy(update={"data": data})
-
-
-def _raced(config: Config, seconds: float, data_root: Optional[Path]) -> Config:
-    """Return the settings that win a race on the validation split."""
-    from dglke_distill.distill.watcher import Watcher
-    from dglke_distill.runs.workspace import Workspaces
-    from dglke_distill.search.race import race
-
-    workspaces = Workspaces(data_root)
-    if not len(workspaces.of(config).dataset.valid):
-        say("no validation split: no settings are searched for")
-        return config
-    say(f"searching settings on the validation split for {seconds:g} s (--search none leaves it)")
-    with tempfile.TemporaryDirectory(prefix="dglke-race-") as place:
-        found = race(config, Path(place), seconds, workspaces, Watcher(announce=say))
-    return found.config or config
+    if seconds is not None:
+        resolved = raced(resolved, seconds, workspaces, say)
+    place = out or new_run_directory(resolved)
+    run(resolved, place, resume=resume, data_root=data_root, workspace=workspaces.made(resolved))
 
 
 def _show_need(config: Config, data_root: Optional[Path]) -> None:
-    from dglke_distill.data import catalog
     from dglke_distill.runs.memory import DataSize, check_memory, memory_need
+    from dglke_distill.runs.workspace import load_data
 
-    data = config.data
-    size = DataSize.published(data.dataset) or DataSize.of(
-        catalog.load(data.dataset, data_root=data_root, format=data.format, header=data.header)
+    size = DataSize.published(config.data.dataset) or DataSize.of(
+        load_data(config.data, data_root=data_root)
     )
     need = memory_need(config, size)
     say(f"needs about {need}")
     check_memory(config, need, Path())
 
 
-def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optional[Path]) -> None:
+def run(
+    config: Config,
+    run_directory: Path,
+    *,
+    resume: bool,
+    data_root: Optional[Path],
+    workspace: "Optional[Workspace]" = None,
+) -> None:
     """Train and show the figures; Ctrl-C ends with exit code 130 and says how to go on."""
     from dglke_distill.artifacts.results import TrainingResults
     from dglke_distill.runs import train_run as pipeline
@@ -152,6 +120,7 @@ def run(config: Config, run_directory: Path, *, resume: bool, data_root: Optiona
             run_directory,
             resume=resume,
             data_root=data_root,
+            workspace=workspace,
             report=display.report,
             announce=display.announce,
         )

@@ -2,7 +2,6 @@
 
 # No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -18,8 +17,6 @@ from dglke_distill.cli.output import TrainingDisplay, duration
 from dglke_distill.cli.say import say
 
 __all__ = ["tune"]
-
-_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
 
 def tune(
@@ -71,10 +68,11 @@ def tune(
     Leaves a recipe (use it by `train --recipe none --config OUT/recipe.toml`), a table of trials
     and plots. The same command in a second process, with the same --out, shares the search.
     """
+    from dglke_distill.search.beforehand import seconds_of
     from dglke_distill.search.settings import new_study_directory, study_settings
     from dglke_distill.search.study import saved_study
 
-    budget = None if time is None else seconds_of(time)
+    budget = None if time is None else seconds_of(time, "--time")
     if resume:
         if out is None:
             raise UserError("--resume: say which study by --out DIRECTORY")
@@ -90,18 +88,6 @@ def tune(
         if trials is None and budget is None:
             trials = 30
     _search(study, out or new_study_directory(study), trials, budget, data_root)
-
-
-def seconds_of(text: str) -> float:
-    """Return the seconds that a text such as ``90s``, ``20m`` or ``2h`` stands for.
-
-    Raises:
-        UserError: it is none.
-    """
-    found = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(s|m|min|h|)\s*", text)
-    if found is None or float(found[1]) <= 0:
-        raise UserError(f"--time {text!r}: write a number and a unit, e.g. 90s, 20m or 2h")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def _search(

@@ -175,6 +175,11 @@ class Workspaces:
             )
         return self._made[key]
 
+    def made(self, config: Config) -> Optional[Workspace]:
+        """Return what ``of`` does where no data must be loaded for it, else None."""
+        key = (config.data.model_dump_json(), ENCODERS.find(config.model.encoder).needs_graph)
+        return self.of(config) if key in self._made or self._dataset is not None else None
+
 
 def build_loader(config: Config, workspace: Workspace, model: KGEModel) -> BatchLoader:
     """Build the loader that the configuration describes, with its sampler and neighbour blocks."""

@@ -1,0 +1,182 @@
+"""What precedes a training or a chain: defaults that fit the size of the data, and a race.
+
+Both are for data that no recipe names. ``dglke-distill train`` and ``run``, ``kd.train`` and
+``kd.distill`` all take their settings from here.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.config import Config, compose, read_toml
+from dglke_distill.config.fit import fitted
+from dglke_distill.distill.plan import ChainConfig, DataSize, plan
+from dglke_distill.distill.watcher import Watcher
+from dglke_distill.runs.settings import flag_trees, resolve
+from dglke_distill.runs.workspace import Workspaces
+from dglke_distill.search.race import race
+
+__all__ = ["SECONDS", "UNITS", "Search", "before_chain", "before_training", "raced", "seconds_of"]
+
+Search = Union[str, float, None]
+"""How long to search first: a text such as ``60s``, seconds, ``none``; None: where it is needed."""
+
+SECONDS = 60.0
+"""Of a search that nobody has asked for."""
+
+UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+"""Seconds by the name of a unit."""
+
+_TUNED = frozenset({"batch_size", "learning_rate", "negatives", "loss"})
+"""Flags that choose what a race would choose."""
+
+
+def before_training(
+    flags: Mapping[str, Any],
+    changes: Sequence[Mapping[str, Any]],
+    *,
+    data: Mapping[str, Any],
+    file: Optional[Path],
+    recipe: str,
+    search: Search,
+    workspaces: Workspaces,
+) -> tuple[Config, Optional[float]]:
+    """Return the settings of a training, and how long a race shall look for better ones.
+
+    Args:
+        flags: see ``runs.settings.flag_trees``.
+        changes: partial trees, the last one winning.
+        data: a partial tree that says where the data lie; ``changes`` win.
+        file: the user's TOML file, if any.
+        recipe: see ``runs.settings.resolve``.
+        search: what was asked for; if None, a minute where no recipe names the dataset and nothing
+            that a race chooses is stated.
+        workspaces: receives the data, where the defaults must fit them.
+
+    Returns:
+        The settings, and the seconds of the race, None for none.
+
+    Raises:
+        UserError: unknown recipe, unreadable file, unknown setting, bad value or bad data.
+    """
+    changes = [change for change in changes if change]
+    config = resolve(flags, [data, *changes], file=file, recipe=recipe)
+    chosen = any(flags.get(name) is not None for name in _TUNED)
+    seconds = _wanted(search, bool(file or changes or chosen), recipe)
+    if recipe.lower() != "auto" or not _for_any_data(config):
+        return config, None if search is None else seconds
+    size = _size(config, workspaces)
+    if size is None:
+        return config, seconds
+    fit = fitted(config, size.entities, size.triples)
+    own = [] if file is None else [read_toml(file)]
+    made = compose([fit, *own, *flag_trees(flags), data, *changes])
+    return made.model_copy(update={"data": config.data}), seconds
+
+
+def before_chain(
+    chain: ChainConfig,
+    changes: Sequence[Mapping[str, Any]],
+    *,
+    file: Optional[Path],
+    recipe: str,
+    search: Search,
+    workspaces: Workspaces,
+) -> ChainConfig:
+    """Return a chain whose defaults fit its data, and that searches for settings first.
+
+    Args:
+        chain: its settings.
+        changes: the partial trees among what it was composed of.
+        file: the user's TOML file, if any.
+        recipe: what the caller has named.
+        search: see ``before_training``.
+        workspaces: receives the data, where the defaults must fit them.
+
+    Raises:
+        UserError: no time, or bad data.
+    """
+    seconds = _wanted(search, bool(file or any(changes)), recipe)
+    if recipe.lower() != "auto" or not _unnamed(chain):
+        asked = search is not None and seconds is not None
+        return chain.model_copy(update={"search_seconds": seconds}) if asked else chain
+    config = Config(data=chain.data)
+    size = _size(config, workspaces)
+    if size is None:
+        return chain
+    if not len(workspaces.of(config).dataset.valid):
+        seconds = None
+    return chain.model_copy(update={"fit": size, "search_seconds": seconds})
+
+
+def raced(
+    config: Config, seconds: float, workspaces: Workspaces, announce: Callable[[str], None]
+) -> Config:
+    """Return the settings that win a race on the validation split.
+
+    Args:
+        config: the settings that the data ask for.
+        seconds: how long it may last.
+        workspaces: the prepared data.
+        announce: hears of its outcome, in lines.
+    """
+    if not len(workspaces.of(config).dataset.valid):
+        announce("no validation split: no settings are searched for")
+        return config
+    announce(
+        f"searching settings on the validation split for {seconds:g} s (--search none leaves it)"
+    )
+    with tempfile.TemporaryDirectory(prefix="dglke-race-") as place:
+        found = race(config, Path(place), seconds, workspaces, Watcher(announce=announce))
+    return found.config or config
+
+
+def seconds_of(given: Union[str, float], flag: str, *, none: bool = False) -> Optional[float]:
+    """Return the seconds that a text such as ``90s``, ``20m`` or ``2h``, or a number stands for.
+
+    Args:
+        given: what was given.
+        flag: names it in the message.
+        none: whether ``none`` may be given too, for None.
+
+    Raises:
+        UserError: it is no time.
+    """
+    text = str(given).strip().lower()
+    if none and text == "none":
+        return None
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(s|m|min|h|)", text)
+    if found is None or float(found[1]) <= 0:
+        example = "e.g. 60s or 5m, or none" if none else "e.g. 90s, 20m or 2h"
+        raise UserError(f"{flag} {given!r:.100}: write a number and a unit, {example}")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def _wanted(search: Search, stated: bool, recipe: str) -> Optional[float]:
+    """Return the seconds of a search; where settings are stated, it must be asked for."""
+    if search is None:
+        return None if stated or recipe.lower() != "auto" else SECONDS
+    return seconds_of(search, "--search", none=True)
+
+
+def _size(config: Config, workspaces: Workspaces) -> Optional[DataSize]:
+    """Return the size of the data that settings name; None where there is no triple to train on."""
+    dataset = workspaces.of(config).dataset
+    if not len(dataset.train):
+        return None
+    return DataSize(entities=dataset.num_entities, triples=len(dataset.train))
+
+
+def _for_any_data(config: Config) -> bool:
+    """Return whether settings come of a recipe for any dataset, or of none."""
+    return config.recipe is None or config.recipe == config.model.name.lower()
+
+
+def _unnamed(chain: ChainConfig) -> bool:
+    """Return whether no recipe, of chains or of models, names the dataset of a chain."""
+    return chain.recipe is None and all(_for_any_data(stage.config) for stage in plan(chain))
