@@ -246,6 +246,7 @@ def test_figures_by_hand():
     assert figures["by_relation"]["likes"]["mrr"] == 1.0
     assert figures["by_relation"]["knows"]["count"] == 2
     assert figures["protocol"] == {
+        "name": "all",
         "filtered": True,
         "ties": "realistic",
         "sides": "both",

@@ -60,6 +60,7 @@ def evaluate(
     model: AnyModel,
     *,
     split: str = "test",
+    protocol: str = "all",
     dataset: Optional[AnyDataset] = None,
     allow_other_data: bool = False,
     device: Optional[str] = None,
@@ -69,11 +70,14 @@ def evaluate(
     """Rank a split with a trained model: ``dglke-distill evaluate``.
 
     Every entity is a candidate on both sides, and known answers are filtered; of OGB's datasets the
-    given candidates are ranked.
+    given candidates are ranked. Figures of other protocols compare with published ones of the same
+    protocol, and with no others.
 
     Args:
         model: a name of the zoo, a folder, a model in memory, or what a call returned.
         split: ``train``, ``valid`` or ``test``.
+        protocol: ``all``, the standard; ``seen``, PyKEEN's; or ``no-self``, that of MuRP's code;
+            see ``evaluate.protocols.PROTOCOLS``.
         dataset: what it was trained on, where that is not found by its name.
         allow_other_data: whether to go on with other triples; ``warnings`` then says so.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -81,7 +85,8 @@ def evaluate(
         data_root: folder that holds datasets already.
 
     Raises:
-        UserError: no such model or dataset, other triples than the model's, or an empty split.
+        UserError: no such model, dataset or protocol, other triples than the model's, or no triple
+            to rank.
     """
     if isinstance(model, (TrainingRun, DistillationRun)):
         dataset = model.dataset if dataset is None else dataset
@@ -98,5 +103,6 @@ def evaluate(
         data_root=path_of(data_root),
         allow_other_data=allow_other_data,
         dataset=loaded,
+        protocol=protocol,
     )
     return EvaluationResults.of(figures, name)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional, TypeVar, Union
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dglke_distill.artifacts.results_node import ResultsNode, json_text
 from dglke_distill.artifacts.results_parts import (
@@ -28,6 +28,10 @@ from dglke_distill.artifacts.results_parts import (
     Provenance,
     SplitFigures,
     TrainingFigures,
+)
+from dglke_distill.artifacts.results_protocol import (
+    chain_of_one_protocol,
+    comparison_of_one_protocol,
 )
 from dglke_distill.artifacts.results_verdict import MethodGain, Verdict
 from dglke_distill.base.errors import UserError
@@ -186,6 +190,8 @@ class ChainResults(ResultsNode):
     command: Optional[str] = Field(None, description="runs the chain again")
     provenance: Provenance = Field(default_factory=Provenance, description="of the last process")
 
+    _one_protocol = model_validator(mode="after")(chain_of_one_protocol)
+
     def frame(self) -> pandas.DataFrame:
         """Return the stages as a table: a row per stage and ranked split."""
         return _frame(
@@ -222,6 +228,8 @@ class ComparisonResults(ResultsNode):
         default_factory=dict, description="method to what it gains over direct"
     )
     provenance: Provenance = Field(default_factory=Provenance, description="of the last process")
+
+    _one_protocol = model_validator(mode="after")(comparison_of_one_protocol)
 
     def frame(self) -> pandas.DataFrame:
         """Return the rows as a table."""

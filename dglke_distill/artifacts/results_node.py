@@ -86,6 +86,8 @@ def _fault(error: ValidationError) -> str:
     value, kind = first["input"], first["type"]
     if kind == "int_type":
         fault = "is no whole number" if isinstance(value, float) else "is no number"
+    elif kind == "value_error":  # of our own, which names what it means
+        return str(first["ctx"]["error"])
     elif kind == "literal_error":
         fault = f"is {value!r:.60}, not {first['ctx']['expected']}"
     else:

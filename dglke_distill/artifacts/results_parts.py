@@ -59,6 +59,11 @@ class Protocol(ResultsNode):
     estimate: bool = Field(description="whether a sample of the split was ranked")
     negatives: Optional[int] = Field(None, description="given candidates per question")
     evaluator: Optional[str] = Field(None, description="whose evaluator ranked, with its version")
+    name: Literal["all", "seen", "no-self"] = Field(
+        "all",
+        description="all: the standard; others compare with no other, see evaluate",
+    )
+    dropped: int = Field(0, description="triples of the split that the protocol leaves out")
 
 
 class SplitFigures(Figures):

@@ -19,6 +19,15 @@ def evaluate(
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
     split: Annotated[str, typer.Option("--split", help="train, valid or test")] = "test",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol",
+            help="all: every triple and every entity, the standard; seen: without triples and "
+            "candidates that train lacks, as PyKEEN; no-self: the question's own entity is no "
+            "candidate, as in MuRP's code. Figures of different protocols do not compare.",
+        ),
+    ] = "all",
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
     data_root: settings.DataRootFlag = None,
@@ -29,6 +38,7 @@ def evaluate(
     flags = settings.given({**locals(), "model": None})
     from dglke_distill import zoo
     from dglke_distill.artifacts.results import EvaluationResults
+    from dglke_distill.evaluate.protocols import protocol_named
     from dglke_distill.runs.train_run import rank_loaded
 
     tree, _ = rank_loaded(
@@ -38,6 +48,7 @@ def evaluate(
         settings=settings.overrides(flags, None),
         data_root=data_root,
         allow_other_data=allow_other_data,
+        protocol=protocol_named(protocol).name,
     )
     result = EvaluationResults.of(tree, model)
     show_warnings(result.warnings, err=as_json)

@@ -167,6 +167,14 @@ def metrics_table(metrics: Mapping[str, SplitFigures]) -> Table:
             f"Ranking among the {protocol.negatives} given negatives of each question, ties count "
             "half"
         )
+    elif protocol is not None and protocol.name != "all":
+        from dglke_distill.evaluate.protocols import PROTOCOLS
+
+        dropped = f" ({protocol.dropped:,} dropped)" if protocol.dropped else ""
+        title = (
+            f"Filtered ranking, realistic ties, protocol {protocol.name}: "
+            f"{PROTOCOLS[protocol.name].rule}{dropped}. Compares with no figure of another protocol"
+        )
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in ("MRR", "MR", "Hits@1", "Hits@3", "Hits@10", "ranks"):

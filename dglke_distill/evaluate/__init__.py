@@ -6,10 +6,12 @@ from dglke_distill.evaluate.categories import CATEGORIES, relation_categories
 from dglke_distill.evaluate.classification import ClassificationResult, classify
 from dglke_distill.evaluate.metrics import Metrics, RankingResult
 from dglke_distill.evaluate.ogb import evaluate_given, popularity_control
+from dglke_distill.evaluate.protocols import PROTOCOLS, evaluate_by
 from dglke_distill.evaluate.ranking import NonFiniteScores, ScoresAll, evaluate, evaluate_subset
 
 __all__ = [
     "CATEGORIES",
+    "PROTOCOLS",
     "ClassificationResult",
     "Metrics",
     "NonFiniteScores",
@@ -17,6 +19,7 @@ __all__ = [
     "ScoresAll",
     "classify",
     "evaluate",
+    "evaluate_by",
     "evaluate_given",
     "evaluate_subset",
     "popularity_control",

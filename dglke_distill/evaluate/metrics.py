@@ -68,6 +68,8 @@ class RankingResult:
         seconds: wall clock time of scoring and ranking.
         negatives: None where every entity was a candidate; else how many given negatives each true
             answer was ranked among.
+        protocol: which triples and candidates were ranked, a name of ``protocols.PROTOCOLS``.
+        dropped: triples of the split that this protocol leaves out.
     """
 
     overall: Metrics
@@ -81,6 +83,8 @@ class RankingResult:
     sampled_from: Optional[int]
     seconds: float
     negatives: Optional[int] = None
+    protocol: str = "all"
+    dropped: int = 0
 
     @property
     def mrr(self) -> float:
@@ -93,16 +97,19 @@ class RankingResult:
         Args:
             relation_names: names to use as keys of ``by_relation`` instead of ids.
         """
-        given = {} if self.negatives is None else {"negatives": self.negatives}
+        more = {} if self.negatives is None else {"negatives": self.negatives}
+        if self.dropped:
+            more["dropped"] = self.dropped
         return {
             **self.overall.to_dict(),
             "protocol": {
+                "name": self.protocol,
                 "filtered": True,
                 "ties": "realistic",
                 "sides": "both",
                 "candidates": "all" if self.negatives is None else "given",
                 "estimate": self.sampled_from is not None,
-                **given,
+                **more,
             },
             "entities": self.num_entities,
             "triples": len(self.head_ranks),

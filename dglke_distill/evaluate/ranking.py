@@ -101,6 +101,7 @@ def evaluate(
     known: KnownAnswers,
     *,
     train: Optional[Triples] = None,
+    mask_known: bool = False,
     query_block_bytes: int = QUERY_BLOCK_BYTES,
     progress: Optional[Progress] = None,
 ) -> RankingResult:
@@ -116,6 +117,8 @@ def evaluate(
         known: the answers to leave out: of train, valid and test, for figures that compare with
             published ones.
         train: the train split, to report by relation category too (see ``categories``).
+        mask_known: leave out the known entity of each question too, unless it is the true answer;
+            figures are then not the standard ones (see ``protocols``).
         query_block_bytes: size that a block of scores must not exceed (a block has at least one
             query); this bounds memory. A model on a GPU takes three times as much there.
         progress: called after each block.
@@ -138,7 +141,7 @@ def evaluate(
             for first in range(0, len(groups.entity), block):
                 last = min(first + block, len(groups.entity))
                 start, stop = groups.offsets[first], groups.offsets[last]
-                found = _rank_block(model, groups, first, last, known, side, device)
+                found = _rank_block(model, groups, first, last, known, side, device, mask_known)
                 ranks[side][groups.rows[start:stop]] = found
                 if progress is not None:
                     progress(position * len(split) + int(stop), 2 * len(split))
@@ -186,6 +189,7 @@ def _rank_block(
     known: KnownAnswers,
     side: Side,
     device: torch.device,
+    mask_known: bool,
 ) -> NDArray[np.float64]:
     """Return the realistic ranks of all answers to the queries ``first`` to ``last``."""
     entity, relation = groups.entity[first:last], groups.relation[first:last]
@@ -198,11 +202,12 @@ def _rank_block(
             f"over {known.num_entities} entities"
         )
     offsets = groups.offsets[first : last + 1]
+    left_out = known.gather(entity, relation, side)
     greater, equal, bad = count(
         scores,
         offsets - offsets[0],
         groups.answer[offsets[0] : offsets[-1]],
-        *known.gather(entity, relation, side),
+        *(_with_known(*left_out, entity, known.num_entities) if mask_known else left_out),
     )
     if bad >= 0:
         candidate = int((~torch.isfinite(scores[bad])).int().argmax())
@@ -210,6 +215,20 @@ def _rank_block(
         raise NonFiniteScores(int(entity[bad]), int(relation[bad]), side, value, candidate)
     # optimistic = 1 + greater, pessimistic = 1 + greater + equal
     return 1.0 + greater + 0.5 * equal
+
+
+def _with_known(
+    offsets: NDArray[np.int64],
+    answers: NDArray[np.int64],
+    entity: NDArray[np.int64],
+    num_entities: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the answers of each query, as ``KnownAnswers.gather`` has them, and its own entity."""
+    queries = np.arange(len(entity))
+    rows = np.concatenate([np.repeat(queries, np.diff(offsets)), queries])
+    keys = np.unique(rows * num_entities + np.concatenate([answers, entity]))
+    rows, answers = np.divmod(keys, num_entities)
+    return np.searchsorted(rows, np.arange(len(entity) + 1)).astype(np.int64), answers
 
 
 def _relations(*parts: Triples) -> int:

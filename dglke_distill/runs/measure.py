@@ -9,11 +9,12 @@ from typing import Any, Callable, Optional
 from dglke_distill.config import Config
 from dglke_distill.evaluate import (
     RankingResult,
-    evaluate,
+    evaluate_by,
     evaluate_given,
     evaluate_subset,
     popularity_control,
 )
+from dglke_distill.evaluate.protocols import STANDARD, protocol_named
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Workspace
 
@@ -26,6 +27,7 @@ def evaluate_model(
     split: str,
     config: Config,
     report: Optional[Callable[[int, int], None]] = None,
+    protocol: str = STANDARD,
 ) -> RankingResult:
     """Rank a split as its dataset wants it.
 
@@ -35,17 +37,23 @@ def evaluate_model(
     Args:
         model: the model. workspace: its data. split: ``valid`` or ``test``.
         config: memory of a score block. report: called with (ranks found, ranks in all).
+        protocol: a name of ``evaluate.protocols.PROTOCOLS``.
+
+    Raises:
+        UserError: the protocol is unknown, or does not fit the dataset.
     """
+    protocol = protocol_named(protocol).name
     dataset, block_bytes = workspace.dataset, config.evaluation.query_block_megabytes << 20
-    if dataset.gives_candidates:
+    if dataset.gives_candidates and protocol == STANDARD:
         return evaluate_given(
             model, dataset, split, by_category=True, block_bytes=block_bytes, progress=report
         )
-    return evaluate(
+    return evaluate_by(
+        protocol,
         model,
-        dataset.split(split),
+        dataset,
+        split,
         workspace.known,
-        train=dataset.train,
         query_block_bytes=block_bytes,
         progress=report,
     )
@@ -59,6 +67,7 @@ def measure(
     relation_names: Optional[Sequence[str]] = None,
     *,
     ranked: Callable[[RankingResult], None] = lambda result: None,
+    protocol: str = STANDARD,
 ) -> dict[str, Any]:
     """Rank a split and return its figures in the form of ``results.json``.
 
@@ -66,11 +75,11 @@ def measure(
     under ``popularity_control``.
 
     Args:
-        model, workspace, split, config: see ``evaluate_model``.
+        model, workspace, split, config, protocol: see ``evaluate_model``.
         relation_names: names to use in ``by_relation`` instead of ids.
         ranked: called with the ranking itself, whose single ranks the figures do not hold.
     """
-    result = evaluate_model(model, workspace, split, config)
+    result = evaluate_model(model, workspace, split, config, protocol=protocol)
     ranked(result)
     figures = result.to_dict(relation_names)
     if workspace.dataset.gives_candidates:

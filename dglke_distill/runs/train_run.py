@@ -78,6 +78,7 @@ def rank_loaded(
     data_root: Optional[Path] = None,
     allow_other_data: bool = False,
     dataset: Optional[Dataset] = None,
+    protocol: str = "all",
 ) -> tuple[dict[str, Any], Dataset]:
     """Rank a split of the dataset that a model was trained on.
 
@@ -89,18 +90,18 @@ def rank_loaded(
         data_root: folder that holds datasets already.
         allow_other_data: whether to go on with other triples than the model was trained on.
         dataset: the dataset, when the caller has loaded it already.
+        protocol: a name of ``evaluate.PROTOCOLS``.
 
     Returns:
-        What ``measure`` does; ``dataset`` with the name and fingerprint of the triples, and
-        ``warnings`` about them; for the test split of a dataset that ships false triples, what
-        ``ClassificationResult.to_dict`` does under ``classification``. And the dataset, with the
-        model's ids.
+        What ``measure`` does; ``dataset`` with name and fingerprint of the triples, ``warnings``
+        about them; for a test split with false triples, ``ClassificationResult.to_dict`` under
+        ``classification``. And the dataset, with the model's ids.
 
     Raises:
-        UserError: no dataset, other triples or entities than the model's, or an empty split.
+        UserError: no dataset, other triples than the model's, no triple, or no such protocol.
     """
     tree = loaded.config.model_dump(exclude_none=True)
-    named: Optional[str] = None
+    named = None
     for change in settings:
         named = change.get("data", {}).get("dataset", named)
         tree = merge(tree, change)
@@ -117,7 +118,7 @@ def rank_loaded(
     if not len(dataset.split(split)):
         raise UserError(f"--split {split}: {dataset.name} has no triples there")
     model = loaded.model.to(workspace.device)
-    figures = measure(model, workspace, split, config, dataset.relations)
+    figures = measure(model, workspace, split, config, dataset.relations, protocol=protocol)
     figures["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
     figures["warnings"] = [*warnings, *dataset.warnings]
     false_triples = (dataset.valid_negatives, dataset.test_negatives)

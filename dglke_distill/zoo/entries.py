@@ -157,6 +157,8 @@ def _protocol(stated: Protocol) -> str:
     """Return the protocol of a result, worded as entries word them; others never match."""
     if stated.estimate:
         return "estimate"
+    if stated.name != "all":
+        return stated.name
     kind = "filtered" if stated.filtered else "raw"
     return f"{kind}, {stated.sides} sides, {stated.candidates} entities"
 
