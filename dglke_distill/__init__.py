@@ -1,7 +1,8 @@
 """Small knowledge-graph embeddings over DGL graphs: trained, distilled, measured, published.
 
 ``import dglke_distill as kd``: ``kd.train``, ``kd.distill``, ``kd.evaluate``, ``kd.tune``,
-``kd.load_dataset``, ``kd.load`` and ``kd.zoo``. What they need is imported when first asked for.
+``kd.load_dataset``, ``kd.load``, ``kd.from_dgl``, ``kd.to_dgl`` and ``kd.zoo``. What they need is
+imported when first asked for.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from dglke_distill.api.outcomes import DistillationRun, Study, TrainingRun
     from dglke_distill.api.training import train, tune
     from dglke_distill.base.errors import UserError
+    from dglke_distill.data.from_dgl import from_dgl
+    from dglke_distill.data.to_dgl import to_dgl
     from dglke_distill.data.triples import Dataset
     from dglke_distill.predict import NamedModel
 
@@ -38,8 +41,10 @@ __all__ = [
     "__version__",
     "distill",
     "evaluate",
+    "from_dgl",
     "load",
     "load_dataset",
+    "to_dgl",
     "train",
     "tune",
     "zoo",
@@ -52,8 +57,10 @@ _PLACES = {
     "Study": "api.outcomes",
     "TrainingRun": "api.outcomes",
     "UserError": "base.errors",
+    "from_dgl": "data.from_dgl",
     "load": "api.models",
     "load_dataset": "api.datasets",
+    "to_dgl": "data.to_dgl",
     "train": "api.training",
     "tune": "api.training",
 }

@@ -41,7 +41,8 @@ def trained(clock: Path, tmp_path_factory: pytest.TempPathFactory) -> kd.Trainin
 def test_what_it_offers() -> None:
     assert kd.__all__ == [
         "Dataset", "DistillationRun", "NamedModel", "Study", "TrainingRun", "UserError",
-        "__version__", "distill", "evaluate", "load", "load_dataset", "train", "tune", "zoo",
+        "__version__", "distill", "evaluate", "from_dgl", "load", "load_dataset", "to_dgl", "train",
+        "tune", "zoo",
     ]  # fmt: skip
     for name in kd.__all__:
         assert getattr(kd, name) is not None

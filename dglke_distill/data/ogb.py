@@ -69,15 +69,12 @@ class OgbDataset(Dataset):
     Attributes:
         valid_candidates: the given negatives of the valid split.
         test_candidates: the given negatives of the test split.
-        entity_type_names: names of the entity types; ``entity_type`` indexes them. Empty where
-            entities have no type.
     """
 
     gives_candidates = True
 
     valid_candidates: Optional[Candidates] = None
     test_candidates: Optional[Candidates] = None
-    entity_type_names: tuple[str, ...] = ()
 
     def candidates(self, split: str) -> Candidates:
         """Return the given negatives of ``valid`` or ``test``.

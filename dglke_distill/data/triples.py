@@ -190,6 +190,8 @@ class Dataset:
         test_negatives: as ``valid_negatives``, for the test split.
         entity_type: int32 array of shape (entities,), where entities are typed (ogbl-biokg).
         warnings: legal but noteworthy things found while reading.
+        entity_type_names: names of the entity types; ``entity_type`` indexes them. Empty where
+            entities have no type, or types no name.
         gives_candidates: whether valid and test are ranked among candidates of its own, by the
             official evaluator of its name, and not among all entities.
     """
@@ -206,6 +208,7 @@ class Dataset:
     test_negatives: Optional[Triples] = None
     entity_type: Optional[IdArray] = None
     warnings: tuple[str, ...] = field(default=())
+    entity_type_names: tuple[str, ...] = ()
 
     @property
     def num_entities(self) -> int:

@@ -18,6 +18,7 @@ from dglke_distill.predict.batches import (
     check_scores,
     nearest_entities,
 )
+from dglke_distill.predict.graphs import ScoresGraphs
 from dglke_distill.predict.names import (
     Name,
     Question,
@@ -52,7 +53,7 @@ class Prediction(NamedTuple):
     id: int
 
 
-class NamedModel(Pretrained, nn.Module):
+class NamedModel(ScoresGraphs, Pretrained, nn.Module):
     """A trained model that knows the names of its entities and relations.
 
     It is a module like any other: ``named(graph)`` scores the edges of a DGLGraph, differentiably,
@@ -91,11 +92,6 @@ class NamedModel(Pretrained, nn.Module):
             f"NamedModel({config.model.name} of {self.loaded.dataset_name}: {model.num_entities} "
             f"entities of {model.bytes_per_entity} bytes, {len(self.relations)} relations)"
         )
-
-    def forward(self, graph: Any) -> Tensor:
-        """Score the edges of a DGLGraph, (edges,), as ``score``; see ``KGEModel.forward``."""
-        scores: Tensor = self.model(graph)
-        return scores
 
     # --- names and ids --------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Optional, Union
+from typing import Any, ClassVar, Literal, NamedTuple, Optional, Union
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from dglke_distill.kernels.random import stream_key
 from dglke_distill.sampling.draw import Pools, draw, everything, redraw_known
 from dglke_distill.sampling.turns import Turns
 
-__all__ = ["NegativeSampler", "Rows", "Sharing", "Sides"]
+__all__ = ["NegativeSampler", "Pairs", "Rows", "Sharing", "Sides"]
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -33,6 +33,17 @@ Sharing = Literal["chunk", "private"]
 Sides = Literal["alternate", "both"]
 
 _CANDIDATES, _REDRAW, _PAIRS = range(3)
+
+
+class Pairs(NamedTuple):
+    """Negative pairs in the graph's ids, each column (n,).
+
+    ``positive`` is the place of the edge that a pair belongs to among the edges asked for.
+    """
+
+    source: Tensor
+    target: Tensor
+    positive: Tensor
 
 
 class NegativeSampler(_BaseNegativeSampler):  # type: ignore[misc]
@@ -209,6 +220,19 @@ class NegativeSampler(_BaseNegativeSampler):  # type: ignore[misc]
         counts its calls, and the worker processes that it is copied into: an epoch does not repeat
         another, and a new instance repeats them all. See ``set_epoch``.
         """
+        pairs = self.draw_pairs(g, eids)
+        return pairs.source, pairs.target
+
+    def draw_pairs(self, g: DGLGraph, eids: Tensor) -> Pairs:
+        """Return negative pairs and whose they are; the pairs are those that DGL is given.
+
+        Args:
+            g: the graph, with ``edata["relation"]``.
+            eids: (b,) ids of the positives' edges.
+
+        Raises:
+            ValueError: the graph is another one, states no relation ids, or an edge is an inverse.
+        """
         relations = relation_ids(g)
         if g.num_nodes() != self.num_entities:
             raise ValueError(
@@ -240,4 +264,5 @@ class NegativeSampler(_BaseNegativeSampler):  # type: ignore[misc]
                 known = self._redraw(side, entity, given, answer, candidates, group_key)
                 keep[where, columns] = ~known
             (target if side == "tail" else source)[where, columns] = candidates
-        return torch.from_numpy(source[keep]).to(eids), torch.from_numpy(target[keep]).to(eids)
+        positive = np.repeat(np.arange(len(head)), width).reshape(-1, width)
+        return Pairs(*(torch.from_numpy(x[keep]).to(eids) for x in (source, target, positive)))
