@@ -7,6 +7,7 @@ SHELL := bash
 
 VENV := .venv
 STAMP := $(VENV)/.installed
+SITE := $(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 .PHONY: help run test test-fast coverage lint format dist clean
 
@@ -19,18 +20,19 @@ help:
 	@echo "make format let ruff rewrite the layout of the sources"
 	@echo "make dist   build wheel and sdist into dist/, check them and try both"
 	@echo "make clean  remove $(VENV) and the caches"
-	@echo "PYTHON=/path/to/python3.11 chooses the interpreter (3.9, 3.10 or 3.11)"
+	@echo "PYTHON=/path/to/python3.11 chooses the interpreter (3.11, 3.12 or 3.13)"
 
-# A shim named python3.9 may exist without a Python 3.9 behind it, so each candidate is asked.
+# No wheel of dgl carries the tag of Python 3.13; the one for 3.12 works there.
+# A shim named python3.12 may exist without a Python 3.12 behind it, so each candidate is asked.
 $(STAMP): pyproject.toml constraints.txt
-	@supported='import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))'; \
+	@supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; \
 	python=; \
-	for candidate in $${PYTHON:-python3.11 python3.10 python3.9 python3 python}; do \
+	for candidate in $${PYTHON:-python3.11 python3.12 python3.13 python3 python}; do \
 	    if "$$candidate" -c "$$supported" >/dev/null 2>&1; then python=$$candidate; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	    echo "dglke_distill needs Python 3.9, 3.10 or 3.11 (dgl 1.1.3 has wheels for no later one)." >&2; \
-	    echo "$${PYTHON:-None of python3.11, python3.10, python3.9, python3} is not one of them." >&2; \
+	    echo "dglke_distill needs Python 3.11, 3.12 or 3.13." >&2; \
+	    echo "$${PYTHON:-None of python3.11, python3.12, python3.13, python3} is not one of them." >&2; \
 	    echo "Install one, or say where it is: make PYTHON=/path/to/python3.11 ..." >&2; \
 	    exit 1; \
 	fi; \
@@ -39,6 +41,9 @@ $(STAMP): pyproject.toml constraints.txt
 	fi
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt torch
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[test]"
+	$(VENV)/bin/python -c "import sys; sys.exit(sys.version_info >= (3, 13))" || \
+	    $(VENV)/bin/python -m pip install --quiet --no-deps --target "$$($(SITE))" \
+	    --python-version 3.12 --only-binary=:all: dgl==2.1.0
 	@touch $@
 
 run: $(STAMP)

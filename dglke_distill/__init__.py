@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from dglke_distill.base import runtime as _runtime  # noqa: F401 (environment that torch and dgl read)
+from dglke_distill.base import dgl_import as _dgl_import  # noqa: F401 (lets DGL be imported)
+from dglke_distill.base import runtime as _runtime  # noqa: F401 (environment that torch reads)
 
 if TYPE_CHECKING:
     from inspect import Signature

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,6 @@ from dglke_distill.cli.output import duration
 from dglke_distill.cli.train import new_run_directory
 from dglke_distill.config import RECIPES, Config, read_toml, recipe_names
 from dglke_distill.training import loop as train
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 SMALL = ["--dim", "8", "--batch-size", "32", "--negatives", "8", "--threads", "1"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,6 @@ from dglke_distill.config import (
     recipe_names,
     validate_options,
 )
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def test_later_layers_win(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from pathlib import Path
 
 from distill_fixtures import chain_tree, write_clock
@@ -14,11 +14,6 @@ from dglke_distill.distill.entries import zoo_entries
 from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.store import LocalStore
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def test_every_student_has_an_entry_that_tells_the_truth(tmp_path: Path) -> None:

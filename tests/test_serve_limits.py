@@ -246,7 +246,7 @@ def test_a_request_that_comes_drop_by_drop_is_ended(quick: Page, piece: bytes) -
             assert time.monotonic() - begun < 5
             try:
                 text = connection.recv(65536)
-            except socket.timeout:
+            except TimeoutError:
                 connection.sendall(b"\r\n" if piece == b"\r\n" else b"x" if piece != b"G" else b"")
         assert text.startswith(b"HTTP/1.1 408 ")
 
@@ -264,7 +264,7 @@ def test_who_does_not_read_is_ended(quick: Page) -> None:
                 connection.sendall(b"x")
             except ConnectionError:
                 break
-            except socket.timeout:
+            except TimeoutError:
                 pass
             time.sleep(0.05)
         else:

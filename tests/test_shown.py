@@ -6,7 +6,7 @@ import ast
 import io
 import json
 import re
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,6 @@ from dglke_distill import cli
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.shown import fenced, json_text, markdown_text, toml_text, visible
 from dglke_distill.cli.app import app
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PACKAGE = Path(dglke_distill.__file__).parent
 

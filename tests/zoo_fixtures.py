@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,6 @@ from dglke_distill.artifacts import checkpoint
 from dglke_distill.config import Config
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.zoo import publish
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 NAME = "complex-clock-dim8"
 

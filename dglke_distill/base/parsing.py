@@ -9,17 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
+import tomllib
 from collections import Counter
 from typing import Any, Optional, Union
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import AnyPath, read_bytes, read_text, reason
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = [
     "MAX_JSON_BYTES",

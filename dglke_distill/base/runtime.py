@@ -30,9 +30,6 @@ __all__ = [
     "tune_allocator",
 ]
 
-# Without it dgl prints a notice and writes a file into the user's home when it is imported.
-os.environ.setdefault("DGLBACKEND", "pytorch")
-
 # OpenMP threads that wait for each other spin before they sleep, with libgomp's default for many
 # milliseconds. Where other programs want the cores too, the thread that is waited for then gets
 # none: with five busy programs on two cores, training on the embedded dataset took 47 s so, and
@@ -270,7 +267,7 @@ def provenance() -> dict[str, Any]:
     ``cpu``, ``cores``, ``memory_bytes`` and ``cuda`` (device names); ``platform``; ``date`` (UTC).
     """
     import platform
-    from datetime import datetime, timezone
+    from datetime import UTC, datetime
 
     return {
         "version": __version__,
@@ -284,7 +281,7 @@ def provenance() -> dict[str, Any]:
             "cuda": _cuda_names(),
         },
         "platform": platform.platform(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

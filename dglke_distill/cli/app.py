@@ -1,7 +1,5 @@
 """The commands, put together."""
 
-# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Optional

@@ -1,7 +1,5 @@
 """``dglke-distill compress``."""
 
-# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional

@@ -1,7 +1,5 @@
 """``dglke-distill data``: what datasets there are, what is known of them, and getting one ready."""
 
-# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
-
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional

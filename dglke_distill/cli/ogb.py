@@ -1,7 +1,5 @@
 """``dglke-distill ogb``: the leaderboard of the Open Graph Benchmark."""
 
-# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
-
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional

@@ -1,7 +1,5 @@
 """``dglke-distill predict``."""
 
-# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
-
 from typing import Annotated, Any, Optional
 
 import typer

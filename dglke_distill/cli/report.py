@@ -1,7 +1,5 @@
 """``dglke-distill report``."""
 
-# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """``dglke-distill serve``."""
 
-# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
-
 import os
 import sys
 from typing import Annotated, Optional

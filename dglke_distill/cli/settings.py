@@ -1,7 +1,5 @@
 """The flags that make up a configuration, shared by ``train`` and ``config show``."""
 
-# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional

@@ -1,7 +1,5 @@
 """``dglke-distill tune``: a search for settings on the validation split."""
 
-# No `from __future__ import annotations`: typer on Python 3.9 would not see the options.
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Optional

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 from torch import Tensor
 
-from dglke_distill.base import runtime  # noqa: F401  (chooses DGL's backend before dgl is imported)
+from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.checks import find_warnings
 from dglke_distill.data.graph_names import (
@@ -138,8 +138,7 @@ class _Nodes:
     """The entities that the nodes of a graph are."""
 
     def __init__(self, graph: dgl.DGLGraph, given: Optional[NodeNames]) -> None:
-        import dgl
-
+        dgl = load_dgl()
         if given is None and len(graph.ntypes) == 1 and dgl.NTYPE in graph.ndata:
             if len(graph.ndata[dgl.NTYPE].unique()) > 1:
                 raise UserError(
@@ -186,8 +185,7 @@ class _Relations:
     def __init__(
         self, graph: dgl.DGLGraph, given: Optional[RelationNames], key: Optional[str]
     ) -> None:
-        import dgl
-
+        dgl = load_dgl()
         self.given, self.key = given, key
         self.typed = is_typed(graph)
         self.names: list[str] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Optional
 import numpy as np
 import torch
 
-from dglke_distill.base import runtime  # noqa: F401  (chooses DGL's backend before dgl is imported)
+from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.data.graph_ids import relation_ids
 from dglke_distill.data.known_answers import KnownAnswers, group_by_query, unique_queries
 from dglke_distill.data.triples import Triples
@@ -50,8 +50,7 @@ def build_graph(
     Raises:
         ValueError: a relation id reaches ``num_relations``.
     """
-    import dgl
-
+    dgl = load_dgl()
     head, relation, tail = (
         torch.from_numpy(column.astype(np.int64))
         for column in (triples.head, triples.relation, triples.tail)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from dglke_distill.base import runtime  # noqa: F401  (chooses DGL's backend before dgl is imported)
+from dglke_distill.base.dgl_import import load_dgl
 
 if TYPE_CHECKING:
     import dgl
@@ -34,9 +34,9 @@ def triple_ids(
             each node type (``dgl.to_homogeneous`` of a graph with several), so that they are no
             entity ids, or an id is out of range.
     """
-    import dgl
     import torch
 
+    dgl = load_dgl()
     relation = relation_ids(graph).long()
     head, tail = (ids.long() for ids in graph.edges())
     _check(relation, num_relations, 'relation ids in edata["relation"]')
@@ -65,8 +65,7 @@ def relation_ids(graph: dgl.DGLGraph) -> Tensor:
     Raises:
         ValueError: the graph is a heterograph or a block, or states no relation ids.
     """
-    import dgl
-
+    dgl = load_dgl()
     fix = (
         'set graph.edata["relation"] to the relation ids of the dataset, which are the positions '
         "of their names in dataset.relations (model.relations of a loaded model)"

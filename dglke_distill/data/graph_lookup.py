@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Optional
 
 from torch import Tensor
 
-from dglke_distill.base import runtime  # noqa: F401  (chooses DGL's backend before dgl is imported)
+from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.graph_names import (
     EdgeType,
@@ -75,9 +75,9 @@ def _entity_ids(
     graph: dgl.DGLGraph, node_type: str, names: Optional[list[str]], entities: Vocabulary
 ) -> Tensor:
     """Return the entity ids (nodes,) int64 of one type's nodes."""
-    import dgl
     import torch
 
+    dgl = load_dgl()
     frame = graph.nodes[node_type].data
     if names is None and "entity" in frame:
         ids = whole_numbers(frame["entity"], f'ndata["entity"] of {node_type!r}')
@@ -114,8 +114,7 @@ def _entity_ids(
 
 def _refuse_guesses(graph: dgl.DGLGraph, node_type: str, entities: Vocabulary) -> None:
     """Refuse numbers of nodes as names where they could be others'."""
-    import dgl
-
+    dgl = load_dgl()
     if entities.numeral is not None and len(graph.ntypes) == 1:
         raise UserError(
             f"entities of the model are called by numbers such as {entities.numeral!r}, which need "

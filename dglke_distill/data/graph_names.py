@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional, Union
 
 from torch import Tensor
 
-from dglke_distill.base import runtime  # noqa: F401  (chooses DGL's backend before dgl is imported)
+from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 
 if TYPE_CHECKING:
@@ -153,8 +153,7 @@ def default_names(graph: dgl.DGLGraph, node_type: str) -> list[str]:
 
     The numbers of a subgraph's nodes are those of the graph that it was taken from.
     """
-    import dgl
-
+    dgl = load_dgl()
     frame = graph.nodes[node_type].data
     count = graph.num_nodes(node_type)
     numbers = frame[dgl.NID].tolist() if dgl.NID in frame else range(count)
@@ -180,8 +179,7 @@ def number_key(
     Raises:
         UserError: there is no such key, or DGL's types alone, whose names are not stated.
     """
-    import dgl
-
+    dgl = load_dgl()
     data = graph.edata
     keys = [key] if key is not None else [k for k in _KEYS if k in data]
     if key is None and not keys and dgl.ETYPE in data:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from dglke_distill.base import runtime  # noqa: F401  (chooses DGL's backend before dgl is imported)
+from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Dataset, Triples
@@ -70,9 +70,9 @@ def _homogeneous(dataset: Dataset, triples: Triples, marks: Any) -> dgl.DGLGraph
 def _heterograph(
     dataset: Dataset, triples: Triples, marks: Any, type_names: Optional[Sequence[str]]
 ) -> dgl.DGLGraph:
-    import dgl
     import torch
 
+    dgl = load_dgl()
     types = dataset.entity_type
     if types is None:
         types = np.zeros(dataset.num_entities, np.int32)

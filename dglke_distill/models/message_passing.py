@@ -11,6 +11,8 @@ from typing import Any, Callable, Optional
 import torch
 from torch import Tensor, nn
 
+from dglke_distill.base.dgl_import import load_dgl
+
 __all__ = ["BasisLayer", "CompositionLayer", "RelationalLayer"]
 
 
@@ -95,8 +97,7 @@ class BasisLayer(RelationalLayer):
 
     def forward(self, graph: Any, vectors: Tensor, relations: Tensor) -> Tensor:
         """Pass messages once: (sources, dim) to (destinations, dim)."""
-        from dgl import function as fn
-
+        fn = load_dgl().function
         with graph.local_scope():
             graph.srcdata["vector"] = vectors[:, None, :]
             graph.edata["share"] = relations[graph.edata["relation"]][:, :, None]
@@ -151,7 +152,7 @@ class CompositionLayer(RelationalLayer):
 
     def forward(self, graph: Any, vectors: Tensor, relations: Tensor) -> Tensor:
         """Pass messages once: (sources, dim) to (destinations, dim)."""
-        from dgl import function as fn
+        fn = load_dgl().function
 
         def compose(edges: Any) -> dict[str, Tensor]:
             return {

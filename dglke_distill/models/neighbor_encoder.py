@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
+from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.kernels import table_rows
@@ -146,8 +147,7 @@ class NeighborEncoder(LookupEncoder):
 
     def _incoming(self, nodes: Tensor) -> Any:
         """Return the block of all edges into ``nodes``, with relation ids on its edges."""
-        import dgl
-
+        dgl = load_dgl()
         incoming = dgl.in_subgraph(self._graph, nodes)
         block = dgl.to_block(incoming, nodes)
         block.edata["relation"] = incoming.edata["relation"][block.edata[dgl.EID]]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Optional, Union
 
 import numpy as np
 import torch
-from dgl import DGLGraph
-from dgl.dataloading.negative_sampler import _BaseNegativeSampler
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor
 
+from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import validate_options
 from dglke_distill.config.registry import NoOptions
@@ -22,6 +21,9 @@ from dglke_distill.data.triples import SIDES, Side, Triples
 from dglke_distill.kernels.random import stream_key
 from dglke_distill.sampling.draw import Pools, draw, everything, redraw_known
 from dglke_distill.sampling.turns import Turns
+
+if TYPE_CHECKING:
+    from dgl import DGLGraph
 
 __all__ = ["NegativeSampler", "Pairs", "Rows", "Sharing", "Sides"]
 
@@ -35,6 +37,9 @@ Sides = Literal["alternate", "both"]
 _CANDIDATES, _REDRAW, _PAIRS = range(3)
 
 
+_DglNegativeSampler: Any = load_dgl().dataloading.negative_sampler._BaseNegativeSampler
+
+
 class Pairs(NamedTuple):
     """Negative pairs in the graph's ids, each column (n,).
 
@@ -46,7 +51,7 @@ class Pairs(NamedTuple):
     positive: Tensor
 
 
-class NegativeSampler(_BaseNegativeSampler):  # type: ignore[misc]
+class NegativeSampler(_DglNegativeSampler):  # type: ignore[misc]
     """Base of all samplers: one side of each positive is replaced by drawn entities.
 
     A subclass sets ``name``, may override ``prepare`` (where candidates come from), ``pool_of``

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-from dgl import EID, NID, DGLGraph, compact_graphs, heterograph
-from dgl.dataloading import Sampler
-from dgl.dataloading.base import EdgePredictionSampler, find_exclude_eids
 from torch import Tensor
 
+from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 from dglke_distill.sampling.base import NegativeSampler
 
+if TYPE_CHECKING:
+    from dgl import DGLGraph
+
 __all__ = ["NoNeighbors", "RelationSampler"]
 
+_dgl = load_dgl()
+_Sampler: Any = _dgl.dataloading.Sampler
+_EdgePredictionSampler: Any = _dgl.dataloading.base.EdgePredictionSampler
 
-class NoNeighbors(Sampler):  # type: ignore[misc]
+
+class NoNeighbors(_Sampler):  # type: ignore[misc]
     """The node sampler of models that look entities up: it draws no neighbours, and no blocks."""
 
     def __init__(self) -> None:
@@ -30,7 +35,7 @@ class NoNeighbors(Sampler):  # type: ignore[misc]
         return seed_nodes, seed_nodes, []
 
 
-class RelationSampler(EdgePredictionSampler):  # type: ignore[misc]
+class RelationSampler(_EdgePredictionSampler):  # type: ignore[misc]
     """``dgl.dataloading.as_edge_prediction_sampler`` for graphs of relations.
 
     A loader yields what it yields with DGL's own sampler: input nodes, the graph of the positives,
@@ -55,7 +60,7 @@ class RelationSampler(EdgePredictionSampler):  # type: ignore[misc]
     def __init__(
         self,
         negative_sampler: NegativeSampler,
-        sampler: Optional[Sampler] = None,
+        sampler: Optional[Any] = None,
         *,
         exclude: Any = None,
         reverse_eids: Optional[Tensor] = None,
@@ -93,19 +98,19 @@ class RelationSampler(EdgePredictionSampler):  # type: ignore[misc]
         positive = g.edge_subgraph(
             seed_edges, relabel_nodes=False, output_device=self.output_device
         )
-        eids = positive.edata[EID]
+        eids = positive.edata[_dgl.EID]
         count = {g.ntypes[0]: g.num_nodes()}
-        negative = heterograph({g.canonical_etypes[0]: (pairs.source, pairs.target)}, count)
-        positive, negative = compact_graphs([positive, negative])
-        positive.edata[EID] = eids
+        negative = _dgl.heterograph({g.canonical_etypes[0]: (pairs.source, pairs.target)}, count)
+        positive, negative = _dgl.compact_graphs([positive, negative])
+        positive.edata[_dgl.EID] = eids
         # By values, not by columns that are gathered later: the graphs go through processes.
         positive.edata["relation"] = g.edata["relation"][seed_edges.long()].to(positive.device)
         negative.edata["positive"] = pairs.positive
         negative.edata["relation"] = positive.edata["relation"][pairs.positive]
-        nodes = positive.ndata[NID]
+        nodes = positive.ndata[_dgl.NID]
         entity = g.ndata["entity"][nodes.long()] if "entity" in g.ndata else nodes
         positive.ndata["entity"] = negative.ndata["entity"] = entity
-        excluded = find_exclude_eids(
+        excluded = _dgl.dataloading.base.find_exclude_eids(
             g, seed_edges, self.exclude, self.reverse_eids, None, self.output_device
         )
         inputs, _, blocks = self.sampler.sample(g, nodes, excluded)

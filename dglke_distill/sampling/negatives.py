@@ -8,10 +8,9 @@ carries ``edata["relation"]``. ``BatchLoader`` uses the same draws without build
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Optional, Union
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 import numpy as np
-from dgl import DGLGraph
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
@@ -23,6 +22,9 @@ from dglke_distill.data.triples import SIDES, Side, Triples
 from dglke_distill.kernels.random import stream_key
 from dglke_distill.sampling.base import Int64, NegativeSampler, Rows
 from dglke_distill.sampling.draw import Pools, alias_table, coins
+
+if TYPE_CHECKING:
+    from dgl import DGLGraph
 
 __all__ = [
     "NEGATIVE_SAMPLERS",

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.data.graph_ids import relation_ids
 from dglke_distill.kernels.compiled import njit
 from dglke_distill.kernels.random import bits_at, stream_key, uniform_at
@@ -79,8 +80,7 @@ class NeighborBlocks:
             ``srcdata[dgl.NID]`` and ``dstdata[dgl.NID]`` hold entity ids, ``edata["relation"]``
             relations, inverse ones from the number of relations on, ``edata[dgl.EID]`` edges.
         """
-        import dgl
-
+        dgl = load_dgl()
         seeds = np.ascontiguousarray(nodes.numpy(), np.int64)
         banned = np.empty(0, np.int64)
         if exclude_edges is not None:
