@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -20,6 +21,7 @@ from dglke_distill.config import Config
 from dglke_distill.data import catalog
 from dglke_distill.data.graph import KnownAnswers
 from dglke_distill.distill.chain import Watcher, run_chain
+from dglke_distill.distill.controls import doubtful
 from dglke_distill.distill.gains import gain_between
 from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.distill.tuner import Searches, Tuned
@@ -66,9 +68,26 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     students = [control * factor for factor in (0.9, 1.0, 1.2)]
     gain = gain_between(students, [control] * 3)
     assert gain.value == pytest.approx(3.1 / 3 - 1)
-    # Three draws of (0.9, 1.0, 1.2): all are the first in 1 of 27, and so at the other end.
-    assert gain.low == pytest.approx(-0.1) and gain.high == pytest.approx(0.2)
+    # Student's t of three values: 4.303 standard errors of their mean.
+    half = 4.303 * np.std([0.9, 1.0, 1.2], ddof=1) / math.sqrt(3)
+    assert gain.low == pytest.approx(gain.value - half, abs=1e-3)
+    assert gain.high == pytest.approx(gain.value + half, abs=1e-3)
     assert gain.seeds == 3
+
+
+def test_the_interval_over_seeds_covers_the_truth_as_often() -> None:
+    rng = np.random.default_rng(8)
+    covered = 0
+    for seed in range(200):
+        questions = ranks_of(rng, 150)
+        models = [
+            [questions * (1 + rng.normal(0, 0.05)) + rng.normal(0, 0.05, questions.shape)]
+            for _ in range(6)
+        ]
+        students, controls = ([each[0] for each in part] for part in (models[:3], models[3:]))
+        gain = gain_between(students, controls, seed)
+        covered += gain.low <= 0 <= gain.high
+    assert 184 <= covered <= 199
 
 
 def test_models_that_were_asked_other_questions_are_not_compared() -> None:
@@ -109,7 +128,9 @@ def entry(
         (1.2, 0.5, "better", "the student is better by 20.0 % [20.0, 20.0] than the same size"),
         (1.0, 0.5, "alike", "the student is not distinguishable from the same size"),
         (0.8, 0.5, "direct", "train directly here: the student is worse by 20.0 % [20.0, 20.0]"),
-        (1.2, 0.3, "alike", ", and validation does not agree"),
+        (1.2, 0.3, "alike", "20.0 % [20.0, 20.0] (validation does not agree)"),
+        (1.005, 0.5, "alike", "(one seed: less than 1 % may be due to it"),
+        (0.995, 0.5, "alike", "not distinguishable from the same size trained directly: -0.5 %"),
     ],
 )
 def test_each_verdict_in_words(
@@ -189,10 +210,13 @@ def test_a_chain_with_tuned_controls_and_seeds(clock: Path, tmp_path: Path) -> N
         epoch: float,
         workspaces: Workspaces,
         watcher: Watcher,
+        known: Sequence[Mapping[str, Any]] = (),
     ) -> Tuned:
+        assert list(known) == [{"optimizer.learning_rate": 0.3}] * len(asked)
         asked.append((config.model.dim, seconds))
         optimizer = config.optimizer.model_copy(update={"learning_rate": 0.3})
-        return Tuned(config.model_copy(update={"optimizer": optimizer}), 2.5, 3)
+        found = config.model_copy(update={"optimizer": optimizer})
+        return Tuned(found, 2.5, 7, 0.25, {"optimizer.learning_rate": 0.3})
 
     tree = {**chain_tree(clock, epochs=3), "control": "tuned", "seeds": 2}
     chain = ChainConfig.from_mapping(tree, "test")
@@ -222,8 +246,77 @@ def test_a_chain_with_tuned_controls_and_seeds(clock: Path, tmp_path: Path) -> N
     means = [np.mean([p[i]["results"]["metrics"]["test"]["mrr"] for p in pairs]) for i in (0, 1)]
     assert last["gain"] == pytest.approx(means[0] / means[1] - 1, rel=1e-5)
     assert last["seeds"] == 2 and "over 2 seeds" in last["sentence"]
+    assert [control["headroom"] for control in last["controls"]] == [None, 0.25]
     resumed = run_chain(chain, tmp_path / "run", resume=True, searches=Searches(_never, _never))
     assert resumed["verdict"] == results["verdict"]
+
+
+def test_own_data_get_further_seeds_where_a_verdict_needs_them(
+    clock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubted: list[Any] = []
+
+    def named(verdict: Any) -> list[str]:
+        doubted.append(doubtful(verdict))
+        return CHAIN[2:]
+
+    def nothing(*arguments: Any) -> Tuned:
+        return Tuned(None, 0.5, 0)
+
+    monkeypatch.setattr("dglke_distill.distill.chain.doubtful", named)
+    tree = {**chain_tree(clock, epochs=2), "control": "tuned", "search_seconds": 3.0}
+    chain = ChainConfig.from_mapping({**tree, "method": "fan_out"}, "test")
+    results = run_chain(chain, tmp_path / "run", searches=Searches(nothing, nothing))
+    # Its teacher and its control again, and no other student.
+    repeated = [(stage["repeats"], stage["seed"]) for stage in results["repeats"]]
+    names = [CHAIN[0], CHAIN[2], "direct-complex-dim4"]
+    assert repeated == [(name, seed) for seed in (1, 2) for name in names]
+    assert [size["seeds"] for size in results["verdict"]["sizes"]] == [1, 3]
+    assert len(doubted) == 1
+    one = run_chain(
+        chain.model_copy(update={"seeds": 1}), tmp_path / "one", searches=Searches(nothing, nothing)
+    )
+    assert one["repeats"] == [] and len(doubted) == 1
+
+
+def test_a_difference_on_few_questions_is_doubtful() -> None:
+    sizes = [
+        {"student": f"{outcome}-{questions}", "outcome": outcome, "questions": questions}
+        for outcome in ("better", "alike", "direct")
+        for questions in (100, 5000, 5001)
+    ]
+    sizes.append({"student": "none", "outcome": "none", "questions": None})
+    assert doubtful({"sizes": sizes}) == ["better-100", "better-5000", "direct-100", "direct-5000"]
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome", "words"),
+    [
+        ({"trials": 30, "headroom": 0.1}, "better", "better by 20.0 %"),
+        ({"trials": 30, "headroom": 0.195}, "alike", "direct training may find 19.5 % more"),
+        (
+            {"trials": 5, "headroom": None},
+            "alike",
+            "(only 5 settings of direct training were tried",
+        ),
+        ({}, "alike", "(no settings of direct training were searched for"),
+    ],
+)
+def test_a_gain_must_surpass_what_a_longer_search_may_find(
+    tmp_path: Path, found: dict[str, Any], outcome: str, words: str
+) -> None:
+    control = ranks_of(np.random.default_rng(5), 150) / 2
+    stages = [
+        entry("student", "student", tmp_path, control * 1.2, 0.5),
+        entry("control", "direct_tuned", tmp_path, control, 0.4),
+    ]
+    searched = {"control": {"seconds": 30.0, **found}}
+    (size,) = judge(tmp_path, stages, searched=searched, tuned=True)["sizes"]
+    assert size["outcome"] == outcome
+    assert words in size["sentence"]
+    (untuned,) = judge(tmp_path, stages, searched={})["sizes"]
+    assert untuned["outcome"] == "better"
+    assert "settings are its recipe's, not searched for" in untuned["sentence"]
 
 
 CHAIN = ["0-teacher-complex-dim16", "1-complex-dim8", "2-complex-dim4"]

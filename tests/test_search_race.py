@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from distill_fixtures import write_clock
 
@@ -18,6 +20,7 @@ from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.beforehand import seconds_of
+from dglke_distill.search.control import flat, headroom
 from dglke_distill.search.race import race
 
 
@@ -94,6 +97,25 @@ def test_without_time_the_defaults_win(tmp_path: Path) -> None:
     found = race(config, tmp_path / "race", 1e-6, Workspaces(), Watcher(announce=lines.append))
     assert found.config == config
     assert "the defaults for this data won" in lines[0]
+
+
+def test_what_a_longer_search_may_gain() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.random(11).tolist()
+    thirds = [max(chosen) for chosen in itertools.combinations(values, 4)]
+    on_average = sum(thirds) / len(thirds)
+    as_it_went = max(values[:4])
+    assert headroom(values) == pytest.approx(1 - min(on_average, as_it_went) / max(values))
+    assert headroom([0.5] * 6) == 0.0
+    assert headroom([0.1, 0.1, 0.4, 0.4, 0.4, 0.4]) == pytest.approx(0.75)  # it found late
+    assert headroom([0.5] * 5) is None and headroom([]) is None and headroom([0.0] * 9) is None
+    assert headroom([0.5] * 3000 + [0.501] * 1500) == pytest.approx(0.001 / 0.501)
+
+
+def test_settings_by_their_names() -> None:
+    config = Config.from_mapping({"loss": {"options": {"margin": 3.0}}}, "test")
+    assert flat(config)["loss.options.margin"] == 3.0
+    assert flat(config)["training.batch_size"] == config.training.batch_size
 
 
 def test_times() -> None:

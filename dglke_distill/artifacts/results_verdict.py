@@ -30,6 +30,9 @@ class ControlTime(ResultsNode):
     seconds: float = Field(description="of its training, validation included")
     searched_seconds: float = Field(0.0, description="of the search for its settings")
     trials: int = Field(0, description="of that search")
+    headroom: Optional[float] = Field(
+        None, description="by what share a search three times as long may be better; None: unknown"
+    )
 
 
 class VerdictTime(ResultsNode):

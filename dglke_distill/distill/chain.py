@@ -20,7 +20,15 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import read_toml
 from dglke_distill.data.identity import located_data
-from dglke_distill.distill.controls import LONGER, SEARCHES, further_control, further_seeds, raced
+from dglke_distill.distill.controls import (
+    LONGER,
+    SEARCHES,
+    SEEDS,
+    doubtful,
+    further_control,
+    further_seeds,
+    raced,
+)
 from dglke_distill.distill.entries import ENTRIES_FILE, write_entries
 from dglke_distill.distill.finished import (
     STAGES,
@@ -145,7 +153,7 @@ def _run_stages(
         more = further_control(run, direct, done, searched)
         if more is not None:
             done.append(run.stage(more, number, total))
-    repeats = further_seeds(run, stages, done)
+    repeats = _repeats(run, stages, done, searched)
     config, teacher = stages[-1].config, None
     if loaded:
         teacher = teacher_results(loaded[0], lambda: run.workspaces.of(config), config)
@@ -162,17 +170,45 @@ def _run_stages(
         "repeats": repeats,
         "data_warnings": data_warnings(done),
         "summary": summary(done, teacher),
-        "verdict": judge(
-            directory,
-            done,
-            searched=searched,
-            repeats=repeats,
-            seed=seed,
-            limit=chain.control_seconds if chain.control == "tuned" else None,
-        ),
+        "verdict": _verdict(run, stages, done, searched, repeats),
         "command": f"dglke-distill run --recipe none --config {shlex.quote(str(settings))}",
         "provenance": runtime.provenance(),
     }
     write_results(directory / RESULTS_FILE, results)
     write_entries(directory, results)
     return results
+
+
+def _repeats(
+    run: ChainRun,
+    stages: Sequence[Stage],
+    done: list[dict[str, Any]],
+    searched: dict[str, dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Train by further seeds: as many as were asked for, or what a verdict on own data needs."""
+    if run.chain.seeds is not None or run.chain.search_seconds is None:
+        return further_seeds(run, stages, done, run.chain.seeds or 1)
+    students = doubtful(_verdict(run, stages, done, searched, []))
+    if students:
+        run.watcher.announce(
+            f"the test split is small: {SEEDS - 1} further seeds show whether the difference stays"
+        )
+    return further_seeds(run, stages, done, SEEDS, students)
+
+
+def _verdict(
+    run: ChainRun,
+    stages: Sequence[Stage],
+    done: list[dict[str, Any]],
+    searched: dict[str, dict[str, Any]],
+    repeats: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    return judge(
+        run.directory,
+        done,
+        searched=searched,
+        repeats=repeats,
+        seed=stages[-1].config.training.seed,
+        tuned=run.chain.control == "tuned",
+        limit=run.chain.control_seconds if run.chain.control == "tuned" else None,
+    )

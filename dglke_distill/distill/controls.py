@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -15,10 +15,23 @@ from dglke_distill.distill.tuner import Tuned, keep_tuned, kept_tuned
 from dglke_distill.distill.verdict import control_of
 from dglke_distill.runs import train_run as pipeline
 
-__all__ = ["LONGER", "SEARCHES", "further_control", "further_seeds", "raced"]
+__all__ = [
+    "LONGER",
+    "SEARCHES",
+    "SEEDS",
+    "doubtful",
+    "further_control",
+    "further_seeds",
+    "raced",
+]
 
 SEARCHES = "searches"
 """The folder of the searches for settings in a chain's directory."""
+
+SEEDS = 3
+"""Trainings on own data that a verdict rests on, where the test split is small."""
+
+_FEW_QUESTIONS = 5000
 
 LONGER = {"both": "budget", "tuned": "tuned"}
 """The controls of a chain that have further ones, and how the names of these end."""
@@ -61,12 +74,18 @@ def further_control(
         left = min(left, run.chain.control_seconds or left)
         tuned = Tuned(None, 0.0, 0)
         if left > 0 and len(run.workspaces.of(direct.config).dataset.valid):
+            known = [each["chosen"] for each in searched.values() if each.get("chosen")]
             epoch = chain_seconds([control]) / control["results"]["training"]["epochs"]
             tuned = run.searches.control(
-                direct.config, place, left, epoch, run.workspaces, run.watcher
+                direct.config, place, left, epoch, run.workspaces, run.watcher, known
             )
         keep_tuned(place, tuned)
-    searched[name] = {"seconds": tuned.seconds, "trials": tuned.trials}
+    searched[name] = {
+        "seconds": tuned.seconds,
+        "trials": tuned.trials,
+        "headroom": tuned.headroom,
+        "chosen": tuned.chosen,
+    }
     return None if tuned.config is None else Stage(name, "direct_tuned", tuned.config, ())
 
 
@@ -127,10 +146,27 @@ def _sized(found: Config, config: Config) -> Config:
     )
 
 
+def doubtful(verdict: Mapping[str, Any]) -> list[str]:
+    """Return students that a verdict of one seed tells apart from controls, on few questions.
+
+    Args:
+        verdict: see ``verdict.judge``.
+    """
+    return [
+        size["student"]
+        for size in verdict["sizes"]
+        if size["outcome"] in ("better", "direct") and size["questions"] <= _FEW_QUESTIONS
+    ]
+
+
 def further_seeds(
-    run: ChainRun, stages: Sequence[Stage], done: Sequence[dict[str, Any]]
+    run: ChainRun,
+    stages: Sequence[Stage],
+    done: Sequence[dict[str, Any]],
+    count: int,
+    students: Optional[Sequence[str]] = None,
 ) -> list[dict[str, Any]]:
-    """Train teachers, students and the controls they are judged by again, by further seeds.
+    """Train students, their teachers and the controls they are judged by by further seeds.
 
     Settings stay what they are: a search is not repeated.
 
@@ -138,18 +174,24 @@ def further_seeds(
         run: the chain.
         stages: of its plan.
         done: entries of its finished stages.
+        count: trainings of each, the first ones included.
+        students: names of the students; None: all of them.
 
     Returns:
         Entries like those of stages, each with its ``seed`` and the stage it ``repeats``.
     """
-    kept = [entry for entry in done if entry["role"] in ("teacher", "student")]
-    for student in [entry for entry in kept if entry["role"] == "student"]:
-        control = control_of(student, done)
-        if control is not None and control not in kept:
-            kept.append(control)
+    kept: list[dict[str, Any]] = []
+    asked = [
+        entry
+        for entry in done
+        if entry["role"] == "student" and (students is None or entry["name"] in students)
+    ]
+    for student in asked:
+        needed = [control_of(student, done), *with_teachers(student, done)]
+        kept += [entry for entry in done if entry in needed and entry not in kept]
+    kept.sort(key=done.index)
     planned = {stage.name: stage for stage in stages}
     repeated: list[dict[str, Any]] = []
-    count = run.chain.seeds or 1
     for further in range(1, count):
         for number, entry in enumerate(kept):
             name = entry["name"]

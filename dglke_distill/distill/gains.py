@@ -2,8 +2,9 @@
 
 Both models have answered the same questions, so what is resampled are the test triples, each with
 both its questions and both models' reciprocal ranks (paired bootstrap, percentiles; Efron,
-Tibshirani 1993, "An introduction to the bootstrap"). Over several seeds, each resample draws as
-many seeds as there are, with replacement, and then the triples, the same ones for every seed.
+Tibshirani 1993, "An introduction to the bootstrap"). Of several seeds the means are resampled, and
+the seeds' own part is added in quadrature: seeds are few, so it is Student's t with the degrees of
+freedom of Welch 1947, "The generalization of Student's problem", to first order in the ratio.
 """
 
 from __future__ import annotations
@@ -65,38 +66,53 @@ def gain_between(student: Sequence[Ranks], control: Sequence[Ranks], seed: int =
             "student and control were ranked on test splits of different sizes; run the chain "
             "anew with another --out"
         )
-    ours = np.stack([ranks.mean(1) for ranks in student])
-    theirs = np.stack([ranks.mean(1) for ranks in control])
+    by_seed = [np.stack([ranks.mean(1) for ranks in each]) for each in (student, control)]
+    seeds, triples = by_seed[0].shape
+    ours, theirs = (each.mean(0) for each in by_seed)
     value = float(ours.mean() / theirs.mean() - 1)
-    seeds, triples = ours.shape
     if triples < 2:  # nothing to resample
         return Gain(value, -math.inf, math.inf, 2 * triples, seeds)
-    draw = np.random.default_rng((seed, seeds))
 
     def shares(rows: NDArray[np.int64], axis: int = -1) -> Ranks:
-        means = ours[:, rows].mean(axis), theirs[:, rows].mean(axis)  # (seeds, resamples)
-        if seeds > 1:
-            drawn = draw.integers(seeds, size=means[0].shape)
-            means = (
-                np.take_along_axis(means[0], drawn, 0),
-                np.take_along_axis(means[1], drawn, 0),
-            )
-        return np.asarray(means[0].mean(0) / means[1].mean(0) - 1)
+        return np.asarray(ours[rows].mean(axis) / theirs[rows].mean(axis) - 1)
 
     from scipy.stats import bootstrap
 
-    numbers = seeds * triples
     found = bootstrap(
         (np.arange(triples),),
         shares,
-        n_resamples=max(400, min(_RESAMPLES, _MOST_NUMBERS // numbers)),
-        batch=max(1, _NUMBERS_AT_ONCE // numbers),
+        n_resamples=max(400, min(_RESAMPLES, _MOST_NUMBERS // triples)),
+        batch=max(1, _NUMBERS_AT_ONCE // triples),
         vectorized=True,
         confidence_level=LEVEL,
         method="percentile",
         random_state=np.random.default_rng(seed),
     ).confidence_interval
-    return Gain(value, float(found.low), float(found.high), 2 * triples, seeds)
+    more = _of_seeds(*(each.mean(1) for each in by_seed))
+    low = value - math.hypot(value - float(found.low), more)
+    high = value + math.hypot(value - float(found.high), more)
+    return Gain(value, low, high, 2 * triples, seeds)
+
+
+def _of_seeds(ours: Ranks, theirs: Ranks) -> float:
+    """Return half the interval of a share that is due to seeds; 0 of one seed.
+
+    Args:
+        ours: MRR of every seed of one model.
+        theirs: of the other one.
+    """
+    seeds = len(ours)
+    if seeds < 2:
+        return 0.0
+    parts = [float(each.var(ddof=1)) / seeds / float(each.mean()) ** 2 for each in (ours, theirs)]
+    total = sum(parts)
+    if not total:
+        return 0.0
+    from scipy.stats import t
+
+    degrees = (seeds - 1) * total**2 / sum(part**2 for part in parts)
+    spread = float(t.ppf((1 + LEVEL) / 2, degrees)) * math.sqrt(total)
+    return spread * float(ours.mean() / theirs.mean())
 
 
 @lru_cache(maxsize=4096)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional, Protocol
+from typing import Any, NamedTuple, Optional, Protocol
 
 from dglke_distill.base.disk import writing
 from dglke_distill.base.errors import UserError
@@ -26,12 +26,16 @@ class Tuned(NamedTuple):
     Attributes:
         config: the settings with the best validation MRR; None if no trial ended.
         seconds: of all trials.
-        trials: number of them.
+        trials: number of them that reached a validation.
+        headroom: by what share three times as long a search may still be better; None: not known.
+        chosen: what the search chose, by names of settings, for a search at another size.
     """
 
     config: Optional[Config]
     seconds: float
     trials: int
+    headroom: Optional[float] = None
+    chosen: Mapping[str, Any] = {}
 
 
 class Tuner(Protocol):
@@ -45,6 +49,7 @@ class Tuner(Protocol):
         epoch: float,
         workspaces: Workspaces,
         watcher: Watcher,
+        known: Sequence[Mapping[str, Any]] = (),
     ) -> Tuned:
         """Search on the validation split alone.
 
@@ -55,6 +60,7 @@ class Tuner(Protocol):
             epoch: seconds that an epoch by the recipe took.
             workspaces: the prepared data.
             watcher: hears of progress.
+            known: what searches at other sizes chose, to begin with.
         """
         ...
 
@@ -103,6 +109,8 @@ def keep_tuned(place: Path, tuned: Tuned) -> None:
     tree = {
         "seconds": tuned.seconds,
         "trials": tuned.trials,
+        "headroom": tuned.headroom,
+        "chosen": dict(tuned.chosen),
         "config": None
         if tuned.config is None
         else tuned.config.model_dump(mode="json", exclude_none=True),
@@ -123,5 +131,8 @@ def kept_tuned(place: Path) -> Optional[Tuned]:
     config, seconds, trials = tree.get("config"), tree.get("seconds"), tree.get("trials")
     if not isinstance(seconds, (int, float)) or not isinstance(trials, int):
         raise UserError(f"{path}: seconds and trials must be numbers; remove the file")
+    headroom, chosen = tree.get("headroom"), tree.get("chosen", {})
+    if not isinstance(headroom, (int, float, type(None))) or not isinstance(chosen, dict):
+        raise UserError(f"{path}: headroom must be a number, chosen a table; remove the file")
     found = None if config is None else Config.from_mapping(config, str(path))
-    return Tuned(found, float(seconds), trials)
+    return Tuned(found, float(seconds), trials, headroom, chosen)

@@ -22,6 +22,7 @@ from dglke_distill.runs.ranks import RANKS_FILE
 __all__ = [
     "CONTROLS",
     "FEW_QUESTIONS",
+    "ONE_SEED",
     "control_of",
     "judge",
     "seconds_to_reach",
@@ -29,6 +30,9 @@ __all__ = [
 
 CONTROLS = ("direct", "direct_budget", "direct_tuned")
 """Roles of stages that were trained without a teacher, to compare students with."""
+
+ONE_SEED = 0.01
+"""By what share an MRR may differ between seeds; one seed alone does not show it."""
 
 FEW_QUESTIONS = 200
 """Below, an interval is so wide that it must be said."""
@@ -60,6 +64,7 @@ def judge(
     searched: Mapping[str, Mapping[str, Any]],
     repeats: Sequence[Mapping[str, Any]] = (),
     seed: int = 0,
+    tuned: bool = False,
     limit: Optional[float] = None,
 ) -> dict[str, Any]:
     """Return what ``results.json`` says under ``verdict``.
@@ -68,16 +73,18 @@ def judge(
         directory: of the chain.
         stages: entries of its finished stages.
         searched: what searches took: by the name of a stage, or under ``chain``; each has
-            ``seconds`` and ``trials``.
+            ``seconds`` and ``trials``, and may have ``headroom`` (see ``tuner.Tuned``).
         repeats: entries of the same stages by other seeds; each says under ``repeats`` which.
         seed: of the resampling.
+        tuned: whether settings of the controls were to be searched for; a student is then better
+            only by more than a longer search may find.
         limit: most seconds that a control was tuned for; None: as long as its student took.
 
     Raises:
         UserError: a file of a stage is damaged.
     """
     sizes = [
-        _judge_size(directory, stage, stages, searched, repeats, seed, limit)
+        _judge_size(directory, stage, stages, searched, repeats, seed, tuned, limit)
         for stage in stages
         if stage["role"] == "student"
     ]
@@ -87,7 +94,7 @@ def judge(
         "sizes": sizes,
         "sentence": None if last is None else last["sentence"],
         "interval": "paired bootstrap over the test triples, both questions of each together"
-        + (", and over seeds" if repeats else ""),
+        + (", widened by how much seeds differ" if repeats else ""),
     }
 
 
@@ -98,6 +105,7 @@ def _judge_size(
     searched: Mapping[str, Mapping[str, Any]],
     repeats: Sequence[Mapping[str, Any]],
     seed: int,
+    tuned: bool,
     limit: Optional[float],
 ) -> dict[str, Any]:
     """Return the verdict on one student."""
@@ -125,6 +133,7 @@ def _judge_size(
                 "seconds": chain_seconds([stage]),
                 "searched_seconds": searched.get(stage["name"], {}).get("seconds", 0.0),
                 "trials": searched.get(stage["name"], {}).get("trials", 0),
+                "headroom": searched.get(stage["name"], {}).get("headroom"),
             }
             for stage in stages
             if stage["role"] in CONTROLS
@@ -149,8 +158,16 @@ def _judge_size(
         )
         return found
     gain = gain_of(tuple(pair[0] for pair in files), tuple(pair[1] for pair in files), seed)
-    agrees = _valid(student) is None or (_valid(student) or 0.0) > (_valid(control) or 0.0)
-    outcome = "better" if gain.low > 0 and agrees else "direct" if gain.high < 0 else "alike"
+    needed, doubts = _needed(found["controls"], gain, tuned)
+    if _valid(student) is not None and (_valid(student) or 0.0) <= (_valid(control) or 0.0):
+        needed, doubts = math.inf, ["validation does not agree"]
+    one = ONE_SEED if gain.seeds == 1 else 0.0
+    outcome = "better" if gain.low > needed else "direct" if gain.high < -one else "alike"
+    notes = doubts if outcome == "alike" and gain.low > 0 else []
+    if limit is not None:
+        notes += _short_of_time(found)
+    elif outcome == "better" and not tuned:
+        notes.append("the control's settings are its recipe's, not searched for")
     finite = math.isfinite(gain.low)
     found.update(
         gain=gain.value,
@@ -160,13 +177,41 @@ def _judge_size(
         seeds=gain.seeds,
         outcome=outcome,
     )
-    found["claim"] = _claim(gain, outcome, agrees, _short_of_time(found, limit))
+    found["claim"] = _claim(gain, outcome, notes)
     ending = f": {found['command']}" if outcome == "direct" else ""
     found["sentence"] = f"{found['claim']}{ending}"
     return found
 
 
-def _claim(gain: Gain, outcome: str, agrees: bool, short: Optional[str]) -> str:
+def _needed(
+    controls: Sequence[Mapping[str, Any]], gain: Gain, tuned: bool
+) -> tuple[float, list[str]]:
+    """Return the share that a gain must surpass with all of its interval, and why."""
+    needed, doubts = 0.0, []
+    if gain.seeds == 1:
+        needed = ONE_SEED
+    if gain.low <= needed:
+        doubts.append("one seed: less than 1 % may be due to it; --seeds 3 says more")
+    if tuned:
+        trials = sum(each["trials"] for each in controls)
+        room = [each["headroom"] for each in controls if each["headroom"] is not None]
+        if not room:
+            tried = (
+                f"only {trials} settings of direct training were tried"
+                if trials
+                else ("no settings of direct training were searched for")
+            )
+            return math.inf, [tried]
+        needed += max(room)
+        if max(room) >= 0.001:
+            doubts.append(
+                "a longer search of settings for direct training may find "
+                f"{percent_text(max(room))} % more"
+            )
+    return needed, doubts
+
+
+def _claim(gain: Gain, outcome: str, notes: Sequence[str]) -> str:
     """Return the verdict in words, on one line, without paths of this machine."""
     ends = f"[{percent_text(gain.low)}, {percent_text(gain.high)}]"
     if outcome == "better":
@@ -185,9 +230,7 @@ def _claim(gain: Gain, outcome: str, agrees: bool, short: Optional[str]) -> str:
             "the student is not distinguishable from the same size trained directly: "
             f"{percent_text(gain.value)} % {ends}"
         )
-        if gain.low > 0 and not agrees:
-            text += ", and validation does not agree"
-    notes = [] if short is None else [short]
+    notes = list(notes)
     if gain.seeds > 1:
         notes.append(f"over {gain.seeds} seeds and the test questions")
     if gain.questions < FEW_QUESTIONS:
@@ -195,13 +238,13 @@ def _claim(gain: Gain, outcome: str, agrees: bool, short: Optional[str]) -> str:
     return f"{text} ({'; '.join(notes)})" if notes else text
 
 
-def _short_of_time(found: Mapping[str, Any], limit: Optional[float]) -> Optional[str]:
+def _short_of_time(found: Mapping[str, Any]) -> list[str]:
     """Return what must be said where the controls together had less time than the student."""
     spent = sum(each["seconds"] + each["searched_seconds"] for each in found["controls"])
     took = found["time"]["chain_seconds"]
-    if limit is None or spent >= took:
-        return None
-    return f"direct training had {spent:.0f} s, the student and its teachers {took:.0f} s"
+    if spent >= took:
+        return []
+    return [f"direct training had {spent:.0f} s, the student and its teachers {took:.0f} s"]
 
 
 def _pairs(

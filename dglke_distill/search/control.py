@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -17,12 +18,14 @@ from dglke_distill.search.space import find_space, read_space
 from dglke_distill.search.study import Watch, space_digest, tune
 from dglke_distill.training.loop import Progress
 
-__all__ = ["equal_time", "trial_settings"]
+__all__ = ["equal_time", "flat", "headroom", "trial_settings"]
 
 _SEARCH = 0.6
 """The share of the time that is searched in; what is left is for the training of what was found."""
-_TRIALS = 6
+_TRIALS = 10
 """Trials to their end that the time for the search should have room for."""
+_FEWEST = 6
+"""Trials below which nothing can be said of how much better a longer search would be."""
 _LEAST_EPOCHS = 10
 _LONGER = 4
 """By what factor a training may be longer than by the recipe, if there is time."""
@@ -58,6 +61,7 @@ def equal_time(
     epoch: float,
     workspaces: Workspaces,
     watcher: Watcher,
+    known: Sequence[Mapping[str, Any]] = (),
 ) -> Tuned:
     """Search for the settings of a control; ``distill.tuner.Tuner`` describes the arguments.
 
@@ -99,16 +103,60 @@ def equal_time(
         workspaces=workspaces,
         watch=Watch(began, ended, _until(watcher, time.monotonic() + _SEARCH * seconds)),
         plots=False,
+        first=[*reversed(known), flat(config)],
     )
+    room = headroom(found.values)
     if found.config is None:
-        return Tuned(by_recipe, found.seconds, found.trials)
+        return Tuned(by_recipe, found.seconds, len(found.values), room)
     once = took.get(-1 if found.number is None else found.number, 0.0) or epoch * epochs
     lasting = max(epochs, min(longest, int((1 - _SEARCH) * seconds / once * epochs)))
     best = _lasting(found.config, lasting)
     best = best.model_copy(
         update={"evaluation": config.evaluation, "recipe": None, "distillation": None}
     )
-    return Tuned(best, found.seconds, found.trials)
+    return Tuned(best, found.seconds, len(found.values), room, found.chosen)
+
+
+def headroom(values: Sequence[float]) -> Optional[float]:
+    """Return by what share a search three times as long may find better settings.
+
+    What a search has gained since a third of its trials is taken for what thrice the trials would
+    gain: more of them gain less and less. A third is the first one, as the search went, or any one,
+    on average over all choices of so many trials; the larger gain counts.
+
+    Args:
+        values: validation MRRs of the trials in their order.
+
+    Returns:
+        A share of the highest value; None of too few trials.
+    """
+    count = len(values)
+    best = max(values, default=0.0)
+    if count < _FEWEST or best <= 0:
+        return None
+    third = -(-count // 3)
+    falling = sorted(values, reverse=True)
+    ways = math.comb(count, third)
+    # The n-th highest is the best of a third if the others are drawn from those below it.
+    on_average = sum(
+        value * (math.comb(count - n, third - 1) / ways)
+        for n, value in enumerate(falling, start=1)
+        if count - n >= third - 1
+    )
+    return max(0.0, 1 - min(on_average, max(values[:third])) / best)
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Return settings by their dotted names, such as ``optimizer.learning_rate``."""
+    found: dict[str, Any] = {}
+    waiting: list[tuple[str, Any]] = [("", config.model_dump())]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{name}.{key}".lstrip("."), each) for key, each in value.items()]
+        else:
+            found[name] = value
+    return found
 
 
 def _lasting(config: Config, epochs: int) -> Config:

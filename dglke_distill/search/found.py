@@ -40,6 +40,7 @@ class Found(NamedTuple):
         config: its settings, or None.
         number: its number, or None.
         chosen: what it chose, by names of settings.
+        values: the highest validation MRR of every trial that reached one, in their order.
     """
 
     trials: int
@@ -50,3 +51,4 @@ class Found(NamedTuple):
     config: Optional[Config]
     number: Optional[int]
     chosen: dict[str, Any]
+    values: tuple[float, ...] = ()

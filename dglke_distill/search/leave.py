@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import tomli_w
 
 from dglke_distill.base import runtime
+from dglke_distill.base.claims import LOCK_FILE
 from dglke_distill.base.disk import writing
 from dglke_distill.base.files import atomic_write_text
+from dglke_distill.distill.finished import STAGES
 from dglke_distill.models import canonical_name
+from dglke_distill.runs import train_run as pipeline
 from dglke_distill.search.found import Found, StudyConfig
 
 if TYPE_CHECKING:
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
     from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["PLOTS", "RECIPE_FILE", "SECONDS", "TRIALS_FILE", "leave"]
+__all__ = ["PLOTS", "RECIPE_FILE", "SECONDS", "TRIALS_FILE", "highest", "leave", "tidy"]
 
 RECIPE_FILE = "recipe.toml"
 TRIALS_FILE = "trials.csv"
@@ -62,16 +66,39 @@ def leave(
         _plots(study, directory / PLOTS)
 
 
+def tidy(directory: Path, name: str) -> None:
+    """Remove the weights of a trial; its settings and history stay.
+
+    Args:
+        directory: of the study.
+        name: of the trial.
+    """
+    place = directory / STAGES / name
+    for scratch in (pipeline.RESUME_FILE, pipeline.BEST_FILE, LOCK_FILE):
+        with suppress(OSError):
+            (place / scratch).unlink(missing_ok=True)
+    shutil.rmtree(place / pipeline.CHECKPOINT_DIRECTORY, ignore_errors=True)
+
+
+def highest(trial: optuna.trial.FrozenTrial) -> Optional[float]:
+    """Return the highest validation MRR of a trial, also of one that was stopped; None of none."""
+    if trial.value is not None:
+        return trial.value
+    return max(trial.intermediate_values.values(), default=None)
+
+
 def _csv(trials: Sequence[Any]) -> str:
     names = sorted({name for trial in trials for name in trial.params})
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["trial", "state", "valid_mrr", "validations", "seconds", *names])
     for trial in trials:
-        last = trial.value
-        if last is None and trial.intermediate_values:
-            last = max(trial.intermediate_values.values())
-        row = [trial.number, trial.state.name.lower(), last, len(trial.intermediate_values)]
+        row = [
+            trial.number,
+            trial.state.name.lower(),
+            highest(trial),
+            len(trial.intermediate_values),
+        ]
         row += [round(trial.user_attrs.get(SECONDS, 0.0), 3)]
         writer.writerow(row + [trial.params.get(name) for name in names])
     return out.getvalue()

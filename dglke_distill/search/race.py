@@ -118,16 +118,19 @@ def _settings(config: Config, taught: bool) -> list[Config]:
     sampler = optuna.samplers.RandomSampler(seed=config.training.seed % (1 << 32))
     study = optuna.create_study(sampler=sampler)
     space = read_space(find_space(config.model.name, taught))
-    study.enqueue_trial(space.defaults())
+    for chosen in space.first():
+        study.enqueue_trial(chosen)
     before: list[Mapping[str, Any]] = []
     after: list[Mapping[str, Any]] = []
     if taught and config.distillation is not None:
         method = build_method(config.distillation.method, config.distillation.options)
         before = [method.defaults()]
         after = [{"distillation": {"method": config.distillation.method}}, method.settings()]
-    while len(found) < RACERS:
-        if len(found) == 2:  # near the given ones, behind the space's own defaults
+    for drawing in range(10 * RACERS):
+        if drawing == len(space.first()):  # near the given ones, behind the space's own first
             found += _near(config)
+        if len(found) >= RACERS:
+            break
         drawn = space.suggest(study.ask())
         trees = [*before, merge(_frame(config), drawn), *after]
         with suppress(UserError):

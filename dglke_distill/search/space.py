@@ -78,10 +78,12 @@ class Space(Section):
     Attributes:
         fixed: settings of every trial, a partial ``Config`` tree.
         search: ranges by the names of settings, e.g. ``optimizer.learning_rate``.
+        starts: choices that are tried behind the defaults, each laid over them.
     """
 
     fixed: Tree = Field(default_factory=dict)
     search: dict[str, Range] = Field(min_length=1, max_length=200)
+    starts: list[dict[str, Value]] = Field(default_factory=list, max_length=100)
 
     @model_validator(mode="after")
     def _ordered(self) -> Space:
@@ -93,7 +95,15 @@ class Space(Section):
                     f"{name}: when names {sorted(unknown)[0]!r}, which must stand before it"
                 )
             before.add(name)
+        for start in self.starts:
+            for name, value in start.items():
+                if name not in self.search or not self.search[name].holds(value):
+                    raise ValueError(f"starts: {name} = {value!r}: not a choice of the space")
         return self
+
+    def first(self) -> list[dict[str, Value]]:
+        """Return the choices to begin with: the defaults, then ``starts``."""
+        return [self._completed(start) for start in ({}, *self.starts)]
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> Tree:
         """Let a trial choose, and return the settings: the fixed ones and the chosen."""
@@ -113,13 +123,25 @@ class Space(Section):
             tree = merge(tree, part)
         return tree
 
+    def known(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Return those values that are the space's, by the names of settings."""
+        return {
+            name: values[name]
+            for name, span in self.search.items()
+            if name in values and span.holds(values[name])
+        }
+
     def defaults(self) -> dict[str, Value]:
         """Return the default choices, those whose conditions hold among them."""
+        return self._completed({})
+
+    def _completed(self, start: Mapping[str, Value]) -> dict[str, Value]:
         chosen: dict[str, Value] = {}
         for name, span in self.search.items():
-            holds = all(chosen.get(other) == value for other, value in span.when.items())
-            if holds and span.default is not None:
-                chosen[name] = span.default
+            value = start.get(name, span.default)
+            holds = all(chosen.get(other) == wanted for other, wanted in span.when.items())
+            if holds and value is not None:
+                chosen[name] = value
         return chosen
 
 

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -30,10 +30,9 @@ from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.distill.stages import run_stage
 from dglke_distill.distill.watcher import Watcher
-from dglke_distill.runs import train_run as pipeline
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.found import Found, StudyConfig
-from dglke_distill.search.leave import RECIPE_FILE, SECONDS, leave
+from dglke_distill.search.leave import RECIPE_FILE, SECONDS, highest, leave, tidy
 from dglke_distill.search.space import Space, read_space
 from dglke_distill.training.loop import Interrupted
 
@@ -102,6 +101,7 @@ def tune(
     workspaces: Optional[Workspaces] = None,
     watch: Watch = Watch(),  # noqa: B008 (immutable)
     plots: bool = True,
+    first: Sequence[Mapping[str, Any]] = (),
 ) -> Found:
     """Try settings until the budget is spent, and leave the best as a recipe.
 
@@ -118,6 +118,8 @@ def tune(
         workspaces: the prepared data, if the caller has it already.
         watch: hears of progress.
         plots: whether to draw them.
+        first: values that a new study tries behind the space's defaults, by names of settings;
+            what is missing, or no longer in the space, is left to chance.
 
     Returns:
         What all trials of the study found.
@@ -135,7 +137,7 @@ def tune(
     _begin(directory, study_config)
     _config(study_config, space, space.defaults())  # bad settings end here, before any trial
     workspaces = workspaces or Workspaces(data_root)
-    study = _open(directory, study_config, space)
+    study = _open(directory, study_config, space, first)
     _bury(study, directory)
     if trials is not None:
         study.set_user_attr(f"{_GOAL}{time.time_ns()}", trials)
@@ -171,7 +173,9 @@ def _begin(directory: Path, config: StudyConfig) -> None:
     atomic_write_text(path, config.to_toml())
 
 
-def _open(directory: Path, config: StudyConfig, space: Space) -> optuna.Study:
+def _open(
+    directory: Path, config: StudyConfig, space: Space, first: Sequence[Mapping[str, Any]] = ()
+) -> optuna.Study:
     import optuna
     from optuna.storages import JournalStorage
 
@@ -184,7 +188,8 @@ def _open(directory: Path, config: StudyConfig, space: Space) -> optuna.Study:
         fresh = optuna.create_study(
             storage=storage, study_name="tune", direction="maximize", load_if_exists=False
         )
-        fresh.enqueue_trial(space.defaults())
+        for chosen in (*space.first(), *map(space.known, first)):
+            fresh.enqueue_trial(chosen)
     known = optuna.load_study(storage=storage, study_name="tune")
     sampler = optuna.samplers.TPESampler(
         # Processes that share a study begin at different numbers, so that they draw differently.
@@ -210,7 +215,7 @@ def _bury(study: optuna.Study, directory: Path) -> None:
         lock = directory / STAGES / _place(trial) / LOCK_FILE
         if _OWNER in trial.user_attrs and not _alive(trial, lock):
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            _tidy(directory, _place(trial))
+            tidy(directory, _place(trial))
 
 
 def _alive(trial: Any, lock: Path) -> bool:
@@ -291,7 +296,7 @@ def _try(
     def end(how: str, to: Any, value: Optional[float] = None) -> None:
         trial.set_user_attr(SECONDS, time.perf_counter() - begun)
         study.tell(trial, value, state=to)
-        _tidy(directory, name)
+        tidy(directory, name)
         watch.ended(trial.number, how, value, _found(study, config, space))
 
     try:
@@ -306,7 +311,7 @@ def _try(
     except (Interrupted, KeyboardInterrupt):
         trial.set_user_attr(SECONDS, time.perf_counter() - begun)
         study.tell(trial, state=state.FAIL)
-        _tidy(directory, name)
+        tidy(directory, name)
         raise
     except (UserError, FloatingPointError) as error:
         trial.set_user_attr("error", str(error)[:500])
@@ -317,17 +322,6 @@ def _try(
                 raise  # whatever is chosen fails: the user must mend something
     else:
         end("ended", state.COMPLETE, max(reached))
-
-
-def _tidy(directory: Path, name: str) -> None:
-    """Remove the weights of a trial; its settings and history stay."""
-    import shutil
-
-    place = directory / STAGES / name
-    for scratch in (pipeline.RESUME_FILE, pipeline.BEST_FILE, LOCK_FILE):
-        with suppress(OSError):
-            (place / scratch).unlink(missing_ok=True)
-    shutil.rmtree(place / pipeline.CHECKPOINT_DIRECTORY, ignore_errors=True)
 
 
 def _found(study: optuna.Study, config: StudyConfig, space: Space) -> Found:
@@ -346,4 +340,5 @@ def _found(study: optuna.Study, config: StudyConfig, space: Space) -> Found:
         config=None if best is None else _config(config, space, best.params),
         number=None if best is None else best.number,
         chosen={} if best is None else dict(best.params),
+        values=tuple(reached for t in ended if (reached := highest(t)) is not None),
     )
