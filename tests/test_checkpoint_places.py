@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ import pytest
 
 from dglke_distill import cli
 from dglke_distill.artifacts.checkpoint import load_model
-from dglke_distill.artifacts.checkpoint_places import checkpoints_below, no_checkpoint
+from dglke_distill.artifacts.checkpoint_places import (
+    checkpoints_below,
+    meant_checkpoint,
+    no_checkpoint,
+)
 from dglke_distill.base.errors import UserError
 from dglke_distill.distill.loading import check_teacher
 
@@ -51,9 +56,48 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "publish"])
+ASKED = ("evaluate", "predict", "compress", "export", "serve")
+"""Commands that take the folder of a run for its checkpoint."""
+
+
+@pytest.mark.parametrize("command", ASKED)
+def test_a_run_is_taken_for_its_checkpoint(
+    run_folder: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refusal([part.format(run_folder) for part in COMMANDS[command]], capsys)
+    assert f"error: {run_folder / 'checkpoint' / 'config.json'}: schema None" in error
+
+
+@pytest.mark.parametrize("command", ASKED)
+def test_a_finished_chain_is_taken_for_its_last_student(
+    chain_folder: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roles = {"teacher": "teacher", "student-64": "student", "student-32": "student", "d": "direct"}
+    stages = [{"name": name, "role": role} for name, role in roles.items()]
+    (chain_folder / "results.json").write_text(json.dumps({"stages": stages}))
+    error = refusal([part.format(chain_folder) for part in COMMANDS[command]], capsys)
+    assert f"error: {chain_folder}/stages/student-32/checkpoint/config.json: schema None" in error
+
+
+def test_what_a_chain_is_about(chain_folder: Path, tmp_path: Path) -> None:
+    def meant(results: str) -> Path:
+        (chain_folder / "results.json").write_text(results)
+        return meant_checkpoint(chain_folder)
+
+    for results in ("{}", '{"stages": 3}', '{"stages": [1]}', '{"stages": [{"name": []}]}',
+                    '{"stages": [{"name": "../other", "role": "student"}]}'):  # fmt: skip
+        assert meant(results) == chain_folder
+    direct = '{"stages": [{"name": "student-64", "role": "direct"}]}'
+    assert meant(direct) == chain_folder / "stages" / "student-64" / "checkpoint"
+    with pytest.raises(UserError, match=r"results\.json"):
+        meant("{")
+    assert meant_checkpoint(tmp_path / "nothing") == tmp_path / "nothing"
+    assert meant_checkpoint(tmp_path) == tmp_path  # a folder of runs is about none of them
+
+
+@pytest.mark.parametrize("command", ["teacher", "compare"])
 @pytest.mark.parametrize("relative", [False, True])
-def test_the_run_is_taken_for_its_checkpoint(
+def test_a_run_is_no_teacher_but_its_checkpoint_is(
     run_folder: Path,
     command: str,
     relative: bool,
@@ -63,8 +107,7 @@ def test_the_run_is_taken_for_its_checkpoint(
     monkeypatch.chdir(run_folder.parent.parent)
     given = Path("runs/x") if relative else run_folder
     error = refusal([part.format(given) for part in COMMANDS[command]], capsys)
-    absolute = command in ("teacher", "compare")
-    assert f"did you mean {(run_folder if absolute else given) / 'checkpoint'}?" in error
+    assert f"did you mean {run_folder / 'checkpoint'}?" in error
     assert "incomplete" not in error
     assert not Path("out").exists()
 

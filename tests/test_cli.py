@@ -16,6 +16,9 @@ from dglke_distill import __version__, cli
 from dglke_distill.cli.output import duration
 from dglke_distill.cli.train import new_run_directory
 from dglke_distill.config import RECIPES, Config, read_toml, recipe_names
+from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.settings import new_chain_directory
+from dglke_distill.search.settings import new_study_directory, study_settings
 from dglke_distill.training import loop as train
 
 SMALL = ["--dim", "8", "--batch-size", "32", "--negatives", "8", "--threads", "1"]
@@ -297,6 +300,24 @@ def test_each_run_gets_a_directory_of_its_own(tmp_path: Path) -> None:
     assert second.name == first.name + "-2"
     second.mkdir()
     assert new_run_directory(config, tmp_path).name == first.name + "-3"
+
+
+@pytest.mark.parametrize("file", ["my.facts.tsv", "my.facts.tsv.gz", "My.Facts.txt"])
+def test_a_run_of_a_file_is_named_without_its_ending(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).touch()
+    place = str(tmp_path / file)
+    config = Config.from_mapping({"data": {"dataset": place}}, "test")
+    chain = ChainConfig.from_mapping({"data": {"dataset": place}, "dims": [8, 4]}, "test")
+    study = study_settings({"dataset": place}, [], space=None, method=None, teachers=())
+    assert new_run_directory(config, tmp_path).name == f"transe-my.facts-dim{config.model.dim}"
+    assert new_chain_directory(chain, tmp_path).name == "iterde-transe-my.facts"
+    assert new_study_directory(study, tmp_path).name == "tune-transe-my.facts"
+
+
+def test_a_study_of_bad_settings_leaves_nothing(run: Any, tmp_path: Path) -> None:
+    done = run("tune", "cldr", "--set", "training.epoch=3", "--out", tmp_path / "study")
+    assert done.code == 2 and "did you mean 'epochs'" in done.err
+    assert not (tmp_path / "study").exists()
 
 
 def test_durations() -> None:

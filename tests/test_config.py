@@ -81,6 +81,8 @@ def test_every_shipped_recipe_is_valid_and_builds(name: str) -> None:
         ("[training]\nepochs = 0\n", "setting 'training.epochs' is 0"),
         ("[training]\nmode = 'all'\n", "setting 'training.mode' is 'all'"),
         ("[trainin]\nepochs = 1\n", "unknown setting 'trainin'; did you mean 'training'"),
+        ("epochs = 1\n", "unknown setting 'epochs'; did you mean 'training.epochs'?"),
+        ("[shared.training]\nepochs = 1\n", "'shared'; did you mean 'training.epochs'?"),
         ("[training\n", "not valid TOML: .*line 1"),
     ],
 )

@@ -224,6 +224,11 @@ def test_a_student_may_be_as_large_as_its_teacher() -> None:
         ({"shared": {"model": {"name": "ComplEx"}}, "dims": [8, 5]}, "5"),
         ({"control": "yes"}, "'control' is 'yes'"),
         ({"student": 3}, "'student' is 3"),
+        ({"training": {"epochs": 3}}, "'training'; did you mean 'shared.training.epochs' or 'tea"),
+        ({"epochs": 3}, r"'epochs'; did you mean 'shared\.training\.epochs'\?"),
+        ({"seed": 3}, r"did you mean 'seeds' or 'shared\.training\.seed'\?"),
+        ({"shard": {"training": {"epochs": 3}}}, r"did you mean 'shared' or 'shared\.training\.ep"),
+        ({"nothing": 3}, "unknown setting 'nothing'; known: recipe, data"),
     ],
 )
 def test_mistakes_are_explained(tree: dict[str, Any], words: str) -> None:

@@ -7,6 +7,7 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from report_fixtures import (
     write_run,
 )
 
+from dglke_distill.artifacts.results_verdict import SizeVerdict
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.report import write_comparison, write_report
@@ -149,7 +151,7 @@ def test_tables_hold_the_numbers_of_the_results(run_directory: Path, page: Page)
         *("Student 32", "Direct, equal time 32", "0.3214", "0.2991", gain, "1,204.5", "1,711.0")
     ]
     assert SENTENCE[1:] in markdown.replace("\\", "")
-    assert [line for line in markdown.splitlines() if "**" in line] == [markdown.splitlines()[3]]
+    assert [line for line in markdown.splitlines() if "**" in line] == [markdown.splitlines()[6]]
 
 
 def test_the_page_needs_nothing_from_elsewhere(run_directory: Path, page: Page) -> None:
@@ -370,6 +372,34 @@ def test_stages_of_one_role_and_size_are_told_apart(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path, stages))
     labels = ["Teacher 32 (first)", "Teacher 32 (second)", "Student 32"]
     assert [row.cells[0] for row in run_table(run).rows] == labels
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "best"),
+    [
+        (("better", "better"), "Student 64"),
+        (("alike", "better"), "Student 32"),
+        (("alike", "direct"), None),
+        ((), "Student 64"),  # nothing was compared
+    ],
+)
+def test_the_student_to_look_at_is_worth_it(
+    tmp_path: Path, outcomes: tuple[str, ...], best: str | None
+) -> None:
+    stages = [
+        stage("teacher", "teacher", 128, 0.35),
+        stage("a", "student", 64, 0.34, teacher="teacher"),
+        stage("b", "student", 32, 0.33, teacher="teacher"),
+    ]
+    run = read_run(write_run(tmp_path, stages))
+    verdicts = {
+        name: SizeVerdict(
+            student=name, dim=1, gain=0.1, low=0.0, high=0.2, outcome=outcome, sentence=""
+        )
+        for name, outcome in zip("ab", outcomes)
+    }
+    rows = run_table(replace(run, verdicts=verdicts)).rows
+    assert [row.cells[0] for row in rows if row.best] == ([] if best is None else [best])
 
 
 def test_anchors_state_their_source() -> None:

@@ -98,6 +98,20 @@ def test_listings_are_filtered(store: Path, trained: Path, tmp_path: Path) -> No
         assert zoo.list(store=store, **unwanted) == []
 
 
+def test_a_list_prints_as_a_table_of_figures(store: Path) -> None:
+    """Neither digests nor citations; what they are is still in each entry."""
+    found = zoo.list(store=store)
+    heading, row = str(found).splitlines()
+    assert heading.split() == ["name", "B/entity", "MRR", "Hits@1", "Hits@10", "split", "MB"]
+    (entry,) = found
+    assert row.split()[:3] == [NAME, "32", f"{entry.metrics.mrr:.4f}"]
+    for shown in (repr(found), str(entry), repr(entry), found._repr_html_()):
+        assert NAME in shown and len(shown) < 500
+        assert entry.file("config.json").sha256 not in shown
+    assert "<td>32</td>" in found._repr_html_()
+    assert str(zoo.list("nothing", store=store)) == "no models"
+
+
 def test_the_first_store_that_has_a_name_answers(
     store: Path,
     trained: Path,

@@ -35,8 +35,9 @@ def load(
     """Load a model from its folder, or by its name in the zoo.
 
     Args:
-        path_or_name: a folder that exists, or text with a path separator in it, is a folder;
-            anything else is a name, or ``name@version``.
+        path_or_name: a folder that exists, or text with a path separator in it, is a folder, of
+            a checkpoint or of a run (of a chain its last student); anything else is a name, or
+            ``name@version``.
         device: where the model shall live.
         store: the one store that names are looked up in; None: all of them.
         cache_dir: folder for downloads.
@@ -66,6 +67,8 @@ def evaluate(
     device: Optional[str] = None,
     threads: Optional[int] = None,
     data_root: Optional[AnyPath] = None,
+    store: Union[str, Path, None] = None,
+    offline: bool = False,
 ) -> EvaluationResults:
     """Rank a split with a trained model: ``dglke-distill evaluate``.
 
@@ -83,6 +86,8 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: of torch and the kernels; all cores if None.
         data_root: folder that holds datasets already.
+        store: the one store that names are looked up in; None: all of them.
+        offline: whether to refuse to download the model.
 
     Raises:
         UserError: no such model, dataset or protocol, other triples than the model's, or no triple
@@ -93,10 +98,11 @@ def evaluate(
         model = model.model
     name = str(model) if isinstance(model, (str, Path)) else "the model"
     of = model.loaded if isinstance(model, NamedModel) else model
-    found = of if isinstance(of, LoadedModel) else load_checkpoint(of)
+    if not isinstance(of, LoadedModel):
+        of = load_checkpoint(of, store=store, offline=offline)
     data, loaded = data_settings(dataset)
     figures, _ = rank_loaded(
-        found,
+        of,
         split.lower(),
         name=name,
         settings=[*([data] if data else []), *flag_trees({"device": device, "threads": threads})],

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.parsing import read_object
 
-__all__ = ["MODEL_FILE", "checkpoints_below", "did_you_mean", "no_checkpoint"]
+__all__ = ["MODEL_FILE", "checkpoints_below", "did_you_mean", "meant_checkpoint", "no_checkpoint"]
 
 MODEL_FILE = "model.safetensors"
 _BELOW = ("checkpoint", "stages/*/checkpoint", "*/checkpoint", "*/stages/*/checkpoint")
 """Where the checkpoints lie of a run, a chain, a folder of runs, a comparison of chains."""
+_RESULTS_FILE = "results.json"
 _FOREIGN = ("*_entity.npy", "import.toml", "trained_model.pkl", "*.ckpt")
 _LISTED = 6
 _LOOKED_AT = 2000
@@ -37,6 +39,36 @@ def checkpoints_below(place: Path) -> list[Path]:
         if found:
             return sorted(found, key=lambda path: ("teacher" in path.parent.name, path))
     return []
+
+
+def meant_checkpoint(place: Path) -> Path:
+    """Return the checkpoint that a run folder is about, or the place itself.
+
+    That of a training is its only one. That of a finished chain is its last student, and its last
+    stage where it has no student. A folder of runs, a comparison and a chain under way are about
+    none.
+
+    Args:
+        place: a checkpoint, or the folder of a run.
+
+    Raises:
+        UserError: the results of a chain cannot be read.
+    """
+    if (place / MODEL_FILE).is_file() or not place.is_dir():
+        return place
+    only = place / "checkpoint"
+    if (only / MODEL_FILE).is_file():
+        return only
+    if not (place / "stages").is_dir() or not (place / _RESULTS_FILE).exists():
+        return place
+    found = read_object(place / _RESULTS_FILE).get("stages")
+    stages = (
+        [stage for stage in found if isinstance(stage, dict)] if isinstance(found, list) else []
+    )
+    stages = [stage for stage in stages if stage.get("role") == "student"] or stages
+    # A name from the file leads nowhere else: it is looked up among the folders that are there.
+    there = {path.parent.name: path for path in checkpoints_below(place)}
+    return there.get(str(stages[-1].get("name")), place) if stages else place
 
 
 def no_checkpoint(place: Path) -> Optional[UserError]:

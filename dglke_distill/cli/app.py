@@ -1,6 +1,6 @@
 """The commands, put together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Optional
 
@@ -45,7 +45,7 @@ PluginFlag = Annotated[
         expose_value=False,
         callback=lambda plugins: load_plugins(plugins or ()),
         help="Module, or .py file, whose components are then known by name; may be repeated. "
-        f"Every command takes it; {PLUGINS} names more, separated by commas.",
+        f"Every command takes it. If not given: those of {PLUGINS}, separated by commas.",
     ),
 ]
 
@@ -69,6 +69,7 @@ class PlainErrors(typer.core.TyperGroup):
 
     def make_context(self, *given: Any, **more: Any) -> Any:
         """Read the arguments; see ``click.Command``."""
+        _show_flags(self)  # not earlier: typer adds options of its own to what it has made
         with _visible_errors():
             return super().make_context(*given, **more)
 
@@ -84,6 +85,35 @@ def _add_option(group: Any, option: Any) -> None:
             _add_option(command, option)
         else:
             command.params.append(option)
+
+
+def _show_flags(command: Any) -> None:
+    """Have the help of a command, and of those below, show flags without the type of a value."""
+    for parameter in command.params:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    for below in getattr(command, "commands", {}).values():
+        _show_flags(below)
+    if isinstance(getattr(command, "get_help_option", None), _HelpFlag):
+        return
+    command.get_help_option = _HelpFlag(command.get_help_option)
+
+
+class _HelpFlag:
+    """Makes ``--help`` itself a flag in the help.
+
+    Args:
+        made: the command's own way to make the option.
+    """
+
+    def __init__(self, made: Callable[[Any], Any]) -> None:
+        self._made = made
+
+    def __call__(self, context: Any) -> Any:
+        option = self._made(context)
+        if option is not None:
+            option.metavar = ""
+        return option
 
 
 @contextmanager

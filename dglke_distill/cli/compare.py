@@ -17,7 +17,7 @@ from dglke_distill.cli.report import show_table
 from dglke_distill.cli.say import say
 from dglke_distill.config import merge, parse_assignment, validate_tree
 from dglke_distill.config.names import published
-from dglke_distill.data.identity import located, located_data
+from dglke_distill.data.identity import label_of, located, located_data
 from dglke_distill.runs.settings import unused
 
 if TYPE_CHECKING:
@@ -34,7 +34,10 @@ def compare(
     student_model: shared.StudentModelFlag = None,
     dims: shared.DimsFlag = None,
     methods: Annotated[
-        str, typer.Option("--methods", help="Methods, separated by commas; direct is the control.")
+        str,
+        typer.Option(
+            "--methods", help="Methods to compare, separated by commas; direct is the control."
+        ),
     ] = ALL,
     seeds: Annotated[
         str, typer.Option("--seeds", help="Seeds of the students, separated by commas.")
@@ -60,10 +63,12 @@ def compare(
     data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],
-        typer.Option("--out", help="Its directory; if not given, a new one below runs/."),
+        typer.Option(
+            "--out", help="Directory of the comparison. If not given: a new one below runs/."
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with what is in --out, by its own settings.")
+        bool, typer.Option("--resume", help="Go on with the one in --out, by its own settings.")
     ] = False,
 ) -> None:
     """Compare methods: each a chain of its own, all with one teacher and the same seeds.
@@ -118,7 +123,7 @@ def _new_directory(comparison: "ComparisonConfig") -> Path:
     from dglke_distill.distill.plan import plan
 
     chain = chain_of(comparison, "direct", comparison.seeds[0])
-    stem = f"compare-{plan(chain)[-1].config.model.name}-{Path(chain.data.dataset).name or 'data'}"
+    stem = f"compare-{plan(chain)[-1].config.model.name}-{label_of(chain.data.dataset)}"
     return unused(Path("runs") / stem.lower())
 
 

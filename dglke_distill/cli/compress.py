@@ -10,6 +10,7 @@ from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import settings
+from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
@@ -17,6 +18,7 @@ from dglke_distill.config import parse_assignment
 if TYPE_CHECKING:
     from dglke_distill.artifacts.checkpoint import LoadedModel
     from dglke_distill.compression import Storage
+    from dglke_distill.models.base import KGEModel
 
 __all__ = ["compress", "in_storage"]
 
@@ -24,40 +26,55 @@ __all__ = ["compress", "in_storage"]
 def compress(
     model: settings.CheckpointArgument,
     to: Annotated[
-        str, typer.Option("--to", help="float32 (back to a plain model), float16, int8, pq, binary")
+        str,
+        typer.Option(
+            "--to",
+            help="How to store the tables: float16, int8, pq or binary; float32 turns a compressed "
+            "model back into a plain one.",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Directory of the new checkpoint.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Directory of the new checkpoint, to be written.")
+    ],
     assignments: Annotated[
         Optional[list[str]],
         typer.Option(
             "--set",
             metavar="OPTION=VALUE",
-            help="An option of the storage, e.g. pieces=32 of pq, scale=column of int8.",
+            help="An option of the storage, e.g. pieces=32 of pq, scale=column of int8; may be "
+            "repeated.",
         ),
     ] = None,
     relations: Annotated[
         Optional[str],
-        typer.Option("--relations", help="How to store relations, if not as --to chooses."),
+        typer.Option(
+            "--relations",
+            help="How to store the relations, by the names of --to. If not given: bytes under "
+            "int8, else float16.",
+        ),
     ] = None,
     evaluate: Annotated[
         bool,
-        typer.Option("--evaluate", help="Rank valid and test with the new model, for its results."),
+        typer.Option(
+            "--evaluate", help="Rank valid and test with the new model, and keep the figures."
+        ),
     ] = False,
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
 ) -> None:
     """Store a model's tables in fewer bytes; the new checkpoint loads, ranks and predicts alike."""
     from dglke_distill.artifacts.checkpoint import check_place, save_model
     from dglke_distill.artifacts.results import SplitFigures
     from dglke_distill.compression import Storage
-    from dglke_distill.zoo import load_checkpoint
 
     if resolved(out) == resolved(model):
         raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
     check_place(out)
     storage = Storage.of(to, _options(assignments), relations)
-    before = load_checkpoint(model)
+    before = load_given(model, store=store, offline=offline)
     after = in_storage(before, storage)
     metrics: dict[str, Any] = {}
     if evaluate:
@@ -69,8 +86,13 @@ def compress(
     shared = after.results["model"]["shared_bytes"]
     say(
         f"{out}: {before.model.bytes_per_entity} bytes per entity became "
-        f"{after.model.bytes_per_entity}" + (f", and {shared:,} for all together" if shared else "")
+        f"{after.model.bytes_per_entity}"
+        + (f", and {shared:,} for all together" if shared else "")
+        + f"; weights of {_weights(before.model):,} bytes became {_weights(after.model):,}"
     )
+    if not storage.plain and _weights(after.model) > _weights(before.model):
+        why = f"the {shared:,} bytes for all together are more than is saved" if shared else to
+        say(f"warning: the new model is larger than the old one ({why}); keep the old one")
     if evaluate:
         SafeConsole().print(
             metrics_table({split: SplitFigures.of(of, split) for split, of in metrics.items()})
@@ -111,6 +133,11 @@ def in_storage(loaded: "LoadedModel", storage: "Storage") -> "LoadedModel":
     }
     results = {**loaded.results, "model": about, "metrics": {}, "compressed_from": source}
     return LoadedModel(model, config, loaded.entities, loaded.relations, results)
+
+
+def _weights(model: "KGEModel") -> int:
+    """Return the bytes that all tables of a model take, as they are stored."""
+    return sum(tensor.nbytes for tensor in model.state_dict().values())
 
 
 def _options(assignments: Optional[Sequence[str]]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ DataRootFlag = Annotated[
     Optional[Path],
     typer.Option(
         "--data-root",
-        help="Folder of pre-placed datasets, one folder each; default: DGLKE_DISTILL_DATA.",
+        help="Folder that holds datasets already, one folder each. If not given: that of "
+        "DGLKE_DISTILL_DATA.",
         show_default=False,
     ),
 ]
@@ -45,7 +46,9 @@ DataSetFlag = Annotated[
         help="How your files are read, as for `train`: data.format, data.header; may be repeated.",
     ),
 ]
-OfflineFlag = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
+OfflineFlag = Annotated[
+    bool, typer.Option("--offline", help="Download nothing; use what is there.")
+]
 
 _CHECKS = {
     "sha256": "sha256",
@@ -165,10 +168,15 @@ def data_prepare(
     data_root: DataRootFlag = None,
     out: Annotated[
         Optional[Path],
-        typer.Option("--out", help="Write the splits into this new folder.", show_default=False),
+        typer.Option(
+            "--out",
+            help="New folder to write the splits into. If not given: nothing is written.",
+            show_default=False,
+        ),
     ] = None,
     write_format: Annotated[
-        str, typer.Option("--out-format", help="Format to write with --out.")
+        str,
+        typer.Option("--out-format", help="Format of what --out writes, by the names of --format."),
     ] = "names_hrt",
     format: Annotated[
         str,
@@ -178,10 +186,10 @@ def data_prepare(
         ),
     ] = "auto",
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed for splitting one file.")
+        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed by which one file is split.")
     ] = 0,
     fractions: Annotated[
-        str, typer.Option("--fractions", help="Shares of train,valid,test for one file.")
+        str, typer.Option("--fractions", help="Shares of train,valid,test when one file is split.")
     ] = "0.8,0.1,0.1",
     assignments: DataSetFlag = None,
     yes: YesFlag = False,

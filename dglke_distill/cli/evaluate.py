@@ -6,6 +6,7 @@ import typer
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.cli import settings
+from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say, say_json
 
@@ -16,7 +17,9 @@ def evaluate(
     model: settings.CheckpointArgument,
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
-    split: Annotated[str, typer.Option("--split", help="train, valid or test")] = "test",
+    split: Annotated[
+        str, typer.Option("--split", help="Which triples to rank: train, valid or test.")
+    ] = "test",
     protocol: Annotated[
         str,
         typer.Option(
@@ -29,18 +32,19 @@ def evaluate(
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
     data_root: settings.DataRootFlag = None,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
     as_json: settings.FiguresAsJsonFlag = False,
 ) -> None:
     """Rank a split with a trained model: every entity, both sides, known answers filtered."""
     split = split.lower()
     flags = settings.given({**locals(), "model": None})
-    from dglke_distill import zoo
     from dglke_distill.artifacts.results import EvaluationResults
     from dglke_distill.evaluate.protocols import protocol_named
     from dglke_distill.runs.train_run import rank_loaded
 
     tree, _ = rank_loaded(
-        zoo.load_checkpoint(model),
+        load_given(model, store=store, offline=offline),
         split,
         name=model,
         settings=settings.overrides(flags, None),

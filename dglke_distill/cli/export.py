@@ -8,6 +8,7 @@ import typer
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
+from dglke_distill.cli.models import load_given
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
 
@@ -16,23 +17,31 @@ __all__ = ["export", "formats"]
 
 def export(
     model: settings.CheckpointArgument,
-    format: Annotated[str, typer.Option("--format", help="One of `dglke-distill formats`.")],
+    format: Annotated[
+        str, typer.Option("--format", help="What to write: a name from `dglke-distill formats`.")
+    ],
     out: Annotated[
         Path, typer.Option("--out", help="File or folder to write; nothing may be there yet.")
     ],
     assignments: Annotated[
         Optional[list[str]],
-        typer.Option("--set", metavar="KEY=VALUE", help="A format's option; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="An option of the format (`dglke-distill formats`); may be repeated.",
+        ),
     ] = None,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
 ) -> None:
     """Write a model in another program's format."""
     from dglke_distill.interop import export_model
-    from dglke_distill.zoo import load_checkpoint
 
     options: dict[str, Any] = {}
     for text in assignments or ():
         options.update(parse_assignment(text))
-    place = export_model(load_checkpoint(model), format, out, options)
+    loaded = load_given(model, store=store, offline=offline)
+    place = export_model(loaded, format, out, options)
     say(f"written: {place}")
 
 

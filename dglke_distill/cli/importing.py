@@ -21,13 +21,16 @@ def import_model(
     out: Annotated[Path, typer.Option("--out", help="Checkpoint directory to write.")],
     format: Annotated[
         Optional[str],
-        typer.Option("--format", help="dglke, openke or pykeen; if not given, found out."),
+        typer.Option(
+            "--format", help="Whose folder it is: dglke, openke or pykeen. If not given: found out."
+        ),
     ] = None,
     dataset: Annotated[
         Optional[str],
         typer.Option(
             "--dataset",
-            help="Its dataset: rows go into the order of its ids, and the splits are ranked.",
+            help="Name, folder or file of its dataset: rows go into the order of its ids, and the "
+            "splits are ranked. If not given: neither.",
         ),
     ] = None,
     data_root: settings.DataRootFlag = None,

@@ -13,6 +13,7 @@ from dglke_distill.base.regular_files import read_text
 from dglke_distill.cli import settings
 from dglke_distill.cli.data import YesFlag, agree_to_download
 from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import TrainingDisplay, metrics_table, plan_table, show_warnings
 from dglke_distill.cli.run import (
     ChainRecipeFlag,
@@ -22,6 +23,7 @@ from dglke_distill.cli.run import (
 )
 from dglke_distill.cli.say import say, say_json
 from dglke_distill.config import parse_assignment
+from dglke_distill.data.identity import label_of
 from dglke_distill.runs.settings import unused
 
 if TYPE_CHECKING:
@@ -35,7 +37,11 @@ ogb_app = typer.Typer(
 
 AboutFlag = Annotated[
     Optional[Path],
-    typer.Option("--about", help="TOML file of what only you can say: contact, code, paper ..."),
+    typer.Option(
+        "--about",
+        help="TOML file of what only you can say: contact, code, paper ... If not given: the sheet "
+        "lists what is missing.",
+    ),
 ]
 
 
@@ -49,10 +55,14 @@ def ogb_run(
     dims: DimsFlag = None,
     seeds: Annotated[
         Optional[int],
-        typer.Option("--seeds", min=1, help="How many, from seed 0.", show_default="10"),
+        typer.Option("--seeds", min=1, help="How many seeds to run, from 0 on.", show_default="10"),
     ] = None,
     method: Annotated[
-        Optional[str], typer.Option("--method", help="Of the chain; with one size there is none.")
+        Optional[str],
+        typer.Option(
+            "--method",
+            help="Method of the chain; with one size there is none. If not given: the recipe's.",
+        ),
     ] = None,
     recipe: ChainRecipeFlag = "auto",
     config: settings.ConfigFlag = None,
@@ -65,7 +75,7 @@ def ogb_run(
     yes: YesFlag = False,
     out: Annotated[
         Optional[Path],
-        typer.Option("--out", help="Run directory; if not given, a new one below runs/."),
+        typer.Option("--out", help="Run directory. If not given: a new one below runs/."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")
@@ -127,10 +137,14 @@ def ogb_evaluate(
     model: settings.CheckpointArgument,
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
-    split: Annotated[str, typer.Option("--split", help="valid, test or both")] = "both",
+    split: Annotated[
+        str, typer.Option("--split", help="Which triples to rank: valid, test or both.")
+    ] = "both",
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
     data_root: settings.DataRootFlag = None,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
     yes: YesFlag = False,
     as_json: settings.FiguresAsJsonFlag = False,
 ) -> None:
@@ -142,12 +156,11 @@ def ogb_evaluate(
     if split not in ("valid", "test", "both"):
         raise UserError(f"--split {split}: choose valid, test or both")
     flags = settings.given({**locals(), "model": None})
-    from dglke_distill import zoo
     from dglke_distill.artifacts.results import EvaluationResults
     from dglke_distill.leaderboard.settings import ogb_name
     from dglke_distill.runs.train_run import rank_loaded
 
-    loaded = zoo.load_checkpoint(model)
+    loaded = load_given(model, store=store, offline=offline)
     place = dataset or loaded.dataset_name
     ogb_name(place)
     agree_to_download(place, yes, data_root)
@@ -173,7 +186,7 @@ def ogb_evaluate(
 
 @ogb_app.command("sheet")
 def ogb_sheet(
-    directory: Annotated[Path, typer.Argument(help="Of `ogb run`.")],
+    directory: Annotated[Path, typer.Argument(help="Run directory of `ogb run`.")],
     about: AboutFlag = None,
 ) -> None:
     """Write the submission sheet anew from the seeds that are done."""
@@ -200,7 +213,7 @@ def _new_directory(asked: "SeedsConfig", parent: Path = Path("runs")) -> Path:
     from dglke_distill.distill.plan import plan
 
     last = plan(asked.chain)[-1].config.model
-    name = Path(asked.chain.data.dataset).name.replace("_", "-")
+    name = label_of(asked.chain.data.dataset).replace("_", "-")
     return unused(parent / f"{name}-{asked.chain.method}-{last.name}-dim{last.dim}".lower())
 
 

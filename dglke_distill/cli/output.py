@@ -88,6 +88,7 @@ class TrainingDisplay:
     def __init__(self, console: SafeConsole) -> None:
         """Start nothing yet."""
         self.console = console
+        self._said: set[str] = set()
         self._last_line = time.monotonic()
         self._bar = Progress(
             SpinnerColumn(),
@@ -116,12 +117,25 @@ class TrainingDisplay:
         self.console.file = self._shown_in
 
     def announce(self, line: str) -> None:
-        """Print a line of its own."""
+        """Print a line of its own; what an earlier stage of the same run warned of is left out.
+
+        A warning with other figures is printed again, without the advice that ends it. What memory
+        a stage takes is printed of the first.
+        """
+        for kind, told in (("needs about", "needs about"), ("warning:", line)):
+            if line.startswith(kind):
+                if told in self._said:
+                    return
+                self._said.add(told)
+        told, sign, advice = line.partition("; try ")
+        if sign and advice in self._said:
+            line = told
+        self._said.add(advice)
         self.console.print(line)
 
     def begin(self, stage: Stage, number: int, total: int) -> None:
         """Say which stage of a chain comes now; ``number`` counts from 0."""
-        self.announce(f"stage {number + 1} of {total}: {stage.name}")
+        self.console.print(f"stage {number + 1} of {total}: {stage.name}")
 
     def report(self, now: TrainingProgress) -> None:
         """Show where the training stands."""

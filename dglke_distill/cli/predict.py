@@ -8,6 +8,7 @@ from rich.table import Table
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
+from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json
 
@@ -23,10 +24,21 @@ _ANSWER_TO = {
 
 def predict(
     model: settings.CheckpointArgument,
-    head: Annotated[Optional[str], typer.Option("--head", help="Name of the head.")] = None,
-    relation: Annotated[Optional[str], typer.Option("--relation", help="Its relation.")] = None,
-    tail: Annotated[Optional[str], typer.Option("--tail", help="Name of the tail.")] = None,
-    count: Annotated[int, typer.Option("--count", "-k", min=1, help="How many answers.")] = 10,
+    head: Annotated[
+        Optional[str],
+        typer.Option("--head", help="Name of the head. If not given: it is asked for."),
+    ] = None,
+    relation: Annotated[
+        Optional[str],
+        typer.Option("--relation", help="Name of the relation. If not given: it is asked for."),
+    ] = None,
+    tail: Annotated[
+        Optional[str],
+        typer.Option("--tail", help="Name of the tail. If not given: it is asked for."),
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--count", "-k", min=1, help="How many answers to print.")
+    ] = 10,
     exclude_known: Annotated[
         bool,
         typer.Option("--exclude-known", help="Leave out the facts of the model's own dataset."),
@@ -34,6 +46,8 @@ def predict(
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Complete a triple: give two of head, relation and tail; or score it: give all three.
@@ -42,7 +56,6 @@ def predict(
     reciprocal relations scores the same triple otherwise as an answer to (?, relation, tail).
     """
     from dglke_distill.predict import NamedModel
-    from dglke_distill.zoo import load_checkpoint
 
     given: dict[str, Optional[str]] = {"head": head, "relation": relation, "tail": tail}
     missing = [part for part, name in given.items() if name is None]
@@ -50,7 +63,7 @@ def predict(
         raise UserError(
             "predict: give at least two of --head, --relation and --tail; the third is predicted"
         )
-    named = NamedModel(load_checkpoint(model))
+    named = NamedModel(load_given(model, store=store, offline=offline))
     told: dict[str, Any] = {}
     if exclude_known:
         named.load_known(data_root, dataset=dataset, allow_other_data=allow_other_data)

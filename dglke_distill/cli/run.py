@@ -38,41 +38,68 @@ __all__ = [
 
 DimsFlag = Annotated[
     Optional[str],
-    typer.Option("--dims", help="Floats per entity of every stage, e.g. 512,256,128,64,32."),
+    typer.Option(
+        "--dims",
+        help="Floats per entity of every stage, e.g. 512,128,32. If not given: the recipe's, else "
+        "256,128,64,32.",
+    ),
 ]
 FromFlag = Annotated[
-    Optional[int], typer.Option("--from", help="The teacher's floats per entity, with --to.")
+    Optional[int],
+    typer.Option(
+        "--from", help="The teacher's floats per entity, with --to. If not given: as --dims."
+    ),
 ]
-ToFlag = Annotated[Optional[int], typer.Option("--to", help="The last student's, with --from.")]
+ToFlag = Annotated[
+    Optional[int],
+    typer.Option(
+        "--to", help="The last student's floats per entity, with --from. If not given: as --dims."
+    ),
+]
 RatioFlag = Annotated[
-    Optional[float], typer.Option("--ratio", help="How much smaller each stage is; 2 if not given.")
+    Optional[float],
+    typer.Option(
+        "--ratio",
+        help="How many times smaller each stage is, with --from and --to. If not given: 2.",
+    ),
 ]
 MethodFlag = Annotated[
-    Optional[str], typer.Option("--method", help="iterde, bkd, ta, dualde, rkd, fitnet, mulde ...")
+    Optional[str],
+    typer.Option(
+        "--method",
+        help="Who teaches whom: iterde, fan_out, bkd, ta, dualde, rkd, fitnet, mulde, direct. If "
+        "not given: the recipe's, else iterde.",
+    ),
 ]
 StudentModelFlag = Annotated[
     Optional[str],
-    typer.Option("--student-model", help="Score function of the students; the teacher's if not."),
+    typer.Option(
+        "--student-model", help="Score function of the students. If not given: the teacher's."
+    ),
 ]
 TeacherFlag = Annotated[
     Optional[list[str]],
     typer.Option(
         "--teacher",
-        help="A trained model in place of the first stage: a checkpoint, or a folder of DGL-KE, "
-        "OpenKE or PyKEEN; may be repeated for methods with several teachers.",
+        help="Trained model in place of the first stage: a checkpoint, or a folder of DGL-KE, "
+        "OpenKE or PyKEEN; may be repeated for methods with several teachers. If not given: the "
+        "first stage is trained.",
     ),
 ]
 MoreTeachersFlag = Annotated[
     Optional[str],
     typer.Option(
         "--more-teachers",
-        help="Score functions of further teachers of the first student, e.g. rotate,complex.",
+        help="Score functions of further teachers of the first student, e.g. rotate,complex. If "
+        "not given: the recipe's, else none.",
     ),
 ]
 ChainRecipeFlag = Annotated[
     str,
     typer.Option(
-        "--recipe", help="Shipped chain recipe (`recipes list`): best, paper or a whole name; none."
+        "--recipe",
+        help="Chain recipe to start from (`recipes list`): best, paper or a whole name; auto: best "
+        "where there is one; none: bare defaults.",
     ),
 ]
 ChainSettingsFlag = Annotated[
@@ -80,7 +107,8 @@ ChainSettingsFlag = Annotated[
     typer.Option(
         "--set",
         metavar="PART.SECTION.KEY=VALUE",
-        help="Any setting of the chain, e.g. student.training.epochs=20; may be repeated.",
+        help="Any setting of the chain, of all stages (shared), the teacher or the students, e.g. "
+        "shared.training.epochs=20; may be repeated.",
     ),
 ]
 
@@ -111,7 +139,11 @@ def run(
     ] = None,
     seeds: Annotated[
         Optional[int],
-        typer.Option("--seeds", help="Trainings of the chain and its controls, for the interval."),
+        typer.Option(
+            "--seeds",
+            help="How often students and controls are trained, for the interval of the gain. If "
+            "not given: once.",
+        ),
     ] = None,
     search: settings.SearchFlag = None,
     epochs: settings.EpochsFlag = None,
@@ -123,7 +155,7 @@ def run(
     data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],
-        typer.Option("--out", help="Run directory; if not given, a new one below runs/."),
+        typer.Option("--out", help="Run directory. If not given: a new one below runs/."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the chain in --out, by its own settings.")

@@ -7,8 +7,8 @@ from typing import Annotated, Optional
 import typer
 
 from dglke_distill.cli import settings
+from dglke_distill.cli.models import say_which
 from dglke_distill.cli.say import say
-from dglke_distill.cli.zoo import OfflineFlag, StoreFlag
 
 __all__ = ["serve"]
 
@@ -17,21 +17,26 @@ def serve(
     model: settings.CheckpointArgument,
     other: Annotated[
         Optional[str],
-        typer.Argument(metavar="[NAME_OR_CHECKPOINT]", help="Another one to compare with."),
+        typer.Argument(
+            metavar="[NAME_OR_CHECKPOINT]",
+            help="Another model to compare with. If not given: one is picked on the page.",
+        ),
     ] = None,
-    port: Annotated[int, typer.Option("--port", help="Port; 0 for any free one.")] = 8350,
+    port: Annotated[
+        int, typer.Option("--port", help="Port to listen on; 0 for any free one.")
+    ] = 8350,
     host: Annotated[
         str,
         typer.Option(
             "--host", help="Address to listen on; by default only this machine reaches it."
         ),
     ] = "127.0.0.1",
-    store: StoreFlag = None,
-    offline: OfflineFlag = False,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,
-    device: settings.DeviceFlag = None,
+    device: settings.LoadDeviceFlag = None,
     threads: settings.ThreadsFlag = None,
 ) -> None:
     """Look at models in the browser: ask them, compare two, see a map of their entities."""
@@ -55,6 +60,7 @@ def serve(
             )
             server.api = Api(gallery)
             for name in gallery.given:
+                say_which(name)
                 if reason := gallery.get(name).no_facts:
                     gallery.notes.append(f"known facts of {name} are not marked: {reason}")
                 gallery.notes += [

@@ -12,21 +12,43 @@ from dglke_distill.runs.settings import FLAGS, flag_trees
 DatasetArgument = Annotated[
     Optional[str],
     typer.Argument(
-        help="Catalog name, or your own folder or file of triples.", show_default="cldr"
+        help="Catalog name (`data list`), or your own folder or file of triples.",
+        show_default="cldr",
     ),
 ]
 ModelFlag = Annotated[
-    Optional[str], typer.Option("--model", help="Score function, in any letter case.")
+    Optional[str],
+    typer.Option(
+        "--model",
+        help="Score function, e.g. complex, in any letter case. If not given: the recipe's, else "
+        "TransE.",
+    ),
 ]
 CheckpointArgument = Annotated[
-    str, typer.Argument(metavar="NAME_OR_CHECKPOINT", help="Zoo name, or checkpoint directory.")
+    str,
+    typer.Argument(
+        metavar="NAME_OR_CHECKPOINT",
+        help="Zoo name, checkpoint directory, or run directory (of a chain: its last student).",
+    ),
+]
+StoreFlag = Annotated[
+    Optional[str],
+    typer.Option(
+        "--store",
+        help="The only store to use: shipped, a folder, or an address (file, memory, s3, gs, hf, "
+        "http, https). If not given: those of DGLKE_DISTILL_STORES, your own, and shipped.",
+    ),
+]
+OfflineFlag = Annotated[
+    bool, typer.Option("--offline", help="Use what has been downloaded, and nothing else.")
 ]
 OwnDatasetFlag = Annotated[
     Optional[str],
     typer.Option(
         "--dataset",
-        help="Folder, file or name of the dataset it was trained on, where it is not found by its "
-        "name in the catalog or the data root. A path in a checkpoint is never opened.",
+        help="Folder, file or name of the dataset that the model was trained on. If not given: "
+        "found by its name in the catalog or the data root; a path in a checkpoint is never "
+        "opened.",
     ),
 ]
 OtherDataFlag = Annotated[
@@ -40,52 +62,130 @@ FiguresAsJsonFlag = Annotated[
     bool, typer.Option("--json", help="Print all figures as JSON instead of a table.")
 ]
 DimFlag = Annotated[
-    Optional[int], typer.Option("--dim", help="Floats per entity; complex parts counted.")
+    Optional[int],
+    typer.Option(
+        "--dim",
+        help="Floats per entity; a complex number counts as two. If not given: the recipe's, else "
+        "64.",
+    ),
 ]
 RecipeFlag = Annotated[
     str,
     typer.Option(
         "--recipe",
-        help="Shipped recipe to start from (see `recipes list`); auto: the best fit; none.",
+        help="Recipe to start from (`recipes list`); auto: the one that fits best; none: bare "
+        "defaults.",
     ),
 ]
 ConfigFlag = Annotated[
-    Optional[Path], typer.Option("--config", help="TOML file of settings, laid over the recipe.")
+    Optional[Path],
+    typer.Option(
+        "--config", help="TOML file of settings, laid over the recipe. If not given: none."
+    ),
 ]
 SetFlag = Annotated[
     Optional[list[str]],
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="Any setting, e.g. training.patience=3; may be repeated. It wins over all else.",
+    ),
 ]
-EpochsFlag = Annotated[Optional[int], typer.Option("--epochs", help="training.epochs")]
-BatchSizeFlag = Annotated[Optional[int], typer.Option("--batch-size", help="training.batch_size")]
-LearningRateFlag = Annotated[Optional[float], typer.Option("--lr", help="optimizer.learning_rate")]
+EpochsFlag = Annotated[
+    Optional[int],
+    typer.Option(
+        "--epochs",
+        help="Passes over the train triples (training.epochs). If not given: the recipe's, else "
+        "100.",
+    ),
+]
+BatchSizeFlag = Annotated[
+    Optional[int],
+    typer.Option(
+        "--batch-size",
+        help="Train triples of a step, in k_vs_all queries (training.batch_size). If not given: "
+        "the recipe's, else 1024.",
+    ),
+]
+LearningRateFlag = Annotated[
+    Optional[float],
+    typer.Option(
+        "--lr",
+        help="Learning rate of the first step (optimizer.learning_rate). If not given: the "
+        "recipe's, else 0.1.",
+    ),
+]
 NegativesFlag = Annotated[
-    Optional[int], typer.Option("--negatives", help="negatives.count, per positive")
+    Optional[int],
+    typer.Option(
+        "--negatives",
+        help="Negative triples for each positive one (negatives.count). If not given: the "
+        "recipe's, else 256.",
+    ),
 ]
-LossFlag = Annotated[Optional[str], typer.Option("--loss", help="loss.name")]
-SeedFlag = Annotated[Optional[int], typer.Option("--seed", help="training.seed")]
+LossFlag = Annotated[
+    Optional[str],
+    typer.Option(
+        "--loss",
+        help="Loss function by its name, e.g. softmax (loss.name). If not given: the recipe's, "
+        "else self_adversarial.",
+    ),
+]
+SeedFlag = Annotated[
+    Optional[int],
+    typer.Option(
+        "--seed",
+        help="Whole number that all random choices follow from (training.seed). If not given: 0.",
+    ),
+]
 DeviceFlag = Annotated[
-    Optional[str], typer.Option("--device", help="training.device: auto, cpu, cuda or cuda:N")
+    Optional[str],
+    typer.Option(
+        "--device",
+        help="Where to compute: auto, cpu, cuda or cuda:N (training.device). If not given: auto.",
+    ),
+]
+LoadDeviceFlag = Annotated[
+    Optional[str],
+    typer.Option(
+        "--device", help="Where the model lives: auto, cpu, cuda or cuda:N. If not given: cpu."
+    ),
 ]
 ThreadsFlag = Annotated[
-    Optional[int], typer.Option("--threads", help="training.threads; all cores if not given")
+    Optional[int],
+    typer.Option(
+        "--threads", help="CPU threads to use (training.threads). If not given: one per core."
+    ),
 ]
 DtypeFlag = Annotated[
-    Optional[str], typer.Option("--dtype", help="training.dtype: float32 or float64")
+    Optional[str],
+    typer.Option(
+        "--dtype",
+        help="Numbers that the tables hold: float32 or float64 (training.dtype). If not given: "
+        "the recipe's, else float32.",
+    ),
 ]
 ProcessesFlag = Annotated[
     Optional[int],
-    typer.Option("--processes", help="training.processes: how many train one table at once"),
+    typer.Option(
+        "--processes",
+        help="Processes that train one table at once (training.processes). If not given: one.",
+    ),
 ]
 MemoryFlag = Annotated[
     Optional[int],
-    typer.Option("--memory", help="training.memory_megabytes: what the run may take, in MiB"),
+    typer.Option(
+        "--memory",
+        help="Most memory that the run may take, in MiB (training.memory_megabytes). If not "
+        "given: what the machine has available.",
+    ),
 ]
 DataRootFlag = Annotated[
     Optional[Path],
     typer.Option(
         "--data-root",
-        help="Folder that holds datasets already, one folder each; else DGLKE_DISTILL_DATA.",
+        help="Folder that holds datasets already, one folder each. If not given: that of "
+        "DGLKE_DISTILL_DATA.",
     ),
 ]
 
@@ -93,8 +193,9 @@ SearchFlag = Annotated[
     Optional[str],
     typer.Option(
         "--search",
-        help="How long to search for settings on the validation split first, e.g. 60s, or none. "
-        "If not given: 60s where no recipe names the dataset and nothing is --set; else none.",
+        help="How long to search for settings on the validation split first, e.g. 90s, 5m, or "
+        "none. If not given: 60s where no recipe names the dataset and nothing is --set; else "
+        "none.",
     ),
 ]
 

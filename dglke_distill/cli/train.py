@@ -43,7 +43,7 @@ def train(
     data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],
-        typer.Option("--out", help="Run directory; if not given, a new one below runs/."),
+        typer.Option("--out", help="Run directory. If not given: a new one below runs/."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")

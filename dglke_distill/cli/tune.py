@@ -25,7 +25,7 @@ def tune(
         Optional[str],
         typer.Option(
             "--space",
-            help="Search space: a TOML file, or one that ships; if not given, the model's own.",
+            help="Search space: a TOML file, or one that ships. If not given: the model's own.",
         ),
     ] = None,
     trials: Annotated[
@@ -34,16 +34,24 @@ def tune(
             "--trials",
             min=1,
             max=1_000_000,
-            help="Trials to add; 30 if --time is not given either.",
+            help="How many trials to add. If not given: as many as --time allows, else 30.",
         ),
     ] = None,
     time: Annotated[
         Optional[str],
-        typer.Option("--time", help="How long to search, e.g. 90s, 20m, 2h; the last trial ends."),
+        typer.Option(
+            "--time",
+            help="How long to search, e.g. 90s, 20m, 2h; a trial that has begun is ended. If not "
+            "given: until --trials are done.",
+        ),
     ] = None,
     method: Annotated[
         Optional[str],
-        typer.Option("--method", help="Tune a student: iterde, bkd, dualde ... under --teacher."),
+        typer.Option(
+            "--method",
+            help="Method of a student under --teacher: iterde, bkd, dualde ... If not given: a "
+            "model without a teacher is tuned.",
+        ),
     ] = None,
     teacher: shared.TeacherFlag = None,
     assignments: settings.SetFlag = None,
@@ -54,7 +62,7 @@ def tune(
     data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],
-        typer.Option("--out", help="Directory of the study; if not given, a new one below runs/."),
+        typer.Option("--out", help="Directory of the study. If not given: a new one below runs/."),
     ] = None,
     resume: Annotated[
         bool,
@@ -100,7 +108,6 @@ def _search(
     from dglke_distill.search.study import tune as search
 
     console = SafeConsole()
-    said: set[str] = set()
 
     def began(number: int, chosen: Mapping[str, Any]) -> None:
         text = ", ".join(f"{name.split('.')[-1]} {_short(value)}" for name, value in chosen.items())
@@ -115,19 +122,13 @@ def _search(
 
     command = f"dglke-distill tune --resume --out {directory}"
     with resumable(command, directory / STUDY_FILE), TrainingDisplay(console) as display:
-
-        def announce(line: str) -> None:
-            if not line.startswith("needs about") and line not in said:
-                said.add(line)
-                display.announce(line)
-
         found = search(
             study,
             directory,
             trials=trials,
             seconds=budget,
             data_root=data_root,
-            watch=Watch(began, ended, Watcher(report=display.report, announce=announce)),
+            watch=Watch(began, ended, Watcher(report=display.report, announce=display.announce)),
         )
     say(
         f"{found.trials} trials ({found.pruned} stopped early, {found.failed} failed) in "

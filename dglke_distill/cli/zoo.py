@@ -22,39 +22,39 @@ zoo_app = typer.Typer(
 )
 
 NameArgument = Annotated[str, typer.Argument(help="Name of a model, or name@version.")]
-StoreFlag = Annotated[
-    Optional[str],
-    typer.Option(
-        "--store",
-        help="The only store to use: shipped, a folder, or an address (file, memory, s3, gs, hf, "
-        "http, https). Else those of DGLKE_DISTILL_STORES, your own, and shipped.",
-    ),
-]
-OfflineFlag = Annotated[
-    bool, typer.Option("--offline", help="Use what has been downloaded, and nothing else.")
-]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @zoo_app.command("list")
 def zoo_list(
-    pattern: Annotated[str, typer.Argument(help="Of names, with * and ?.")] = "*",
-    model: Annotated[Optional[str], typer.Option("--model", help="Score function.")] = None,
-    dataset: Annotated[Optional[str], typer.Option("--dataset", help="Dataset.")] = None,
+    pattern: Annotated[str, typer.Argument(help="Which names to list, with * and ?.")] = "*",
+    model: Annotated[
+        Optional[str],
+        typer.Option("--model", help="List this score function only. If not given: all."),
+    ] = None,
+    dataset: Annotated[
+        Optional[str],
+        typer.Option("--dataset", help="List models of this dataset only. If not given: of all."),
+    ] = None,
     max_dim: Annotated[
-        Optional[int], typer.Option("--max-dim", help="Most floats per entity.")
+        Optional[int],
+        typer.Option("--max-dim", help="Most floats that an entity may have. If not given: any."),
     ] = None,
     max_bytes: Annotated[
-        Optional[int], typer.Option("--max-bytes", help="Most bytes, of all its files.")
+        Optional[int],
+        typer.Option(
+            "--max-bytes", help="Most bytes that all files of a model may have. If not given: any."
+        ),
     ] = None,
     all_versions: Annotated[
-        bool, typer.Option("--all-versions", help="Not only the newest of each name.")
+        bool, typer.Option("--all-versions", help="List all versions, not only the newest.")
     ] = False,
-    store: StoreFlag = None,
-    offline: OfflineFlag = False,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """List the models that there are."""
+    from dglke_distill.zoo.listing import HEADINGS, row_of
     from dglke_distill.zoo.registry import list_found
 
     found = list_found(
@@ -75,17 +75,10 @@ def zoo_list(
         return
     for place in dict.fromkeys(one.store.place for one in found):
         table = Table(box=None)
-        table.add_column("name", no_wrap=True)
-        for label in ("B/entity", "MRR", "Hits@1", "Hits@10", "split", "MB"):
-            table.add_column(label, justify="right", no_wrap=True)
+        for number, label in enumerate(HEADINGS):
+            table.add_column(label, justify="right" if number else "left", no_wrap=True)
         for entry in (one.entry for one in found if one.store.place == place):
-            of = entry.metrics
-            figures = ["-"] * 4
-            if of is not None:
-                figures = [*(f"{x:.4f}" for x in (of.mrr, of.hits_at_1, of.hits_at_10)), of.split]
-            size = f"{entry.total_bytes / 1e6:.2f}"
-            name = entry.pinned if all_versions else entry.name
-            table.add_row(name, str(entry.bytes_per_entity), *figures, size)
+            table.add_row(*row_of(entry, pinned=all_versions))
         console = SafeConsole()
         console.print(place, soft_wrap=True)
         console.print(table)
@@ -94,8 +87,8 @@ def zoo_list(
 @zoo_app.command("info")
 def zoo_info(
     name: NameArgument,
-    store: StoreFlag = None,
-    offline: OfflineFlag = False,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Print the card of a model, or all that the registry says of it."""
@@ -112,9 +105,9 @@ def zoo_info(
 @zoo_app.command("load")
 def zoo_load(
     name: NameArgument,
-    device: settings.DeviceFlag = None,
-    store: StoreFlag = None,
-    offline: OfflineFlag = False,
+    device: settings.LoadDeviceFlag = None,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
 ) -> None:
     """Load a model, as `zoo.load` in Python does, to see that it works here."""
     import time
@@ -131,7 +124,7 @@ def zoo_load(
 
 
 @zoo_app.command("pull")
-def zoo_pull(name: NameArgument, store: StoreFlag = None) -> None:
+def zoo_pull(name: NameArgument, store: settings.StoreFlag = None) -> None:
     """Download a model, so that it loads without a network."""
     from dglke_distill.zoo.fetch import fetch_files
     from dglke_distill.zoo.registry import find
@@ -143,7 +136,7 @@ def zoo_pull(name: NameArgument, store: StoreFlag = None) -> None:
 
 
 @zoo_app.command("rm")
-def zoo_rm(name: NameArgument, store: StoreFlag = None) -> None:
+def zoo_rm(name: NameArgument, store: settings.StoreFlag = None) -> None:
     """Delete what was downloaded of a model, unless another downloaded one needs it.
 
     Published versions stay where they are: they never change.
@@ -161,7 +154,11 @@ def zoo_publish(
     ],
     name: Annotated[
         Optional[str],
-        typer.Option("--name", help="A checkpoint's name, or the one student to publish."),
+        typer.Option(
+            "--name",
+            help="Name to publish a checkpoint under, or the one student of a chain to publish. If "
+            "not given: the usual name, and all students.",
+        ),
     ] = None,
     with_known: Annotated[
         bool,
@@ -173,7 +170,7 @@ def zoo_publish(
     ] = False,
     dataset: settings.OwnDatasetFlag = None,
     data_root: settings.DataRootFlag = None,
-    store: StoreFlag = None,
+    store: settings.StoreFlag = None,
 ) -> None:
     """Publish models into a store: your own, unless --store names another.
 
@@ -193,15 +190,17 @@ def zoo_publish(
 
 @zoo_app.command("verify")
 def zoo_verify(
-    names: Annotated[Optional[list[str]], typer.Argument(help="Models, if not --all.")] = None,
+    names: Annotated[
+        Optional[list[str]], typer.Argument(help="Names of the models to check, if not --all.")
+    ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every version in the stores that are searched.")
+        bool, typer.Option("--all", help="Check every version in the stores that are searched.")
     ] = False,
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Also rank again what the figures were measured on.")
     ] = False,
-    store: StoreFlag = None,
-    offline: OfflineFlag = False,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,

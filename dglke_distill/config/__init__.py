@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, get_args
 
 import tomli_w
 from pydantic import Field
@@ -110,6 +110,29 @@ class Config(Section):
             UserError: an unknown key or a value out of range; ``source`` says where it stands.
         """
         return validate_tree(cls, tree, source)
+
+    @classmethod
+    def meant_by(cls, keys: Sequence[str]) -> list[list[str]]:
+        """Return the settings that keys may mean which are none where they were written.
+
+        ``epochs`` stands for ``training.epochs``, and so does ``shared.training.epochs``: a single
+        training has no parts.
+
+        Args:
+            keys: from the top down to the value.
+        """
+        if keys[1:] and keys[1] in cls.model_fields:
+            return [list(keys[1:])]
+        sections = {
+            name: next((kind for kind in (field.annotation, *get_args(field.annotation))
+                        if isinstance(kind, type) and issubclass(kind, Section)), None)
+            for name, field in cls.model_fields.items()
+        }  # fmt: skip
+        return [
+            [name, *keys]
+            for name, section in sections.items()
+            if section is not None and keys[0] in section.model_fields
+        ]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -67,14 +67,38 @@ def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
             if isinstance(part, str):  # a number counts the items of a list
                 model = model.model_fields[part].annotation
                 model = next((kind for kind in get_args(model) if kind is not type(None)), model)
+        written = [path[-1], *_way_down(first["input"])]
         near = difflib.get_close_matches(path[-1], list(model.model_fields), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(model.model_fields)}"
+        meant = [*map(repr, near), *_elsewhere(model, written)]
+        known = f"known: {', '.join(model.model_fields)}"
+        hint = f"did you mean {' or '.join(meant)}?" if meant else known
         return f"{source}: unknown setting {key!r}; {hint}"
     if not path:
         return f"{source}: {first['msg'].removeprefix('Value error, ')}"
     value = repr(first["input"])
     value = value if len(value) <= 200 else f"{value[:200]}..."
     return f"{source}: setting {key!r} is {value}: {first['msg'].lower()}"
+
+
+def _way_down(value: Any) -> list[str]:
+    """Return the keys that lead to the first value within mappings."""
+    keys: list[str] = []
+    while isinstance(value, Mapping) and value and len(keys) < _MAX_DEPTH:
+        key = next(iter(value))
+        keys.append(str(key))
+        value = value[key]
+    return keys
+
+
+def _elsewhere(model: type[BaseModel], written: list[str]) -> list[str]:
+    """Return the quoted settings that keys may mean which have no place where they were written.
+
+    Args:
+        model: what has no such setting.
+        written: the keys, from there down to the value.
+    """
+    find = getattr(model, "meant_by", None)
+    return [] if find is None else [repr(".".join(keys)[:200]) for keys in find(written)]
 
 
 def validate_options(schema: type[Tree], options: Mapping[str, Any], source: str) -> Tree:

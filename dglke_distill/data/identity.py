@@ -14,6 +14,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import DataConfig
 from dglke_distill.data.layout import SPLITS
+from dglke_distill.data.text import without_packing
 from dglke_distill.data.triples import Dataset
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "OtherData",
     "compare_data",
     "describe_data",
+    "label_of",
     "located",
     "located_data",
     "short",
@@ -114,6 +116,17 @@ class Identity:
             data=data,
             others=tuple(_other(one) for one in others) if isinstance(others, list) else (),
         )
+
+
+def label_of(place: str) -> str:
+    """Return what a dataset is called in names of folders: a file's name without its endings.
+
+    Args:
+        place: a name of the catalog, or a path.
+    """
+    path = Path(place)
+    name = Path(without_packing(path.name)).stem if path.is_file() else path.name
+    return name or "data"
 
 
 def located(place: str) -> str:

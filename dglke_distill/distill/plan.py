@@ -123,6 +123,19 @@ class ChainConfig(Section):
         """
         return validate_tree(cls, tree, source)
 
+    @classmethod
+    def meant_by(cls, keys: Sequence[str]) -> list[list[str]]:
+        """Return the settings that keys may mean: those of one training stand in a part.
+
+        Args:
+            keys: from the top down to the value.
+        """
+        if keys[0] in Config.model_fields:
+            return [[part, *keys] for part in ("shared", "teacher", "student")]
+        if keys[1:] and keys[1] in Config.model_fields:  # a part that is none
+            return [["shared", *keys[1:]]]
+        return [["shared", *found] for found in Config.meant_by(keys)]
+
 
 class Stage(NamedTuple):
     """One training run of a chain.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.identity import located, located_data
+from dglke_distill.data.identity import label_of, located, located_data
 from dglke_distill.distill.plan import ChainConfig, compose_chain, divided, plan, read_chain
 from dglke_distill.runs.settings import unused
 
@@ -105,5 +105,5 @@ def chain_trees(
 def new_chain_directory(chain: ChainConfig, parent: Path = Path("runs")) -> Path:
     """Return a directory below ``parent``, named after the settings, that does not exist yet."""
     final = plan(chain)[-1].config
-    stem = f"{chain.method}-{final.model.name}-{Path(chain.data.dataset).name or 'data'}".lower()
+    stem = f"{chain.method}-{final.model.name}-{label_of(chain.data.dataset)}".lower()
     return unused(parent / stem)

@@ -51,17 +51,21 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def run_table(run: RunResults) -> Table:
-    """Return the table of a run: a row per stage, the student with the highest MRR as best.
+    """Return the table of a run: a row per stage, the student to look at as best.
 
-    Gains are over the control of the student's size that validation prefers, with an interval of
-    95 %; the column is left out where none is known.
+    It is the one with the highest MRR among those that are better than their controls; where
+    nothing was compared, the one with the highest MRR of all. Gains are over the control of the
+    student's size that validation prefers, with an interval of 95 %; the column is left out where
+    none is known.
     """
     gains = {
         name: gain_text(verdict.gain, verdict.low, verdict.high)
         for name, verdict in run.verdicts.items()
         if verdict.gain is not None
     }
-    best = max(run.students, key=lambda student: student.quality.mrr, default=None)
+    better = {name for name, verdict in run.verdicts.items() if verdict.outcome == "better"}
+    worth = [student for student in run.students if student.name in better or not gains]
+    best = max(worth, key=lambda student: student.quality.mrr, default=None)
     labels = stage_labels(run.stages)
     rows = []
     for stage in run.stages:

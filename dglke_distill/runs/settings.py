@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, compose, merge, read_toml
-from dglke_distill.data.identity import located, located_data
+from dglke_distill.data.identity import label_of, located, located_data
 
 __all__ = [
     "FLAGS",
@@ -113,8 +113,8 @@ def saved_settings(run_directory: Path, changes: Sequence[Tree]) -> Config:
 
 def new_run_directory(config: Config, parent: Path = Path("runs")) -> Path:
     """Return a directory below ``parent``, named after the settings, that does not exist yet."""
-    dataset = Path(config.data.dataset).name or "data"
-    return unused(parent / f"{config.model.name}-{dataset}-dim{config.model.dim}".lower())
+    stem = f"{config.model.name}-{label_of(config.data.dataset)}-dim{config.model.dim}"
+    return unused(parent / stem.lower())
 
 
 def unused(path: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any, Optional
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import merge
+from dglke_distill.data.identity import label_of
 from dglke_distill.runs.settings import flag_trees, unused
 from dglke_distill.search.found import StudyConfig
 from dglke_distill.search.space import find_space, read_space
@@ -64,5 +65,5 @@ def new_study_directory(study: StudyConfig, parent: Path = Path("runs")) -> Path
     """Return a directory below ``parent``, named after the settings, that does not exist yet."""
     model = study.settings.get("model", {}).get("name", "transe")
     dataset = study.settings.get("data", {}).get("dataset", "cldr")
-    stem = "-".join(["tune", str(model), Path(dataset).name or "data"]).lower()
+    stem = "-".join(["tune", str(model), label_of(dataset)]).lower()
     return unused(parent / stem)

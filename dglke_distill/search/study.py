@@ -134,8 +134,8 @@ def tune(
             f"{study_config.space}: the space has changed since the study began; choose another "
             "--out, or restore the file"
         )
+    _config(study_config, space, space.defaults())  # bad settings end here; nothing is written
     _begin(directory, study_config)
-    _config(study_config, space, space.defaults())  # bad settings end here, before any trial
     workspaces = workspaces or Workspaces(data_root)
     study = _open(directory, study_config, space, first)
     _bury(study, directory)

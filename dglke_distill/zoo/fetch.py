@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
+from dglke_distill.artifacts.checkpoint_places import meant_checkpoint
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.regular_files import check_regular, open_regular
@@ -83,7 +84,8 @@ def load_checkpoint(
 
     Args:
         name_or_directory: a directory that exists, or text with a path separator in it, is a
-            directory; anything else is a name.
+            directory, of a checkpoint or of a run (see ``checkpoint_places.meant_checkpoint``);
+            anything else is a name.
         device, cache_dir, offline, store: as for ``load``.
 
     Raises:
@@ -93,7 +95,7 @@ def load_checkpoint(
 
     written = str(name_or_directory)
     if names_a_folder(name_or_directory):
-        return checkpoint.load_model(Path(name_or_directory), device)
+        return checkpoint.load_model(meant_checkpoint(Path(name_or_directory)), device)
     try:
         found = find(written, store=store, cache_dir=cache_dir, offline=offline)
     except UserError as error:

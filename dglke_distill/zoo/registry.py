@@ -18,6 +18,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_bytes
 from dglke_distill.base.regular_files import read_bytes
 from dglke_distill.base.shown import visible
+from dglke_distill.zoo.listing import EntryList
 from dglke_distill.zoo.registry_file import parse_registry
 from dglke_distill.zoo.schema import Entry, split_version
 from dglke_distill.zoo.store import MAX_INDEX_BYTES, LocalStore, Store
@@ -241,8 +242,8 @@ def list_models(
     all_versions: bool = False,
     store: Place = None,
     offline: bool = False,
-) -> list[Entry]:
-    """Return the models that the zoo has, sorted by name.
+) -> EntryList:
+    """Return the models that the zoo has, sorted by name, as a list that prints as a table.
 
     Args:
         pattern: of names, with ``*`` and ``?``.
@@ -266,4 +267,4 @@ def list_models(
         store=store,
         offline=offline,
     )
-    return [one.entry for one in found]
+    return EntryList(one.entry for one in found)

@@ -189,6 +189,16 @@ class Entry(_Strict):
             raise ValueError(f"name must begin with {start!r} and end in {end!r}")
         return self
 
+    def __repr__(self) -> str:
+        of = self.metrics
+        figures = "" if of is None else f", {of.split} MRR {of.mrr:.4f}"
+        return (
+            f"Entry({self.pinned}: {self.model} of {self.dataset}, {self.dim} floats in "
+            f"{self.bytes_per_entity} bytes per entity{figures}, {self.total_bytes:,} bytes)"
+        )
+
+    __str__ = __repr__
+
     @property
     def pinned(self) -> str:
         """The name with its version, ``name@1``."""

@@ -1,0 +1,47 @@
+"""The model that a command is given: a name of the zoo, a checkpoint, or the folder of a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from dglke_distill.cli.say import say
+
+if TYPE_CHECKING:
+    from dglke_distill.artifacts.checkpoint import LoadedModel
+
+__all__ = ["load_given", "say_which"]
+
+
+def load_given(model: str, *, store: Optional[str] = None, offline: bool = False) -> "LoadedModel":
+    """Load what was given; which checkpoint of a run it is, is said on standard error.
+
+    Args:
+        model: a name of the zoo, a checkpoint, or the folder of a run.
+        store: the only store that names are looked up in; None: all of them.
+        offline: whether to refuse to download.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+    from dglke_distill.zoo import load_checkpoint
+
+    loaded = load_checkpoint(model, store=store, offline=offline)
+    say_which(model)
+    return loaded
+
+
+def say_which(model: str) -> None:
+    """Say which checkpoint is meant, where a folder holds it and is none itself.
+
+    Args:
+        model: what was given.
+
+    Raises:
+        UserError: the results of a chain cannot be read.
+    """
+    from dglke_distill.artifacts.checkpoint_places import meant_checkpoint
+    from dglke_distill.zoo.fetch import names_a_folder
+
+    if names_a_folder(model):
+        place = meant_checkpoint(Path(model))
+        if place != Path(model):
+            say(f"model: {place}", err=True)

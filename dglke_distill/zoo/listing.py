@@ -1,0 +1,62 @@
+"""Entries of a registry as a table that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from dglke_distill.base.shown import visible
+from dglke_distill.zoo.schema import Entry
+
+__all__ = ["HEADINGS", "EntryList", "row_of"]
+
+HEADINGS = ("name", "B/entity", "MRR", "Hits@1", "Hits@10", "split", "MB")
+"""Of the columns; all but the first are figures."""
+
+
+def row_of(entry: Entry, *, pinned: bool = False) -> tuple[str, ...]:
+    """Return what stands below the ``HEADINGS`` for an entry.
+
+    Args:
+        entry: of the registry.
+        pinned: whether the name is shown with its version.
+    """
+    of = entry.metrics
+    figures = ["-"] * 4
+    if of is not None:
+        figures = [*(f"{x:.4f}" for x in (of.mrr, of.hits_at_1, of.hits_at_10)), of.split]
+    name = entry.pinned if pinned else entry.name
+    return (name, str(entry.bytes_per_entity), *figures, f"{entry.total_bytes / 1e6:.2f}")
+
+
+class EntryList(list[Entry]):
+    """A list of entries that prints as a table; each entry still holds all of its keys."""
+
+    def __repr__(self) -> str:
+        if not self:
+            return "no models"
+        rows = [HEADINGS, *self._rows()]
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = (_line(row, widths) for row in rows)
+        return "\n".join(line.rstrip() for line in lines)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._rows())
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        several = len({entry.name for entry in self}) < len(self)
+        return [tuple(map(visible, row_of(entry, pinned=several))) for entry in self]
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *figures = (
+        cell.rjust(width) if i else cell.ljust(width)
+        for i, (cell, width) in enumerate(zip(row, widths))
+    )
+    return "  ".join([first, *figures])
