@@ -52,6 +52,7 @@ __all__ = [
     "TrainingConfig",
     "compose",
     "find_recipe",
+    "meant_in_a_chain",
     "merge",
     "parse_assignment",
     "read_recipe",
@@ -133,6 +134,17 @@ class Config(Section):
             for name, section in sections.items()
             if section is not None and keys[0] in section.model_fields
         ]
+
+
+def meant_in_a_chain(keys: Sequence[str]) -> list[list[str]]:
+    """Return the settings of a chain that keys may mean: those of a training stand in a part.
+
+    Args:
+        keys: from the top down to the value.
+    """
+    if keys[0] in Config.model_fields:
+        return [[part, *keys] for part in ("shared", "teacher", "student")]
+    return [["shared", *found] for found in Config.meant_by(keys)]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

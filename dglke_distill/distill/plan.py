@@ -15,6 +15,7 @@ from dglke_distill.config import (
     DataConfig,
     Section,
     compose,
+    meant_in_a_chain,
     merge,
     read_shipped,
     read_toml,
@@ -123,18 +124,7 @@ class ChainConfig(Section):
         """
         return validate_tree(cls, tree, source)
 
-    @classmethod
-    def meant_by(cls, keys: Sequence[str]) -> list[list[str]]:
-        """Return the settings that keys may mean: those of one training stand in a part.
-
-        Args:
-            keys: from the top down to the value.
-        """
-        if keys[0] in Config.model_fields:
-            return [[part, *keys] for part in ("shared", "teacher", "student")]
-        if keys[1:] and keys[1] in Config.model_fields:  # a part that is none
-            return [["shared", *keys[1:]]]
-        return [["shared", *found] for found in Config.meant_by(keys)]
+    meant_by = staticmethod(meant_in_a_chain)
 
 
 class Stage(NamedTuple):
