@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Optional
+from typing import Any, ClassVar, Literal, NamedTuple, Optional
 
 import tomli_w
 from pydantic import Field, field_validator
@@ -124,7 +124,7 @@ class ChainConfig(Section):
         """
         return validate_tree(cls, tree, source)
 
-    meant_by = staticmethod(meant_in_a_chain)
+    meant_by: ClassVar[Any] = staticmethod(meant_in_a_chain)
 
 
 class Stage(NamedTuple):
@@ -158,8 +158,8 @@ def read_chain(path: Path) -> Tree:
 
 
 def loaded_in(path: Optional[Path]) -> list[str]:
-    """Return the loaded teachers that a chain's own ``chain.toml`` names; none without a file."""
-    named = read_toml(path).get("loaded", []) if path is not None else []
+    """Return the loaded teachers that a chain's own ``chain.toml`` names."""
+    named = [] if path is None else read_toml(path).get("loaded", [])
     if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
         raise UserError(f"{path}: 'loaded' must be a list of paths of trained models")
     return named
@@ -293,8 +293,7 @@ def _further(chain: ChainConfig, tree: Tree) -> Mapping[str, Any]:
 
 
 def _size(tree: Tree, usual: int) -> int:
-    size: int = tree.get("model", {}).get("dim", usual)
-    return size
+    return int(tree.get("model", {}).get("dim", usual))
 
 
 def _check_teachers(method: Method, count: int) -> None:
