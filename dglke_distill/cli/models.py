@@ -1,5 +1,7 @@
 """The model that a command is given: a name of the zoo, a checkpoint, or the folder of a run."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["load_given", "say_which"]
 
 
-def load_given(model: str, *, store: Optional[str] = None, offline: bool = False) -> "LoadedModel":
+def load_given(model: str, *, store: Optional[str] = None, offline: bool = False) -> LoadedModel:
     """Load what was given; which checkpoint of a run it is, is said on standard error.
 
     Args:
