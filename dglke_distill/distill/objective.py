@@ -23,7 +23,6 @@ from dglke_distill.training.objective import (
     HardObjective,
     Moment,
     Objectives,
-    answers_of,
     ask,
 )
 from dglke_distill.training.scored import ScoredBatch
@@ -298,8 +297,8 @@ def positives(asked: Asked) -> tuple[Tensor, Tensor]:
     """Return the rows of the batch's entities that are heads and tails of its true triples."""
     heads, tails = [], []
     for queries, _ in asked.queries:
-        offsets, answers = answers_of(queries)
-        known = torch.repeat_interleave(queries.entity, offsets.diff())
-        heads.append(known if queries.side == "tail" else answers)
-        tails.append(answers if queries.side == "tail" else known)
+        answers = queries.all_answers()
+        known = torch.repeat_interleave(queries.entity, answers.offsets.diff())
+        heads.append(known if queries.side == "tail" else answers.entities)
+        tails.append(answers.entities if queries.side == "tail" else known)
     return torch.cat(heads), torch.cat(tails)

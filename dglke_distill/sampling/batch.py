@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, Optional, Union
 
 import numpy as np
@@ -76,6 +77,24 @@ class Queries:
     candidates: Optional[Tensor]
     known: Optional[Tensor]
     weight: Optional[Tensor]
+
+    @property
+    def triples(self) -> int:
+        """How many true triples they stand for."""
+        return len(self.answers.entities if self.answers else self.entity)
+
+    def all_answers(self) -> Answers:
+        """Return the answers end to end, however many each query has; not to be written to."""
+        if self.answers is not None:
+            return self.answers
+        assert self.answer is not None
+        return Answers(_one_each(len(self.answer), self.answer.device), self.answer)
+
+
+@lru_cache(maxsize=16)
+def _one_each(count: int, device: torch.device) -> Tensor:
+    """Return the offsets (count + 1,) of queries with an answer each; nobody writes to them."""
+    return torch.arange(count + 1, device=device)
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,8 @@ __all__ = [
     "Moment",
     "Objective",
     "Objectives",
-    "answers_of",
     "ask",
     "relation_loss",
-    "triples_of",
 ]
 
 
@@ -100,8 +98,9 @@ class Group(NamedTuple):
     @classmethod
     def of(cls, numbers: tuple[int, ...], queries: Queries, query: QueryVectors) -> Group:
         """Return the group that queries are, ``numbers`` their places in the batch."""
-        found = answers_of(queries)
-        return cls(numbers, query, *found, queries.candidates, queries.known, queries.weight)
+        found = queries.all_answers()
+        rest = queries.candidates, queries.known, queries.weight
+        return cls(numbers, query, found.offsets, found.entities, *rest)
 
 
 class Asked(NamedTuple):
@@ -168,7 +167,7 @@ def ask(model: KGEModel, batch: Batch, quick: bool = False) -> Asked:
         return _ask_together(model, batch, entities)
     asked = [(q, model.query(entities, q.entity, q.relation, q.side)) for q in batch.queries]
     groups = [Group.of((number,), *each) for number, each in enumerate(asked)]
-    triples = sum(triples_of(queries) for queries in batch.queries)
+    triples = sum(queries.triples for queries in batch.queries)
     return Asked(model, entities, _joined(model, groups), asked, triples)
 
 
@@ -188,7 +187,7 @@ def _ask_together(model: KGEModel, batch: Batch, entities: EntityRows) -> Asked:
     numbers = tuple(range(len(batch.queries)))
     places = [numbers] if len(groups) < len(numbers) else [(number,) for number in numbers]
     whole = [Group.of(place, *each) for place, each in zip(places, asked)]
-    triples = sum(triples_of(queries) for queries in groups)
+    triples = sum(queries.triples for queries in groups)
     return Asked(model, entities, _joined(model, whole), asked, triples, True)
 
 
@@ -259,7 +258,7 @@ class HardObjective(Objective):
         if self.regularizer is not None:
             penalty = total.new_zeros(())
             for queries, query in asked.queries:
-                share = triples_of(queries) / asked.triples
+                share = queries.triples / asked.triples
                 found = self.regularizer(model, asked.entities, query, queries, asked.quick)
                 penalty = penalty + share * found
             total = total + penalty
@@ -267,7 +266,7 @@ class HardObjective(Objective):
         if self.relation_weight:
             relation = total.new_zeros(())
             for queries, _ in asked.queries:
-                share = triples_of(queries) / asked.triples
+                share = queries.triples / asked.triples
                 relation = relation + share * relation_loss(model, asked.entities, queries)
             total = total + self.relation_weight * relation
             parts["relation"] = relation.detach()
@@ -280,13 +279,13 @@ def relation_loss(model: KGEModel, entities: EntityRows, queries: Queries) -> Te
     Chen, Minervini, Riedel, Stenetorp 2021, "Relation prediction as an auxiliary training objective
     for improving multi-relational graph representations", equation 2.
     """
-    asked = answers_of(queries)
+    asked = queries.all_answers()
     counts = asked.offsets.diff()
     known, relation = (
         torch.repeat_interleave(ids, counts)
         for ids in (queries.entity, model.relation_ids(queries.relation, queries.side))
     )
-    head, tail = known, asked.answers
+    head, tail = known, asked.entities
     if queries.side == "head" and not model.reciprocal:
         head, tail = tail, head
     vectors = model.score_function.relation_query(
@@ -297,27 +296,6 @@ def relation_loss(model: KGEModel, entities: EntityRows, queries: Queries) -> Te
         pairwise("dot", vectors, model.relation_weight), offsets, relation, None, inplace=True
     )
     return total / len(relation)
-
-
-class AnswersOf(NamedTuple):
-    """The answers of queries end to end: offsets (b + 1,) and rows of entities (k,)."""
-
-    offsets: Tensor
-    answers: Tensor
-
-
-def triples_of(queries: Queries) -> int:
-    """Return how many true triples a group of queries stands for."""
-    return len(queries.answers.entities if queries.answers else queries.entity)
-
-
-def answers_of(queries: Queries) -> AnswersOf:
-    """Return the answers of a group of queries end to end, however many each has."""
-    if queries.answers is not None:
-        return AnswersOf(queries.answers.offsets, queries.answers.entities)
-    assert queries.answer is not None
-    offsets = torch.arange(len(queries.answer) + 1, device=queries.answer.device)
-    return AnswersOf(offsets, queries.answer)
 
 
 def _joined(model: KGEModel, groups: list[Group]) -> list[Group]:

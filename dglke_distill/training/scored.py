@@ -73,9 +73,11 @@ class ScoredBatch(NamedTuple):
         """
         if self.positive is not None:
             return weighted_mean(costs, self.weight)
+        # In this order: where weights learn, it decides in which their gradients are summed.
+        cost = (costs if self.weight is None else costs * self.weight).sum()
         total = self.total
         assert total is not None
-        return (costs if self.weight is None else costs * self.weight).sum() / total.sum()
+        return cost / total.sum()
 
     def by_triple(self) -> ScoredBatch:
         """Return the same with a row for each true triple, its score apart, known answers marked.
