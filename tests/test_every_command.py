@@ -30,6 +30,7 @@ __all__ = ["home", "trained"]
 PLACES = {
     "dataset", "--dataset", "model", "other", "folder", "directory", "name", "name_or_path",
     "names", "run_dir", "--teacher", "--more-teachers", "--config", "--space", "--about", "--store",
+    "--types",
 }  # fmt: skip
 """Parameters that lead to files of others, or to a server."""
 OWN_PLACES = {"--out", "--data-root"}
@@ -40,7 +41,7 @@ VALUES = {
     "--processes", "--memory", "--batch-size", "--lr", "--negatives", "--loss", "--dtype",
     "--trials", "--time", "--split", "-k", "--head", "--relation", "--tail", "--relations",
     "--format", "--out-format", "--fractions", "--port", "--host", "--max-dim", "--max-bytes",
-    "pattern", "--name", "--control", "--plugin", "--search",
+    "pattern", "--name", "--control", "--plugin", "--search", "--candidates", "--protocol",
 }  # fmt: skip
 """Words and numbers."""
 FLAGS = {

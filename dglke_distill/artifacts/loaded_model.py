@@ -11,7 +11,7 @@ from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.data.identity import Identity, compare_data, short, shown
-from dglke_distill.data.triples import Dataset, Vocabulary
+from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
 
 if TYPE_CHECKING:
@@ -145,6 +145,40 @@ class LoadedModel:
         )
         splits = [found.train, found.valid, found.test]
         return KnownAnswers.build(splits, len(self.entities)), warnings
+
+    def train_facts(
+        self, data_root: Optional[Path], *, dataset: Optional[str], allow_other_data: bool
+    ) -> tuple[Triples, list[str]]:
+        """Return the facts that it was trained on, and what must be known of them.
+
+        Nothing is downloaded: where the dataset is not on this machine, they are the facts of all
+        splits that were published with the model.
+
+        Args:
+            data_root: folder of datasets already there.
+            dataset: where the dataset lies; None: found by its name.
+            allow_other_data: as for ``find_dataset``.
+
+        Raises:
+            UserError: neither is there, or the dataset is another one.
+        """
+        from dglke_distill.artifacts.known_facts_file import read_known
+
+        try:
+            found, warnings = self.find_dataset(
+                "the model",
+                dataset=dataset,
+                data_root=data_root,
+                offline=True,
+                allow_other_data=allow_other_data,
+            )
+        except UserError:
+            if self.known_file is None or dataset is not None:
+                raise
+            known = read_known(self.known_file, self.entities, self.relations)
+            told = "facts are those published with the model, of all its splits"
+            return known.triples(), [told]
+        return found.train, warnings
 
     def with_own_ids(self, dataset: Dataset, name: str) -> Dataset:
         """Return a dataset with the model's ids; what counts is names.

@@ -1,5 +1,6 @@
 """``dglke-distill predict``."""
 
+from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
@@ -43,6 +44,24 @@ def predict(
         bool,
         typer.Option("--exclude-known", help="Leave out the facts of the model's own dataset."),
     ] = False,
+    candidates: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--candidates",
+            metavar="WHO",
+            help="Who may answer: observed (entities that train facts of the relation have there), "
+            "typed (those, and others of their types), type:NAME, @FILE (a name on each line), or "
+            "an entity; may be repeated for several. Without it, every entity.",
+        ),
+    ] = None,
+    types: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--types",
+            help="File of lines entity<TAB>type, for typed and type:NAME. Without it, types.tsv in "
+            "the folder of --dataset; else typed goes by types learned from the train facts.",
+        ),
+    ] = None,
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,
@@ -69,6 +88,20 @@ def predict(
         named.load_known(data_root, dataset=dataset, allow_other_data=allow_other_data)
         told["warnings"] = list(named.known_warnings)
         show_warnings(named.known_warnings, err=as_json)
+    chosen: Any = None
+    if candidates:
+        _check_candidates(missing)
+        chosen = candidates[0] if _is_word(candidates) else candidates
+        if types is not None:
+            named.load_types(types)
+        if _is_word(candidates) and not candidates[0].startswith("@"):
+            if candidates[0] in ("observed", "typed") or dataset is not None:
+                named.load_ranges(data_root, dataset=dataset, allow_other_data=allow_other_data)
+        told["candidates"] = candidates
+        told.setdefault("warnings", []).extend(named.range_warnings)
+        show_warnings(named.range_warnings, err=as_json)
+    elif types is not None:
+        raise UserError("--types: says of what type --candidates are; give those too")
     if not missing:
         triple = (head or "", relation or "", tail or "")
         result: dict[str, Any] = {**given, "score": float(named.score([triple])[0])}
@@ -82,12 +115,13 @@ def predict(
         return
     (asked,) = missing
     first, second = (name for name in given.values() if name is not None)
-    ask = {
+    ask: dict[str, Any] = {
         "head": named.predict_heads,
         "relation": named.predict_relations,
         "tail": named.predict_tails,
-    }[asked]
-    answers = ask(first, second, count, exclude_known=exclude_known)
+    }
+    options: dict[str, Any] = {} if chosen is None else {"candidates": chosen}
+    answers = ask[asked](first, second, count, exclude_known=exclude_known, **options)
     if as_json:
         found = [answer._asdict() for answer in answers]
         result = {**given, "scored_as": _ANSWER_TO[asked], "predictions": found, **told}
@@ -106,6 +140,22 @@ def predict(
     if named.model.reciprocal:
         other = _ANSWER_TO["tail" if asked == "head" else "head"]
         console.print(_which(_ANSWER_TO[asked], other), soft_wrap=True)
+
+
+def _is_word(candidates: list[str]) -> bool:
+    """Return whether candidates are described, and not named one by one."""
+    first = candidates[0]
+    return len(candidates) == 1 and (
+        first in ("observed", "typed") or first.startswith(("type:", "@"))
+    )
+
+
+def _check_candidates(missing: list[str]) -> None:
+    """Refuse candidates where no entity is asked for."""
+    if missing != ["head"] and missing != ["tail"]:
+        raise UserError(
+            "--candidates: they are entities; leave out --head or --tail to ask for one"
+        )
 
 
 def _which(question: str, other: str) -> str:

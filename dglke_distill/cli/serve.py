@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -33,6 +34,13 @@ def serve(
     ] = "127.0.0.1",
     store: settings.StoreFlag = None,
     offline: settings.OfflineFlag = False,
+    types: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--types",
+            help="File of lines entity<TAB>type, for questions with candidates=type:NAME.",
+        ),
+    ] = None,
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,
@@ -57,6 +65,7 @@ def serve(
                 threads=threads or 0,
                 dataset=dataset,
                 allow_other_data=allow_other_data,
+                types=types,
             )
             server.api = Api(gallery)
             for name in gallery.given:

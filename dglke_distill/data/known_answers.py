@@ -117,6 +117,14 @@ class KnownAnswers:
         """Memory held by the index, in bytes."""
         return sum(a.nbytes for part in (self.offsets, self.packed) for a in part.values())
 
+    def triples(self) -> Triples:
+        """Return the facts, each once, ordered by head, relation and tail."""
+        words, offsets = self.packed["tail"], self.offsets["tail"]
+        head = np.repeat(np.arange(self.num_entities), np.diff(offsets))
+        return Triples(
+            *(column.astype(np.int32) for column in (head, words >> 32, words & LOW_BITS))
+        )
+
     def _query_ids(self, entity: Ids, relation: Ids) -> tuple[Int64, Int64]:
         entities = np.ascontiguousarray(entity, np.int64)
         if len(entities) and (entities.min() < 0 or entities.max() >= self.num_entities):

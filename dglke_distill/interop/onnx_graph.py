@@ -27,10 +27,11 @@ class ONNXGraph(ExportFormat):
 
     Inputs: ``entity`` (b,) int64, the known entities; ``relation`` (b,) int64, r to ask
     (entity, r, ?) and r + number of relations to ask (?, r, entity); ``k`` (1,) int64, at
-    most all entities are returned.
+    most all entities are returned; and, if wanted, ``candidates`` (entities,) bool, who may answer:
+    without it, every entity.
     Outputs: ``ids`` (b, k) int64 and ``scores`` (b, k) float32, the best first, known answers not
-    taken out. The names stand in the metadata ``entities`` and ``relations``, JSON lists in id
-    order.
+    taken out; where fewer than k may answer, the last scores are minus infinity. The names stand in
+    the metadata ``entities`` and ``relations``, JSON lists in id order.
 
     Distances are computed from differences, (b, entities, dim) at once, so large graphs are best
     asked a few queries at a time.
@@ -87,7 +88,7 @@ class _Graph:
 
 
 def _build(loaded: LoadedModel) -> Any:
-    from onnx import TensorProto, helper
+    from onnx import TensorProto, helper, numpy_helper
 
     forms, table = query_forms(loaded.model), as_float32(entity_table(loaded))
     graph = _Graph()
@@ -103,6 +104,11 @@ def _build(loaded: LoadedModel) -> Any:
     bias = entity_bias(loaded)
     if bias is not None:
         scores = graph.node("Add", scores, graph.constant(as_float32(bias)))
+    everyone = np.ones(len(loaded.entities), np.bool_)
+    # A constant of an input's name is its default.
+    graph.constants.append(numpy_helper.from_array(everyone, "candidates"))
+    nobody = graph.constant(np.array(-np.inf, np.float32))
+    scores = graph.node("Where", "candidates", scores, nobody)
     count = graph.node("Min", "k", graph.constant(np.array([len(loaded.entities)], np.int64)))
     graph.nodes.append(helper.make_node("TopK", [scores, count], ["scores", "ids"], axis=1))
 
@@ -111,6 +117,7 @@ def _build(loaded: LoadedModel) -> Any:
 
     whole, number = TensorProto.INT64, TensorProto.FLOAT
     inputs = [port("entity", whole, "b"), port("relation", whole, "b"), port("k", whole, 1)]
+    inputs.append(port("candidates", TensorProto.BOOL, len(loaded.entities)))
     outputs = [port("ids", whole, "b", "answers"), port("scores", number, "b", "answers")]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "link_prediction", inputs, outputs, graph.constants),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dglke_distill.predict.named import Facts, NamedModel, Prediction, Question
+from dglke_distill.predict.named import Candidates, Facts, NamedModel, Prediction, Question
 from dglke_distill.predict.names import Name
 from dglke_distill.predict.top_k import TopK
 
-__all__ = ["Facts", "Name", "NamedModel", "Prediction", "Question", "TopK"]
+__all__ = ["Candidates", "Facts", "Name", "NamedModel", "Prediction", "Question", "TopK"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -18,11 +19,19 @@ from dglke_distill.predict.top_k import TopK, search
 if TYPE_CHECKING:
     from dglke_distill.data.known_answers import KnownAnswers
 
-__all__ = ["best_entities", "best_relations", "check_scores", "nearest_entities"]
+__all__ = [
+    "best_entities",
+    "best_relations",
+    "by_relation",
+    "check_scores",
+    "nearest_entities",
+    "places_among",
+]
 
 QUERIES_AT_ONCE = 256
 _TRIPLES_AT_ONCE = 1 << 18  # of questions for a relation, each a triple for every one
 
+Int64 = NDArray[np.int64]
 Answer = Callable[[Tensor, Tensor], TopK]
 
 
@@ -33,12 +42,14 @@ def best_entities(
     side: Side,
     k: int,
     known: Optional[KnownAnswers] = None,
+    among: Optional[Tensor] = None,
 ) -> TopK:
     """Return the best tails of (entity, relation, ?), or the best heads of (?, relation, entity).
 
     Args:
         model: the model. entity: (b,) int64 known entities. relation: (b,) int64 relation ids.
         side: the side asked for. k: how many. known: answers to leave out.
+        among: (c,) int64 ascending ids of those who may answer; None: every entity.
 
     Raises:
         UserError: k is below 1.
@@ -53,17 +64,28 @@ def best_entities(
             ids = entity.cpu().numpy(), relation.cpu().numpy()
             offsets, left_out = known.gather(*ids, side)
             row = np.repeat(np.arange(len(entity)), np.diff(offsets))
+            if among is not None:
+                row, left_out = places_among(row, left_out, among)
 
         def score(start: int, stop: int) -> Tensor:
-            scores = model.score(query, model.encode_range(start, stop), exact=True)
-            check_scores(scores, entity, relation, side, start)
+            if among is None:
+                scores = model.score(query, model.encode_range(start, stop), exact=True)
+                check_scores(scores, entity, relation, side, start)
+            else:
+                some = among[start:stop]
+                scores = model.score(query, model.encode(some), exact=True)
+                check_scores(scores, entity, relation, side, start, among)
             if len(left_out):
                 here = (left_out >= start) & (left_out < stop)
                 scores[row[here], left_out[here] - start] = -torch.inf
             return scores
 
-        return search(score, len(entity), model.num_entities, k, model.block_rows)
+        if among is None:
+            return search(score, len(entity), model.num_entities, k, model.block_rows)
+        found = search(score, len(entity), len(among), k, model.block_rows)
+        return TopK(torch.where(found.ids < 0, found.ids, among[found.ids]), found.scores)
 
+    among = None if among is None else among.to(model.device)
     return _in_batches(model, answer, entity, relation, k)
 
 
@@ -131,6 +153,7 @@ def check_scores(
     relation: Optional[Tensor],
     side: Side,
     candidate: Union[int, Tensor],
+    among: Optional[Tensor] = None,
 ) -> None:
     """Refuse scores that are NaN or infinite, as ranking does: no order of them means anything.
 
@@ -138,6 +161,7 @@ def check_scores(
         scores: (b, n). entity: (b,) known entities. relation: (b,) their relations, if any.
         side: the side asked for.
         candidate: id of the first of n consecutive candidates; or (b,) ids, of one a row.
+        among: (c,) ids that consecutive candidates are places in; None: they are ids themselves.
 
     Raises:
         NonFiniteScores: a score is not finite.
@@ -150,7 +174,47 @@ def check_scores(
     row, column = torch.nonzero(~torch.isfinite(scores))[0].tolist()
     first = int(candidate[row]) if isinstance(candidate, Tensor) else candidate
     rest = -1 if relation is None else int(relation[row])
-    raise NonFiniteScores(int(entity[row]), rest, side, float(scores[row, column]), first + column)
+    found = first + column if among is None else int(among[first + column])
+    raise NonFiniteScores(int(entity[row]), rest, side, float(scores[row, column]), found)
+
+
+def by_relation(entity: Tensor, relation: Tensor, answer: Answer) -> TopK:
+    """Answer questions relation by relation.
+
+    Args:
+        entity: (b,) int64 known entities. relation: (b,) int64 relation ids.
+        answer: entities and relations of the questions of one relation to their best answers.
+
+    Returns:
+        The answers in the order of the questions, padded to the longest.
+    """
+    parts = []
+    for one in torch.unique(relation).tolist():
+        rows = torch.nonzero(relation == one).squeeze(1)
+        parts.append((rows, answer(entity[rows], relation[rows])))
+    width = max((found.ids.shape[1] for _, found in parts), default=0)
+    ids = torch.full((len(entity), width), -1)
+    scores = torch.full((len(entity), width), -torch.inf)
+    for rows, found in parts:
+        ids[rows, : found.ids.shape[1]] = found.ids.cpu()
+        scores[rows, : found.ids.shape[1]] = found.scores.float().cpu()
+    return TopK(ids, scores)
+
+
+def places_among(row: Int64, left_out: Int64, among: Tensor) -> tuple[Int64, Int64]:
+    """Return, of answers to leave out, those that are candidates, by their places among them.
+
+    Args:
+        row: (n,) the question of each answer. left_out: (n,) its id.
+        among: (c,) ascending ids of the candidates.
+
+    Returns:
+        Questions and places, as many as are candidates.
+    """
+    ids = among.cpu().numpy()
+    places = np.searchsorted(ids, left_out)
+    there = np.append(ids, -1)[places] == left_out
+    return row[there], places[there]
 
 
 def _in_batches(

@@ -3,57 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
-from dglke_distill.data.triples import Triples, Vocabulary
+from dglke_distill.data.triples import Side, Vocabulary
+from dglke_distill.predict.answers import Prediction, frame_of, predictions
 from dglke_distill.predict.batches import (
     best_entities,
     best_relations,
+    by_relation,
     check_scores,
     nearest_entities,
 )
+from dglke_distill.predict.choosing import Candidates, Choosing, per_relation
 from dglke_distill.predict.graphs import ScoresGraphs
-from dglke_distill.predict.names import (
-    Name,
-    Question,
-    by_asked,
-    checked_ids,
-    ids_of,
-    rows_of,
-    triples_of,
-)
+from dglke_distill.predict.knowing import Facts, Knowing, NamedTriples
+from dglke_distill.predict.names import Name, Question, checked_ids, ids_of
 from dglke_distill.predict.pretrained import Pretrained
 from dglke_distill.predict.top_k import TopK
 
 if TYPE_CHECKING:
     import pandas
 
-    from dglke_distill.data.known_answers import KnownAnswers
-
-__all__ = ["Facts", "NamedModel", "Prediction", "Question"]
-
-NamedTriples = Union[Triples, Tensor, Iterable[tuple[Name, Name, Name]]]
-
-Facts = Union[bool, "KnownAnswers", NamedTriples]
-"""Facts that are no news: True for those of the model's own dataset, all splits; or facts given.
-An index of facts (``known_answers.KnownAnswers``) is built once; triples are indexed per call."""
+__all__ = ["Candidates", "Facts", "NamedModel", "Prediction", "Question"]
 
 
-class Prediction(NamedTuple):
-    """An answer: its name, its score (higher is more plausible) and its id."""
-
-    name: str
-    score: float
-    id: int
-
-
-class NamedModel(ScoresGraphs, Pretrained, nn.Module):
+class NamedModel(ScoresGraphs, Pretrained, Choosing, Knowing, nn.Module):
     """A trained model that knows the names of its entities and relations.
 
     It is a module like any other: ``named(graph)`` scores the edges of a DGLGraph, differentiably,
@@ -83,8 +63,6 @@ class NamedModel(ScoresGraphs, Pretrained, nn.Module):
         self.results: dict[str, Any] = loaded.results
         self.card = card
         self.loaded = loaded
-        self._known: Optional[KnownAnswers] = None
-        self.known_warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         model, config = self.model, self.config
@@ -121,7 +99,13 @@ class NamedModel(ScoresGraphs, Pretrained, nn.Module):
     # --- answers with names ---------------------------------------------------------------------
 
     def predict_tails(
-        self, head: Name, relation: Name, k: int = 10, *, exclude_known: Facts = False
+        self,
+        head: Name,
+        relation: Name,
+        k: int = 10,
+        *,
+        exclude_known: Facts = False,
+        candidates: Candidates = None,
     ) -> list[Prediction]:
         """Answer (head, relation, ?).
 
@@ -129,6 +113,7 @@ class NamedModel(ScoresGraphs, Pretrained, nn.Module):
             head: the known entity. relation: the relation.
             k: how many answers; there may be fewer where known ones are left out.
             exclude_known: facts to leave out; see ``Facts``.
+            candidates: the entities that may answer; see ``Candidates``.
 
         Returns:
             The best answers, best first.
@@ -137,23 +122,27 @@ class NamedModel(ScoresGraphs, Pretrained, nn.Module):
             UserError: an unknown name, k below 1, or facts that are not there to be excluded.
             NonFiniteScores: a score is NaN or infinite: the model has diverged.
         """
-        found = self.top_tails(
-            self.entity_ids([head]), self.relation_ids([relation]), k, exclude_known=exclude_known
-        )
-        return _predictions(found, self.entities)
+        asked = self.entity_ids([head]), self.relation_ids([relation])
+        found = self.top_tails(*asked, k, exclude_known=exclude_known, candidates=candidates)
+        return predictions(found, self.entities)
 
     def predict_heads(
-        self, relation: Name, tail: Name, k: int = 10, *, exclude_known: Facts = False
+        self,
+        relation: Name,
+        tail: Name,
+        k: int = 10,
+        *,
+        exclude_known: Facts = False,
+        candidates: Candidates = None,
     ) -> list[Prediction]:
         """Answer (?, relation, tail); see ``predict_tails``.
 
         A model with reciprocal relations has rows of their own for this question: its scores are
         not those of the same triples as answers to (head, relation, ?), which ``score`` gives.
         """
-        found = self.top_heads(
-            self.relation_ids([relation]), self.entity_ids([tail]), k, exclude_known=exclude_known
-        )
-        return _predictions(found, self.entities)
+        asked = self.relation_ids([relation]), self.entity_ids([tail])
+        found = self.top_heads(*asked, k, exclude_known=exclude_known, candidates=candidates)
+        return predictions(found, self.entities)
 
     def predict_relations(
         self, head: Name, tail: Name, k: int = 10, *, exclude_known: Facts = False
@@ -162,7 +151,7 @@ class NamedModel(ScoresGraphs, Pretrained, nn.Module):
         found = self.top_relations(
             self.entity_ids([head]), self.entity_ids([tail]), k, exclude_known=exclude_known
         )
-        return _predictions(found, self.relations)
+        return predictions(found, self.relations)
 
     def score(self, triples: NamedTriples) -> Tensor:
         """Score triples: names or ids in the order head, relation, tail; higher is more plausible.
@@ -193,12 +182,18 @@ class NamedModel(ScoresGraphs, Pretrained, nn.Module):
         floats.
         """
         found = nearest_entities(self.model, self.entity_ids([entity]), k)
-        return _predictions(found, self.entities)
+        return predictions(found, self.entities)
 
     # --- answers as tensors ---------------------------------------------------------------------
 
     def top_tails(
-        self, head: Tensor, relation: Tensor, k: int, *, exclude_known: Facts = False
+        self,
+        head: Tensor,
+        relation: Tensor,
+        k: int,
+        *,
+        exclude_known: Facts = False,
+        candidates: Candidates = None,
     ) -> TopK:
         """Answer many questions (head, relation, ?).
 
@@ -206,20 +201,25 @@ class NamedModel(ScoresGraphs, Pretrained, nn.Module):
             head: (b,) int64 entity ids. relation: (b,) int64 relation ids.
             k: how many answers per question; at most all entities.
             exclude_known: facts to leave out; see ``Facts``.
+            candidates: the entities that may answer; see ``Candidates``.
 
         Returns:
             ``ids`` (b, k) int64 and ``scores`` (b, k), best first; where known answers leave fewer
             than k, ids are -1 and scores minus infinity.
         """
-        self._check(head, relation)
-        return best_entities(self.model, head, relation, "tail", k, self._index(exclude_known))
+        return self._best(head, relation, "tail", k, exclude_known, candidates)
 
     def top_heads(
-        self, relation: Tensor, tail: Tensor, k: int, *, exclude_known: Facts = False
+        self,
+        relation: Tensor,
+        tail: Tensor,
+        k: int,
+        *,
+        exclude_known: Facts = False,
+        candidates: Candidates = None,
     ) -> TopK:
         """Answer many questions (?, relation, tail); see ``top_tails``."""
-        self._check(tail, relation)
-        return best_entities(self.model, tail, relation, "head", k, self._index(exclude_known))
+        return self._best(tail, relation, "head", k, exclude_known, candidates)
 
     def top_relations(
         self, head: Tensor, tail: Tensor, k: int, *, exclude_known: Facts = False
@@ -233,15 +233,41 @@ class NamedModel(ScoresGraphs, Pretrained, nn.Module):
         checked_ids(self.entities, tail)
         return best_relations(self.model, head, tail, k, self._index(exclude_known))
 
-    def _check(self, entity: Tensor, relation: Tensor) -> None:
-        """Refuse ids that are none: a negative one would answer for another row."""
-        checked_ids(self.entities, entity)
+    def _best(
+        self,
+        entity: Tensor,
+        relation: Tensor,
+        side: Side,
+        k: int,
+        exclude_known: Facts,
+        candidates: Candidates,
+    ) -> TopK:
+        checked_ids(self.entities, entity)  # a negative id would answer for another row
         checked_ids(self.relations, relation)
+        known = self._index(exclude_known)
+
+        def best(entity: Tensor, relation: Tensor, among: Optional[NDArray[np.int64]]) -> TopK:
+            ids = None if among is None else torch.from_numpy(among)
+            return best_entities(self.model, entity, relation, side, k, known, ids)
+
+        if not per_relation(candidates):
+            return best(entity, relation, self.candidate_ids(candidates))
+
+        def of_one(entity: Tensor, relation: Tensor) -> TopK:
+            among = self.candidate_ids(candidates, int(relation[0]), side)
+            return best(entity, relation, among)
+
+        return by_relation(entity, relation, of_one)
 
     # --- answers as a table ---------------------------------------------------------------------
 
     def predict_frame(
-        self, questions: Sequence[Question], k: int = 10, *, exclude_known: Facts = False
+        self,
+        questions: Sequence[Question],
+        k: int = 10,
+        *,
+        exclude_known: Facts = False,
+        candidates: Candidates = None,
     ) -> pandas.DataFrame:
         """Answer many questions into a pandas frame.
 
@@ -249,77 +275,13 @@ class NamedModel(ScoresGraphs, Pretrained, nn.Module):
             questions: (head, relation, tail) with None for what is asked, once in each; a list
                 or a frame of three columns.
             k: how many answers per question. exclude_known: facts to leave out; see ``Facts``.
+            candidates: the entities that may answer; see ``Candidates``.
 
         Returns:
             A row per answer, questions in their order: ``question`` (its number), ``rank`` (from
             1), ``head``, ``relation``, ``tail`` (names) and ``score``.
         """
-        import pandas
-
-        names = (self.entities, self.relations, self.entities)
-        questions = rows_of(questions)
-        rows: list[list[Any]] = [[] for _ in questions]
-        for place, numbers in enumerate(by_asked(questions)):
-            if not numbers:
-                continue
-            given = [
-                torch.from_numpy(ids_of(names[i], [questions[number][i] for number in numbers]))  # type: ignore[misc]
-                for i in range(3)
-                if i != place
-            ]
-            ask = (self.top_heads, self.top_relations, self.top_tails)[place]
-            found = ask(given[0], given[1], k, exclude_known=exclude_known)
-            for row, number in enumerate(numbers):
-                ids = [int(column[row]) for column in given]
-                for rank, answer in enumerate(_predictions(found, names[place], row), 1):
-                    h, r, t = (
-                        names[i][j] for i, j in enumerate([*ids[:place], answer.id, *ids[place:]])
-                    )
-                    rows[number].append((number, rank, h, r, t, answer.score))
-        columns = ["question", "rank", "head", "relation", "tail", "score"]
-        return pandas.DataFrame([row for each in rows for row in each], columns=columns)
-
-    # --- known facts ----------------------------------------------------------------------------
-
-    def load_known(
-        self,
-        data_root: Optional[Path] = None,
-        *,
-        dataset: Optional[str] = None,
-        allow_other_data: bool = False,
-    ) -> KnownAnswers:
-        """Return the index of all facts of the model's dataset; it is loaded once.
-
-        Args:
-            data_root: folder of datasets already there; see ``data.catalog.load``.
-            dataset: name or path of the dataset; None: the facts published with the model, else
-                the dataset found by its name, see ``data.own_dataset``.
-            allow_other_data: whether the triples may be others than those trained on;
-                ``known_warnings`` then says so.
-
-        Raises:
-            UserError: the dataset is not there, or has other triples, entities or relations.
-        """
-        if self._known is None:
-            self._known, told = self.loaded.known_facts(
-                data_root, dataset=dataset, allow_other_data=allow_other_data
-            )
-            self.known_warnings = tuple(told)
-        return self._known
-
-    def _index(self, facts: Facts) -> Optional[KnownAnswers]:
-        if isinstance(facts, bool):
-            return self.load_known() if facts else None
-        from dglke_distill.data.known_answers import KnownAnswers
-
-        if isinstance(facts, KnownAnswers):
-            return facts
-        return KnownAnswers.build([self._triples(facts)], self.model.num_entities)
-
-    def _triples(self, triples: NamedTriples) -> Triples:
-        if isinstance(triples, Triples):
-            return triples
-        return triples_of(self.entities, self.relations, triples)
+        return frame_of(self, questions, k, exclude_known=exclude_known, candidates=candidates)
 
     # --- vectors --------------------------------------------------------------------------------
 
@@ -332,8 +294,3 @@ class NamedModel(ScoresGraphs, Pretrained, nn.Module):
     def relation_embeddings(self) -> Tensor:
         """The relation table, detached; reciprocal relations in its second half."""
         return self.model.relation_embeddings
-
-
-def _predictions(found: TopK, names: Vocabulary, row: int = 0) -> list[Prediction]:
-    answers = zip(found.ids[row].tolist(), found.scores[row].tolist())
-    return [Prediction(names[i], score, i) for i, score in answers if i >= 0]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.spelling import near_spellings
 from dglke_distill.data.triples import SIDES, Side, Vocabulary
+from dglke_distill.predict.choosing import OBSERVED, TYPED
 from dglke_distill.serve.facts import Role, main_role, relation_counts
 from dglke_distill.serve.gallery import Gallery, Shown
 from dglke_distill.serve.questions import Question, answer_all, rounded
@@ -92,7 +93,7 @@ class Api:
         hide = parameters["known"].choice(given, "known") == "hide"
         if hide and shown.facts is None:
             raise Refused(400, f"known facts cannot be hidden: {shown.no_facts}", "known")
-        return Question(shown, entity, relation, side, k, hide)
+        return Question(shown, entity, relation, side, k, hide, _candidates(given, shown))
 
     def answer_all(self, questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
         """Answer questions, in the thread that scores; see ``questions.answer_all``."""
@@ -178,11 +179,35 @@ def _id(given: Mapping[str, str], parameter: str, names: Vocabulary) -> int:
     if not name:
         raise Refused(400, f"{parameter} is missing", parameter)
     if name not in names:
-        message = f"the model has no {parameter} {name!r}"
+        message = f"the model has no {parameter.replace('candidates', 'entity')} {name!r}"
         raise Refused(
             404, message, parameter, lambda: near_spellings(name, names if names.named else ())
         )
     return names.id(name)
+
+
+def _candidates(given: Mapping[str, str], shown: Shown) -> Union[str, tuple[str, ...], None]:
+    """Return who may answer. Files are no choice here: whoever asks would read them."""
+    text = given.get("candidates")
+    if text is None or text.startswith("type:") or text in (OBSERVED, TYPED):
+        if text in (OBSERVED, TYPED) and shown.facts is None:
+            raise Refused(400, f"ranges cannot be observed: {shown.no_facts}", "candidates")
+        return text
+    names: Any = None
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise Refused(
+            400,
+            f"candidates is {text[:100]!r}: give {OBSERVED}, {TYPED}, type:NAME, or a JSON list of "
+            "names",
+            "candidates",
+        )
+    for name in names:
+        _id({"candidates": name}, "candidates", shown.named.entities)
+    return tuple(dict.fromkeys(names))
 
 
 def _side(given: Mapping[str, str]) -> Side:

@@ -11,6 +11,7 @@ from typing import Any, Optional, TypeVar
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base import runtime
 from dglke_distill.base.errors import UserError
+from dglke_distill.data.entity_types import TYPES_FILE
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.kernels import set_num_threads
 from dglke_distill.models import canonical_name
@@ -36,6 +37,7 @@ class Shown:
         name: what it is called on the page.
         loaded: the model.
         shelf: where its facts may be had.
+        types: file of the entities' types, if there is one.
 
     Attributes:
         named: the model with its names.
@@ -47,10 +49,14 @@ class Shown:
         drawn: what is told of its map, once it has been.
     """
 
-    def __init__(self, name: str, loaded: LoadedModel, shelf: FactShelf) -> None:
+    def __init__(
+        self, name: str, loaded: LoadedModel, shelf: FactShelf, types: Optional[Path] = None
+    ) -> None:
         """Look for facts and fold the names."""
         self.name = name
         self.named = NamedModel(loaded).eval()
+        if types is not None:
+            self.named.load_types(types)
         self.facts: Optional[KnownAnswers] = None
         self.no_facts = ""
         self.fact_notes: list[str] = []
@@ -107,6 +113,8 @@ class Gallery:
         threads: for torch and the kernels; 0 for all cores.
         dataset: as for ``FactShelf``.
         allow_other_data: as for ``FactShelf``.
+        types: file of lines ``entity<TAB>type``; without it, ``types.tsv`` in the folder
+            ``dataset``, if there is one.
 
     Attributes:
         given: the names at the start.
@@ -128,8 +136,11 @@ class Gallery:
         threads: int = 0,
         dataset: Optional[str] = None,
         allow_other_data: bool = False,
+        types: Optional[Path] = None,
     ) -> None:
         """Load the models named."""
+        beside = None if dataset is None else Path(dataset) / TYPES_FILE
+        self._types = beside if types is None and beside is not None and beside.is_file() else types
         if not 0 <= threads <= 1024:
             raise UserError(f"--threads {threads}: give a number from 1 to 1024")
         if len(set(names)) < len(names):
@@ -189,7 +200,7 @@ class Gallery:
 
     def _load(self, name: str, offline: bool) -> Shown:
         loaded = load_checkpoint(name, device=self._device, store=self._store, offline=offline)
-        return Shown(name, loaded, self._shelf)
+        return Shown(name, loaded, self._shelf, self._types)
 
     def _offers(self) -> list[str]:
         dataset = self._kept[self.given[0]].dataset

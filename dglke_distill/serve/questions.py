@@ -16,7 +16,8 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.triples import Side
 from dglke_distill.models.base import KGEModel
-from dglke_distill.predict.batches import best_entities
+from dglke_distill.predict.batches import best_entities, places_among
+from dglke_distill.predict.choosing import per_relation
 from dglke_distill.predict.top_k import TopK
 from dglke_distill.serve.gallery import Shown
 from dglke_distill.serve.routes import Refused
@@ -41,6 +42,7 @@ class Question(NamedTuple):
         side: the side asked for.
         k: most answers.
         hide: whether known facts are left out.
+        candidates: who may answer: a word of ``predict.choosing``, names, or None for all.
     """
 
     shown: Shown
@@ -49,6 +51,13 @@ class Question(NamedTuple):
     side: Side
     k: int
     hide: bool
+    candidates: Union[str, tuple[str, ...], None] = None
+
+    @property
+    def alike(self) -> tuple[Any, ...]:
+        """What two questions must have in common to be scored together."""
+        relation = self.relation if per_relation(self.candidates) else -1
+        return id(self.shown), self.side, self.k, self.hide, self.candidates, relation
 
 
 def answer_all(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
@@ -57,10 +66,9 @@ def answer_all(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
     Returns:
         For each, JSON in UTF-8 or what went wrong.
     """
-    alike: dict[tuple[int, Side, int, bool], list[int]] = {}
+    alike: dict[tuple[Any, ...], list[int]] = {}
     for number, question in enumerate(questions):
-        key = id(question.shown), question.side, question.k, question.hide
-        alike.setdefault(key, []).append(number)
+        alike.setdefault(question.alike, []).append(number)
     answers: list[Union[bytes, Exception]] = [b""] * len(questions)
     for numbers in alike.values():
         for start in range(0, len(numbers), TOGETHER):
@@ -86,14 +94,18 @@ def _answered(questions: Sequence[Question]) -> Sequence[Union[bytes, Exception]
 
 
 def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
-    shown, _, _, side, k, hide = questions[0]
+    shown, _, first, side, k, hide, who = questions[0]
     named, known = shown.named, shown.facts
-    count = len(named.entities)
+    if known is not None and per_relation(who):
+        named.use_ranges(known)
+    among = named.candidate_ids(who, first, side)
+    count = len(named.entities) if among is None else len(among)
     entity = np.array([question.entity for question in questions], np.int64)
     relation = np.array([question.relation for question in questions], np.int64)
     asked = torch.from_numpy(entity), torch.from_numpy(relation)
     find = _best_alone if count <= ALONE else best_entities
-    best = find(named.model, *asked, side, min(k, count), known if hide else None)
+    some = None if among is None else torch.from_numpy(among)
+    best = find(named.model, *asked, side, min(k, count), known if hide else None, some)
     ids: NDArray[np.int64] = best.ids.cpu().numpy()
     scores = best.scores.float().cpu().numpy()
     candidates = np.maximum(ids, 0)
@@ -104,11 +116,13 @@ def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
         facts = known.contains(entity, relation, candidates, side)
     answers: list[Union[bytes, Exception]] = []
     for row, question in enumerate(questions):
-        facts_of_it = None
+        facts_of_it, hidden = None, 0
         if known is not None:
-            facts_of_it = len(known.answers(question.entity, question.relation, side))
+            answered = known.answers(question.entity, question.relation, side)
+            facts_of_it = len(answered)
+            hidden = len(answered if among is None else np.intersect1d(answered, among))
         there = ids[row] >= 0
-        left = count - (facts_of_it or 0) if hide else count
+        left = count - hidden if hide else count
         if there.sum() < min(k, left) or not np.isfinite(scores[row][there]).all():
             answers.append(_cannot_be_ranked(question))
             continue
@@ -129,6 +143,7 @@ def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
             "side": side,
             "place": rounded(located[row]),
             "known": facts_of_it,
+            "candidates": count,
             "answers": told,
         }
         answers.append(json.dumps(body, ensure_ascii=False, allow_nan=False).encode())
@@ -142,14 +157,16 @@ def _best_alone(
     side: Side,
     k: int,
     known: Optional[KnownAnswers] = None,
+    among: Optional[Tensor] = None,
 ) -> TopK:
     """Return what ``best_entities`` does, each question scored as if it were the only one.
 
     A question with scores that are not finite, which could not be ranked, has no answers.
     """
-    count = model.num_entities
+    among = None if among is None else among.to(model.device)
     with torch.no_grad():
-        entities = model.encode_range(0, count)
+        count = model.num_entities
+        entities = model.encode_range(0, count) if among is None else model.encode(among)
         zero = torch.zeros(1, dtype=torch.int64, device=model.device)
         rows = []
         for node, link in zip(entity.to(model.device).split(1), relation.to(model.device).split(1)):
@@ -161,8 +178,11 @@ def _best_alone(
         if known is not None:
             offsets, left_out = known.gather(entity.numpy(), relation.numpy(), side)
             row = np.repeat(np.arange(len(entity)), np.diff(offsets))
+            if among is not None:
+                row, left_out = places_among(row, left_out, among)
             scores[torch.from_numpy(row), torch.from_numpy(left_out)] = -torch.inf
         best, ids = scores.topk(k)
+        ids = ids if among is None else among[ids]
     return TopK(ids.masked_fill(broken[:, None].to(best.device) | (best == -torch.inf), -1), best)
 
 

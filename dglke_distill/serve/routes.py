@@ -182,6 +182,11 @@ ROUTES = {
             "side": _SIDE,
             "k": Parameter("most answers to return", most=MOST_ANSWERS, default=10),
             "known": Parameter("whether known facts are shown", choices=("show", "hide")),
+            "candidates": Parameter(
+                "who may answer: observed (entities that facts of the relation have there), typed "
+                "(those, and others of their types), type:NAME, or a JSON list of names; every "
+                "entity where it is not given"
+            ),
         },
         {
             "model": _TEXT,
@@ -190,6 +195,7 @@ ROUTES = {
             "side": {"type": "string", "enum": list(_SIDE.choices)},
             "place": _PLACE,
             "known": _or_null(_WHOLE),
+            "candidates": _WHOLE,
             "answers": _each(
                 name=_TEXT, score=_NUMBER, known=_or_null({"type": "boolean"}), place=_PLACE
             ),

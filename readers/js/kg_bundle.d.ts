@@ -9,6 +9,7 @@ export interface Answer {
 export interface Choice {
   k?: number;
   exclude?: (string | number)[];
+  candidates?: (string | number)[] | null;
 }
 
 /** A model read from a bundle. Entities and relations go by name (string) or id (number). */

@@ -46,14 +46,14 @@ export class Bundle {
     return this.scores(head, relation, "tail")[this.#id(tail, "entities")];
   }
 
-  /** The k best answers to (head, relation, ?), but those to exclude. */
-  predictTails(head, relation, { k = 10, exclude = [] } = {}) {
-    return this.#best(this.scores(head, relation, "tail"), k, exclude);
+  /** The k best answers to (head, relation, ?), but those to exclude; of all or the candidates. */
+  predictTails(head, relation, { k = 10, exclude = [], candidates = null } = {}) {
+    return this.#best(this.scores(head, relation, "tail"), k, exclude, candidates);
   }
 
-  /** The k best answers to (?, relation, tail), but those to exclude. */
-  predictHeads(relation, tail, { k = 10, exclude = [] } = {}) {
-    return this.#best(this.scores(tail, relation, "head"), k, exclude);
+  /** The k best answers to (?, relation, tail), but those to exclude; of all or the candidates. */
+  predictHeads(relation, tail, { k = 10, exclude = [], candidates = null } = {}) {
+    return this.#best(this.scores(tail, relation, "head"), k, exclude, candidates);
   }
 
   /** Scores of all entities, a Float32Array by id; side is "tail" or "head", what is asked for. */
@@ -136,11 +136,13 @@ export class Bundle {
     return (k) => row[k];
   }
 
-  #best(scores, k, exclude) {
+  #best(scores, k, exclude, candidates) {
+    const may = candidates && new Set(candidates.map((name) => this.#id(name, "entities")));
     const banned = new Set(exclude.map((name) => this.#id(name, "entities")));
     const best = []; // sorted, the best first; ties go to the lower id
     for (let id = 0; id < scores.length; id += 1) {
       const score = scores[id];
+      if (may && !may.has(id)) continue;
       if (banned.has(id) || (best.length >= k && !(score > best[k - 1]?.score))) continue;
       let place = best.length;
       while (place > 0 && best[place - 1].score < score) place -= 1;

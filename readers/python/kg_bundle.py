@@ -14,7 +14,7 @@ import operator
 import os
 import re
 from collections.abc import Iterable
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
@@ -185,23 +185,47 @@ class Bundle:
         return float(self.scores(head, relation, "tail")[self.entity_id(tail)])
 
     def predict_tails(
-        self, head: Name, relation: Name, k: int = 10, exclude: Iterable[Name] = ()
+        self,
+        head: Name,
+        relation: Name,
+        k: int = 10,
+        exclude: Iterable[Name] = (),
+        candidates: Optional[Iterable[Name]] = None,
     ) -> list[tuple[str, float]]:
-        """Return the k best answers to (head, relation, ?), but those to exclude."""
-        return self._best(self.scores(head, relation, "tail"), k, exclude)
+        """Return the k best answers to (head, relation, ?), but those to exclude.
+
+        Args:
+            head: the known entity.
+            relation: the relation.
+            k: how many answers.
+            exclude: entities that may not answer.
+            candidates: entities that may; None for all.
+        """
+        return self._best(self.scores(head, relation, "tail"), k, exclude, candidates)
 
     def predict_heads(
-        self, relation: Name, tail: Name, k: int = 10, exclude: Iterable[Name] = ()
+        self,
+        relation: Name,
+        tail: Name,
+        k: int = 10,
+        exclude: Iterable[Name] = (),
+        candidates: Optional[Iterable[Name]] = None,
     ) -> list[tuple[str, float]]:
-        """Return the k best answers to (?, relation, tail), but those to exclude."""
-        return self._best(self.scores(tail, relation, "head"), k, exclude)
+        """Return the k best answers to (?, relation, tail); see ``predict_tails``."""
+        return self._best(self.scores(tail, relation, "head"), k, exclude, candidates)
 
     def _best(
-        self, scores: np.ndarray[Any, Any], k: int, exclude: Iterable[Name]
+        self,
+        scores: np.ndarray[Any, Any],
+        k: int,
+        exclude: Iterable[Name],
+        candidates: Optional[Iterable[Name]],
     ) -> list[tuple[str, float]]:
-        banned = [self.entity_id(name) for name in exclude]
-        scores[banned] = -np.inf
-        order = np.argsort(-scores, kind="stable")[: max(0, min(k, len(scores) - len(set(banned))))]
+        may = np.full(len(scores), candidates is None)
+        may[[self.entity_id(name) for name in candidates or ()]] = True
+        may[[self.entity_id(name) for name in exclude]] = False
+        scores[~may] = -np.inf
+        order = np.argsort(-scores, kind="stable")[: max(0, min(k, int(may.sum())))]
         return [(self.entities[i], float(scores[i])) for i in order]
 
 

@@ -69,6 +69,8 @@ for (const [kind, entity] of Object.entries(KINDS)) {
     assert.deepEqual(two, [["Euro", 0], ["Latvia", -2]]);
     const others = pairs(bundle.predictHeads("uses", "Euro", { exclude: ["Latvia"] }));
     assert.deepEqual(others, [["Euro", -2], ["Rīga", -4]]);
+    const some = { exclude: ["Euro"], candidates: ["Rīga", "Euro"] };
+    assert.deepEqual(pairs(bundle.predictHeads("uses", "Euro", some)), [["Rīga", -4]]);
   });
 }
 

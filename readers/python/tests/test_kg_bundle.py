@@ -71,6 +71,9 @@ def test_scores(bundle: Bundle) -> None:
 def test_answers(bundle: Bundle) -> None:
     assert bundle.predict_tails("Latvia", "uses", k=2) == [("Euro", 0), ("Latvia", -2)]
     assert bundle.predict_heads("uses", "Euro", exclude=["Latvia"]) == [("Euro", -2), ("Rīga", -4)]
+    some = {"exclude": ["Euro"], "candidates": ["Rīga", "Euro"]}
+    assert bundle.predict_heads("uses", "Euro", **some) == [("Rīga", -4)]
+    assert bundle.predict_heads("uses", "Euro", candidates=[]) == []
     assert bundle.predict_tails("Latvia", "capital") == [("Rīga", 0), ("Latvia", -4), ("Euro", -4)]
 
 
