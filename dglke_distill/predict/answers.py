@@ -14,8 +14,6 @@ from dglke_distill.predict.top_k import TopK
 if TYPE_CHECKING:
     import pandas
 
-    from dglke_distill.predict.named import NamedModel
-
 __all__ = ["Prediction", "frame_of", "predictions"]
 
 
@@ -39,13 +37,11 @@ def predictions(found: TopK, names: Vocabulary, row: int = 0) -> list[Prediction
     return [Prediction(names[i], score, i) for i, score in answers if i >= 0]
 
 
-def frame_of(
-    model: NamedModel, questions: Sequence[Question], k: int, **options: Any
-) -> pandas.DataFrame:
+def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) -> pandas.DataFrame:
     """Answer many questions into a pandas frame; see ``NamedModel.predict_frame``.
 
     Args:
-        model: whom to ask.
+        model: the ``NamedModel`` to ask.
         questions: (head, relation, tail) with None for what is asked.
         k: how many answers per question.
         options: of ``NamedModel.top_tails``; candidates are entities, so questions for a relation
