@@ -32,6 +32,7 @@ _GREATEST = 3.4028234663852886e38  # of float32
 
 Name = Union[str, int]
 """A name, or an id where no name is a number."""
+Names = Optional[Iterable[Name]]
 
 
 class Bundle:
@@ -178,52 +179,27 @@ class Bundle:
         return -row if part.get("negate") else row
 
     def score(self, head: Name, relation: Name, tail: Name) -> float:
-        """Return the score of a triple, as an answer to (head, relation, ?).
-
-        With reciprocal relations it has another as an answer to (?, relation, tail).
-        """
+        """Return a triple's score as an answer to (head, relation, ?), which may have another."""
         return float(self.scores(head, relation, "tail")[self.entity_id(tail)])
 
     def predict_tails(
-        self,
-        head: Name,
-        relation: Name,
-        k: int = 10,
-        exclude: Iterable[Name] = (),
-        candidates: Optional[Iterable[Name]] = None,
+        self, head: Name, relation: Name, k: int = 10, exclude: Names = (), candidates: Names = None
     ) -> list[tuple[str, float]]:
-        """Return the k best answers to (head, relation, ?), but those to exclude.
-
-        Args:
-            head: the known entity.
-            relation: the relation.
-            k: how many answers.
-            exclude: entities that may not answer.
-            candidates: entities that may; None for all.
-        """
+        """Return the k best answers to (head, relation, ?) of all, or candidates, not excluded."""
         return self._best(self.scores(head, relation, "tail"), k, exclude, candidates)
 
     def predict_heads(
-        self,
-        relation: Name,
-        tail: Name,
-        k: int = 10,
-        exclude: Iterable[Name] = (),
-        candidates: Optional[Iterable[Name]] = None,
+        self, relation: Name, tail: Name, k: int = 10, exclude: Names = (), candidates: Names = None
     ) -> list[tuple[str, float]]:
-        """Return the k best answers to (?, relation, tail); see ``predict_tails``."""
+        """Return the k best answers to (?, relation, tail), likewise."""
         return self._best(self.scores(tail, relation, "head"), k, exclude, candidates)
 
     def _best(
-        self,
-        scores: np.ndarray[Any, Any],
-        k: int,
-        exclude: Iterable[Name],
-        candidates: Optional[Iterable[Name]],
+        self, scores: np.ndarray[Any, Any], k: int, exclude: Names, candidates: Names
     ) -> list[tuple[str, float]]:
         may = np.full(len(scores), candidates is None)
-        may[[self.entity_id(name) for name in candidates or ()]] = True
-        may[[self.entity_id(name) for name in exclude]] = False
+        for names, flag in ((candidates, True), (exclude, False)):
+            may[[self.entity_id(name) for name in names or ()]] = flag
         scores[~may] = -np.inf
         order = np.argsort(-scores, kind="stable")[: max(0, min(k, int(may.sum())))]
         return [(self.entities[i], float(scores[i])) for i in order]
