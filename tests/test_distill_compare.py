@@ -144,6 +144,44 @@ def test_what_is_done_is_not_done_again(
     assert [row["mrr"] for row in second["rows"]] == [row["mrr"] for row in first["rows"]]
 
 
+@pytest.mark.parametrize("of", ["teacher", "student", "chain"])
+@pytest.mark.parametrize(
+    "keys",
+    ["dataset", "dataset.fingerprint", "model", "model.dim", "training", "training.seconds",
+     "metrics", "metrics.test", "metrics.test.mrr", "metrics.test.hits@3"],
+)  # fmt: skip
+def test_edited_results_are_one_line(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], of: str, keys: str
+) -> None:
+    """Whatever is taken out of a stage's or a chain's results: no traceback, and the key named."""
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    chain = copy / "chains" / "iterde-seed1"
+    for path in (copy / "chains").glob("*/chain.toml"):
+        text = path.read_text().replace(str(finished.resolve()), str(copy.resolve()))
+        path.write_text(text)
+    if of == "teacher":
+        path = copy / "stages" / "0-teacher-transe-dim16" / "checkpoint" / "results.json"
+    elif of == "student":
+        (chain / "results.json").unlink()
+        path = chain / "stages" / "1-transe-dim4" / "checkpoint" / "results.json"
+    else:
+        path = chain / "results.json"
+    tree = read(path)
+    part = tree["stages"][-1]["results"] if of == "chain" else tree
+    *above, last = keys.split(".")
+    for key in above:
+        part = part[key]
+    del part[last]
+    path.write_text(json.dumps(tree))
+    with pytest.raises(SystemExit) as end:
+        main(["compare", "--resume", "--out", str(copy)])
+    error = capsys.readouterr().err
+    assert end.value.code == 2, error
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert last in error or (keys == "metrics.test" and "test figures" in error)
+
+
 def test_a_directory_in_use_or_with_other_settings_is_refused(finished: Path, clock: Path) -> None:
     with pytest.raises(UserError, match="add --resume"):
         run_comparison(comparison_of(clock), finished)

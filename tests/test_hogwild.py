@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Optional
@@ -103,6 +106,31 @@ def test_a_dead_worker_and_ctrl_c_leave_runs_that_go_on(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
     second = load_state(tmp_path / "run" / "resume.safetensors")[1]["state"]
     assert (second["epoch"], second["batch"]) > (first["epoch"], first["batch"])
+
+
+def test_a_file_of_a_plugin_is_imported_by_every_process(tmp_path: Path) -> None:
+    """Its model trains in two processes, which know it by the file that the command names."""
+    plugin = tmp_path / "mine_in_a_file.py"
+    plugin.write_text(
+        "from dglke_distill.models import SCORE_FUNCTIONS\n"
+        "from dglke_distill.models.distmult import DistMult\n"
+        "class MineInAFile(DistMult):\n"
+        '    """DistMult by another name."""\n'
+        '    name = "MineInAFile"\n'
+        "SCORE_FUNCTIONS.register(MineInAFile)\n"
+    )
+    command = [sys.executable, "-m", "dglke_distill", "--plugin", plugin.name, "train",
+               write_clock(tmp_path / "clock"), "--recipe", "none", "--model", "mineinafile",
+               "--dim", "4", "--epochs", "1", "--processes", "2", "--out", "run"]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    done = subprocess.run(
+        [str(part) for part in command], cwd=tmp_path, env=environment, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "run" / "checkpoint" / "results.json").read_text())
+    assert written["model"]["name"] == "MineInAFile"
+    assert written["config"]["training"]["processes"] == 2
 
 
 @pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if kind.taught])

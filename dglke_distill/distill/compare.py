@@ -10,7 +10,7 @@ import tomli_w
 from pydantic import Field
 
 from dglke_distill.artifacts import checkpoint
-from dglke_distill.artifacts.results import read_results_tree, write_results
+from dglke_distill.artifacts.results import TrainingResults, read_results_tree, write_results
 from dglke_distill.base import runtime
 from dglke_distill.base.claims import Kind, among, claimed
 from dglke_distill.base.errors import UserError
@@ -27,7 +27,13 @@ from dglke_distill.distill.chain import (
     run_stage,
     saved_chain,
 )
-from dglke_distill.distill.finished import STAGES, chain_seconds, check_finished, data_warnings
+from dglke_distill.distill.finished import (
+    STAGES,
+    chain_results,
+    chain_seconds,
+    check_finished,
+    data_warnings,
+)
 from dglke_distill.distill.gains import gains_over, kept_ranks
 from dglke_distill.distill.loading import check_teachers, import_teacher, teacher_data
 from dglke_distill.distill.methods import METHODS
@@ -269,7 +275,7 @@ def _loaded(place: Path, dataset: Dataset, allow_other_data: bool) -> dict[str, 
     """
     path = place / checkpoint.RESULTS_FILE
     results = read_results_tree(path)
-    if "test" not in results.get("metrics", {}):
+    if "test" not in TrainingResults.of(results, path).metrics:
         raise UserError(f"{path}: a comparison needs the teacher's test figures, and has none")
     others = teacher_data(place, dataset, allow_other_data=allow_other_data)
     lines = [other.line(dataset.name, dataset.fingerprint) for other in others]
@@ -285,11 +291,9 @@ def _loaded(place: Path, dataset: Dataset, allow_other_data: bool) -> dict[str, 
 
 def _finished(place: Path, chain: ChainConfig, loaded: Sequence[Path]) -> Optional[dict[str, Any]]:
     """Return what a chain has left, if it ran to its end by these settings."""
-    path = place / RESULTS_FILE
-    if not path.is_file() or saved_chain(place) != (chain, [str(each) for each in loaded]):
-        return None
-    results: dict[str, Any] = read_results_tree(path)
-    return results
+    path, names = place / RESULTS_FILE, [str(each) for each in loaded]
+    same = path.is_file() and saved_chain(place) == (chain, names)
+    return chain_results(path) if same else None
 
 
 def _results(
@@ -341,4 +345,6 @@ def _rows(chains: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]) -> li
 
 
 def _mrr(stage: Mapping[str, Any]) -> float:
+    if "test" not in stage["results"]["metrics"]:
+        raise UserError(f"{stage['directory']}: has no test figures, which a comparison needs")
     return float(stage["results"]["metrics"]["test"]["mrr"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from dglke_distill.artifacts import checkpoint
-from dglke_distill.artifacts.results import read_results_tree
+from dglke_distill.artifacts.results import ChainResults, TrainingResults, read_results_tree
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.identity import Identity, compare_data
 from dglke_distill.distill.plan import Stage
 from dglke_distill.runs import train_run as pipeline
@@ -15,16 +16,19 @@ from dglke_distill.runs.workspace import Workspaces
 
 __all__ = [
     "STAGES",
+    "chain_results",
     "chain_seconds",
     "check_finished",
     "data_warnings",
     "finished",
+    "stage_results",
     "summary",
     "with_teachers",
 ]
 
 STAGES = "stages"
 """The folder of the stages in a chain's directory."""
+_GONE = "is missing; restore the file, or begin anew with another --out"
 
 
 def check_finished(
@@ -49,7 +53,7 @@ def check_finished(
         path = done[stage.name]
         if path.is_file():
             compare_data(
-                Identity.of(read_results_tree(path), stage.config.data),
+                Identity.of(stage_results(path), stage.config.data),
                 workspaces.of(stage.config).dataset,
                 who=f"{directory}: stage {stage.name}",
                 allow_other_data=False,
@@ -66,6 +70,55 @@ def finished(name: str, directory: Path) -> Path:
     """
     place = directory / STAGES / name / pipeline.CHECKPOINT_DIRECTORY
     return place / checkpoint.RESULTS_FILE
+
+
+def stage_results(path: Path) -> dict[str, Any]:
+    """Return the results of a finished stage, as they stand, with all that a chain asks of them.
+
+    Args:
+        path: its ``results.json``.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return _whole(read_results_tree(path), path)
+
+
+def chain_results(path: Path) -> dict[str, Any]:
+    """Return the results of a finished chain, as they stand; see ``stage_results``.
+
+    Args:
+        path: its ``results.json``.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    tree = read_results_tree(path)
+    if ChainResults.of(tree, path).dataset.fingerprint is None:
+        raise UserError(f"{path}: dataset.fingerprint {_GONE}")
+    for stage in tree["stages"]:
+        stage.setdefault("teachers", [])
+        _whole(stage["results"], f"{path}: stage {stage['name']}")
+    return tree
+
+
+def _whole(tree: dict[str, Any], source: Union[str, Path]) -> dict[str, Any]:
+    """Return results in which nothing lacks that a training always states.
+
+    Raises:
+        UserError: something does, or is of another kind.
+    """
+    typed = TrainingResults.of(tree, source)
+    for key in ("dataset", "model", "metrics", "training"):
+        if tree.get(key) is None:
+            raise UserError(f"{source}: {key} {_GONE}")
+    assert typed.dataset is not None and typed.model is not None and typed.training is not None
+    if typed.dataset.fingerprint is None or typed.model.dim is None:
+        key = "dataset.fingerprint" if typed.dataset.fingerprint is None else "model.dim"
+        raise UserError(f"{source}: {key} {_GONE}")
+    for key in ("seconds", "validation_seconds", "setup_seconds"):
+        tree["training"].setdefault(key, getattr(typed.training, key))
+    return tree
 
 
 def data_warnings(stages: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from dglke_distill.artifacts.results import read_results_tree
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import MAX_TOML_BYTES
 from dglke_distill.base.regular_files import read_text
 from dglke_distill.config import Config
 from dglke_distill.data.identity import OtherData
 from dglke_distill.data.triples import Dataset
-from dglke_distill.distill.finished import STAGES, finished
+from dglke_distill.distill.finished import STAGES, finished, stage_results
 from dglke_distill.distill.loading import describe_teacher, load_teacher, teacher_data, teacher_name
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import ChainConfig, Stage
@@ -79,7 +78,7 @@ def run_stage(
         saved = place / pipeline.CONFIG_FILE
         if read_text(saved, MAX_TOML_BYTES) != stage.config.to_toml():
             raise UserError(f"{saved}: the stage was run with other settings; choose another --out")
-        results = read_results_tree(last)
+        results = stage_results(last)
         watcher.announce(f"{stage.name}: done already")
     else:
         about: dict[str, Any] = {}

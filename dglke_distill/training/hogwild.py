@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from dglke_distill.base import runtime
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import OptimizerConfig, TrainingConfig
+from dglke_distill.config.plugins import load_environment
 from dglke_distill.kernels import set_num_threads
 from dglke_distill.sampling.batch import BatchLoader
 from dglke_distill.training.loop import Lost, Stride, take_steps
@@ -55,6 +56,13 @@ class _Task(NamedTuple):
     optimizer_config: OptimizerConfig
     config: TrainingConfig
     marks: dict[str, dict[str, Any]]
+
+
+class _Plugins:
+    """Comes before a task: its copy is made by importing what this process was told to import."""
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return load_environment, ()
 
 
 class Workers:
@@ -108,7 +116,9 @@ class Workers:
         with _arrays_shared(self._arrays):
             for task in self._tasks:
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, task), daemon=True)
+                process = context.Process(
+                    target=_work, args=(_Plugins(), theirs, task), daemon=True
+                )
                 try:
                     process.start()
                 except (TypeError, AttributeError, RuntimeError) as error:
@@ -200,7 +210,7 @@ def _sum(strides: Sequence[Stride]) -> Stride:
     )
 
 
-def _work(line: Connection, task: _Task) -> None:
+def _work(plugins: None, line: Connection, task: _Task) -> None:
     """Take the steps that the main process asks for, until it closes the line or is gone."""
     # Ctrl-C reaches every process of a terminal; the main one decides what it means.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):

@@ -46,6 +46,7 @@ _HEADER = """\
 #                        a url where it lies elsewhere. Entries may share files.
 #   metrics              split, protocol, handling of ties, MRR and Hits@1, 3, 10
 #   verdict              what a student gained over its size trained directly, with its interval
+#   warnings             what belongs beside every figure, such as a teacher that knew other triples
 #
 # Written by `dglke-distill zoo publish` from the files in entries/; do not edit by hand.
 """
