@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
-from pydantic import Field
-
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field
 from dglke_distill.compression import Storage
 from dglke_distill.config import ModelConfig, Section, components, validate_tree
 from dglke_distill.config.names import fold

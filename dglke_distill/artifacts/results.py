@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional, TypeVar, Union
 
-from pydantic import Field, model_validator
-
 from dglke_distill.artifacts.results_node import ResultsNode, json_text
 from dglke_distill.artifacts.results_parts import (
     ChainSummary,
@@ -37,6 +35,7 @@ from dglke_distill.artifacts.results_verdict import MethodGain, Verdict
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.base.parsing import read_object
+from dglke_distill.base.schema import Field, model_validator
 
 if TYPE_CHECKING:
     import pandas

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import BaseModel, ConfigDict, ValidationError
 
 __all__ = ["FIX", "ResultsNode", "json_text"]
 

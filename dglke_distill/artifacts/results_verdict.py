@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Optional
 
-from pydantic import Field
-
 from dglke_distill.artifacts.results_node import ResultsNode
+from dglke_distill.base.schema import Field
 
 __all__ = ["ControlTime", "MethodGain", "SizeVerdict", "Verdict", "VerdictTime"]
 

@@ -12,14 +12,13 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import file_aside
 from dglke_distill.base.parsing import parse_json
-from dglke_distill.base.regular_files import open_regular, shown
+from dglke_distill.base.plain_tensors import DTYPES, damaged, read_plain
+from dglke_distill.base.regular_files import open_regular
 
 __all__ = [
     "SavedState",
@@ -38,18 +37,6 @@ __all__ = [
 
 _METADATA_KEY = "dglke_distill"
 _STRUCTURE = "structure"
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
 _MAX_HEADER_BYTES = 100_000_000
 """The library has this limit too; a run's history lies in the header."""
 _BLOCK = 1 << 24
@@ -78,6 +65,8 @@ def write_tensors(
     Args:
         path: the file. tensors: on the CPU, none sharing memory. header: strings for its header.
     """
+    from safetensors.torch import save_file
+
     with open(path, "xb") as stream:
         mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
     save_file(dict(tensors), path, metadata=header)
@@ -119,8 +108,8 @@ class SavedState(Mapping[str, Tensor]):
             header = parse_json(stream.read(length), f"{path}, header")
         self.metadata = _metadata(path, header.pop("__metadata__", {}))
         for name, about in header.items():
-            if about["dtype"] not in _DTYPES:
-                raise _damaged(path, f"{name} is of dtype {about['dtype']}")
+            if about["dtype"] not in DTYPES:
+                raise damaged(path, f"{name} is of dtype {about['dtype']}")
         self.path, self._start, self._tensors = path, 8 + length, header
 
     def __len__(self) -> int:
@@ -143,7 +132,7 @@ class SavedState(Mapping[str, Tensor]):
     def _place(self, name: str) -> tuple[torch.dtype, tuple[int, ...], int]:
         about = self._tensors[name]
         return (
-            _DTYPES[about["dtype"]],
+            DTYPES[about["dtype"]],
             tuple(about["shape"]),
             self._start + about["data_offsets"][0],
         )
@@ -210,14 +199,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         UserError: the file is missing or damaged.
     """
-    _check_header(path)
+    length = _check_header(path)
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        return read_plain(path, length)
     try:
         with safe_open(path, framework="pt", device="cpu") as stream:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
             return tensors, stream.metadata() or {}
     # A dtype that this torch lacks is a KeyError or an AttributeError.
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
 def check_file(path: Path) -> int:
@@ -229,12 +222,14 @@ def check_file(path: Path) -> int:
     Raises:
         UserError: it is missing, damaged, or no such file.
     """
+    from safetensors import SafetensorError, safe_open
+
     length = _check_header(path)
     try:
         with safe_open(path, framework="pt", device="cpu"):  # it looks whether all is there
             return length
     except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
 def _check_header(path: Path) -> int:
@@ -243,12 +238,8 @@ def _check_header(path: Path) -> int:
         start = stream.read(8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > _MAX_HEADER_BYTES:
-        raise _damaged(path, f"its header claims {length:,} bytes")
+        raise damaged(path, f"its header claims {length:,} bytes")
     return length
-
-
-def _damaged(path: Path, why: object) -> UserError:
-    return UserError(f"{path}: damaged, or no safetensors file ({shown(why)}); restore it")
 
 
 def _metadata(path: Path, header: Mapping[str, str]) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from dglke_distill.base.schema import Field
 from dglke_distill.compression.table import Rows, StoredTable
 from dglke_distill.config.registry import NoOptions
 

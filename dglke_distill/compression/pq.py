@@ -6,10 +6,10 @@ import warnings
 from typing import Any, Literal, Optional
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field
 from dglke_distill.compression.table import Rows, StoredTable
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.config.sections import MOST_FLOATS, MOST_SEED

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from dglke_distill.base.schema import BaseModel, ConfigDict, Field
 from dglke_distill.compression.table import StoredTable
 from dglke_distill.config import components
 from dglke_distill.config.registry import Registry

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar, Union
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor, nn
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import BaseModel
 from dglke_distill.config.registry import NoOptions
 
 __all__ = ["Rows", "StoredTable"]

@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union, get_args
 
-import tomli_w
-from pydantic import Field
-
 from dglke_distill.base import parsing
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field
 from dglke_distill.config.names import fold, published
 from dglke_distill.config.registry import Registry, nearest
 from dglke_distill.config.sections import (
@@ -101,6 +99,8 @@ class Config(Section):
 
     def to_toml(self) -> str:
         """Return the tree as TOML; keys whose value is None are left out."""
+        import tomli_w
+
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
     @classmethod

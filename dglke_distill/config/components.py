@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
-
+from dglke_distill.base.schema import BeforeValidator
 from dglke_distill.config.names import published
 from dglke_distill.config.registry import Registry
 

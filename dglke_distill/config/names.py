@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from dglke_distill.base.schema import BaseModel
 
 __all__ = ["fold", "published", "spell_choices"]
 

@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, ClassVar, Optional, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict
-
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import BaseModel, ConfigDict
 from dglke_distill.config.names import fold, published
 from dglke_distill.config.plugins import (
     Offer,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Optional, Union
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-
+from dglke_distill.base.schema import BaseModel, ConfigDict, Field, field_validator, model_validator
 from dglke_distill.config.components import (
     EncoderName,
     InitializationName,

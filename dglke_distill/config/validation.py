@@ -6,9 +6,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
-
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import BaseModel, ValidationError
 from dglke_distill.config.names import spell_choices
 
 __all__ = ["Tree", "validate_options", "validate_tree"]

@@ -9,10 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Optional
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import read_toml
+from dglke_distill.base.schema import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 __all__ = [
     "SPLIT_FILES",

@@ -1,11 +1,12 @@
 """Pairwise scores, row gathers and softmax losses, forward and backward.
 
 On the CPU native kernels (numba, compiled on first use and cached on disk) do the work; other
-devices and dtypes take the torch path of `reference`.
+devices and dtypes, and machines without numba, take the torch path of `reference`.
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Literal, Optional, get_args
 
 import torch
@@ -34,6 +35,9 @@ __all__ = [
 ]
 
 KernelName = Literal["dot", "l1", "l2", "l2_squared", "complex_modulus", "hyperbolic_squared"]
+
+_COMPILES = find_spec("numba") is not None
+"""Whether the native kernels are here: asking a published model needs torch and numpy alone."""
 
 
 def set_num_threads(threads: int) -> None:
@@ -80,9 +84,8 @@ def cubed_magnitudes(rows: Tensor, weight: Tensor, complex_coordinates: bool) ->
 def _native(*tensors: Tensor) -> bool:
     """Whether the native kernels can take these float tensors."""
     dtype = tensors[0].dtype
-    return dtype in (torch.float32, torch.float64) and all(
-        t.dtype == dtype and t.device.type == "cpu" for t in tensors
-    )
+    known = _COMPILES and dtype in (torch.float32, torch.float64)
+    return known and all(t.dtype == dtype and t.device.type == "cpu" for t in tensors)
 
 
 def pairwise(

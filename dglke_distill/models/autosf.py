@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Union
 
-from pydantic import Field
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.models.autosf_structures import BLOCKS, joined, read_structure

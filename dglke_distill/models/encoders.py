@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Optional
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor, nn
 
+from dglke_distill.base.schema import BaseModel
 from dglke_distill.data.graph_ids import relation_ids
 from dglke_distill.kernels import table_rows
 from dglke_distill.models.score_function import NoOptions, ScoreFunction

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar, Optional
 
 import torch
-from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import BaseModel, Field
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import take_rows

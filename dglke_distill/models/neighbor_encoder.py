@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Optional
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.kernels import table_rows
 from dglke_distill.models.encoders import LookupEncoder, check_message_graph

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from pydantic import Field
-
+from dglke_distill.base.schema import Field
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.config.sections import MOST_FLOATS, MOST_SEED
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Optional
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from dglke_distill.base.schema import Field
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.models.score_function import ScoreFunction

@@ -6,9 +6,9 @@ import math
 from typing import Any, Literal, Optional
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from dglke_distill.base.schema import Field
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.models.complex_numbers import multiply, require_even, squared_moduli

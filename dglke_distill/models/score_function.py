@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Optional
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor, nn
 
 from dglke_distill.base.capabilities import Declares
+from dglke_distill.base.schema import BaseModel
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import KernelName, take_rows

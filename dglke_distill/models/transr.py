@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from dglke_distill.base.schema import Field
 from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.data.triples import Side
 from dglke_distill.models.transe import TransE, TransEOptions

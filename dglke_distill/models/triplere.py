@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
 from torch import Tensor
 
+from dglke_distill.base.schema import Field
 from dglke_distill.data.triples import Side
 from dglke_distill.models.pairre import PairRE, PairREOptions
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Optional, 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel
 from torch import Tensor
 
 from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import BaseModel
 from dglke_distill.config import validate_options
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.graph import KnownAnswers, graph_triples

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.groups import group
+from dglke_distill.base.schema import BaseModel, Field
 from dglke_distill.config import components
 from dglke_distill.config.registry import NoOptions, Registry
 from dglke_distill.data.triples import SIDES, Side, Triples

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dglke_distill.zoo.fetch import load, load_checkpoint
-from dglke_distill.zoo.publish import publish
-from dglke_distill.zoo.registry import info
-from dglke_distill.zoo.registry import list_models as list
-from dglke_distill.zoo.schema import Entry
-from dglke_distill.zoo.verify import Verification, verify
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dglke_distill.zoo.fetch import load, load_checkpoint
+    from dglke_distill.zoo.publish import publish
+    from dglke_distill.zoo.registry import info
+    from dglke_distill.zoo.registry import list_models as list
+    from dglke_distill.zoo.schema import Entry
+    from dglke_distill.zoo.verify import Verification, verify
 
 __all__ = [
     "Entry",
@@ -19,3 +25,39 @@ __all__ = [
     "publish",
     "verify",
 ]
+
+_PLACES = {
+    "Entry": "schema:Entry",
+    "Verification": "verify:Verification",
+    "info": "registry:info",
+    "list": "registry:list_models",
+    "load": "fetch:load",
+    "load_checkpoint": "fetch:load_checkpoint",
+    "publish": "publish:publish",
+    "verify": "verify:verify",
+}
+"""What is offered, and where it lies; imported when first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, place = _PLACES[name].partition(":")
+    found = getattr(import_module(f"{__name__}.{module}"), place)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> Any:
+    return sorted({*globals(), *__all__})
+
+
+class _Room(ModuleType):
+    """This package; its ``publish`` and ``verify`` are calls, not the files of those names."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _PLACES or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Room

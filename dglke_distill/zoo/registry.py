@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -64,9 +65,12 @@ def shipped_store() -> LocalStore:
 
 def default_store() -> LocalStore:
     """Return the store of the user's own models, a folder among the user's data."""
-    import platformdirs
-
-    return LocalStore(Path(platformdirs.user_data_dir("dglke_distill")) / "zoo")
+    try:
+        from platformdirs import user_data_path
+    except ImportError:  # what it says on Linux
+        data = Path(os.environ.get("XDG_DATA_HOME", "").strip() or Path.home() / ".local/share")
+        return LocalStore(data / "dglke_distill" / "zoo")
+    return LocalStore(user_data_path("dglke_distill") / "zoo")
 
 
 def default_cache() -> Path:

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
-import tomli_w
-
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import parse_toml
 from dglke_distill.config import validate_tree
@@ -149,6 +147,8 @@ def _block(text: str) -> str:
 
 def dump_entry(entry: Entry) -> str:
     """Return an entry as ``parse_entry`` reads it."""
+    import tomli_w
+
     return tomli_w.dumps(entry.to_tree())
 
 

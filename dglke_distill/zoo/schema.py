@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Optional
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "CHECKPOINT_FILES",

@@ -1,0 +1,45 @@
+"""Typed trees: pydantic's, or where it is not installed a small reader of the same classes.
+
+Loading a published model and asking it needs torch and numpy alone. Its settings are classes of
+pydantic; without that, ``plain_schema`` reads and checks them. Nothing else differs: import here
+what a class of settings or of results is made of.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING or find_spec("pydantic") is not None:
+    from pydantic import (
+        AfterValidator,
+        BaseModel,
+        BeforeValidator,
+        ConfigDict,
+        Field,
+        ValidationError,
+        field_validator,
+        model_validator,
+    )
+else:
+    from dglke_distill.base.plain_schema import (
+        AfterValidator,
+        BaseModel,
+        BeforeValidator,
+        ConfigDict,
+        Field,
+        ValidationError,
+        field_validator,
+        model_validator,
+    )
+
+__all__ = [
+    "AfterValidator",
+    "BaseModel",
+    "BeforeValidator",
+    "ConfigDict",
+    "Field",
+    "ValidationError",
+    "field_validator",
+    "model_validator",
+]
