@@ -20,6 +20,7 @@ import yaml
 import dglke_distill
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "dglke_distill"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = [
     last for line in PROJECT["classifiers"] if (last := line.rpartition(" :: ")[2]).startswith("3.")
@@ -131,3 +132,47 @@ def test_targets_that_contributors_are_told_of_exist() -> None:
         assert done.returncode == 0, done.stderr
     for path in re.findall(r"`(?:python )?([\w./]+\.(?:py|toml|cff|md))\b", text):
         assert (ROOT / path).exists() or (ROOT / "dglke_distill" / path).exists(), path
+
+
+def entries(doc: str) -> list[str]:
+    """The lines of the blocks ``Args:`` and ``Attributes:`` of a docstring, by their parameters."""
+    found: list[str] = []
+    for block in re.findall(r"^(?:Args|Attributes):\n((?:    .*\n?)+)", doc, flags=re.MULTILINE):
+        for line in block.splitlines():
+            if line.startswith("     "):
+                found[-1] += " " + line.strip()
+            else:
+                found.append(line.strip())
+    return found
+
+
+def parameters(node: ast.AST) -> set[str]:
+    """Names that the blocks of a function or a class may describe."""
+    names = {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
+    for each in getattr(node, "body", []):
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
+            names.add(each.target.id)
+    return names
+
+
+@pytest.mark.parametrize("room", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
+def test_every_parameter_is_described_on_a_line_of_its_own(room: str) -> None:
+    """So that an API reference can be made of the docstrings."""
+    wrong = []
+    for path in sorted((PACKAGE / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                continue
+            names = parameters(node)
+            for entry in entries(ast.get_docstring(node) or ""):
+                first = re.match(r"\*{0,2}(\w+): ", entry)
+                more = re.findall(r"[.;)`] (?:\w+, )*(\w+): ", entry)
+                if first is None or names.intersection(more):
+                    wrong.append(f"{path.name}, {node.name}: {entry}")
+    assert wrong == []
+
+
+def test_parameters_that_share_a_line_are_seen() -> None:
+    doc = "Args:\n    a: one. b: two.\n    c, d: three.\n    e: four,\n        five.\n"
+    assert entries(doc) == ["a: one. b: two.", "c, d: three.", "e: four, five."]
+    assert re.findall(r"[.;)`] (?:\w+, )*(\w+): ", "a: one. b: two.") == ["b"]

@@ -87,7 +87,8 @@ def save_model(
         directory: its place; an earlier checkpoint there is replaced.
         model: the model, on any device.
         config: the settings it was built from.
-        entities: names of the entities in id order. relations: the same of the relations.
+        entities: names of the entities in id order.
+        relations: the same of the relations.
         results: a mapping that JSON can hold.
 
     Raises:
@@ -224,8 +225,10 @@ def restore_weights(
     """Put saved weights back where they lie, a table never being held twice.
 
     Args:
-        tensors: the weights, and perhaps others. names: the names of the weights.
-        learned: what they belong to. path: their file, for messages.
+        tensors: the weights, and perhaps others.
+        names: the names of the weights.
+        learned: what they belong to.
+        path: their file, for messages.
 
     Raises:
         UserError: the weights are not those of this module.

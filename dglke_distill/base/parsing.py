@@ -48,7 +48,9 @@ def read_json(
     """Read a JSON file; see ``parse_json``.
 
     Args:
-        path: the file. limit: its largest size in bytes. missing: as for ``check_regular``.
+        path: the file.
+        limit: its largest size in bytes.
+        missing: as for ``check_regular``.
         hint: what to do where it is no JSON.
 
     Raises:
@@ -97,7 +99,8 @@ def parse_json(
 
     Args:
         text: it, as text or UTF-8.
-        source: where it stands, for the message. hint: what to do where it is wrong.
+        source: where it stands, for the message.
+        hint: what to do where it is wrong.
         finite: whether ``NaN``, ``Infinity`` and numbers beyond all floats are errors.
 
     Raises:

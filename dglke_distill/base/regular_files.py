@@ -130,7 +130,8 @@ def check_names(path: AnyPath, count: int) -> int:
     """Refuse a file of names that is too large to be one; see ``check_regular``.
 
     Args:
-        path: the file. count: how many names it has.
+        path: the file.
+        count: how many names it has.
 
     Returns:
         The largest size that it may have.
@@ -149,7 +150,9 @@ def read_bytes(
     """Read a regular file of at most ``limit`` bytes.
 
     Args:
-        path: the file. limit: in bytes. missing: as for ``check_regular``.
+        path: the file.
+        limit: in bytes.
+        missing: as for ``check_regular``.
         text: whether a zero byte is an error, told before the rest is read: a file of holes is
             all zeros.
 

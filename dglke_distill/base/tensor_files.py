@@ -47,7 +47,8 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     """Replace a file of tensors atomically; the metadata stands in its header as JSON.
 
     Args:
-        path: the file. tensors: named tensors of any dtype and device.
+        path: the file.
+        tensors: named tensors of any dtype and device.
         metadata: a mapping that JSON can hold; floats come back bit for bit.
     """
     header = {_METADATA_KEY: json.dumps(metadata)}
@@ -63,7 +64,9 @@ def write_tensors(
     The library gives every file 0600, so that a model could be read by its trainer alone.
 
     Args:
-        path: the file. tensors: on the CPU, none sharing memory. header: strings for its header.
+        path: the file.
+        tensors: on the CPU, none sharing memory.
+        header: strings for its header.
     """
     from safetensors.torch import save_file
 

@@ -61,7 +61,8 @@ def agree_to_download(dataset: str, yes: bool, data_root: Optional[Path]) -> Non
     """Download an archive that was agreed to, by ``--yes`` or on the terminal; refuse another.
 
     Args:
-        dataset: a name of the catalog, or a path. yes: whether the user has agreed.
+        dataset: a name of the catalog, or a path.
+        yes: whether the user has agreed.
         data_root: folder of pre-placed datasets.
     """
     from dglke_distill.data.ogb_download import offer

@@ -61,7 +61,8 @@ class CompressedModel(BlockwiseModel):
         storage: how the tables are stored.
         num_entities: entities of the dataset.
         num_relations: relations of the dataset, reciprocal ones not counted.
-        reciprocal: as in ``KGEModel``. entity_bias: as in ``KGEModel``.
+        reciprocal: as in ``KGEModel``.
+        entity_bias: as in ``KGEModel``.
     """
 
     def __init__(
@@ -196,7 +197,8 @@ def decompress(model: CompressedModel, config: ModelConfig) -> KGEModel:
     """Return a plain float32 model, which can be trained, with what the tables decode to.
 
     Args:
-        model: the compressed model. config: the settings it was built from.
+        model: the compressed model.
+        config: the settings it was built from.
     """
     plain = build_model(config, model.num_entities, model.num_relations)
     with torch.no_grad():

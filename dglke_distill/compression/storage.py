@@ -43,7 +43,8 @@ class Storage(BaseModel):
         """Return the storage of entities by a kind, and of relations by that kind's choice.
 
         Args:
-            kind: how entities are stored. options: the kind's own.
+            kind: how entities are stored.
+            options: the kind's own.
             relations: how relations are stored, if not as the kind chooses.
 
         Raises:

@@ -24,7 +24,9 @@ class StoredTable(nn.Module):
     writes ``fit``, ``decode``, ``bytes_per_row`` and, where rows share something, ``shared_bytes``.
 
     Args:
-        rows: number of rows. dim: floats per row. options: validated ``Options`` of the class.
+        rows: number of rows.
+        dim: floats per row.
+        options: validated ``Options`` of the class.
     """
 
     Options: ClassVar[type[BaseModel]] = NoOptions

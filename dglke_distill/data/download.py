@@ -161,7 +161,8 @@ def _digest(path: Path, file: DatasetFile, packed: bool, ends: Optional[bytes] =
     """Return the digest that a manifest would state of a file.
 
     Args:
-        path: the file. file: whose kind of digest.
+        path: the file.
+        file: whose kind of digest.
         packed: whether to look at what is compressed in it.
         ends: what to change all line ends to.
     """

@@ -18,7 +18,9 @@ def near_spellings(name: str, names: Iterable[str], count: int = 3) -> list[str]
     similarity of 0.6 at least): about a second for 2.5 million names, minutes without that.
 
     Args:
-        name: the misspelled name. names: the right ones. count: most names to return.
+        name: the misspelled name.
+        names: the right ones.
+        count: most names to return.
     """
     wanted = name.lower()
     pairs = sorted({wanted[i : i + 2] for i in range(max(1, len(wanted) - 1))})

@@ -81,7 +81,8 @@ def ask(url: str, headers: Mapping[str, str]) -> Iterator[Reply]:
     """Ask for an address by GET, following redirects that do not leave the safer protocol.
 
     Args:
-        url: an ``http`` or ``https`` address. headers: of the request.
+        url: an ``http`` or ``https`` address.
+        headers: of the request.
 
     Raises:
         BrokenOffError: the server cannot be reached, or hung up.

@@ -32,7 +32,8 @@ class TopCandidates(Candidates):
         teacher: the teacher.
         kept: all queries that will be asked, whose candidates are found once; None to find them at
             each step.
-        count: candidates per query. block: queries scored at once.
+        count: candidates per query.
+        block: queries scored at once.
     """
 
     def __init__(
@@ -86,8 +87,9 @@ class GraphNeighbors(Candidates):
     An entity without neighbours is its own.
 
     Args:
-        graph: the train graph. count: neighbours per query. seed: of the draws, which depend on
-            it, the step and the side alone.
+        graph: the train graph.
+        count: neighbours per query.
+        seed: of the draws, which depend on it, the step and the side alone.
     """
 
     def __init__(self, graph: Any, *, count: int, seed: int) -> None:

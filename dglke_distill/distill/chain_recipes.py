@@ -25,7 +25,9 @@ def find_chain_recipe(recipe: str, dataset: str, model: Optional[str]) -> Option
     """Return the whole name of a shipped chain recipe, None for ``none`` and for no ``auto``.
 
     Args:
-        recipe, dataset, model: as for ``plan.compose_chain``.
+        recipe: as for ``plan.compose_chain``.
+        dataset: as for ``plan.compose_chain``.
+        model: as for ``plan.compose_chain``.
 
     Raises:
         UserError: there is none of that name.

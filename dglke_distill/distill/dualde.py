@@ -67,7 +67,8 @@ class DualObjective(DistillationObjective):
     """The student's losses with a weight for every triple, and later the teacher's own.
 
     Args:
-        hard: the hard objective. hard_weight: its weight.
+        hard: the hard objective.
+        hard_weight: its weight.
         teacher: a copy of it is a part of this module, trained and saved with it.
         labels: with a Huber loss on the batch's candidates, and with ``LengthAngle``.
         second_phase: last share of the epochs, in which the teacher learns.

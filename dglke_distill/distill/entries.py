@@ -22,7 +22,8 @@ def zoo_entries(directory: Path, results: dict[str, Any]) -> list[Entry]:
     """Return a registry entry for each student of a chain, the largest first.
 
     Args:
-        directory: the chain's. results: what its ``results.json`` holds.
+        directory: the chain's.
+        results: what its ``results.json`` holds.
 
     Returns:
         The entries; paths are relative to the directory.

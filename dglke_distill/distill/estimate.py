@@ -59,7 +59,8 @@ def estimate(
     the same.
 
     Args:
-        stages: the plan. loaded: checkpoints of the first student's teachers.
+        stages: the plan.
+        loaded: checkpoints of the first student's teachers.
         data_root: folder of pre-placed datasets.
         allow_other_data: whether these may have been trained on other triples.
 

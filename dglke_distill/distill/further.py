@@ -28,9 +28,11 @@ class FurtherQueries:
     draws from it on the seed and the step.
 
     Args:
-        graph: the train graph. num_relations: relations, without inverses.
+        graph: the train graph.
+        num_relations: relations, without inverses.
         size: pairs drawn for each distinct query of train; those of train and repeated ones are
-            left out. seed: of all draws.
+            left out.
+        seed: of all draws.
     """
 
     def __init__(self, graph: Any, num_relations: int, *, size: float, seed: int) -> None:
@@ -73,7 +75,8 @@ class FurtherQueries:
         """Return a batch of ``count`` queries of the pool without answers.
 
         Args:
-            count: drawn with replacement. moment: where training stands.
+            count: drawn with replacement.
+            moment: where training stands.
             device: of the tensors.
             candidates: entities drawn uniformly that all queries meet, whose first stands for the
                 answer of each; None: all entities.

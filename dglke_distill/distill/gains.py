@@ -37,7 +37,8 @@ class Gain(NamedTuple):
 
     Attributes:
         value: of all questions of all seeds.
-        low, high: ends of the interval.
+        low: lower end of the interval.
+        high: upper end of the interval.
         questions: that the test split asks, two per triple.
         seeds: number of trainings of both models.
     """

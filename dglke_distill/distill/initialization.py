@@ -37,7 +37,8 @@ def truncate(coordinates: Tensor, dim: int) -> Projection:
     """Keep the teacher's leading coordinates: those in which entities vary the most.
 
     Args:
-        coordinates: (n, D). dim: how many to keep.
+        coordinates: (n, D).
+        dim: how many to keep.
     """
     chosen = coordinates.var(dim=0).argsort(descending=True, stable=True)[:dim].sort().values
     return Projection(torch.eye(coordinates.shape[1], dtype=coordinates.dtype)[:, chosen], True)
@@ -47,7 +48,8 @@ def pca(coordinates: Tensor, dim: int) -> Projection:
     """Project on the leading principal axes of the entity matrix (scikit-learn).
 
     Args:
-        coordinates: (n, D). dim: number of axes; n vectors have no more than n.
+        coordinates: (n, D).
+        dim: number of axes; n vectors have no more than n.
     """
     from sklearn.decomposition import PCA
 
@@ -66,7 +68,8 @@ def svd(coordinates: Tensor, dim: int) -> Projection:
     `bilinear_forms`.
 
     Args:
-        coordinates: (n, D). dim: number of vectors; below D and n.
+        coordinates: (n, D).
+        dim: number of vectors; below D and n.
     """
     from sklearn.decomposition import TruncatedSVD
 
@@ -95,7 +98,8 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
 
     Args:
         name: a key of ``INITIALIZATIONS``.
-        student: changed in place. teacher: not changed.
+        student: changed in place.
+        teacher: not changed.
 
     Raises:
         UserError: unknown name, a student without a table of entities, or one larger than its

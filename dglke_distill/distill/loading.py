@@ -136,8 +136,10 @@ def import_teacher(
     """Save another library's model as a checkpoint of ours in the dataset's order, ranked.
 
     Args:
-        place: the folder. target: the checkpoint to be written.
-        workspace: the data. config: settings of the ranking.
+        place: the folder.
+        target: the checkpoint to be written.
+        workspace: the data.
+        config: settings of the ranking.
         format: the library, a name in ``FOREIGN_FORMATS``; None to find out.
 
     Raises:
@@ -160,7 +162,8 @@ def import_model(place: Path, target: Path, format: Optional[str] = None) -> Non
     """Save another library's model as a checkpoint of ours, with its own names in its own order.
 
     Args:
-        place: the folder. target: the checkpoint to be written.
+        place: the folder.
+        target: the checkpoint to be written.
         format: the library, a name in ``FOREIGN_FORMATS``; None to find out.
 
     Raises:

@@ -87,7 +87,8 @@ class Method(Component):
         """Give the student its start and return what it minimises.
 
         Args:
-            config: the stage's settings, with ``distillation``. student: initialised at random.
+            config: the stage's settings, with ``distillation``.
+            student: initialised at random.
             teachers: trained models, of any dtype and on any device, where they do not stay.
             workspace: the data.
 

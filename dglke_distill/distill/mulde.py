@@ -43,7 +43,8 @@ class Senior(nn.Module):
     """Makes one opinion of those of several teachers.
 
     Args:
-        relations: how many there are, each with two sides. teachers: how many.
+        relations: how many there are, each with two sides.
+        teachers: how many.
         temperature: of the contrast attention; the higher, the more alike teachers count.
     """
 
@@ -57,7 +58,8 @@ class Senior(nn.Module):
         """Return logarithms of a distribution over the candidates, (b, n).
 
         Args:
-            scores: (b, n) of every teacher. student: (b, n) logits, detached.
+            scores: (b, n) of every teacher.
+            student: (b, n) logits, detached.
             rows: (b,) of the scaling, by relation and side.
         """
         factors = 2 * torch.sigmoid(self.scaling[rows])
@@ -74,8 +76,10 @@ class MultipleObjective(DistillationObjective):
     """The student's losses against the facts and the Senior, and the Senior's against the facts.
 
     Args:
-        hard: the hard objective. hard_weight: its weight.
-        teacher: all teachers. labels: with a KL loss on the batch's candidates.
+        hard: the hard objective.
+        hard_weight: its weight.
+        teacher: all teachers.
+        labels: with a KL loss on the batch's candidates.
         senior: puts the teachers' opinions together.
     """
 

@@ -75,9 +75,11 @@ class SoftLabels(NamedTuple):
         schedule: weight of all soft terms over time.
         candidates: further ones beside the sampled, or in place of all entities.
         scale: how the teacher's scores are laid beside the student's.
-        structure: a term on the entities' vectors, or None. structure_weight: its weight.
-        further: queries beyond those of train, or None. further_share: how many for each of
-            train's in a batch, and how much all of them weigh beside train's.
+        structure: a term on the entities' vectors, or None.
+        structure_weight: its weight.
+        further: queries beyond those of train, or None.
+        further_share: how many for each of train's in a batch, and how much all of them weigh
+            beside train's.
         further_candidates: how many candidates they share; None: all entities.
     """
 
@@ -96,7 +98,8 @@ class Terms(NamedTuple):
     """The losses of a batch, before their weights.
 
     Attributes:
-        hard: against the facts. soft: against the teacher.
+        hard: against the facts.
+        soft: against the teacher.
         more: named terms of a method's own, which are added as they are.
     """
 
@@ -126,7 +129,8 @@ class DistillationObjective(HardObjective):
     Args:
         hard: the hard objective, whose loss, regulariser and relation weight are taken over.
         hard_weight: weight of the loss against the facts.
-        teacher: answers batches. labels: what is copied of it.
+        teacher: answers batches.
+        labels: what is copied of it.
     """
 
     keeps_answers: ClassVar[bool] = True
@@ -287,7 +291,8 @@ def standardized(teacher: Tensor, student: Tensor) -> Tensor:
     Both are taken over the whole batch, so that differences between queries stay.
 
     Args:
-        teacher: (b, n). student: (b, n), detached.
+        teacher: (b, n).
+        student: (b, n), detached.
     """
     spread = teacher.std().clamp(min=torch.finfo(teacher.dtype).tiny)
     return (teacher - teacher.mean()) * (student.std() / spread) + student.mean()

@@ -33,7 +33,8 @@ class Schedule(Component):
 
         Args:
             moment: where training stands.
-            hard: hard loss of the batch. soft: its soft loss, not weighted.
+            hard: hard loss of the batch.
+            soft: its soft loss, not weighted.
         """
         raise NotImplementedError
 

@@ -39,7 +39,8 @@ class SoftLoss(Component, Declares):
         """Return the loss, averaged over queries with their weights.
 
         Args:
-            student: (b, n) scores, differentiated. teacher: (b, n), of the same candidates.
+            student: (b, n) scores, differentiated.
+            teacher: (b, n), of the same candidates.
             weight: (b,) or None.
         """
         return weighted_mean(self.rows(student, teacher), weight)

@@ -22,7 +22,8 @@ class Structure(nn.Module):
 
     Args:
         options: validated instance of the class's ``Options``.
-        student: floats of the student's vectors. teacher: of the teacher's.
+        student: floats of the student's vectors.
+        teacher: of the teacher's.
     """
 
     name = ""
@@ -37,8 +38,10 @@ class Structure(nn.Module):
         """Return the term, a scalar.
 
         Args:
-            student: (u, d) vectors. teacher: (u, D) of the same entities, without gradients.
-            heads: (B,) rows of the true triples' heads. tails: (B,) of their tails.
+            student: (u, d) vectors.
+            teacher: (u, D) of the same entities, without gradients.
+            heads: (B,) rows of the true triples' heads.
+            tails: (B,) of their tails.
         """
         raise NotImplementedError
 

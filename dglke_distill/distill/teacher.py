@@ -51,7 +51,8 @@ def thaw(model: KGEModel, rate: float, dtype: Optional[torch.dtype] = None) -> K
     """Return a copy that can learn, of fixed vectors whatever the encoder, with row gradients.
 
     Args:
-        model: not changed. rate: its share of the learning rate.
+        model: not changed.
+        rate: its share of the learning rate.
         dtype: of the copy; None: the model's.
     """
     live = freeze(model)
@@ -109,7 +110,9 @@ class Reply:
     """What a teacher says to a batch, group by group as ``ask`` has them; nothing is kept.
 
     Args:
-        model: a frozen model. batch: what it is asked. factor: multiplies its scores.
+        model: a frozen model.
+        batch: what it is asked.
+        factor: multiplies its scores.
     """
 
     def __init__(self, model: KGEModel, batch: Batch, factor: float) -> None:

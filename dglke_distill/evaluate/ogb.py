@@ -172,7 +172,8 @@ class _Work:
     """Scores some queries after others in the same memory.
 
     Args:
-        scorer: scores their candidates. device: where it wants the ids.
+        scorer: scores their candidates.
+        device: where it wants the ids.
         negatives: given ones of each query.
         entities: number of them; the ids of given negatives are below it.
         limit_bytes: memory that the work may take.
@@ -274,7 +275,8 @@ def popularity_control(dataset: Dataset, split: str) -> RankingResult:
     """Rank a split by ``RelationPopularity``, once per dataset that is in memory.
 
     Args:
-        dataset: the dataset. split: ``valid`` or ``test``.
+        dataset: the dataset.
+        split: ``valid`` or ``test``.
 
     Raises:
         UserError: the split has no given negatives.

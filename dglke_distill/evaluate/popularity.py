@@ -57,7 +57,9 @@ class RelationPopularity:
         """Score candidates; the known entities are not looked at.
 
         Args:
-            entity: (b,) int64, ignored. relation: (b,) int64. candidates: (b, n) int64.
+            entity: (b,) int64, ignored.
+            relation: (b,) int64.
+            candidates: (b, n) int64.
             side: the side to be predicted.
 
         Returns:

@@ -188,7 +188,9 @@ def read_settings(place: Path, schema: type[Tree], example: str) -> Tree:
     """Read and validate the file ``import.toml`` of a folder.
 
     Args:
-        place: the folder. schema: its keys. example: a line to show where it is missing.
+        place: the folder.
+        schema: its keys.
+        example: a line to show where it is missing.
 
     Raises:
         UserError: it is missing, malformed, or has unknown keys or bad values.

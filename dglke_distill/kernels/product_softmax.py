@@ -144,7 +144,8 @@ class Softmax(NamedTuple):
     Attributes:
         bits: (b,) binary logarithms of the sums of e^score.
         answered: (b,) sums of the answers' scores.
-        query: the padded queries. packed: the same in units of ln 2, transposed by ``ROWS``.
+        query: the padded queries.
+        packed: the same in units of ln 2, transposed by ``ROWS``.
     """
 
     bits: Tensor
@@ -173,7 +174,8 @@ def product_softmax(
     All tensors contiguous, on the CPU, float ones of one dtype (float32 or float64).
 
     Args:
-        query: (b, d), b and d at least 1. rows: (n, d), n at least 1.
+        query: (b, d), b and d at least 1.
+        rows: (n, d), n at least 1.
         bias: (n,) added to the scores of a candidate, or None.
         offsets: (b + 1,) int64; the answers of query i are answers[offsets[i]:offsets[i + 1]].
         answers: (k,) int64 candidates.
@@ -246,8 +248,14 @@ def product_gradients(
     for each time that j is an answer.
 
     Args:
-        softmax: of the first pass. rows, bias, offsets, answers: as there.
-        factor: (b,). extra: (b,). drop: (b,). All of the scores' dtype, contiguous.
+        softmax: of the first pass.
+        rows: as there.
+        bias: as there.
+        offsets: as there.
+        answers: as there.
+        factor: (b,).
+        extra: (b,).
+        drop: (b,). All of the scores' dtype, contiguous.
     """
     query = softmax.query
     padded, width = query.shape

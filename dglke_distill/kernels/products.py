@@ -73,7 +73,8 @@ def products(
 
     Args:
         kernel: see ``pairwise``.
-        query: (b, d) float. rows: (n, d) of the same dtype.
+        query: (b, d) float.
+        rows: (n, d) of the same dtype.
         bias: (n, 1) or None.
         scale: factor of the scores without bias.
     """

@@ -33,7 +33,8 @@ class StageResult:
 
     Attributes:
         role: teacher, student, or direct, which has no teacher.
-        parameters: of the model. further_parameters: learned beside it and thrown away.
+        parameters: of the model.
+        further_parameters: learned beside it and thrown away.
         metrics: split to its figures; a control that was not ranked has none.
     """
 
@@ -53,8 +54,10 @@ class SeedResult:
     """A finished chain.
 
     Attributes:
-        seed: of all its stages. directory: of the chain.
-        method: what the chain is called. chain: its settings.
+        seed: of all its stages.
+        directory: of the chain.
+        method: what the chain is called.
+        chain: its settings.
         stages: those that led to the deployed model, which is the last of them.
         controls: models that were trained beside.
         sides: split to side to figures of the deployed model.
@@ -62,7 +65,8 @@ class SeedResult:
         dataset: name, fingerprint and counts.
         evaluator: who judged.
         peak_memory_bytes: the most that the process held up to the end of the last stage.
-        settings: of the deployed model. provenance: versions and hardware.
+        settings: of the deployed model.
+        provenance: versions and hardware.
     """
 
     seed: int

@@ -30,7 +30,8 @@ class SeedWatcher(NamedTuple):
     """What hears of the seeds under way.
 
     Attributes:
-        seed: called with (seed, seeds in all) when a seed begins. chain: hears of its stages.
+        seed: called with (seed, seeds in all) when a seed begins.
+        chain: hears of its stages.
     """
 
     seed: Callable[[int, int], None] = lambda seed, total: None

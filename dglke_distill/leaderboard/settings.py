@@ -105,8 +105,10 @@ def compose_seeds(
     Every seed is a chain without a control; with a single size, it is one training.
 
     Args:
-        dataset: name, or folder in the official layout. model: score function.
-        recipe: as for ``compose_chain``. seeds: how many.
+        dataset: name, or folder in the official layout.
+        model: score function.
+        recipe: as for ``compose_chain``.
+        seeds: how many.
         overrides: partial ``ChainConfig`` trees, the last one winning.
         command: the command line, to be recorded.
 

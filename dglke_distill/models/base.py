@@ -231,7 +231,8 @@ class KGEModel(nn.Module):
         """Return the scores (b, u) of b queries and all u encoded entities, for a loss over them.
 
         Args:
-            query, entities: as for ``score``.
+            query: as for ``score``.
+            entities: as for ``score``.
             unmultiplied: return ``Products`` where the scores are some and the kernels gain by it.
         """
         function = self.score_function
@@ -288,7 +289,8 @@ class KGEModel(nn.Module):
         """Score every entity as the answer of each query, without gradients, as ranking needs it.
 
         Args:
-            entity: (b,) int64 entity ids. relation: (b,) int64 relation ids.
+            entity: (b,) int64 entity ids.
+            relation: (b,) int64 relation ids.
             side: the side to be predicted.
 
         Returns:

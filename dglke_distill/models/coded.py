@@ -73,7 +73,8 @@ def build_configured(
 
     Args:
         config: the settings.
-        num_entities: entities of the dataset. num_relations: its relations.
+        num_entities: entities of the dataset.
+        num_relations: its relations.
         graph: as for ``build_model``.
 
     Raises:

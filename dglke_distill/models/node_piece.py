@@ -38,14 +38,17 @@ class NodePieceEncoder(Encoder):
     again.
 
     Args:
-        num_entities: entities. num_relations: relations of the dataset, inverses not counted.
+        num_entities: entities.
+        num_relations: relations of the dataset, inverses not counted.
         dim: floats per entity.
         options: see ``NodePieceOptions``.
         dtype: dtype of the weights.
 
     Attributes:
         anchors: (A,) int64 entities; -1 before tokens are there.
-        nearest, distance, context: as in ``node_piece_tokens.Tokens``, in the fewest bytes.
+        nearest: as in ``node_piece_tokens.Tokens``, in the fewest bytes.
+        distance: as in ``node_piece_tokens.Tokens``, in the fewest bytes.
+        context: as in ``node_piece_tokens.Tokens``, in the fewest bytes.
     """
 
     Options = NodePieceOptions

@@ -70,7 +70,9 @@ def tokenise(
         graph: train graph with inverse edges, ``build_graph(train, n, inverse=True)``.
         num_relations: relations of the dataset, inverses not counted.
         anchors: how many entities are anchors, at most all.
-        per_entity: k. context: m. max_distance: edges beyond which no anchor is looked for.
+        per_entity: k.
+        context: m.
+        max_distance: edges beyond which no anchor is looked for.
         degree_share: share of anchors that have the most edges.
         pagerank_share: share of those that PageRank puts first; the rest is random.
         seed: of all draws.
@@ -89,8 +91,12 @@ def nearest_anchors(
     """Return ``nearest`` and ``distance`` of ``Tokens``; edges are walked both ways.
 
     Args:
-        triples: edges. num_entities: E. anchors: (A,) distinct ids. count: k.
-        max_distance: at most 254. seed: of the draws among equally distant anchors.
+        triples: edges.
+        num_entities: E.
+        anchors: (A,) distinct ids.
+        count: k.
+        max_distance: at most 254.
+        seed: of the draws among equally distant anchors.
     """
     offsets, neighbors = _adjacency(triples.head, triples.tail, num_entities)
     position = np.full(num_entities, -1, np.int32)

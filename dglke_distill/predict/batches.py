@@ -47,8 +47,12 @@ def best_entities(
     """Return the best tails of (entity, relation, ?), or the best heads of (?, relation, entity).
 
     Args:
-        model: the model. entity: (b,) int64 known entities. relation: (b,) int64 relation ids.
-        side: the side asked for. k: how many. known: answers to leave out.
+        model: the model.
+        entity: (b,) int64 known entities.
+        relation: (b,) int64 relation ids.
+        side: the side asked for.
+        k: how many.
+        known: answers to leave out.
         among: (c,) int64 ascending ids of those who may answer; None: every entity.
 
     Raises:
@@ -95,8 +99,11 @@ def best_relations(
     """Return the best relations for (head, ?, tail): all of them are scored as triples.
 
     Args:
-        model: the model. head: (b,) int64 entity ids. tail: (b,) int64 entity ids.
-        k: how many. known: facts to leave out.
+        model: the model.
+        head: (b,) int64 entity ids.
+        tail: (b,) int64 entity ids.
+        k: how many.
+        known: facts to leave out.
 
     Raises:
         UserError: k is below 1.
@@ -124,7 +131,9 @@ def nearest_entities(model: KGEModel, entity: Tensor, k: int) -> TopK:
     """Return the other entities whose vectors have the greatest cosine with each entity's.
 
     Args:
-        model: the model. entity: (b,) int64 ids. k: how many.
+        model: the model.
+        entity: (b,) int64 ids.
+        k: how many.
 
     Raises:
         UserError: k is below 1.
@@ -158,7 +167,9 @@ def check_scores(
     """Refuse scores that are NaN or infinite, as ranking does: no order of them means anything.
 
     Args:
-        scores: (b, n). entity: (b,) known entities. relation: (b,) their relations, if any.
+        scores: (b, n).
+        entity: (b,) known entities.
+        relation: (b,) their relations, if any.
         side: the side asked for.
         candidate: id of the first of n consecutive candidates; or (b,) ids, of one a row.
         among: (c,) ids that consecutive candidates are places in; None: they are ids themselves.
@@ -182,7 +193,8 @@ def by_relation(entity: Tensor, relation: Tensor, answer: Answer) -> TopK:
     """Answer questions relation by relation.
 
     Args:
-        entity: (b,) int64 known entities. relation: (b,) int64 relation ids.
+        entity: (b,) int64 known entities.
+        relation: (b,) int64 relation ids.
         answer: entities and relations of the questions of one relation to their best answers.
 
     Returns:
@@ -205,7 +217,8 @@ def places_among(row: Int64, left_out: Int64, among: Tensor) -> tuple[Int64, Int
     """Return, of answers to leave out, those that are candidates, by their places among them.
 
     Args:
-        row: (n,) the question of each answer. left_out: (n,) its id.
+        row: (n,) the question of each answer.
+        left_out: (n,) its id.
         among: (c,) ascending ids of the candidates.
 
     Returns:

@@ -47,7 +47,8 @@ class NamedModel(ScoresGraphs, Pretrained, Choosing, Knowing, nn.Module):
     Attributes:
         model: the model over ids, a ``models.base.KGEModel``.
         config: the settings that it was trained with.
-        entities: names of the entities; position is id. relations: the same of the relations.
+        entities: names of the entities; position is id.
+        relations: the same of the relations.
         results: what was measured when it was trained.
         card: the model card, Markdown; empty if there is none.
         known_warnings: what must be known of the facts that ``load_known`` loaded.
@@ -110,7 +111,8 @@ class NamedModel(ScoresGraphs, Pretrained, Choosing, Knowing, nn.Module):
         """Answer (head, relation, ?).
 
         Args:
-            head: the known entity. relation: the relation.
+            head: the known entity.
+            relation: the relation.
             k: how many answers; there may be fewer where known ones are left out.
             exclude_known: facts to leave out; see ``Facts``.
             candidates: the entities that may answer; see ``Candidates``.
@@ -198,7 +200,8 @@ class NamedModel(ScoresGraphs, Pretrained, Choosing, Knowing, nn.Module):
         """Answer many questions (head, relation, ?).
 
         Args:
-            head: (b,) int64 entity ids. relation: (b,) int64 relation ids.
+            head: (b,) int64 entity ids.
+            relation: (b,) int64 relation ids.
             k: how many answers per question; at most all entities.
             exclude_known: facts to leave out; see ``Facts``.
             candidates: the entities that may answer; see ``Candidates``.
@@ -274,7 +277,8 @@ class NamedModel(ScoresGraphs, Pretrained, Choosing, Knowing, nn.Module):
         Args:
             questions: (head, relation, tail) with None for what is asked, once in each; a list
                 or a frame of three columns.
-            k: how many answers per question. exclude_known: facts to leave out; see ``Facts``.
+            k: how many answers per question.
+            exclude_known: facts to leave out; see ``Facts``.
             candidates: the entities that may answer; see ``Candidates``.
 
         Returns:

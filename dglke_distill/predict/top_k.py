@@ -37,7 +37,8 @@ def search(score: Score, queries: int, candidates: int, k: int, width: int) -> T
     Args:
         score: (start, stop) to the scores (queries, stop - start) of consecutive candidates;
             minus infinity for a candidate that is left out. It is called in order.
-        queries: number of queries, b, at least 1. candidates: number of candidates, at least 1.
+        queries: number of queries, b, at least 1.
+        candidates: number of candidates, at least 1.
         k: how many to find; all, where there are fewer candidates.
         width: most candidates to ask for at once.
 

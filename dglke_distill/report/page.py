@@ -46,7 +46,8 @@ class Drawing:
 
     Attributes:
         name: of its files, and of its place in the page.
-        title: heading. description: what it shows, in words, for who cannot see it.
+        title: heading.
+        description: what it shows, in words, for who cannot see it.
         note: what to know when reading it.
         svg: as ``theme.svg`` returned it for the light theme.
     """

@@ -56,7 +56,9 @@ class Theme:
 
     Attributes:
         name: ``light`` or ``dark``.
-        ink: text. muted: axes and secondary text. grid: lines behind the data.
+        ink: text.
+        muted: axes and secondary text.
+        grid: lines behind the data.
         surface: what lies behind the figure, which itself is transparent.
         anchor: published figures.
         chain: first, middle and last colour of teachers and students.

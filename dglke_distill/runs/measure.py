@@ -35,8 +35,11 @@ def evaluate_model(
     every known answer of train, valid and test filtered.
 
     Args:
-        model: the model. workspace: its data. split: ``valid`` or ``test``.
-        config: memory of a score block. report: called with (ranks found, ranks in all).
+        model: the model.
+        workspace: its data.
+        split: ``valid`` or ``test``.
+        config: memory of a score block.
+        report: called with (ranks found, ranks in all).
         protocol: a name of ``evaluate.protocols.PROTOCOLS``.
 
     Raises:
@@ -75,7 +78,11 @@ def measure(
     under ``popularity_control``.
 
     Args:
-        model, workspace, split, config, protocol: see ``evaluate_model``.
+        model: see ``evaluate_model``.
+        workspace: see ``evaluate_model``.
+        split: see ``evaluate_model``.
+        config: see ``evaluate_model``.
+        protocol: see ``evaluate_model``.
         relation_names: names to use in ``by_relation`` instead of ids.
         ranked: called with the ranking itself, whose single ranks the figures do not hold.
     """

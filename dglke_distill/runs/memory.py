@@ -87,7 +87,9 @@ def check_memory(
     """Refuse a run that does not fit.
 
     Args:
-        config: its settings. need: see ``memory_need``. directory: where it writes.
+        config: its settings.
+        need: see ``memory_need``.
+        directory: where it writes.
         name: what to call it.
 
     Raises:
@@ -128,7 +130,9 @@ def memory_need(config: Config, size: DataSize, teachers: Sequence[TeacherSize] 
     On a GPU tables and what passes lie there, and are not counted.
 
     Args:
-        config: the settings. size: of the data. teachers: of a student's stage.
+        config: the settings.
+        size: of the data.
+        teachers: of a student's stage.
     """
     model = without_memory(config, size)
     on_cpu = runtime.resolve_device(config.training.device).type == "cpu"

@@ -60,8 +60,11 @@ def restore_run(
     """Put weights and optimiser state back, and return where the run stands.
 
     Args:
-        tensors: the run's file. learned: all that learns. optimizer: its optimiser, as built.
-        config: the run's training. batches: of an epoch.
+        tensors: the run's file.
+        learned: all that learns.
+        optimizer: its optimiser, as built.
+        config: the run's training.
+        batches: of an epoch.
         identity: what the file must say of itself: ``config``.
 
     Raises:
@@ -126,7 +129,9 @@ def restore_training(
     schedule had brought them.
 
     Args:
-        tensors: the file's content. learned: all that learns. optimizer: its optimiser, as built.
+        tensors: the file's content.
+        learned: all that learns.
+        optimizer: its optimiser, as built.
         path: the file, for messages.
 
     Raises:

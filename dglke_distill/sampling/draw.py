@@ -267,8 +267,10 @@ def redraw_known(
         key: stream key, not the one that drew ``candidates``.
         pools: where the candidates were drawn from.
         pool: int64 (b,), the pool of each row.
-        index: known answers. side: the side asked for.
-        entity: int64 (b,), known entities. relation: int64 (b,).
+        index: known answers.
+        side: the side asked for.
+        entity: int64 (b,), known entities.
+        relation: int64 (b,).
         candidates: int64 (b, n), changed in place.
 
     Returns:

@@ -34,7 +34,9 @@ class Found(NamedTuple):
     """What a study has found.
 
     Attributes:
-        trials: ended ones, failed ones included. pruned: stopped early. failed: ended by an error.
+        trials: ended ones, failed ones included.
+        pruned: stopped early.
+        failed: ended by an error.
         seconds: of all trials together.
         mrr: validation MRR of the best; None where no trial has reached a validation.
         config: its settings, or None.

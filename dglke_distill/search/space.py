@@ -154,7 +154,8 @@ def find_space(model: str, taught: bool) -> str:
     """Return the name of the space that ships for a score function.
 
     Args:
-        model: its name, in any letter case. taught: for a student, not a model trained directly.
+        model: its name, in any letter case.
+        taught: for a student, not a model trained directly.
     """
     name = canonical_name(model).lower()
     if taught:

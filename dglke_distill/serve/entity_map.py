@@ -23,7 +23,8 @@ class EntityMap:
     as pairs of floats; of a sample where there are many.
 
     Args:
-        model: the model. sample: most entities to work it out from.
+        model: the model.
+        sample: most entities to work it out from.
 
     Attributes:
         ids: (n,) int64, ascending: the entities on the map.

@@ -87,7 +87,9 @@ def relation_counts(
     """Return how many answers are known per relation.
 
     Args:
-        known: the facts. entity: id of the entity given. side: the side asked for.
+        known: the facts.
+        entity: id of the entity given.
+        side: the side asked for.
         relations: number of relations.
 
     Returns:

@@ -108,7 +108,9 @@ class Gallery:
 
     Args:
         names: names of the zoo, or checkpoint directories; the first is the one that is shown.
-        device: where models live. store, offline: as for ``zoo.load``.
+        device: where models live.
+        store: as for ``zoo.load``.
+        offline: as for ``zoo.load``.
         data_root: folder of datasets already there.
         threads: for torch and the kernels; 0 for all cores.
         dataset: as for ``FactShelf``.

@@ -73,7 +73,8 @@ class Workers:
         learned: ``model`` and ``objective``, on the CPU; their tensors become shared memory.
         loader: yields the batches.
         optimizer: its state is allocated here and becomes shared memory.
-        optimizer_config: schedule and clipping. config: the run's training section.
+        optimizer_config: schedule and clipping.
+        config: the run's training section.
 
     Raises:
         UserError: the model is on a GPU, or a part of it cannot be sent to another process.

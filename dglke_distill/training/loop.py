@@ -6,14 +6,10 @@ The whole of a step stands in ``step``; everything else here is counting, schedu
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from types import FrameType
 from typing import Any, Callable, NamedTuple, Optional
 
 import torch
@@ -25,6 +21,7 @@ from dglke_distill.models.base import KGEModel
 from dglke_distill.sampling.batch import Batch, BatchLoader
 from dglke_distill.training.objective import START, Moment, Objective, Objectives
 from dglke_distill.training.optim import clip_gradients
+from dglke_distill.training.stop import stop_requests
 
 __all__ = [
     "Interrupted",
@@ -113,9 +110,16 @@ def take_steps(
     """Take the steps of an epoch one by one; what happens depends on the batch's number alone.
 
     Args:
-        model, loader, objective, optimizer, optimizer_config, config: see ``train``.
+        model: see ``train``.
+        loader: see ``train``.
+        objective: see ``train``.
+        optimizer: see ``train``.
+        optimizer_config: see ``train``.
+        config: see ``train``.
         base_rates: learning rates of the optimiser's groups before any schedule.
-        epoch: number of the epoch. start: its first batch. stop: one past its last; None: all.
+        epoch: number of the epoch.
+        start: its first batch.
+        stop: one past its last; None: all.
     """
     batches = len(loader)
     total = config.epochs * batches
@@ -137,13 +141,15 @@ class TrainState:
     """Where a run stands; with the weights and the optimiser's state it is all a resume needs.
 
     Attributes:
-        epoch: epochs completed. batch: batches completed of the epoch under way.
+        epoch: epochs completed.
+        batch: batches completed of the epoch under way.
         loss_sum: sum of batch losses of the epoch under way.
         parts_sum: the same per named part.
         best: best validation MRR, reached after ``best_epoch`` epochs.
         stale: validations since then.
         history: one record per completed epoch.
-        seconds: spent in training steps. validation_seconds: spent in validation.
+        seconds: spent in training steps.
+        validation_seconds: spent in validation.
         finished: whether the run ended, by its last epoch or by early stopping.
     """
 
@@ -177,35 +183,6 @@ class Progress(NamedTuple):
     validation_mrr: Optional[float]
 
 
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Turn Ctrl-C, SIGTERM and SIGHUP into an event that the loop reads between two steps.
-
-    A SIGHUP that is ignored, as under ``nohup``, stays so.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def ask(number: int, frame: Optional[FrameType]) -> None:
-        # A second Ctrl-C does not wait for the step to end. The other signals come in twos by
-        # themselves, as from a shell whose terminal is closed.
-        if asked.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.set()
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def train(
     model: KGEModel,
     loader: BatchLoader,
@@ -228,7 +205,8 @@ def train(
         loader: yields batches; its randomness depends on (seed, epoch, batch) alone.
         objective: what to minimise.
         optimizer: holds the base learning rate in its parameter groups.
-        optimizer_config: schedule and clipping. config: length, cadence, patience.
+        optimizer_config: schedule and clipping.
+        config: length, cadence, patience.
         state: where to go on; None for the start.
         steps: takes the steps; None for ``take_steps`` in this process.
         validate: returns the validation MRR, called every ``evaluate_every`` epochs and at the end.
@@ -253,7 +231,7 @@ def train(
         steps = partial(take_steps, *alone)
     begun, steps_done, triples_done = time.perf_counter(), 0, 0
     last_save = last_report = begun
-    with _stop_requests() as stop:
+    with stop_requests() as stop:
         while state.epoch < config.epochs and not state.finished:
             model.train()
             before = time.perf_counter()

@@ -68,7 +68,8 @@ class Objective(nn.Module):
         """Return the loss of a batch.
 
         Args:
-            model: the model that learns. batch: what it is asked.
+            model: the model that learns.
+            batch: what it is asked.
             moment: where training stands, for losses that change as it goes on.
         """
         raise NotImplementedError
@@ -159,7 +160,8 @@ def ask(model: KGEModel, batch: Batch, quick: bool = False) -> Asked:
     """Put a batch's queries to a model.
 
     Args:
-        model: the model. batch: its questions.
+        model: the model.
+        batch: its questions.
         quick: where all scores come as products and both sides are asked alike, ask them together.
     """
     entities = model.encode(batch.nodes, batch.blocks)

@@ -144,7 +144,10 @@ class Regularizer:
         """Return the penalty of a batch's queries and their true answers, a scalar.
 
         Args:
-            model, entities, query, queries: what was asked.
+            model: what was asked.
+            entities: what was asked.
+            query: what was asked.
+            queries: what was asked.
             quick: sum over entities as often as they occur, by a kernel that knows some penalties,
                 which gives the same to within rounding.
         """

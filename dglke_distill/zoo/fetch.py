@@ -86,7 +86,10 @@ def load_checkpoint(
         name_or_directory: a directory that exists, or text with a path separator in it, is a
             directory, of a checkpoint or of a run (see ``checkpoint_places.meant_checkpoint``);
             anything else is a name.
-        device, cache_dir, offline, store: as for ``load``.
+        device: as for ``load``.
+        cache_dir: as for ``load``.
+        offline: as for ``load``.
+        store: as for ``load``.
 
     Raises:
         UserError: as ``load`` and ``checkpoint.load_model`` do.
@@ -178,7 +181,9 @@ def checked_model(
     """Read a model, and check that it is the one that its entry describes.
 
     Args:
-        entry: of the registry. files: what ``fetch_files`` returns. device: as for ``load``.
+        entry: of the registry.
+        files: what ``fetch_files`` returns.
+        device: as for ``load``.
 
     Raises:
         UserError: the weights' header is absurdly large; the checkpoint is damaged, with weights

@@ -190,7 +190,8 @@ def _synchronise(
     only others are parsed, so that it takes no longer the more there are.
 
     Args:
-        store: where. blocks: as for ``_adopt_strangers``.
+        store: where.
+        blocks: as for ``_adopt_strangers``.
         seen: what that returned just now, with the own entry.
     """
     while True:
@@ -225,7 +226,8 @@ def _adopt_strangers(store: Store, blocks: _Blocks) -> tuple[dict[str, bytes], O
     What a registry written by other means has besides becomes an entry first.
 
     Args:
-        store: where to look. blocks: filled with what stands in a registry for each entry.
+        store: where to look.
+        blocks: filled with what stands in a registry for each entry.
     """
     entries, data = store.read_entries(), store.read_index()
     for text in entries.values():

@@ -175,7 +175,8 @@ def _read_or_warn(
     """Return what ``read_store`` does; one store of several that cannot be read is left out.
 
     Args:
-        store: the store. failed: those that could not be read, by identity; told once.
+        store: the store.
+        failed: those that could not be read, by identity; told once.
         searched: how many are; the only one must be readable.
         options: of ``read_store``.
     """
@@ -251,7 +252,8 @@ def list_models(
 
     Args:
         pattern: of names, with ``*`` and ``?``.
-        model: score function. dataset: name of the dataset; both in any letter case.
+        model: score function.
+        dataset: name of the dataset; both in any letter case.
         max_dim: most floats per entity.
         max_bytes: largest size of all files together.
         all_versions: not only the newest of each name.

@@ -57,7 +57,8 @@ def parse_registry(text: str, source: str, name: Optional[str] = None) -> list[E
     """Read the text of a registry.
 
     Args:
-        text: TOML. source: where it stands, for error messages.
+        text: TOML.
+        source: where it stands, for error messages.
         name: the model asked for; tables that do not mention it are then skipped unread, which
             makes the difference between a millisecond and a noticeable wait.
 

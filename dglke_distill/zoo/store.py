@@ -121,7 +121,8 @@ class LocalStore(Store):
     """A folder; its files are used where they lie.
 
     Args:
-        root: the folder. place: its name in messages, by default the path.
+        root: the folder.
+        place: its name in messages, by default the path.
         index: the registry, by default ``zoo.toml`` in the folder.
     """
 

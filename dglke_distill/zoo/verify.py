@@ -65,7 +65,9 @@ def verify(
     Args:
         name: its name, or ``name@version``.
         metrics: whether to rank the split again that its figures are of.
-        store, cache_dir, offline: as for ``zoo.load``.
+        store: as for ``zoo.load``.
+        cache_dir: as for ``zoo.load``.
+        offline: as for ``zoo.load``.
         data_root: folder that holds datasets already.
         settings: partial trees laid over the settings of its training: device, threads, or where
             its dataset lies.
