@@ -21,13 +21,12 @@ import torch
 from format_fixtures import TEST, TRAIN, VALID, facts, write
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data import text
+from dglke_distill.data import opening, text
 from dglke_distill.data.formats import read_file, read_folder
 
 ROWS = [("e1", "r1", "e2"), ("e2", "r2", "e3"), ("e3", "r1", "e1"), ("e1", "r2", "e3")] * 3
 FRAME = pandas.DataFrame(ROWS, columns=["head", "relation", "tail"])
 TABLE = "".join("\t".join(row) + "\n" for row in ROWS).encode()
-TRIPLES = "".join(f"<http://x/{h}> <http://x/{r}> <http://x/{t}> .\n" for h, r, t in ROWS)
 
 
 def tar(mode: str = "w") -> bytes:
@@ -66,7 +65,6 @@ def saved_by_torch() -> bytes:
 
 OBJECTS = [dict(zip(("head", "relation", "tail"), row)) for row in ROWS]
 KINDS = {
-    "kg.zip": (zipped, "a zip archive", "unzip"),
     "kg.tar": (tar, "a tar archive", "tar -xf"),
     "kg.tar.gz": (lambda: tar("w:gz"), "a tar archive", "tar -xf"),
     "kg.tsv.gz": (lambda: gzip.compress(tar()), "a tar archive", "tar -xf"),
@@ -78,9 +76,7 @@ KINDS = {
     "kg.pt": (saved_by_torch, "a file of PyTorch", "can run any code"),
     "kg.pkl": (lambda: b"\x80\x04\x95\0", "a pickle", "can run any code"),
     "kg.npy": (array, "a NumPy array", "numpy.savetxt"),
-    "kg.parquet": (lambda: written_by("to_parquet"), "a Parquet file", "read_parquet"),
     "kg.feather": (lambda: written_by("to_feather"), "an Arrow file", "read_feather"),
-    "kg.zst": (lambda: b"\x28\xb5\x2f\xfd\x04\0", "Zstandard", "zstd -d"),
     "kg.7z": (lambda: b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive", "7z x"),
     "kg.rar": (lambda: b"Rar!\x1a\x07\x01\0", "a RAR archive", "unrar x"),
     "kg.lz4": (lambda: b"\x04\x22\x4d\x18\x64", "lz4-compressed", "lz4 -d"),
@@ -90,11 +86,6 @@ KINDS = {
     "le.tsv": (lambda: TABLE.decode().encode("utf-16-le"), "text in UTF-16LE", "iconv -f UTF-16LE"),
     "be.tsv": (lambda: TABLE.decode().encode("utf-16-be"), "text in UTF-16BE", "iconv -f UTF-16BE"),
     "32.tsv": (lambda: TABLE.decode().encode("utf-32"), "text in UTF-32", "iconv -f UTF-32"),
-    "kg.nt": (lambda: TRIPLES.encode(), "N-Triples", "sed -E"),
-    "spaced.txt": (lambda: TRIPLES.replace(" ", "\t").encode(), "N-Triples", "sed -E"),
-    "kg.nq": (lambda: TRIPLES.replace(" .", " <http://g> .").encode(), "N-Quads", "sed -E"),
-    "kg.ttl": (lambda: b"@prefix x: <http://x/> .\nx:a x:r x:b .\n", "Turtle", "rdflib"),
-    "sparql.ttl": (lambda: b"# ours\nPREFIX x: <http://x/>\nx:a x:r x:b .\n", "Turtle", "rdflib"),
     "kg.rdf": (lambda: b'<?xml version="1.0"?>\n<rdf:RDF xmlns="x">\n', "RDF/XML", "rdflib"),
     "kg.graphml": (lambda: b'<?xml version="1.0"?>\n<graphml>\n', "GraphML", "tab-separated"),
     "kg.jsonl": (lambda: "\n".join(map(json.dumps, OBJECTS)).encode(), "JSON lines", "read_json"),
@@ -125,9 +116,7 @@ def test_a_file_is_named_for_what_it_is(tmp_path: Path, name: str) -> None:
     assert "zero byte" not in message
 
 
-@pytest.mark.parametrize(
-    "name", ["kg.zip", "kg.parquet", "kg.nt", "kg.jsonl", "kg.tar.gz", "kg.db"]
-)
+@pytest.mark.parametrize("name", ["kg.feather", "kg.jsonl", "kg.tar.gz", "kg.db"])
 def test_a_folder_names_what_its_splits_are(tmp_path: Path, name: str) -> None:
     make, what, mend = KINDS[name]
     ending = name.partition(".")[2]
@@ -152,15 +141,11 @@ def obey(message: str, start: str) -> None:
 @pytest.mark.parametrize(
     ("name", "start", "made"),
     [
-        ("kg.nt", "sed", "kg.tsv"),
-        ("spaced.txt", "sed", "spaced.tsv"),
-        ("kg.parquet", "python -c", "kg.csv"),
         ("kg.feather", "python -c", "kg.csv"),
         ("kg.jsonl", "python -c", "kg.csv"),
         ("kg.json", "python -c", "kg.csv"),
         ("kg.tsv", "iconv", "kg.tsv.utf8"),
         ("le.tsv", "iconv", "le.tsv.utf8"),
-        ("kg.zip", "unzip", "kg/train.txt"),
     ],
 )
 def test_what_the_command_makes_is_read(tmp_path: Path, name: str, start: str, made: str) -> None:
@@ -170,19 +155,13 @@ def test_what_the_command_makes_is_read(tmp_path: Path, name: str, start: str, m
     path.write_bytes(KINDS[name][0]())
     with pytest.raises(UserError) as caught:
         read_file(path)
-    if start == "unzip":
-        with zipfile.ZipFile(path) as archive:  # unzip itself need not be there
-            archive.extractall(folder / "kg")
-        assert f"unzip {folder}".replace("it's", "") != str(caught.value)
-    else:
-        obey(str(caught.value), start)
+    obey(str(caught.value), start)
     result = folder / made
     if made.endswith(".utf8"):
         result = result.rename(folder / "utf8.tsv")
     dataset = read_file(result)
     found = {fact for split in ("train", "valid", "test") for fact in facts(dataset, split)}
-    x = "<http://x/{}>" if start == "sed" else "{}"
-    assert found == {(x.format(h), x.format(r), x.format(t)) for h, r, t in ROWS}
+    assert found == set(ROWS)
 
 
 def test_the_columns_of_a_database(tmp_path: Path) -> None:
@@ -234,10 +213,10 @@ def test_expansion_is_bounded(
     assert callable(pack)
     path = tmp_path / f"kg.tsv.{ending}"
     path.write_bytes(pack(b"a\tr\tb\n" * 2_000_000))
-    monkeypatch.setattr(text, "_FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(opening, "_FREE_BYTES", 1 << 20)
     monkeypatch.setattr(text, "_BLOCK_BYTES", 1 << 18)
     with pytest.raises(UserError, match="expands to more than 200 times its size"):
         read_file(path)
-    monkeypatch.setattr(text, "_FREE_BYTES", 1 << 26)
+    monkeypatch.setattr(opening, "_FREE_BYTES", 1 << 26)
     write(tmp_path, train=TRAIN, valid=VALID, test=TEST)
     assert len(list(text.lines(path))) == 2_000_000

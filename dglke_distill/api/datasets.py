@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Optional, Union
 from weakref import WeakKeyDictionary
 
-from dglke_distill.config import DataConfig
+from dglke_distill.config import Config, DataConfig
 from dglke_distill.data import catalog
 from dglke_distill.data.identity import located
+from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.triples import Dataset
 
 __all__ = ["AnyDataset", "data_settings", "load_dataset"]
@@ -29,6 +30,11 @@ def load_dataset(
     header: Optional[bool] = None,
     split_seed: int = 0,
     offline: bool = False,
+    columns: Optional[str] = None,
+    delimiter: Optional[str] = None,
+    ignore_extra: Optional[bool] = None,
+    weight_column: Optional[str] = None,
+    literals: Optional[str] = None,
 ) -> Dataset:
     """Load a dataset: of the catalog by its name, or your own triples.
 
@@ -40,6 +46,12 @@ def load_dataset(
         header: whether your own files begin with a heading; None: found out.
         split_seed: seed where one file is split.
         offline: whether to refuse to download.
+        columns: which columns of your own tables to read, as in ``"head=x,relation=y,tail=z"``, by
+            names of the heading or numbers from 1 on.
+        delimiter: what separates them: one to eight signs, or a word such as ``"semicolon"``.
+        ignore_extra: whether further columns, such as dates, are left out; else they are an error.
+        weight_column: the column of how much each fact counts.
+        literals: ``"keep"`` makes entities of RDF's literals; they are left out if None.
 
     Returns:
         Names of entities and relations, and the triples ``train``, ``valid`` and ``test``.
@@ -48,6 +60,17 @@ def load_dataset(
         UserError: there is no such dataset, or a file is malformed.
     """
     place = str(name_or_path)
+    settings = Config.from_mapping(
+        {
+            "data": {
+                "dataset": located(place), "format": format, "split_seed": split_seed,
+                "header": header, "columns": columns, "delimiter": delimiter,
+                "ignore_extra": ignore_extra, "weight_column": weight_column,
+                "literals": literals,
+            }
+        },
+        "load_dataset",
+    ).data  # fmt: skip
     dataset = catalog.load(
         place,
         data_root=None if data_root is None else Path(data_root),
@@ -56,10 +79,9 @@ def load_dataset(
         header=header,
         split_seed=split_seed,
         offline=offline,
+        table=TableOptions.of(settings),
     )
-    _read_by[dataset] = DataConfig(
-        dataset=located(place), format=format, split_seed=split_seed, header=header
-    )
+    _read_by[dataset] = settings
     return dataset
 
 

@@ -14,7 +14,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
 from dglke_distill.distill.plan import loaded_in
 from dglke_distill.distill.settings import chain_settings, new_chain_directory
-from dglke_distill.runs.settings import nested
+from dglke_distill.runs.settings import flag_trees, nested
 from dglke_distill.search.beforehand import Search, before_chain
 from dglke_distill.search.both import SEARCHES
 
@@ -45,6 +45,10 @@ def distill(
     threads: Optional[int] = None,
     processes: Optional[int] = None,
     memory: Optional[int] = None,
+    columns: Optional[str] = None,
+    delimiter: Optional[str] = None,
+    ignore_extra: Optional[bool] = None,
+    weight_column: Optional[str] = None,
     data_root: Optional[AnyPath] = None,
     out: Optional[AnyPath] = None,
     resume: bool = False,
@@ -78,6 +82,10 @@ def distill(
         threads: of torch and the kernels; all cores if None.
         processes: how many train one table at once.
         memory: what a stage may take, in MiB.
+        columns: ``data.columns``: which columns of your own tables to read.
+        delimiter: ``data.delimiter``: what separates them.
+        ignore_extra: ``data.ignore_extra``: whether further columns are left out.
+        weight_column: ``data.weight_column``: the column of how much each fact counts.
         data_root: folder that holds datasets already.
         out: the chain's directory; if None, a new one below ``runs/``.
         resume: whether to go on with the chain in ``out``, by its own settings.
@@ -88,6 +96,12 @@ def distill(
     """
     data, loaded = data_settings(dataset)
     changes = nested(settings)
+    reading = flag_trees(
+        {
+            "columns": columns, "delimiter": delimiter, "ignore_extra": ignore_extra,
+            "weight_column": weight_column,
+        }
+    )  # fmt: skip
     workspaces = workspaces_of(data_root, loaded, resume)
     if resume:
         if out is None:
@@ -110,7 +124,7 @@ def distill(
                 "epochs": epochs, "seed": seed, "device": device, "threads": threads,
                 "processes": processes, "memory_megabytes": memory,
             },
-            changes=[data, changes],
+            changes=[data, *reading, changes],
         )  # fmt: skip
         chain = before_chain(
             chain, [changes], file=path_of(config), recipe=recipe, search=search,

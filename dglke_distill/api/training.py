@@ -49,6 +49,10 @@ def train(
     dtype: Optional[str] = None,
     processes: Optional[int] = None,
     memory: Optional[int] = None,
+    columns: Optional[str] = None,
+    delimiter: Optional[str] = None,
+    ignore_extra: Optional[bool] = None,
+    weight_column: Optional[str] = None,
     data_root: Optional[AnyPath] = None,
     out: Optional[AnyPath] = None,
     resume: bool = False,
@@ -81,6 +85,10 @@ def train(
         dtype: ``float32`` or ``float64``.
         processes: how many train one table at once.
         memory: what the run may take, in MiB.
+        columns: ``data.columns``: which columns of your own tables to read.
+        delimiter: ``data.delimiter``: what separates them.
+        ignore_extra: ``data.ignore_extra``: whether further columns are left out.
+        weight_column: ``data.weight_column``: the column of how much each fact counts.
         data_root: folder that holds datasets already.
         out: run directory; if None, a new one below ``runs/``.
         resume: whether to go on with the run in ``out``, by its own settings.
@@ -95,7 +103,8 @@ def train(
         "model": model, "dim": dim, "epochs": epochs, "batch_size": batch_size,
         "learning_rate": learning_rate, "negatives": negatives, "loss": loss, "seed": seed,
         "device": device, "threads": threads, "dtype": dtype, "processes": processes,
-        "memory": memory,
+        "memory": memory, "columns": columns, "delimiter": delimiter,
+        "ignore_extra": ignore_extra, "weight_column": weight_column,
     }  # fmt: skip
     changes = nested(settings)
     workspaces = workspaces_of(data_root, loaded, False)
@@ -139,6 +148,10 @@ def tune(
     seed: Optional[int] = None,
     device: Optional[str] = None,
     threads: Optional[int] = None,
+    columns: Optional[str] = None,
+    delimiter: Optional[str] = None,
+    ignore_extra: Optional[bool] = None,
+    weight_column: Optional[str] = None,
     data_root: Optional[AnyPath] = None,
     out: Optional[AnyPath] = None,
     resume: bool = False,
@@ -160,6 +173,10 @@ def tune(
         seed: of the search and the trainings.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: of torch and the kernels; all cores if None.
+        columns: ``data.columns``: which columns of your own tables to read.
+        delimiter: ``data.delimiter``: what separates them.
+        ignore_extra: ``data.ignore_extra``: whether further columns are left out.
+        weight_column: ``data.weight_column``: the column of how much each fact counts.
         data_root: folder that holds datasets already.
         out: directory of the study; if None, a new one below ``runs/``.
         resume: whether to go on with the study in ``out`` until it has its trials.
@@ -176,7 +193,8 @@ def tune(
     else:
         flags = {
             "model": model, "dim": dim, "epochs": epochs, "seed": seed, "device": device,
-            "threads": threads,
+            "threads": threads, "columns": columns, "delimiter": delimiter,
+            "ignore_extra": ignore_extra, "weight_column": weight_column,
         }  # fmt: skip
         study = study_settings(
             flags,

@@ -129,6 +129,11 @@ class DatasetDescription(ResultsNode):
     format: Optional[str] = Field(None, description="file format that it was read by")
     split_seed: Optional[int] = Field(None, description="seed where one file was split")
     header: Optional[bool] = Field(None, description="whether its files begin with a heading")
+    columns: Optional[str] = Field(None, description="which columns of its files were read")
+    delimiter: Optional[str] = Field(None, description="what separates its files' columns")
+    ignore_extra: Optional[bool] = Field(None, description="whether further columns were left out")
+    weight_column: Optional[str] = Field(None, description="the column of its facts' weights")
+    literals: Optional[str] = Field(None, description="whether literals of RDF are entities")
     path: Optional[str] = Field(None, description="where it lay, if it was given by a path")
     others: list[OtherTriples] = Field(
         default_factory=list, description="other triples that teachers may know"

@@ -60,6 +60,10 @@ def compare(
     epochs: settings.EpochsFlag = None,
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
+    columns: settings.ColumnsFlag = None,
+    delimiter: settings.DelimiterFlag = None,
+    ignore_extra: settings.IgnoreExtraFlag = None,
+    weight_column: settings.WeightColumnFlag = None,
     data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],
@@ -76,6 +80,7 @@ def compare(
     Epochs are those of each method's own settings, unless --epochs sets them for all; the table
     counts what the last model took. Gains over direct come with an interval of 95 %.
     """
+    reading = settings.given_data(locals())
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
     from dglke_distill.distill.methods import METHODS
     from dglke_distill.distill.plan import compose_chain, loaded_in, read_chain
@@ -92,6 +97,7 @@ def compare(
             student_model=student_model,
             more_teachers=shared.names(more_teachers),
         )
+        overrides += reading
         if allow_other_data:
             overrides.append({"allow_other_data": True})
         sizes = shared.whole_numbers(dims, "--dims")

@@ -1,6 +1,7 @@
 """``dglke-distill data``: what datasets there are, what is known of them, and getting one ready."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -10,6 +11,7 @@ from rich.table import Table
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
+from dglke_distill.cli import settings
 from dglke_distill.cli.say import say
 from dglke_distill.config import Config, merge, parse_assignment
 from dglke_distill.config.sections import MOST_SEED
@@ -17,6 +19,7 @@ from dglke_distill.data import catalog
 from dglke_distill.data.layout import FORMAT_NAMES
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.sources import DATASETS
+from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.writers import write_dataset
 
@@ -108,6 +111,10 @@ def data_info(
     name: Annotated[
         str, typer.Argument(help="A name from `data list`, or your own folder or file of facts.")
     ],
+    columns: settings.ColumnsFlag = None,
+    delimiter: settings.DelimiterFlag = None,
+    ignore_extra: settings.IgnoreExtraFlag = None,
+    weight_column: settings.WeightColumnFlag = None,
     data_root: DataRootFlag = None,
     assignments: DataSetFlag = None,
 ) -> None:
@@ -115,6 +122,7 @@ def data_info(
 
     Of a folder or file of your own it says what it holds, as `data prepare` does.
     """
+    reading = _reading(locals())
     manifest = load_manifest(name)
     own = Path(name).expanduser()
     console = SafeConsole(soft_wrap=True)
@@ -124,8 +132,10 @@ def data_info(
             return
         if not own.exists():
             raise catalog.unknown_name(name)
-        _print_dataset(console, _load_own(name, {}, assignments, data_root, offline=True))
+        _print_dataset(console, _load_own(name, reading, assignments, data_root, offline=True))
         return
+    if reading:
+        raise UserError(f"{name} is of the catalog: {', '.join(reading)} are for your own tables")
     if own.exists():
         note = f"note: this is the catalog's {manifest.name}; `train {name}` would read"
         console.print(f"{note} {resolved(own)}")
@@ -192,16 +202,21 @@ def data_prepare(
     fractions: Annotated[
         str, typer.Option("--fractions", help="Shares of train,valid,test when one file is split.")
     ] = "0.8,0.1,0.1",
+    columns: settings.ColumnsFlag = None,
+    delimiter: settings.DelimiterFlag = None,
+    ignore_extra: settings.IgnoreExtraFlag = None,
+    weight_column: settings.WeightColumnFlag = None,
     assignments: DataSetFlag = None,
     yes: YesFlag = False,
     offline: OfflineFlag = False,
 ) -> None:
     """Download a dataset if need be, verify it, and say what it holds."""
+    reading = _reading(locals())
     if not offline:
         agree_to_download(name_or_path, yes, data_root)
     dataset = _load_own(
         name_or_path,
-        {"format": format, "split_seed": seed},
+        {"format": format, "split_seed": seed, **reading},
         assignments,
         data_root,
         split_fractions=_fractions(fractions),
@@ -212,6 +227,14 @@ def data_prepare(
     if out is not None:
         for path in write_dataset(dataset, out, format=write_format):
             console.print(f"wrote {path!s}")
+
+
+def _reading(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the data that flags of a command stand for."""
+    found: dict[str, Any] = {}
+    for tree in settings.given_data(arguments):
+        found.update(tree["data"])
+    return found
 
 
 def _load_own(
@@ -235,6 +258,7 @@ def _load_own(
         format=data.format,
         header=data.header,
         split_seed=data.split_seed,
+        table=TableOptions.of(data),
         **options,
     )
 
@@ -272,5 +296,10 @@ def _print_dataset(console: SafeConsole, dataset: Dataset) -> None:
         f"{len(dataset.valid):,} valid, {len(dataset.test):,} test triples"
     )
     console.print(f"fingerprint {dataset.fingerprint}")
+    weight = dataset.train_weight
+    if weight is not None:
+        console.print(
+            f"weights of train: {weight.min():g} to {weight.max():g}, mean {weight.mean():g}"
+        )
     for warning in dataset.warnings:
         console.print(f"warning: {warning}")

@@ -152,6 +152,10 @@ def run(
     threads: settings.ThreadsFlag = None,
     processes: settings.ProcessesFlag = None,
     memory: settings.MemoryFlag = None,
+    columns: settings.ColumnsFlag = None,
+    delimiter: settings.DelimiterFlag = None,
+    ignore_extra: settings.IgnoreExtraFlag = None,
+    weight_column: settings.WeightColumnFlag = None,
     data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],
@@ -168,6 +172,7 @@ def run(
 
     Without arguments: the embedded dataset, in under three minutes on two cores.
     """
+    reading = settings.given_data(locals())
     from dglke_distill.distill.chain import saved_chain
     from dglke_distill.distill.plan import loaded_in
     from dglke_distill.distill.settings import chain_settings, new_chain_directory
@@ -202,7 +207,7 @@ def run(
                 "processes": processes,
                 "memory_megabytes": memory,
             },
-            changes=settings.assigned(assignments),
+            changes=[*reading, *settings.assigned(assignments)],
         )
         loaded = [str(resolved(path)) for path in teacher or loaded_in(config)]
     workspaces = Workspaces(data_root, saved=resume)

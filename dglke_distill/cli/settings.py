@@ -180,6 +180,38 @@ MemoryFlag = Annotated[
         "given: what the machine has available.",
     ),
 ]
+ColumnsFlag = Annotated[
+    Optional[str],
+    typer.Option(
+        "--columns",
+        metavar="head=X,relation=Y,tail=Z",
+        help="data.columns: which columns of your tables to read, by names in their heading or "
+        "numbers from 1 on; others are left out.",
+    ),
+]
+DelimiterFlag = Annotated[
+    Optional[str],
+    typer.Option(
+        "--delimiter",
+        help="data.delimiter: what separates the columns of your tables: one to eight signs, or "
+        "tab, comma, semicolon, bar, space. If not given: commas in .csv files, else tabs.",
+    ),
+]
+IgnoreExtraFlag = Annotated[
+    Optional[bool],
+    typer.Option(
+        "--ignore-extra",
+        help="data.ignore_extra: leave out further columns of your tables, such as dates.",
+    ),
+]
+WeightColumnFlag = Annotated[
+    Optional[str],
+    typer.Option(
+        "--weight-column",
+        help="data.weight_column: the column, by heading or number, of how much each fact counts: "
+        "in the loss, or with --set training.weighting=sampling in how often it is visited.",
+    ),
+]
 DataRootFlag = Annotated[
     Optional[Path],
     typer.Option(
@@ -206,6 +238,14 @@ Tree = Mapping[str, Any]
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags among a command's arguments: the names in ``FLAGS`` that are not None."""
     return {n: value for n, value in arguments.items() if n in FLAGS and value is not None}
+
+
+def given_data(arguments: Mapping[str, Any]) -> list[Tree]:
+    """Return the partial trees that a command's flags of data stand for; see ``given``."""
+    flags = given(arguments)
+    return flag_trees(
+        {n: v for n, v in flags.items() if FLAGS[n].startswith("data.") and n != "dataset"}
+    )
 
 
 def overrides(flags: Mapping[str, Any], assignments: Optional[Sequence[str]]) -> list[Tree]:

@@ -40,6 +40,10 @@ def train(
     dtype: settings.DtypeFlag = None,
     processes: settings.ProcessesFlag = None,
     memory: settings.MemoryFlag = None,
+    columns: settings.ColumnsFlag = None,
+    delimiter: settings.DelimiterFlag = None,
+    ignore_extra: settings.IgnoreExtraFlag = None,
+    weight_column: settings.WeightColumnFlag = None,
     data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],

@@ -59,6 +59,10 @@ def tune(
     seed: settings.SeedFlag = None,
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
+    columns: settings.ColumnsFlag = None,
+    delimiter: settings.DelimiterFlag = None,
+    ignore_extra: settings.IgnoreExtraFlag = None,
+    weight_column: settings.WeightColumnFlag = None,
     data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],

@@ -73,6 +73,28 @@ class DataConfig(Section):
         None, description="whether a user's files begin with a heading: true, false or auto"
     )
 
+    columns: Optional[str] = Field(
+        None, description="head=x,relation=y,tail=z: a user's columns, by heading or number"
+    )
+    delimiter: Optional[str] = Field(
+        None, description="what separates a user's columns: signs, or tab, comma, space ..."
+    )
+    ignore_extra: Optional[bool] = Field(
+        None, description="whether further columns of a user's tables are left out"
+    )
+    weight_column: Optional[str] = Field(
+        None, description="the column, by heading or number, of how much each fact counts"
+    )
+    literals: Optional[Literal["drop", "keep"]] = Field(
+        None, description="of RDF: statements about literals are left out, or facts"
+    )
+
+    @field_validator("columns", "delimiter", "weight_column", mode="before")
+    @classmethod
+    def _number_is_text(cls, value: object) -> object:
+        """Read a number, as ``--set data.weight_column=4`` gives it."""
+        return str(value) if type(value) is int else value
+
     @field_validator("header", mode="before")
     @classmethod
     def _auto_is_none(cls, value: object) -> object:
@@ -157,6 +179,9 @@ class TrainingConfig(Section):
         1024, ge=1, le=_MANY, description="triples, or distinct queries in k_vs_all"
     )
     subsampling: bool = Field(False, description="weights 1/sqrt(frequency), RotatE paper")
+    weighting: Optional[Literal["loss", "sampling"]] = Field(
+        None, description="weights of facts (data.weight_column) count in the loss, or are visited"
+    )
     evaluate_every: int = Field(
         10, ge=0, le=_MANY, description="epochs between validations; 0: only last"
     )

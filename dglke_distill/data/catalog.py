@@ -22,7 +22,7 @@ from dglke_distill.base.regular_files import resolved
 from dglke_distill.config.registry import nearest
 from dglke_distill.data.dgl_copies import find_dgl_copy, load_dgl_copy
 from dglke_distill.data.download import Progress, console_progress, fetch, identify
-from dglke_distill.data.formats import read_file, read_folder
+from dglke_distill.data.formats import read_folder
 from dglke_distill.data.manifest import (
     SPLIT_FILES,
     FileRole,
@@ -34,8 +34,10 @@ from dglke_distill.data.manifest import (
 )
 from dglke_distill.data.name_order import in_name_order
 from dglke_distill.data.ogb import OGB_DATASETS, load_ogb
+from dglke_distill.data.own_files import no_columns, read_own
 from dglke_distill.data.published import count_difference, doubts
 from dglke_distill.data.sources import DATASETS, is_named, load_source
+from dglke_distill.data.table_options import PLAIN, TableOptions
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.wikikg90m import is_wikikg90m, load_wikikg90m
 
@@ -77,6 +79,7 @@ def load(
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     offline: bool = False,
     progress: Optional[Progress] = None,
+    table: TableOptions = PLAIN,
 ) -> Dataset:
     """Load a dataset.
 
@@ -93,6 +96,7 @@ def load(
         split_fractions: shares of train, valid and test when one file is split.
         offline: whether to refuse to download.
         progress: told of bytes as they are downloaded; by default bars on a terminal.
+        table: which columns of a user's own files are read, and what separates them.
 
     Raises:
         UserError: there is no such dataset, it cannot be downloaded, a copy is not what the
@@ -102,24 +106,19 @@ def load(
     manifest = load_manifest(name_or_path)
     if path.exists():
         ogb = _ogb_manifest(path)
+        if table.of_text and (ogb is not None or is_wikikg90m(path)):
+            raise no_columns(str(path))
         if ogb is not None:
             return _read_ogb_folder(path, ogb, cache_dir or default_cache_dir())
         if is_wikikg90m(path):
             return load_wikikg90m(path)
-        if path.is_dir():
-            dataset = read_folder(path, format=format, header=header)
-        else:
-            dataset = read_file(
-                path,
-                format=format,
-                header=header,
-                split_seed=split_seed,
-                split_fractions=split_fractions,
-            )
+        dataset = read_own(path, format, header, split_seed, split_fractions, table)
         if is_named(path.name):
             note = f"read from {resolved(path)}, not from the catalog, which also has that name"
             dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, note))
         return dataset
+    if table.of_text and (manifest is not None or DATASETS.knows(name_or_path)):
+        raise no_columns(name_or_path)
     return load_named(
         name_or_path if manifest is None else manifest.name,
         data_root=data_root,

@@ -21,7 +21,7 @@ __all__ = [
 HEAD_BYTES = 1 << 16
 """How much of a file's start is looked at."""
 
-PACKINGS = (".gz", ".bz2", ".xz")
+PACKINGS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 """Endings of compressed files that are read as they are."""
 
 _RARE = [[byte] for byte in (*range(1, 9), *range(14, 27), *range(28, 32))]

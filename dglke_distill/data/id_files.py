@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from dglke_distill.data.line_errors import too_many
 from dglke_distill.data.text import decode, plural, table_blocks
 from dglke_distill.data.triple_files import join_parts
 from dglke_distill.data.triples import Triples
+
+if TYPE_CHECKING:
+    from dglke_distill.data.name_tables import NameTable
 
 __all__ = ["read_id_triples"]
 
@@ -29,6 +33,7 @@ def read_id_triples(
     count_header: bool = False,
     header: Optional[bool] = None,
     warnings: Optional[list[str]] = None,
+    table: Optional[NameTable] = None,
 ) -> Triples:
     """Read a file of triples of ids, separated by tabs or spaces.
 
@@ -40,6 +45,7 @@ def read_id_triples(
         count_header: whether the first line holds the number of triples (OpenKE).
         header: whether the first line is a heading; None: if it is one that is known.
         warnings: receives what is legal but noteworthy.
+        table: its reader, where its columns are chosen; ``order`` is then its own.
 
     Returns:
         One triple per line in file order.
@@ -50,7 +56,10 @@ def read_id_triples(
     promised: Optional[int] = None
     parts: list[list[NDArray[np.int32]]] = []
     limits = {"h": num_entities, "r": num_relations, "t": num_entities}
-    for start, block in table_blocks(path, False, warnings):
+    if table is not None:
+        order = "hrt"
+    source = table_blocks(path, False, warnings) if table is None else _chosen(table)
+    for start, block in source:
         if count_header and promised is None:
             count, _, block = block.partition(b"\n")
             promised = _count(path, count)
@@ -60,10 +69,10 @@ def read_id_triples(
             start += 1
         if not block:
             continue
-        table = _id_table(path, start, block)
+        ids = _id_table(path, start, block)
         columns = []
         for role in "hrt":
-            column = table[:, order.index(role)]
+            column = ids[:, order.index(role)]
             bad = np.flatnonzero((column < 0) | (column >= limits[role]))
             if len(bad):
                 kind = "relation" if role == "r" else "entity"
@@ -83,6 +92,12 @@ def read_id_triples(
             f"count or restore the missing lines"
         )
     return triples
+
+
+def _chosen(table: NameTable) -> Iterator[tuple[int, bytes]]:
+    """Yield blocks of lines of the columns that are chosen."""
+    for start, cells, _ in table:
+        yield start, "".join("\t".join(row) + "\n" for row in zip(*cells)).encode()
 
 
 def _id_table(path: Path, first_line: int, block: bytes) -> NDArray[np.int64]:

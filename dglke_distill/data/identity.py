@@ -185,6 +185,9 @@ def describe_data(
     }
     if data.header is not None:
         found["header"] = data.header
+    for option in ("columns", "delimiter", "ignore_extra", "weight_column", "literals"):
+        if getattr(data, option) is not None:
+            found[option] = getattr(data, option)
     if _is_path(data.dataset):
         found["path"] = data.dataset
     strangers = [dataclasses.asdict(other) for other in others]

@@ -12,7 +12,11 @@ from dglke_distill.data.dictionaries import find_one, holds_both, is_dictionary,
 from dglke_distill.data.headings import heading_order, split_line
 from dglke_distill.data.line_errors import separator_of
 from dglke_distill.data.missing_files import missing_file
+from dglke_distill.data.name_tables import is_special
+from dglke_distill.data.parquet_tables import PARQUET_ENDINGS
+from dglke_distill.data.rdf import RDF_ENDINGS
 from dglke_distill.data.split_names import SplitSet, files_in, parse_split_name, split_sets
+from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.text import first_bytes, first_rows, without_packing
 
 __all__ = [
@@ -39,7 +43,7 @@ FORMAT_NAMES = ("auto", "names_hrt", "raw_udd_hrt", "udd_hrt", "openke")
 
 SPLITS = ("train", "valid", "test")
 NEGATIVE_SPLITS = ("valid_negatives", "test_negatives")
-_TIERS = ((".txt", ".tsv", ".csv"), (".del",), ("",))
+_TIERS = ((".txt", ".tsv", ".csv"), (".del",), (*RDF_ENDINGS, *PARQUET_ENDINGS), ("",))
 """Endings of files of triples; where there are files of several tiers, the first one counts."""
 _ORDERS = frozenset(map("".join, itertools.permutations("hrt")))
 _PEEK = 1000
@@ -80,12 +84,15 @@ def parse_format(text: str) -> Optional[Format]:
     )
 
 
-def detect_folder(folder: Path, header: Optional[bool] = None) -> Format:
+def detect_folder(
+    folder: Path, header: Optional[bool] = None, table: Optional[TableOptions] = None
+) -> Format:
     """Return the format that a folder's files show.
 
     Args:
         folder: where the files are.
         header: whether files of triples begin with a heading; None: found out.
+        table: what the user says of their tables.
 
     Raises:
         UserError: there is no train file, or it can be read in two ways.
@@ -95,22 +102,27 @@ def detect_folder(folder: Path, header: Optional[bool] = None) -> Format:
     train = split_files(folder, Format("names")).get("train")
     if train is None:
         raise missing_split(folder, "train", Format("names"))
-    return detect_file(train, header)
+    return detect_file(train, header, table)
 
 
-def detect_file(path: Path, header: Optional[bool] = None) -> Format:
+def detect_file(
+    path: Path, header: Optional[bool] = None, table: Optional[TableOptions] = None
+) -> Format:
     """Return the format that one file of triples and the dictionaries beside it show.
 
     Args:
         path: the file.
         header: whether it begins with a heading; None: found out. A heading that is known says
             in which order the columns are.
+        table: what the user says of their tables.
 
     Raises:
         UserError: the file can be read in two ways.
     """
     if without_packing(path.name).lower().endswith("2id.txt"):
         return Format("openke", "htr")
+    if is_special(path, table):
+        return Format("names")
     order = None if header is False else stated_order(path)
     entity_file, relation_file = dictionaries(path.parent, path)
     if entity_file is None or relation_file is None:

@@ -12,9 +12,9 @@ from typing import NoReturn
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.file_kinds import python_command
 from dglke_distill.data.headings import named_columns
-from dglke_distill.data.text import decode, plural, without_packing
+from dglke_distill.data.text import decode, inner_name, plural, without_packing
 
-__all__ = ["blame_names", "separator_of", "too_many"]
+__all__ = ["blame_names", "is_time", "separator_of", "too_many"]
 
 _SEPARATORS = {"\t": "tabs", ",": "commas"}
 _OTHERS = {"\t": "tabs", ";": "semicolons", "||": "double bars", "|": "bars", ",": "commas"}
@@ -22,9 +22,14 @@ _TIME = re.compile(r"\d{4}(-\d\d?){0,2}([T ]\d\d?:\d\d.*)?|\d{1,2}[/.]\d{1,2}[/.
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
+def is_time(text: str) -> bool:
+    """Return whether a cell is a date, with or without a time of day."""
+    return _TIME.fullmatch(text.strip()) is not None
+
+
 def separator_of(path: Path) -> str:
     """Return what separates the columns of a file of names: commas in .csv, tabs elsewhere."""
-    return "," if re.search(r"\.csv(\.gz|\.bz2|\.xz)?$", path.name, re.IGNORECASE) else "\t"
+    return "," if inner_name(path).lower().endswith(".csv") else "\t"
 
 
 def blame_names(
@@ -93,7 +98,10 @@ def _hint(path: Path, number: int, line: str, cells: list[str], separator: str) 
         for sign, name in _OTHERS.items():
             parts = line.split(sign)
             if sign != separator and len(parts) == 3:
-                return f"; {name} separate them here: {_convert(path, sign, line)}"
+                return (
+                    f"; {name} separate them here: say --delimiter {shlex.quote(sign)}, or convert "
+                    f"them: {_convert(path, sign, line)}"
+                )
             if sign != separator and len(parts) > 3:
                 count = f"{len(parts)} columns separated by {name}"
                 return f"; there are {count} instead{too_many(path, parts, sign)}"
@@ -116,14 +124,23 @@ def too_many(path: Path, cells: list[str], separator: str) -> str:
         return "; the last ones are empty: remove what follows the third column"
     named = named_columns(cells)
     if named is not None:
-        columns = ", ".join(named)
-        return f"; choose three of them, e.g. {columns}: {_pandas(path, separator, named, True)}"
+        chosen = shlex.quote("head={},relation={},tail={}".format(*named))
+        return (
+            f"; choose three of them, e.g. {', '.join(named)}, by --columns {chosen}, or cut them: "
+            f"{_pandas(path, separator, named, True)}"
+        )
     extra = cells[3].strip()
-    what = f"; keep head, relation and tail; if these are the first three: {_cut(path, separator)}"
+    what = (
+        "; keep head, relation and tail; if these are the first three, say --ignore-extra (or "
+        f"--columns), or cut them: {_cut(path, separator)}"
+    )
     if _TIME.fullmatch(extra):
         return f"; the fourth holds times (such as {extra}), which are not read{what}"
     if _NUMBER.fullmatch(extra):
-        return f"; the fourth holds numbers, times or weights ({extra}), which are not read{what}"
+        return (
+            f"; the fourth holds numbers, times or weights ({extra}), which are not read unless "
+            f"they are weights and you say --weight-column 4{what}"
+        )
     return what
 
 
@@ -138,7 +155,9 @@ def _shell(path: Path, command: str, *more: str) -> str:
     """Return a shell's commands that work on a file, unpacked, and write tabs."""
     folder, source = shlex.quote(str(path.parent / "triples")), shlex.quote(str(path))
     packing = path.name.lower().rpartition(".")[2]
-    unpack = {"gz": "gzip -dc", "bz2": "bzip2 -dc", "xz": "xz -dc"}.get(packing)
+    unpack = {
+        "gz": "gzip -dc", "bz2": "bzip2 -dc", "xz": "xz -dc", "zst": "zstd -dc", "zip": "unzip -p",
+    }.get(packing)  # fmt: skip
     whole = f"{unpack} {source} | {command}" if unpack else f"{command} < {source}"
     whole = " | ".join((whole, *more))
     return f"mkdir -p {folder} && {whole} > {shlex.quote(_place(path, '.tsv'))}"

@@ -11,6 +11,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.data.file_kinds import FileKind
 from dglke_distill.data.split_names import SplitSet, files_in, parse_split_name, split_sets
 from dglke_distill.data.text import kind_of_file, without_packing
+from dglke_distill.data.zipped_splits import holds_splits
 
 __all__ = ["missing_file"]
 
@@ -82,6 +83,8 @@ def _by_ending(path: Path) -> FileKind:
 def _single(files: Sequence[Path]) -> str:
     """Say which file of a folder may be given by itself."""
     for path in files:
+        if holds_splits(path):
+            return f"{path.name} holds them: give {path}"
         kind = kind_of_file(path)
         # Compressed tables are none of these; JSON and web pages lie about in many a folder.
         if kind is not None and kind.name.startswith(("a zip", "a tar", "a 7z", "a RAR", "a Par")):

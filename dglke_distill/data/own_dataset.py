@@ -21,6 +21,7 @@ from dglke_distill.data.identity import Identity, shown
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.sources import DATASETS, load_source
+from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
 __all__ = ["mend", "own_dataset", "renumbered"]
@@ -148,6 +149,7 @@ def _read(place: str, identity: Identity, data_root: Optional[Path], offline: bo
         "header": data.header,
         "split_seed": data.split_seed,
         "offline": offline,
+        "table": TableOptions.of(data),
     }
     try:
         return catalog.load(place, format=data.format, **arguments)

@@ -14,7 +14,7 @@ from dglke_distill.data.checks import triple_keys
 from dglke_distill.data.fingerprints import name_hashes
 from dglke_distill.data.triples import Triples
 
-__all__ = ["Split", "split_triples"]
+__all__ = ["Split", "split_triples", "weights_of"]
 
 _STRIDE = 1 << 16
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -113,6 +113,34 @@ def split_triples(
         wanted=wanted,
         kept_back=kept_back,
     )
+
+
+def weights_of(
+    chosen: Triples,
+    triples: Triples,
+    weights: NDArray[np.float32],
+    num_entities: int,
+    num_relations: int,
+) -> NDArray[np.float32]:
+    """Return the weights of facts that were chosen from others; those of duplicates are summed.
+
+    Args:
+        chosen: some of the facts, each once.
+        triples: all facts, with duplicates.
+        weights: (triples,), of all facts.
+        num_entities: number of entities.
+        num_relations: number of relations.
+
+    Returns:
+        (chosen,) float32.
+    """
+    distinct, places = np.unique(
+        triple_keys(triples, num_entities, num_relations), return_inverse=True
+    )
+    summed = np.bincount(places.reshape(-1), weights, len(distinct))
+    keys = triple_keys(chosen, num_entities, num_relations)
+    found: NDArray[np.float32] = summed[np.searchsorted(distinct, keys)].astype(np.float32)
+    return found
 
 
 def _check(fractions: tuple[float, float, float]) -> None:

@@ -14,15 +14,19 @@ from dglke_distill.data.text import without_packing
 
 __all__ = ["SplitFile", "SplitSet", "files_in", "parse_split_name", "split_sets"]
 
-TABLE_ENDINGS = (".txt", ".tsv", ".csv", ".del", "")
-"""Endings of tables of triples; LibKGE's is ``.del``, and some have none."""
+TABLE_ENDINGS = (
+    *(".txt", ".tsv", ".csv", ".del"),
+    *(".nt", ".ntriples", ".nq", ".nquads", ".ttl", ".turtle", ".parquet", ".pq"),
+    "",
+)
+"""Endings of files of triples: tables, of which LibKGE's is ``.del``, RDF and Parquet; or none."""
 
 OTHER_ENDINGS = tuple(
     """
-    .nt .nq .ntriples .ttl .rdf .xml .owl .n3 .hdt .jsonld .json .jsonl .ndjson
-    .parquet .pq .feather .arrow .orc .avro .xlsx .xls .ods .db .sqlite .sqlite3
-    .npy .npz .pt .pth .pkl .pickle .h5 .hdf5 .zip .7z .rar .tar .tgz .tbz2 .txz
-    .zst .zstd .lz4 .lz .lzma .z .dat .data .tab .psv .sif .triples .graphml .html
+    .rdf .xml .owl .n3 .hdt .jsonld .json .jsonl .ndjson
+    .feather .arrow .orc .avro .xlsx .xls .ods .db .sqlite .sqlite3
+    .npy .npz .pt .pth .pkl .pickle .h5 .hdf5 .7z .rar .tar .tgz .tbz2 .txz
+    .zstd .lz4 .lz .lzma .z .dat .data .tab .psv .sif .triples .graphml .html
     """.split()
 )
 """Endings that a split's file may have which is not read as it is."""
@@ -119,6 +123,7 @@ def parse_split_name(path: Path) -> Optional[SplitFile]:
     ending = next((e for e in TABLE_ENDINGS + OTHER_ENDINGS if e and lower.endswith(e)), None)
     if ending is None:
         ending = Path(lower).suffix
+        ending = "" if ending[1:] in _SPLIT_OF else ending  # wn18rr.train
         if ending in _NO_DATA or (not ending[1:].isalnum() and ending):
             return None
     stem = lower[: len(lower) - len(ending)]

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
-import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import open_regular
-from dglke_distill.data.file_kinds import HEAD_BYTES, PACKINGS, FileKind, binary_kind, text_kind
+from dglke_distill.data.file_kinds import HEAD_BYTES, FileKind, binary_kind, text_kind
+from dglke_distill.data.opening import (
+    expands,
+    most_bytes,
+    open_stream,
+    open_unpacked,
+    packed_kind,
+    read_stream,
+)
+from dglke_distill.data.packings import DAMAGED, inner_name, packing_of, without_packing
 
 __all__ = [
     "blocks",
     "decode",
     "first_bytes",
     "first_rows",
+    "inner_name",
     "kind_of_file",
     "lines",
+    "open_unpacked",
     "plural",
     "strip_blanks",
     "table_blocks",
@@ -32,22 +38,6 @@ _BLOCK_BYTES = 1 << 26
 _ENDLESS_BYTES = 1 << 26
 _INVISIBLE = "\ufeff\u200b\u2060"
 _BOM = b"\xef\xbb\xbf"
-_PACKED: dict[str, tuple[str, bytes, Callable[..., Any]]] = {
-    ".gz": ("gzip", b"\x1f\x8b", gzip.open),
-    ".bz2": ("bzip2", b"BZh", bz2.open),
-    ".xz": ("xz", b"\xfd7zXZ\0", lzma.open),
-}
-_MAX_RATIO = 200
-_FREE_BYTES = 1 << 28
-"""A file may expand to this size, or to ``_MAX_RATIO`` times its own, whichever is more."""
-
-
-def without_packing(name: str) -> str:
-    """Return a file's name without the ending of a compression that is read."""
-    for ending in PACKINGS:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
 
 
 def strip_blanks(name: str) -> str:
@@ -86,9 +76,9 @@ def first_bytes(path: Path) -> bytes:
     Raises:
         UserError: the file is missing or damaged.
     """
-    with _open(path) as stream:
-        head = _read(path, stream, HEAD_BYTES)
-    kind = _packed_kind(path, head)
+    with open_stream(path) as stream:
+        head = read_stream(path, stream, HEAD_BYTES)
+    kind = packed_kind(path, head)
     if kind is not None:
         raise UserError(f"{path}: unpacked, it {kind}")
     return head.removeprefix(_BOM)
@@ -100,14 +90,14 @@ def kind_of_file(path: Path) -> Optional[FileKind]:
     Returns:
         None for a table of text, or what cannot be read.
     """
-    packing = _packing(path)
+    packing = packing_of(path)
     try:
         with open_regular(path) as stream:
-            unpacked = _PACKED[packing][2](stream, "rb") if packing else stream
+            unpacked = packing.open(stream, "rb") if packing else stream
             head = unpacked.read(HEAD_BYTES)
-    except (OSError, EOFError, MemoryError, zlib.error, lzma.LZMAError, UserError):
+    except (OSError, MemoryError, UserError, *DAMAGED):
         return None
-    kind = _packed_kind(path, head) if packing else binary_kind(path, head)
+    kind = packed_kind(path, head) if packing else binary_kind(path, head)
     return kind or text_kind(path, head)
 
 
@@ -122,17 +112,14 @@ def blocks(path: Path, warnings: Optional[list[str]]) -> Iterator[tuple[int, byt
             returns or a line without end; it expands to far more than its size.
     """
     rest, line, at_start, total = b"", 1, True, 0
-    with _open(path) as stream:
-        allowed = max(_FREE_BYTES, _MAX_RATIO * path.stat().st_size)
+    with open_stream(path) as stream:
+        allowed = most_bytes(path)
         while True:
-            data = _read(path, stream, _BLOCK_BYTES)
+            data = read_stream(path, stream, _BLOCK_BYTES)
             total += len(data)
-            if total > allowed and without_packing(path.name) != path.name:
-                raise UserError(
-                    f"{path}: expands to more than {_MAX_RATIO} times its size, which no file of "
-                    f"triples does; where you trust it, unpack it yourself"
-                )
-            if at_start and (kind := _packed_kind(path, data)) is not None:
+            if total > allowed and packing_of(path) is not None:
+                raise expands(path)
+            if at_start and (kind := packed_kind(path, data)) is not None:
                 raise UserError(f"{path}: unpacked, it {kind}")
             if at_start and data.startswith(_BOM):
                 data = data[len(_BOM) :]
@@ -184,103 +171,11 @@ def table_blocks(
             yield start, block
 
 
-def _open(path: Path) -> Any:
-    stream = open_regular(path, missing="there is no file; check the name")
-    try:
-        head = stream.read(HEAD_BYTES)
-        stream.seek(0)
-        packing = _packing(path)
-        _check_start(path, head, packing)
-        return stream if packing is None else _Unpacked(_PACKED[packing][2](stream, "rb"), stream)
-    except OSError as error:
-        stream.close()
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except BaseException:
-        stream.close()
-        raise
-
-
-def _packing(path: Path) -> Optional[str]:
-    return next((ending for ending in _PACKED if path.name.lower().endswith(ending)), None)
-
-
-def _check_start(path: Path, head: bytes, packing: Optional[str]) -> None:
-    """Refuse what its first bytes show to be no text, or otherwise packed than its name says."""
-    if packing is not None:
-        if not head.startswith(_PACKED[packing][1]):
-            kind = binary_kind(path.with_name(without_packing(path.name)), head)
-            if kind is not None:
-                raise UserError(f"{path} is {kind.name} in spite of its name; rename it")
-        return
-    for ending, (name, magic, _) in _PACKED.items():
-        if head.startswith(magic) and (ending != ".bz2" or _is_bzip2(head)):
-            raise UserError(
-                f"{path} is {name}-compressed: rename it to {path.name}{ending}, or unpack it"
-            )
-    kind = binary_kind(path, head)
-    if kind is not None:
-        raise UserError(f"{path}: {kind}")
-
-
-def _is_bzip2(head: bytes) -> bool:
-    return head[3:4].isdigit() and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90")
-
-
-class _Unpacked:
-    """A stream of unpacked bytes that closes the packed file with itself."""
-
-    def __init__(self, stream: Any, packed: Any) -> None:
-        self._stream, self._packed = stream, packed
-
-    def __enter__(self) -> _Unpacked:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-        self._packed.close()
-
-    def read(self, size: int) -> bytes:
-        data: bytes = self._stream.read(size)
-        return data
-
-
-def _read(path: Path, stream: Any, size: int) -> bytes:
-    packing = _packing(path)
-    name = _PACKED[packing][0] if packing else ""
-    try:
-        data: bytes = stream.read(size)
-    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError):
-        raise UserError(f"{path} is not whole {name} data: compress or download it again") from None
-    except MemoryError:
-        raise UserError(f"{path}: needs too much memory to unpack; unpack it yourself") from None
-    except OSError as error:
-        if packing is None or error.strerror:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from None
-        raise UserError(f"{path} is not whole {name} data: compress or download it again") from None
-    return data
-
-
 def _refuse_endless(path: Path, line: int, rest: bytes) -> None:
     """Refuse what would be read whole before its first line is known, such as a file of holes."""
     if len(rest) >= _ENDLESS_BYTES:
         what = "a zero byte" if b"\0" in rest else f"over {_ENDLESS_BYTES >> 20} MiB without text"
         raise UserError(f"{path}, line {line}: contains {what}; is it a file of triples?")
-
-
-def _packed_kind(path: Path, data: bytes) -> Optional[FileKind]:
-    """Return what a compressed file holds that is no text."""
-    if _packing(path) is None:
-        return None
-    if any(data.startswith(magic) for _, magic, _ in _PACKED.values()) and not _is_text(data):
-        return FileKind("compressed twice", "unpack it once")
-    kind = binary_kind(path.with_name(without_packing(path.name)), data[:HEAD_BYTES])
-    if kind is not None and kind.name == "a tar archive":
-        kind = binary_kind(path, data[:HEAD_BYTES])  # tar unpacks both at once
-    return kind
-
-
-def _is_text(data: bytes) -> bool:
-    return not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", data[:HEAD_BYTES])
 
 
 def _refuse_control_bytes(path: Path, first_line: int, block: bytes) -> None:

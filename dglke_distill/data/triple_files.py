@@ -9,16 +9,21 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.data.cell_tables import CellBlock
 from dglke_distill.data.line_errors import blame_names, separator_of
 from dglke_distill.data.text import strip_blanks, table_blocks
 from dglke_distill.data.triples import Triples
+
+if TYPE_CHECKING:
+    from dglke_distill.data.name_tables import NameTable
 
 __all__ = ["NameIndex", "join_parts", "read_name_triples", "unknown_name"]
 
@@ -73,6 +78,8 @@ def read_name_triples(
     header: bool = False,
     first_row: Optional[list[str]] = None,
     warnings: Optional[list[str]] = None,
+    table: Optional[NameTable] = None,
+    weights: Optional[list[NDArray[np.float32]]] = None,
 ) -> Triples:
     """Read a file of triples of names, one per line; commas separate in .csv, tabs elsewhere.
 
@@ -87,6 +94,8 @@ def read_name_triples(
         first_row: receives the head, relation and tail of the first line, which are then not
             looked up: the first triple returned holds no ids yet.
         warnings: receives what is legal but noteworthy.
+        table: its reader, where it is no plain table; ``order`` and ``header`` are then its own.
+        weights: receives the weights of the rows, block by block, where ``table`` reads some.
 
     Returns:
         One triple per line in file order; none for an empty file.
@@ -95,16 +104,14 @@ def read_name_triples(
         UserError: the file is missing, damaged or not UTF-8, or a line is malformed or has an
             unknown name; file and line are named.
     """
-    separator = separator_of(path)
     parts: list[list[NDArray[np.int32]]] = []
     blanks = _Blanks(path)
-    columns = [order.index(role) for role in "htr"]
-    for start, block in table_blocks(path, header, warnings):
+    source = _plain(path, order, header, warnings, blanks) if table is None else table
+    for start, written_cells, weight in source:
         # Heads and tails in one go: most names occur on both sides.
-        cells = _name_cells(path, start, block, separator)[columns]
-        if separator == "," and b', "' in block:  # pandas has taken these away
-            blanks.count += sum(match[1] is not None for match in _LED_BY_BLANKS.finditer(block))
-            blanks.example = blanks.example or ' "'
+        cells = written_cells[[0, 2, 1]]
+        if weights is not None and weight is not None:
+            weights.append(weight)
         if first_row is not None and not parts:
             written = cells[:, 0].tolist()
             head, tail, relation = map(strip_blanks, written)
@@ -121,6 +128,20 @@ def read_name_triples(
         parts.append([ends[0], relation_ids[0], ends[1]])
     blanks.report(warnings)
     return join_parts(parts)
+
+
+def _plain(
+    path: Path, order: str, header: bool, warnings: Optional[list[str]], blanks: _Blanks
+) -> Iterator[CellBlock]:
+    """Yield the rows of a plain table of three columns."""
+    separator = separator_of(path)
+    columns = [order.index(role) for role in "hrt"]
+    for start, block in table_blocks(path, header, warnings):
+        cells = _name_cells(path, start, block, separator)[columns]
+        if separator == "," and b', "' in block:  # pandas has taken these away
+            blanks.count += sum(match[1] is not None for match in _LED_BY_BLANKS.finditer(block))
+            blanks.example = blanks.example or ' "'
+        yield CellBlock(start, cells, None)
 
 
 class _Blanks:

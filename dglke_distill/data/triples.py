@@ -190,6 +190,8 @@ class Dataset:
         test_negatives: as ``valid_negatives``, for the test split.
         entity_type: int32 array of shape (entities,), where entities are typed (ogbl-biokg).
         warnings: legal but noteworthy things found while reading.
+        train_weight: float32 array of shape (train,), how much each fact of ``train`` counts; None:
+            all alike.
         entity_type_names: names of the entity types; ``entity_type`` indexes them. Empty where
             entities have no type, or types no name.
         gives_candidates: whether valid and test are ranked among candidates of its own, by the
@@ -209,6 +211,7 @@ class Dataset:
     entity_type: Optional[IdArray] = None
     warnings: tuple[str, ...] = field(default=())
     entity_type_names: tuple[str, ...] = ()
+    train_weight: Optional[NDArray[np.float32]] = None
 
     @property
     def num_entities(self) -> int:

@@ -38,6 +38,10 @@ FLAGS = {
     "dtype": "training.dtype",
     "processes": "training.processes",
     "memory": "training.memory_megabytes",
+    "columns": "data.columns",
+    "delimiter": "data.delimiter",
+    "ignore_extra": "data.ignore_extra",
+    "weight_column": "data.weight_column",
 }
 """Which setting each flag, or keyword of the same name, stands for."""
 

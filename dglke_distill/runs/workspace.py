@@ -16,6 +16,7 @@ from dglke_distill.config import Config, DataConfig, OptimizerConfig
 from dglke_distill.data import catalog
 from dglke_distill.data.graph import KnownAnswers, build_graph
 from dglke_distill.data.sources import is_named
+from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.triples import Dataset
 from dglke_distill.kernels import set_num_threads
 from dglke_distill.models import ENCODERS, canonical_name
@@ -83,6 +84,7 @@ def load_data(
         format=data.format,
         header=data.header,
         split_seed=data.split_seed,
+        table=TableOptions.of(data),
     )
 
 
@@ -212,6 +214,8 @@ def build_loader(config: Config, workspace: Workspace, model: KGEModel) -> Batch
         neighbors=neighbors,
         seed=training.seed,
         subsampling=training.subsampling,
+        weights=workspace.dataset.train_weight,
+        weighting=training.weighting or "loss",
         device=workspace.device,
     )
 

@@ -21,6 +21,7 @@ from dglke_distill.data.graph import graph_triples
 from dglke_distill.data.known_answers import group_by_query
 from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.kernels.random import stream_key
+from dglke_distill.sampling.fact_weights import FactWeights
 from dglke_distill.sampling.order import collect_queries, gather_columns, subsampling_weights, visit
 from dglke_distill.sampling.unique import Relabeler
 
@@ -66,7 +67,7 @@ class Queries:
             ``i // (b // c)``. None: all entities.
         known: bool (b, n), candidates that are train facts and that losses leave out; None when
             there are none to leave out, because draws are unfiltered or all were replaced.
-        weight: float32 (b,), subsampling weights, not normalised; None without subsampling.
+        weight: float32 (b,), weights of the facts and of subsampling, not normalised; None without.
     """
 
     side: Side
@@ -143,6 +144,10 @@ class BatchLoader:
         seed: of everything random.
         subsampling: give each positive the weight 1 / sqrt(n(h, r) + n(r, t)), see
             :func:`subsampling_weights`; not in ``k_vs_all``, whose queries are distinct.
+        weights: float32 (n,), how much each positive counts, from 0 on; None: all alike.
+        weighting: what weights do: ``loss`` multiplies each positive's share of the loss, a query
+            of ``k_vs_all`` counting as the mean of its positives; ``sampling`` draws what a batch
+            visits in proportion, with replacement, a query in proportion to their sum.
         device: where the tensors of a batch go; blocks follow.
 
     Raises:
@@ -160,6 +165,8 @@ class BatchLoader:
         neighbors: Optional[NeighborBlocks] = None,
         seed: int = 0,
         subsampling: bool = False,
+        weights: Optional[NDArray[np.float32]] = None,
+        weighting: Literal["loss", "sampling"] = "loss",
         device: Union[str, torch.device] = "cpu",
     ) -> None:
         """Check the settings and prepare what every epoch shares."""
@@ -187,6 +194,12 @@ class BatchLoader:
         self._size = len(triples)
         if mode == "k_vs_all":
             self._size = sum(len(starts) - 1 for _, starts in self._groups)
+        self._facts = None if weights is None else FactWeights(weights, self._groups, weighting)
+        if self._facts is not None and len(self._facts) != len(triples):
+            raise ValueError(f"{len(self._facts)} weights for {len(triples)} triples")
+        if self._facts is not None and self._facts.of_facts is not None:
+            own = self._facts.of_facts
+            self._weights = own if self._weights is None else self._weights * own
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch, a smaller last one included."""
@@ -205,7 +218,11 @@ class BatchLoader:
         """Return what the batch visits: positions below the size of an epoch, int64."""
         first = index * self.batch_size
         out = np.empty(min(self.batch_size, self._size - first), np.int64)
-        visit(stream_key(self.seed, _ORDER, epoch), self._size, first, out)
+        key = stream_key(self.seed, _ORDER, epoch)
+        if self._facts is not None and self._facts.upto is not None:
+            self._facts.draw(key, first, out)
+        else:
+            visit(key, self._size, first, out)
         return out
 
     def _negatives(self, epoch: int, index: int) -> Batch:
@@ -274,6 +291,7 @@ class BatchLoader:
             answers = np.empty(len(rows), np.int64)
             collect_queries(order, starts, asked, answer, rows, offsets, answers)
             first = order[starts[asked]]
+            weight = None if self._facts is None else self._facts.of_queries(side, asked)
             queries.append(
                 Queries(
                     side,
@@ -283,7 +301,7 @@ class BatchLoader:
                     Answers(self._tensor(offsets), self._tensor(answers[: offsets[-1]].copy())),
                     None,
                     None,
-                    None,
+                    None if weight is None else self._tensor(weight),
                 )
             )
             edges.append(rows)
