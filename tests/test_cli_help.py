@@ -61,7 +61,9 @@ def test_each_value_has_a_default_or_says_what_happens_without(one: Any) -> None
         return
     shown = isinstance(one.show_default, str)
     text = (one.help or "").lower()
-    assert shown or "if not given" in text or "may be repeated" in text, f"{one.name}: {text!r}"
+    assert shown or "if not given" in text or "without it" in text or "may be repeated" in text, (
+        f"{one.name}: {text!r}"
+    )
 
 
 @pytest.mark.parametrize("names", COMMANDS, ids=" ".join)

@@ -39,6 +39,7 @@ from dglke_distill.base.tensor_files import (
 )
 from dglke_distill.compression import CompressedModel, Storage
 from dglke_distill.config import Config, validate_tree
+from dglke_distill.data.labels import LABELS_FILE, Labels
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
@@ -80,6 +81,7 @@ def save_model(
     entities: Vocabulary,
     relations: Vocabulary,
     results: Mapping[str, Any],
+    labels: Optional[Labels] = None,
 ) -> None:
     """Write a model as a directory that appears, or replaces the earlier one, all at once.
 
@@ -90,6 +92,7 @@ def save_model(
         entities: names of the entities in id order.
         relations: the same of the relations.
         results: a mapping that JSON can hold.
+        labels: of the entities; those that ship with the package are not written.
 
     Raises:
         UserError: the directory holds something that is no checkpoint, or a weight is not finite.
@@ -121,6 +124,9 @@ def save_model(
         _write_names(aside / ENTITIES_FILE, entities)
         _write_names(aside / RELATIONS_FILE, relations)
         (aside / RESULTS_FILE).write_text(json_text(results), encoding="utf-8")
+        if labels is not None and not labels.shipped:
+            text = labels.kept(entities).text()
+            (aside / LABELS_FILE).write_text(text, encoding="utf-8", newline="")
 
 
 def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> LoadedModel:
@@ -137,14 +143,17 @@ def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> Loa
     missing = no_checkpoint(directory)
     if missing is not None:
         raise missing
-    return load_files({name: directory / name for name in CHECKPOINT_FILES}, device)
+    files = {name: directory / name for name in CHECKPOINT_FILES}
+    if (directory / LABELS_FILE).is_file():
+        files[LABELS_FILE] = directory / LABELS_FILE
+    return load_files(files, device)
 
 
 def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cpu") -> LoadedModel:
     """Read a model whose files need not lie in one directory; see ``load_model``.
 
     Args:
-        files: where each of ``CHECKPOINT_FILES`` lies.
+        files: where each of ``CHECKPOINT_FILES`` lies, and ``labels.tsv`` if there is one.
         device: as for ``load_model``.
     """
     target = resolve_device(device) if isinstance(device, str) else device
@@ -175,7 +184,8 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     model.load_state_dict(tensors)
     model.eval().to(target)
     results = read_results_tree(files[RESULTS_FILE], missing=_INCOMPLETE)
-    return LoadedModel(model, config, entities, relations, results)
+    labels_file = files.get(LABELS_FILE)
+    return LoadedModel(model, config, entities, relations, results, labels_file=labels_file)
 
 
 def check_place(directory: Path) -> None:
@@ -193,7 +203,7 @@ def _foreign(directory: Path) -> Optional[str]:
     A file that has the name of one of ours alone says nothing: so is called much.
     """
     names = sorted(path.name for path in directory.iterdir())
-    strange = [name for name in names if name not in CHECKPOINT_FILES]
+    strange = [name for name in names if name not in (*CHECKPOINT_FILES, LABELS_FILE)]
     if strange:
         return strange[0]
     try:

@@ -11,6 +11,7 @@ from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.data.identity import Identity, compare_data, short, shown
+from dglke_distill.data.labels import Labels, find_labels, read_labels
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
 
@@ -25,7 +26,8 @@ class LoadedModel:
     """A model with its settings, its names and the results it was saved with.
 
     The model is a ``compression.CompressedModel`` where its tables are stored in fewer bytes.
-    ``known_file`` holds the facts of its dataset, if they were published with it.
+    ``known_file`` holds the facts of its dataset, if they were published with it, ``labels_file``
+    the labels of its entities, if they were saved with it.
     """
 
     model: KGEModel
@@ -34,6 +36,7 @@ class LoadedModel:
     relations: Vocabulary
     results: dict[str, Any]
     known_file: Optional[Path] = None
+    labels_file: Optional[Path] = None
 
     @cached_property
     def figures(self) -> TrainingResults:
@@ -53,6 +56,25 @@ class LoadedModel:
     def dataset_name(self) -> str:
         """The name of its dataset, never a path."""
         return self.identity.name
+
+    def find_labels(
+        self, *, dataset: Optional[str] = None, data_root: Optional[Path] = None
+    ) -> Labels:
+        """Return the labels of its entities: saved with it, or those of its dataset; maybe none.
+
+        Args:
+            dataset: where the user says that the dataset lies.
+            data_root: folder of datasets already there.
+
+        Raises:
+            UserError: a file of labels is malformed.
+        """
+        if self.labels_file is not None:
+            return read_labels(self.labels_file)
+        found = find_labels(
+            self.dataset_name, place=dataset, data_root=data_root, entities=self.entities
+        )
+        return Labels() if found is None else found
 
     @property
     def data_warnings(self) -> list[str]:

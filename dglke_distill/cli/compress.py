@@ -82,7 +82,9 @@ def compress(
         after.results["metrics"] = metrics
         if warnings:
             after.results["data_warnings"] = warnings
-    save_model(out, after.model, after.config, after.entities, after.relations, after.results)
+    labels = None if before.labels_file is None else before.find_labels()
+    names = after.entities, after.relations
+    save_model(out, after.model, after.config, *names, after.results, labels)
     shared = after.results["model"]["shared_bytes"]
     say(
         f"{out}: {before.model.bytes_per_entity} bytes per entity became "

@@ -16,6 +16,7 @@ from dglke_distill.cli.say import say
 from dglke_distill.config import Config, merge, parse_assignment
 from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.data import catalog
+from dglke_distill.data.labels import Labels, fetch_labels, find_labels
 from dglke_distill.data.layout import FORMAT_NAMES
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.sources import DATASETS
@@ -132,7 +133,9 @@ def data_info(
             return
         if not own.exists():
             raise catalog.unknown_name(name)
-        _print_dataset(console, _load_own(name, reading, assignments, data_root, offline=True))
+        dataset = _load_own(name, reading, assignments, data_root, offline=True)
+        _print_dataset(console, dataset)
+        _print_labels(console, dataset, name, data_root, True)
         return
     if reading:
         raise UserError(f"{name} is of the catalog: {', '.join(reading)} are for your own tables")
@@ -154,6 +157,10 @@ def data_info(
     console.print(f"homepage: {manifest.homepage}")
     console.print(f"now: {location.place}, {location.folder!s}")
     _print_files(console, manifest)
+    if manifest.labels is not None:
+        console.print(f"labels: {manifest.labels.origin}")
+        console.print(f"  licence: {manifest.labels.license}")
+        console.print(f"  {manifest.labels.url or 'ship with the package'}")
     console.print("citation:")
     for line in manifest.citation.strip().splitlines():
         console.print(line)
@@ -210,7 +217,10 @@ def data_prepare(
     yes: YesFlag = False,
     offline: OfflineFlag = False,
 ) -> None:
-    """Download a dataset if need be, verify it, and say what it holds."""
+    """Download a dataset if need be, verify it, and say what it holds.
+
+    Labels of its entities come with it, where the catalog knows where they are.
+    """
     reading = _reading(locals())
     if not offline:
         agree_to_download(name_or_path, yes, data_root)
@@ -224,6 +234,7 @@ def data_prepare(
     )
     console = SafeConsole(soft_wrap=True)
     _print_dataset(console, dataset)
+    _print_labels(console, dataset, name_or_path, data_root, offline)
     if out is not None:
         for path in write_dataset(dataset, out, format=write_format):
             console.print(f"wrote {path!s}")
@@ -287,6 +298,24 @@ def _print_files(console: SafeConsole, manifest: Manifest) -> None:
         for kind, digest in (("sha256", file.sha256), ("git blob", file.git_blob)):
             if digest is not None:
                 console.print(f"    {kind} {digest}")
+
+
+def _print_labels(
+    console: SafeConsole, dataset: Dataset, place: str, data_root: Optional[Path], offline: bool
+) -> None:
+    """Print how many entities have a label, after a download where that is needed and allowed."""
+
+    def found() -> Optional[Labels]:
+        return find_labels(
+            dataset.name, place=place, data_root=data_root, entities=dataset.entities
+        )
+
+    labels, manifest = found(), None if Path(place).exists() else load_manifest(place)
+    if labels is None and manifest is not None and not offline:
+        labels = None if fetch_labels(manifest) is None else found()
+    if labels is not None:
+        count = sum(name in labels.labels for name in dataset.entities)
+        console.print(f"labels of {count:,} entities")
 
 
 def _print_dataset(console: SafeConsole, dataset: Dataset) -> None:

@@ -83,6 +83,12 @@ def predict(
             "predict: give at least two of --head, --relation and --tail; the third is predicted"
         )
     named = NamedModel(load_given(model, store=store, offline=offline))
+    labels = named.load_labels(data_root, dataset=dataset)
+    head, tail = (
+        None if name is None else labels.name_of(name, named.entities, "entity")
+        for name in (head, tail)
+    )
+    given.update(head=head, tail=tail)
     told: dict[str, Any] = {}
     if exclude_known:
         named.load_known(data_root, dataset=dataset, allow_other_data=allow_other_data)
@@ -124,16 +130,29 @@ def predict(
     answers = ask[asked](first, second, count, exclude_known=exclude_known, **options)
     if as_json:
         found = [answer._asdict() for answer in answers]
+        if labels.labels and asked != "relation":
+            found = [
+                {
+                    **one,
+                    "label": labels.labels.get(one["name"]),
+                    "description": labels.descriptions.get(one["name"]),
+                }
+                for one in found
+            ]
         result = {**given, "scored_as": _ANSWER_TO[asked], "predictions": found, **told}
         say_json(result)
         return
-    shown = ", ".join("?" if name is None else name for name in given.values())
+    shown = ", ".join("?" if name is None else labels.shown(name) for name in given.values())
     table = Table()
     table.add_column("rank", justify="right")
     table.add_column(asked, overflow="fold")
+    labelled = asked != "relation" and any(labels.of(answer.name) for answer in answers)
+    if labelled:
+        table.add_column("label", overflow="fold")
     table.add_column("score", justify="right")
     for rank, answer in enumerate(answers, 1):
-        table.add_row(str(rank), answer.name, f"{answer.score:.4f}")
+        said = [labels.of(answer.name)] if labelled else []
+        table.add_row(str(rank), answer.name, *said, f"{answer.score:.4f}")
     console = SafeConsole()
     console.print(f"({shown})", soft_wrap=True)
     console.print(table)

@@ -26,6 +26,7 @@ __all__ = [
     "DatasetFile",
     "DglCopy",
     "FileRole",
+    "LabelFile",
     "Manifest",
     "OgbSource",
     "Source",
@@ -124,6 +125,19 @@ class DatasetFile(_Strict):
         return "git_blob" if self.git_blob is not None else "counts"
 
 
+class LabelFile(DatasetFile):
+    """Names that people know for the ids: published somewhere, or shipped with the package.
+
+    Attributes:
+        license: the licence of the names, or an honest word that the publisher names none.
+        origin: where the names come from, in words.
+        url: full address; None: ``path`` lies in the folder of manifests.
+    """
+
+    license: str = Field(min_length=1)
+    origin: str = Field(min_length=1)
+
+
 class Source(_Strict):
     """Where the files come from.
 
@@ -197,6 +211,7 @@ class Manifest(_Strict):
         files: the files by role.
         ogb: details for source kind ``ogb``.
         dgl: DGL's own copy, where there is one.
+        labels: names that people know for its entities, where the ids are none.
         notes: peculiarities a user should know.
     """
 
@@ -215,6 +230,7 @@ class Manifest(_Strict):
     files: dict[FileRole, DatasetFile] = Field(default_factory=dict)
     ogb: Optional[OgbSource] = None
     dgl: Optional[DglCopy] = None
+    labels: Optional[LabelFile] = None
     notes: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")

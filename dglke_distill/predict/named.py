@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.data.labels import Labels
 from dglke_distill.data.triples import Side, Vocabulary
 from dglke_distill.predict.answers import Prediction, frame_of, predictions
 from dglke_distill.predict.batches import (
@@ -64,6 +67,26 @@ class NamedModel(ScoresGraphs, Pretrained, Choosing, Knowing, nn.Module):
         self.results: dict[str, Any] = loaded.results
         self.card = card
         self.loaded = loaded
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Names that people know for the entities; ``load_labels`` says where to look."""
+        return self.loaded.find_labels()
+
+    def load_labels(
+        self, data_root: Optional[Path] = None, *, dataset: Optional[str] = None
+    ) -> Labels:
+        """Find the labels of the entities and keep them as ``labels``.
+
+        Args:
+            data_root: folder of datasets already there.
+            dataset: folder or file of the dataset, if it is not found by its name.
+
+        Raises:
+            UserError: a file of labels is malformed.
+        """
+        self.labels = self.loaded.find_labels(dataset=dataset, data_root=data_root)
+        return self.labels
 
     def __repr__(self) -> str:
         model, config = self.model, self.config

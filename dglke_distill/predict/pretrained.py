@@ -60,5 +60,6 @@ class Pretrained:
             UserError: something else is there, or a weight is not finite.
         """
         of = self.loaded
-        save_model(Path(path), of.model, of.config, of.entities, of.relations, of.results)
+        labels = None if of.labels_file is None else of.find_labels()
+        save_model(Path(path), of.model, of.config, of.entities, of.relations, of.results, labels)
         return Path(path)

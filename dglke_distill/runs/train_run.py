@@ -328,14 +328,8 @@ def _train_alone(
     results["provenance"]["run"] = identity["run"]
     ours.check_checkpoint()
     # Last: a checkpoint says that the run is complete.
-    checkpoint.save_model(
-        run_directory / CHECKPOINT_DIRECTORY,
-        model,
-        config,
-        dataset.entities,
-        dataset.relations,
-        results,
-    )
+    place, names = run_directory / CHECKPOINT_DIRECTORY, (dataset.entities, dataset.relations)
+    checkpoint.save_model(place, model, config, *names, results, workspace.labels)
     return results
 
 

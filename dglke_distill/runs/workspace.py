@@ -15,6 +15,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, DataConfig, OptimizerConfig
 from dglke_distill.data import catalog
 from dglke_distill.data.graph import KnownAnswers, build_graph
+from dglke_distill.data.labels import Labels, find_labels
 from dglke_distill.data.sources import is_named
 from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.triples import Dataset
@@ -44,11 +45,12 @@ __all__ = [
 
 @dataclass
 class Workspace:
-    """What a run works on: the data, its graph, and the device."""
+    """What a run works on: the data, its graph, the device, and labels of the entities."""
 
     dataset: Dataset
     graph: Any
     device: torch.device
+    labels: Optional[Labels] = None
 
     @cached_property
     def known(self) -> KnownAnswers:
@@ -119,7 +121,13 @@ def prepare(
         inverse=ENCODERS.find(config.model.encoder).needs_graph,
         num_relations=dataset.num_relations,
     )
-    return Workspace(dataset, graph, device)
+    labels = find_labels(
+        dataset.name,
+        place=config.data.dataset if Path(config.data.dataset).is_absolute() else None,
+        data_root=data_root,
+        entities=dataset.entities,
+    )
+    return Workspace(dataset, graph, device, labels)
 
 
 def keep_threads(config: Config, before: Optional[int], announce: Callable[[str], None]) -> None:

@@ -1,0 +1,221 @@
+"""Names that people know for the ids of a dataset: ``labels.tsv``, read beside the triples.
+
+A line is an id, a label and, if there is one, a description, separated by tabs. Labels are for
+reading alone: neither ids nor fingerprints of a dataset know of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Optional
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.file_kinds import PACKINGS
+from dglke_distill.data.manifest import Manifest, datasets_dir, load_manifest
+from dglke_distill.data.text import lines
+from dglke_distill.data.triples import Vocabulary
+
+__all__ = ["LABELS_FILE", "Labels", "fetch_labels", "find_labels", "read_labels"]
+
+LABELS_FILE = "labels.tsv"
+_FIX = "write id<TAB>label<TAB>description, the description only where there is one"
+_MOST = 4096
+"""Characters of a label; names of things are shorter."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels and descriptions by id.
+
+    Attributes:
+        labels: id to label; ids without one are left out.
+        descriptions: id to description, likewise.
+        shipped: whether they come with the package, so that no checkpoint need keep them.
+    """
+
+    labels: dict[str, str] = field(default_factory=dict)
+    descriptions: dict[str, str] = field(default_factory=dict)
+    shipped: bool = False
+
+    def of(self, name: str) -> str:
+        """Return the label of an id; empty if it has none."""
+        return self.labels.get(name, "")
+
+    def shown(self, name: str) -> str:
+        """Return an id as people read it, ``Barack Obama (/m/02mjmr)``; itself without a label."""
+        label = self.labels.get(name)
+        return name if label is None or label == name else f"{label} ({name})"
+
+    @cached_property
+    def _by_label(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name, label in self.labels.items():
+            found.setdefault(label.casefold(), []).append(name)
+        return found
+
+    def name_of(self, text: str, names: Container[str], kind: str) -> str:
+        """Return the id that a text stands for: an id, or the label of a single one.
+
+        What is neither is returned as it is, unless labels are spelled alike.
+
+        Args:
+            text: what the user typed.
+            names: the ids that there are.
+            kind: what to call one in messages.
+
+        Raises:
+            UserError: several ids have the label; or none, but labels are spelled alike.
+        """
+        if text in names:
+            return text
+        found = [name for name in self._by_label.get(text.casefold(), ()) if name in names]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            told = ", ".join(self._told(name) for name in found[:6])
+            more = f" and {len(found) - 6} more" if len(found) > 6 else ""
+            raise UserError(f"{kind} {text!r}: is the label of {told}{more}; give the id")
+        near = difflib.get_close_matches(text.casefold()[:100], self._by_label, n=3)
+        if near and not any(self._by_label[label][0] not in names for label in near):
+            meant = ", ".join(self._told(self._by_label[label][0], label=True) for label in near)
+            raise UserError(f"unknown {kind} {text!r}; did you mean {meant}?")
+        return text
+
+    def _told(self, name: str, *, label: bool = False) -> str:
+        said = self.descriptions.get(name, "")
+        said = f" ({said[:60]})" if said and not label else ""
+        return f"{self.shown(name) if label else name}{said}"
+
+    def kept(self, names: Iterable[str]) -> Labels:
+        """Return those of some ids alone."""
+        wanted = set(names)
+        return Labels(
+            {name: label for name, label in self.labels.items() if name in wanted},
+            {name: text for name, text in self.descriptions.items() if name in wanted},
+            self.shipped,
+        )
+
+    def text(self) -> str:
+        """Return them as a file holds them."""
+        rows = []
+        for name, label in self.labels.items():
+            more = self.descriptions.get(name)
+            rows.append(f"{name}\t{label}\n" if more is None else f"{name}\t{label}\t{more}\n")
+        return "".join(rows)
+
+
+def read_labels(path: Path, entities: Optional[Vocabulary] = None) -> Labels:
+    """Read a file of labels; a heading ``id<TAB>label`` is passed over.
+
+    Args:
+        path: the file, compressed or not.
+        entities: the ids that it should be about; None: any.
+
+    Raises:
+        UserError: it is missing or damaged; a line has no label or another number of columns; an id
+            stands twice; or none of the entities is labelled. The message names the line.
+    """
+    labels: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
+    for number, line in lines(path):
+        columns = [column.strip() for column in line.split("\t")]
+        if number == 1 and [column.lower() for column in columns[:2]] == ["id", "label"]:
+            continue
+        if not 2 <= len(columns) <= 3:
+            raise UserError(f"{path}, line {number}: has {len(columns)} columns; {_FIX}")
+        name, label = columns[:2]
+        if not name or not label or len(label) > _MOST:
+            what = "no id" if not name else "no label" if not label else "a label that is too long"
+            raise UserError(f"{path}, line {number}: has {what}; {_FIX}")
+        if name in labels:
+            raise UserError(f"{path}, line {number}: {name[:200]!r} stands twice; keep one line")
+        labels[name] = label
+        if columns[2:] and columns[2]:
+            descriptions[name] = columns[2]
+    if entities is not None and labels and not any(name in entities for name in labels):
+        raise UserError(
+            f"{path}: none of its {len(labels):,} ids is an entity of the dataset, such as "
+            f"{entities[0]!r:.100}; the first column holds the ids of the triples"
+        )
+    return Labels(labels, descriptions)
+
+
+def find_labels(
+    name: str,
+    *,
+    place: Optional[str] = None,
+    data_root: Optional[Path] = None,
+    entities: Optional[Vocabulary] = None,
+) -> Optional[Labels]:
+    """Find the labels of a dataset; nothing is downloaded.
+
+    They lie beside the triples (in the folder that the user names, in the data root, or where a
+    download put them), or come with the package.
+
+    Args:
+        name: of the dataset.
+        place: folder or file of the dataset, as the user gives it; None: found by its name.
+        data_root: folder of datasets already there.
+        entities: the ids that they should be about.
+
+    Returns:
+        None where there are none.
+
+    Raises:
+        UserError: a file of labels is malformed; see ``read_labels``.
+    """
+    if place is not None and (given := Path(place).expanduser()).exists():
+        found = _in_folder(given if given.is_dir() else given.parent)
+        if found is not None:
+            return read_labels(found, entities)
+    from dglke_distill.data import catalog  # a model that has labels of its own needs none of it
+
+    manifest = load_manifest(name)
+    if manifest is None:
+        return None
+    folder = catalog.locate(manifest, data_root=data_root).folder
+    for where in (folder, catalog.default_cache_dir() / manifest.name):
+        found = _in_folder(where)
+        if found is not None:
+            return read_labels(found, entities)
+    if manifest.labels is None or manifest.labels.url is not None:
+        return None
+    shipped = read_labels(datasets_dir() / manifest.labels.path)
+    return Labels(shipped.labels, shipped.descriptions, shipped=True)
+
+
+def fetch_labels(manifest: Manifest) -> Optional[Path]:
+    """Download the labels of a dataset into the cache, where its manifest says where they are.
+
+    Args:
+        manifest: of the dataset.
+
+    Returns:
+        Where they lie now; None where there are none to download.
+
+    Raises:
+        UserError: they cannot be had, or are not those that were published.
+    """
+    if manifest.labels is None or manifest.labels.url is None:
+        return None
+    from dglke_distill.data import catalog
+    from dglke_distill.data.download import fetch
+
+    target = catalog.default_cache_dir() / manifest.name / LABELS_FILE
+    fetch(
+        manifest.labels.url,
+        target,
+        manifest.labels,
+        otherwise=f"place {LABELS_FILE} beside the triples in a data root",
+    )
+    return target
+
+
+def _in_folder(folder: Path) -> Optional[Path]:
+    """Return the file of labels in a folder, compressed or not; None without one."""
+    names = (LABELS_FILE, *(LABELS_FILE + ending for ending in PACKINGS))
+    return next((folder / name for name in names if (folder / name).is_file()), None)

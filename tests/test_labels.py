@@ -1,0 +1,204 @@
+"""Names that people know: read beside the triples, kept with a model, shown beside ids."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distill_fixtures import write_clock
+from typer.testing import CliRunner
+
+from dglke_distill import cli, zoo
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import sha256_file
+from dglke_distill.cli.app import app
+from dglke_distill.config import Config
+from dglke_distill.data import catalog, labels
+from dglke_distill.data.labels import Labels, find_labels, read_labels
+from dglke_distill.data.manifest import datasets_dir, load_manifest
+from dglke_distill.runs.train_run import train_run
+
+NOON = "hour12\tNoon\twhen the sun stands highest\nhour0\tMidnight\nhour1\tOne\nhour13\tone\n"
+
+
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_clock(tmp_path_factory.mktemp("labelled") / "clock")
+    (folder / "labels.tsv").write_text("id\tlabel\n" + NOON + "elsewhere\tNot in the graph\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(clock: Path) -> Path:
+    tree = {
+        "data": {"dataset": str(clock)},
+        "model": {"name": "ComplEx", "dim": 4},
+        "loss": {"name": "softmax"},
+        "training": {"mode": "k_vs_all", "epochs": 1, "threads": 1},
+    }
+    train_run(Config.from_mapping(tree, "test"), clock.parent / "run")
+    return clock.parent / "run" / "checkpoint"
+
+
+def test_they_are_kept_with_the_model_and_change_nothing_else(clock: Path, model: Path) -> None:
+    assert (model / "labels.tsv").read_text() == NOON
+    found = load_model(model).find_labels()
+    assert found.of("hour12") == "Noon" and found.of("hour2") == ""
+    assert found.shown("hour12") == "Noon (hour12)" and found.shown("hour2") == "hour2"
+    with_labels = catalog.load(str(clock)).fingerprint
+    (clock / "labels.tsv").rename(clock / "aside")
+    try:
+        assert catalog.load(str(clock)).fingerprint == with_labels
+    finally:
+        (clock / "aside").rename(clock / "labels.tsv")
+
+
+def asked(model: Path, *more: str) -> Any:
+    command = ["predict", str(model), "--relation", "plus2", "-k", "24", *more]
+    return CliRunner().invoke(app, command)
+
+
+def test_they_stand_beside_the_answers_and_name_the_question(model: Path) -> None:
+    shown = asked(model, "--head", "noon")
+    assert shown.exit_code == 0, shown.output
+    assert "(Noon (hour12), plus2, ?)" in shown.output
+    assert "Midnight" in shown.output
+    told = json.loads(asked(model, "--head", "Noon", "--json").output)
+    assert told["head"] == "hour12"
+    by_name = {one["name"]: one for one in told["predictions"]}
+    assert by_name["hour12"]["label"] == "Noon"
+    assert by_name["hour12"]["description"] == "when the sun stands highest"
+    assert by_name["hour2"]["label"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("one", "'one': is the label of hour1, hour13; give the id"),
+        ("Nono", r"unknown entity 'Nono'; did you mean .*Noon \(hour12\)"),
+        ("xyzxyz", "unknown entity 'xyzxyz'"),
+    ],
+)
+def test_what_a_label_does_not_say_is_asked_for(model: Path, text: str, message: str) -> None:
+    import re
+
+    error = asked(model, "--head", text).exception
+    assert isinstance(error, UserError) and re.search(message, str(error))
+
+
+def test_a_model_made_of_another_keeps_them(model: Path, tmp_path: Path) -> None:
+    command = ["compress", str(model), "--to", "float16", "--out", str(tmp_path / "small")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert (tmp_path / "small" / "labels.tsv").read_text() == NOON
+    assert load_model(tmp_path / "small").find_labels().of("hour0") == "Midnight"
+    again = CliRunner().invoke(app, command)  # what lies there is a checkpoint still
+    assert again.exit_code == 0, again.output
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hour0\n", "line 1: has 1 columns; write id<TAB>label"),
+        ("hour0\tMidnight\n\tOne\n", "line 2: has no id"),
+        ("hour0\t \n", "line 1: has no label"),
+        ("hour0\ta\tb\tc\n", "line 1: has 4 columns"),
+        ("hour0\ta\nhour1\tb\nhour0\tc\n", "line 3: 'hour0' stands twice"),
+        (f"hour0\t{'x' * 5000}\n", "line 1: has a label that is too long"),
+        ("Midnight\thour0\n", "none of its 1 ids is an entity of the dataset, such as 'hour0'"),
+    ],
+)
+def test_mistakes_end_a_run_before_it_begins(
+    tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_clock(tmp_path / "clock")
+    (folder / "labels.tsv").write_text(text)
+    flags = ["--recipe", "none", "--dim", "4", "--epochs", "1", "--threads", "1"]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", str(folder), *flags, "--out", str(tmp_path / "run")])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{folder / 'labels.tsv'}" in line and message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.tsv").write_bytes(b"a\t\xff\xfe\n")
+    with pytest.raises(UserError, match=r"labels\.tsv.*line 1"):
+        read_labels(tmp_path / "labels.tsv")
+
+
+def test_the_synsets_of_wn18rr_have_names_wherever_the_data_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DGLKE_DISTILL_DATA", raising=False)
+    monkeypatch.setenv("DGLKE_DISTILL_CACHE", str(tmp_path))
+    manifest = load_manifest("wn18rr")
+    assert manifest is not None and manifest.labels is not None
+    shipped = datasets_dir() / manifest.labels.path
+    assert (sha256_file(shipped), shipped.stat().st_size) == (
+        manifest.labels.sha256,
+        manifest.labels.bytes,
+    )
+    assert shipped.stat().st_size < 1_500_000
+    assert "WordNet 3.0 Copyright" in (shipped.parent / "LICENSE").read_text()
+    model = zoo.load("complex-wn18rr-dim16-int8", store="shipped")
+    assert all(name in model.labels.labels for name in model.entities)
+    # Places of WordNet 3.0 that the literature names.
+    known = {"02084071": "dog.n.01", "00001740": "breathe.v.01", "01835496": "travel.v.01"}
+    for place, name in known.items():
+        assert model.labels.of(place) == name
+    assert model.labels.descriptions["02084071"].startswith("a member of the genus Canis")
+    assert not find_labels("umls")
+
+
+def test_labels_in_the_data_root_win_and_paths_of_a_model_are_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "root" / "wn18rr").mkdir(parents=True)
+    with gzip.open(tmp_path / "root" / "wn18rr" / "labels.tsv.gz", "wt") as out:
+        out.write("02084071\tmy dog\n")
+    found = find_labels("wn18rr", data_root=tmp_path / "root")
+    assert found is not None and found.labels == {"02084071": "my dog"} and not found.shipped
+    (tmp_path / "labels.tsv").write_text("a\tb\n")
+    assert find_labels("../wn18rr", data_root=tmp_path / "root") is None
+    assert find_labels(str(tmp_path), data_root=tmp_path / "root") is None
+
+
+def test_published_labels_are_downloaded_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DGLKE_DISTILL_CACHE", str(tmp_path))
+    monkeypatch.delenv("DGLKE_DISTILL_DATA", raising=False)
+    manifest = load_manifest("fb15k237")
+    assert manifest is not None and manifest.labels is not None
+    asked_for: list[Any] = []
+
+    def fetched(url: str, target: Path, file: Any, **more: Any) -> None:
+        asked_for.append((url, file.sha256))
+        target.parent.mkdir(parents=True)
+        target.write_text("/m/02mjmr\tBarack Obama\n")
+
+    monkeypatch.setattr("dglke_distill.data.download.fetch", fetched)
+    place = labels.fetch_labels(manifest)
+    assert asked_for == [(manifest.labels.url, manifest.labels.sha256)]
+    assert place is not None and place.parent.name == "fb15k237"
+    found = find_labels("fb15k237")
+    assert found is not None and found.of("/m/02mjmr") == "Barack Obama"
+    wn18rr = load_manifest("wn18rr")
+    assert wn18rr is not None and labels.fetch_labels(wn18rr) is None  # they are here
+
+
+@pytest.mark.realdata
+def test_entities_of_fb15k237_are_known_by_name(data_root: Path) -> None:
+    found = find_labels("fb15k237", data_root=data_root)
+    if found is None:
+        pytest.skip("no labels.tsv beside the triples")
+    assert found.name_of("Barack Obama", found.labels, "entity") == "/m/02mjmr"
+
+
+def test_text_is_read_back(tmp_path: Path) -> None:
+    written = Labels({"a": "A", "b": "B, c"}, {"b": "the second"})
+    (tmp_path / "labels.tsv").write_text(written.text())
+    assert read_labels(tmp_path / "labels.tsv") == written
