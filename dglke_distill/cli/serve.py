@@ -38,7 +38,8 @@ def serve(
         Optional[Path],
         typer.Option(
             "--types",
-            help="File of lines entity<TAB>type, for questions with candidates=type:NAME.",
+            help="File of lines entity<TAB>type, for questions with candidates=type:NAME. If not "
+            "given: types.tsv in the folder of --dataset, if it is there.",
         ),
     ] = None,
     dataset: settings.OwnDatasetFlag = None,

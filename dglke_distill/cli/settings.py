@@ -185,31 +185,32 @@ ColumnsFlag = Annotated[
     typer.Option(
         "--columns",
         metavar="head=X,relation=Y,tail=Z",
-        help="data.columns: which columns of your tables to read, by names in their heading or "
-        "numbers from 1 on; others are left out.",
+        help="Which columns of your tables to read, by names in their heading or numbers from 1 on "
+        "(data.columns); others are left out. If not given: the three that there are.",
     ),
 ]
 DelimiterFlag = Annotated[
     Optional[str],
     typer.Option(
         "--delimiter",
-        help="data.delimiter: what separates the columns of your tables: one to eight signs, or "
-        "tab, comma, semicolon, bar, space. If not given: commas in .csv files, else tabs.",
+        help="What separates the columns of your tables: one to eight signs, or tab, comma, "
+        "semicolon, bar, space (data.delimiter). If not given: commas in .csv files, else tabs.",
     ),
 ]
 IgnoreExtraFlag = Annotated[
     Optional[bool],
     typer.Option(
         "--ignore-extra",
-        help="data.ignore_extra: leave out further columns of your tables, such as dates.",
+        help="Leave out further columns of your tables, such as dates (data.ignore_extra).",
     ),
 ]
 WeightColumnFlag = Annotated[
     Optional[str],
     typer.Option(
         "--weight-column",
-        help="data.weight_column: the column, by heading or number, of how much each fact counts: "
-        "in the loss, or with --set training.weighting=sampling in how often it is visited.",
+        help="Column, by heading or number, of how much each fact counts (data.weight_column): in "
+        "the loss, or with --set training.weighting=sampling in how often it is visited. If not "
+        "given: all facts count alike.",
     ),
 ]
 DataRootFlag = Annotated[
