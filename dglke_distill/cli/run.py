@@ -19,6 +19,7 @@ from dglke_distill.cli.output import (
     verdict_lines,
 )
 from dglke_distill.cli.say import say
+from dglke_distill.cli.tracked import check_tracker, tracked
 
 if TYPE_CHECKING:
     from dglke_distill.distill.plan import ChainConfig
@@ -164,6 +165,7 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the chain in --out, by its own settings.")
     ] = False,
+    track: settings.TrackFlag = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, with sizes and time, and stop.")
     ] = False,
@@ -179,6 +181,7 @@ def run(
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_chain
 
+    check_tracker(track)
     if resume:
         if out is None:
             raise UserError("--resume: say which chain by --out RUN_DIR")
@@ -223,7 +226,7 @@ def run(
     if dry_run:
         _show_plan(chain, loaded, data_root)
         return
-    _run(chain, out or new_chain_directory(chain), resume, loaded, workspaces)
+    _run(chain, out or new_chain_directory(chain), resume, loaded, workspaces, track)
 
 
 def names(text: Optional[str]) -> Optional[list[str]]:
@@ -265,6 +268,7 @@ def _run(
     resume: bool,
     loaded: list[str],
     workspaces: "Workspaces",
+    track: Optional[str],
 ) -> None:
     from dglke_distill.artifacts.results import ChainResults
     from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain
@@ -274,14 +278,20 @@ def _run(
     console = SafeConsole()
 
     command = f"dglke-distill run --resume --out {shlex.quote(str(directory))}"
-    with resumable(command, directory / CHAIN_FILE), TrainingDisplay(console) as display:
+    with (
+        resumable(command, directory / CHAIN_FILE),
+        TrainingDisplay(console) as display,
+        tracked(track, directory, chain.model_dump(mode="json"), display) as heard,
+    ):
         tree = run_chain(
             chain,
             directory,
             resume=resume,
             loaded=[Path(path) for path in loaded],
             workspaces=workspaces,
-            watcher=Watcher(display.begin, display.report, display.announce),
+            watcher=Watcher(
+                heard.stage_of(directory), heard.report, display.announce, heard.validated
+            ),
             searches=SEARCHES,
         )
         page = write_report(directory)

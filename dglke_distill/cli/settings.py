@@ -231,6 +231,15 @@ SearchFlag = Annotated[
         "none.",
     ),
 ]
+TrackFlag = Annotated[
+    Optional[str],
+    typer.Option(
+        "--track",
+        metavar="TRACKER",
+        help="Tell a tracker how the training goes: tensorboard, wandb or mlflow. If not given: "
+        "none.",
+    ),
+]
 
 Tree = Mapping[str, Any]
 """Settings by section, not all of them."""

@@ -12,6 +12,7 @@ from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say
+from dglke_distill.cli.tracked import check_tracker, tracked
 from dglke_distill.config import Config
 from dglke_distill.runs.settings import new_run_directory, saved_settings
 
@@ -52,6 +53,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")
     ] = False,
+    track: settings.TrackFlag = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what memory and disk it needs, and stop.")
     ] = False,
@@ -62,6 +64,7 @@ def train(
     later ones winning; `dglke-distill config show` prints the outcome for the same flags.
     """
     flags = settings.given(locals())
+    check_tracker(track)
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_training, raced
 
@@ -82,7 +85,8 @@ def train(
     if seconds is not None:
         resolved = raced(resolved, seconds, workspaces, say)
     place = out or new_run_directory(resolved)
-    run(resolved, place, resume=resume, data_root=data_root, workspace=workspaces.made(resolved))
+    made = workspaces.made(resolved)
+    run(resolved, place, resume=resume, data_root=data_root, workspace=made, track=track)
 
 
 def _show_need(config: Config, data_root: Optional[Path]) -> None:
@@ -104,6 +108,7 @@ def run(
     resume: bool,
     data_root: Optional[Path],
     workspace: "Optional[Workspace]" = None,
+    track: Optional[str] = None,
 ) -> None:
     """Train and show the figures; Ctrl-C ends with exit code 130 and says how to go on."""
     from dglke_distill.artifacts.results import TrainingResults
@@ -116,14 +121,20 @@ def run(
     )
     command = f"dglke-distill train --resume --out {shlex.quote(str(run_directory))}"
     begun = run_directory / pipeline.RESUME_FILE
-    with resumable(command, begun), TrainingDisplay(console) as display:
+    with (
+        resumable(command, begun),
+        TrainingDisplay(console) as display,
+        tracked(track, run_directory, config.model_dump(mode="json"), display) as heard,
+    ):
+        heard.begin("", run_directory)
         tree = pipeline.train_run(
             config,
             run_directory,
             resume=resume,
             data_root=data_root,
             workspace=workspace,
-            report=display.report,
+            report=heard.report,
+            validated=heard.validated,
             announce=display.announce,
         )
     results = TrainingResults.of(tree, run_directory)

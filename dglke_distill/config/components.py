@@ -26,6 +26,7 @@ __all__ = [
     "SCORE_FUNCTIONS",
     "SOFT_LOSSES",
     "STORAGES",
+    "TRACKERS",
     "EncoderName",
     "InitializationName",
     "LossName",
@@ -211,6 +212,18 @@ STORAGES: Registry[Any] = Registry(
     ),
     group="dglke_distill.storages",
     base="dglke_distill.compression.table:StoredTable",
+)
+TRACKERS: Registry[Any] = Registry(
+    "tracker",
+    "--track",
+    _within(
+        "runs",
+        {
+            "tensorboard": "tracking:TensorBoard",
+            "wandb": "tracking:WandB",
+            "mlflow": "tracking:MLflow",
+        },
+    ),
 )
 FORMATS: Registry[Any] = Registry(
     "export format",
