@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -149,6 +150,29 @@ def test_no_machine_of_ours_is_named() -> None:
         if path != Path(__file__).resolve():
             found = paths.search(path.read_text(encoding="utf-8", errors="ignore"))
             assert found is None, f"{path}: {found}"
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.train"])
+def test_images_call_commands_that_exist(name: str) -> None:
+    """They are not built here: what they copy, install and call is compared with what there is."""
+    from typer.testing import CliRunner
+
+    from dglke_distill.cli import app
+
+    text = (ROOT / name).read_text(encoding="utf-8")
+    calls = dict(re.findall(r"^(ENTRYPOINT|CMD) (\[.*\])$", text, flags=re.MULTILINE))
+    words = [*json.loads(calls["ENTRYPOINT"]), *json.loads(calls["CMD"])]
+    assert words.pop(0) == "dglke-distill"
+    shown = CliRunner().invoke(app, [words[0], "--help"], env={"COLUMNS": "200"}).output
+    assert all(word in shown for word in words if word.startswith("--"))
+    assert re.search(r"^FROM python:3\.1[123]-slim$", text, flags=re.MULTILINE)
+    assert re.search(r"^USER kg$", text, flags=re.MULTILINE)
+    torch = re.search(r'"(torch==[0-9.]+)"', text)
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert torch is not None and torch[1] in pins
+    left_out = set((ROOT / ".dockerignore").read_text(encoding="utf-8").split())
+    build = ("README.md", "LICENSE", "datasets", "zoo.toml", "readers", "dglke_distill")
+    assert left_out.isdisjoint(build) and ".git" in left_out
 
 
 def test_the_gate_calls_the_test_command_of_the_readme() -> None:
