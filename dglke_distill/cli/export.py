@@ -41,7 +41,7 @@ def export(
     for text in assignments or ():
         options.update(parse_assignment(text))
     loaded = load_given(model, store=store, offline=offline)
-    place = export_model(loaded, format, out, options)
+    place = export_model(loaded, format, out, options, say)
     say(f"written: {place}")
 
 

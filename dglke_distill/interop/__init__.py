@@ -5,7 +5,7 @@ A format is a class in a file of its own and a line in ``config.components``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -22,7 +22,11 @@ FORMATS: Registry[type[ExportFormat]] = components.FORMATS
 
 
 def export_model(
-    loaded: LoadedModel, format: str, out: Path, options: Optional[Mapping[str, Any]] = None
+    loaded: LoadedModel,
+    format: str,
+    out: Path,
+    options: Optional[Mapping[str, Any]] = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write a model in a format; ``out`` appears whole or not at all.
 
@@ -31,6 +35,7 @@ def export_model(
         format: a name in ``FORMATS``.
         out: the file or directory to be written; nothing may be there yet.
         options: the format's own options.
+        tell: hears what the format has to say of what it wrote.
 
     Returns:
         ``out``.
@@ -46,4 +51,6 @@ def export_model(
     writer.check_requirements()
     with directory_aside(out) if writer.directory else file_aside(out) as place:
         writer.write(loaded, chosen, place)
+    if writer.said:
+        tell(writer.said)
     return out

@@ -43,8 +43,11 @@ class ExportFormat:
     directory: ClassVar[bool] = False
     """Whether the export is a directory of files rather than one file."""
     requires: ClassVar[tuple[str, ...]] = ()
-    """Modules of the extra ``export`` that ``write`` imports."""
+    """Modules that ``write`` imports, of the extra ``extra``."""
+    extra: ClassVar[str] = "export"
     Options: ClassVar[type[BaseModel]] = NoOptions
+    said: str = ""
+    """What ``write`` has to say of what it wrote, one line; nothing by default."""
 
     def write(self, loaded: LoadedModel, options: Any, place: Path) -> None:
         """Write a model.
@@ -69,7 +72,7 @@ class ExportFormat:
             if importlib.util.find_spec(module) is None:
                 raise UserError(
                     f"--format {self.name}: needs the package {module!r}; "
-                    "run `pip install 'dglke-distill[export]'`"
+                    f"run `pip install 'dglke-distill[{self.extra}]'`"
                 )
 
 

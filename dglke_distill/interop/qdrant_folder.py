@@ -1,0 +1,76 @@
+"""Entity vectors as a collection of Qdrant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dglke_distill.interop.base import Array
+from dglke_distill.interop.vectors import Found, SearchVectors, VectorExport
+
+__all__ = ["QdrantFolder"]
+
+_COLLECTION = "entities"
+_BATCH = 1024
+_ASKED = """
+from qdrant_client import QdrantClient
+
+client = QdrantClient(path="qdrant")  # client.migrate(QdrantClient(url=...)) fills a server
+found = client.query_points("entities", query=query({entity!r}, {relation!r}).tolist(), limit=10)
+print([point.payload["name"] for point in found.points])"""
+
+
+class QdrantFolder(VectorExport):
+    """``qdrant``: the storage of the client's local mode, with the collection ``entities``.
+
+    A point's id is the entity's, its payload ``name``. The distance is ``Dot`` or ``Euclid``. Local
+    mode compares all entities; ``client.migrate`` copies the collection to a server.
+    """
+
+    name = "qdrant"
+    about = "entity vectors as a collection of Qdrant, in local mode; dot and L2 models"
+    requires = ("qdrant_client",)
+
+    def fill(
+        self, names: list[str], vectors: SearchVectors, options: Any, place: Path
+    ) -> tuple[str, Found]:
+        """Write the collection, and read it back for the search."""
+        from qdrant_client import QdrantClient, models
+
+        distance = models.Distance.DOT if vectors.metric == "ip" else models.Distance.EUCLID
+        folder = place / "qdrant"
+        client = QdrantClient(path=str(folder))
+        try:
+            client.create_collection(
+                _COLLECTION,
+                vectors_config=models.VectorParams(
+                    size=vectors.entities.shape[1], distance=distance
+                ),
+            )
+            for start in range(0, len(names), _BATCH):
+                ids = range(start, min(start + _BATCH, len(names)))
+                client.upsert(
+                    _COLLECTION,
+                    models.Batch(
+                        ids=list(ids),
+                        vectors=vectors.entities[start : start + _BATCH].tolist(),
+                        payloads=[{"name": names[i]} for i in ids],
+                    ),
+                )
+        finally:
+            client.close()
+
+        def search(queries: Array, k: int) -> Array:
+            found = np.full((len(queries), k), -1, np.int64)
+            again = QdrantClient(path=str(folder))
+            try:
+                for i, query in enumerate(queries):
+                    points = again.query_points(_COLLECTION, query=query.tolist(), limit=k).points
+                    found[i, : len(points)] = [point.id for point in points]
+            finally:
+                again.close()
+            return found
+
+        return _ASKED, search
