@@ -9,7 +9,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 SITE := $(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 
-.PHONY: help run test test-fast coverage lint format dist clean
+.PHONY: help run test test-fast coverage lint docs format dist clean
 
 help:
 	@echo "make run    train, distil and rank on the embedded dataset"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-fast  run those that take no training, in under a minute on two cores"
 	@echo "make coverage   run the tests and say which lines none of them reaches"
 	@echo "make lint   ruff, mypy and import-linter"
+	@echo "make docs   build the documentation into site/"
 	@echo "make format let ruff rewrite the layout of the sources"
 	@echo "make dist   build wheel and sdist into dist/, check them and try both"
 	@echo "make clean  remove $(VENV) and the caches"
@@ -40,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    "$$python" -m venv --clear $(VENV); \
 	fi
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt torch
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[test]"
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[test,docs]"
 	$(VENV)/bin/python -c "import sys; sys.exit(sys.version_info >= (3, 13))" || \
 	    $(VENV)/bin/python -m pip install --quiet --no-deps --target "$$($(SITE))" \
 	    --python-version 3.12 --only-binary=:all: dgl==2.1.0
@@ -65,6 +66,9 @@ lint: $(STAMP)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
 format: $(STAMP)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
@@ -73,5 +77,5 @@ dist: $(STAMP)
 	$(VENV)/bin/nox --session dist readers
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage htmlcov dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage htmlcov dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

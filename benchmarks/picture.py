@@ -1,14 +1,16 @@
-"""Draw the README's picture from the committed quality table.
+"""Draw the README's picture from the committed tables: quality against bytes, with the controls.
 
     python benchmarks/picture.py
 
-Test MRR against floats per entity, one panel per dataset, beside published figures of other
-libraries at their own sizes. Writes ``benchmarks/results/quality.png``.
+ComplEx on FB15k-237 and WN18RR, test MRR against bytes per entity: students (chains.csv), the same
+students stored as int8 (zoo.toml), models of the same kind trained without a teacher by us
+(quality.csv) and as published (report/anchors.toml). Writes ``benchmarks/results/quality.png``.
 """
 
 from __future__ import annotations
 
 import csv
+import tomllib
 from pathlib import Path
 
 import matplotlib
@@ -16,65 +18,87 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-RESULTS = Path(__file__).with_name("results")
-TITLES = {"fb15k237": "FB15k-237", "wn18rr": "WN18RR"}
-COLOURS = {
-    "TransE": "#3b6fb6",
-    "ComplEx": "#c8553d",
-    "RotatE": "#4b8f5a",
-    "RotE": "#8a5fb0",
-    "RotH": "#b08a2e",
-}
-# Published test MRR: LibKGE's model zoo (Ruffinelli, Broscheit, Gemulla 2020) and, for 50 floats,
-# ComplEx-N3 with the code of Lacroix, Usunier, Obozinski 2018.
-PUBLISHED = {
-    "fb15k237": [("TransE", 0.313), ("ComplEx", 0.348), ("RotatE", 0.333)],
-    "wn18rr": [("ComplEx", 0.475), ("RotatE", 0.478)],
-}
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+TITLES = {"fb15k237": "ComplEx on FB15k-237", "wn18rr": "ComplEx on WN18RR"}
+STUDENT, SMALL, DIRECT, PUBLISHED = "#3b6fb6", "#2f9e8f", "#c8553d", "#8a8a8a"
+
+Points = list[tuple[float, float]]
+"""Bytes per entity and test MRR."""
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def students(dataset: str) -> Points:
+    """Return the students of the chains, as float32."""
+    rows = table(ROOT / "experiments" / "results" / "chains.csv")
+    return sorted(
+        (int(row["bytes_per_entity"]), float(row["test_mrr"]))
+        for row in rows
+        if (row["dataset"], row["role"], row["model"]) == (dataset, "student", "ComplEx")
+    )
+
+
+def shipped(dataset: str) -> Points:
+    """Return the same students as bytes, as the zoo ships them."""
+    models = tomllib.loads((ROOT / "zoo.toml").read_text(encoding="utf-8"))["model"]
+    return sorted(
+        (each["bytes_per_entity"], each["metrics"]["mrr"])
+        for each in models
+        if each["dataset"] == dataset
+        and each["model"] == "ComplEx"
+        and each["dtype"] == "int8"
+        and each["metrics"]["split"] == "test"
+    )
+
+
+def direct(dataset: str) -> Points:
+    """Return what we trained without a teacher."""
+    return sorted(
+        (int(row["bytes_per_entity"]), float(row["test_mrr"]))
+        for row in table(RESULTS / "quality.csv")
+        if (row["dataset"], row["model"]) == (dataset, "ComplEx")
+    )
+
+
+def published(dataset: str) -> Points:
+    """Return what Lacroix, Usunier, Obozinski 2018 have without a teacher, 4 bytes a float."""
+    path = ROOT / "dglke_distill" / "report" / "anchors.toml"
+    (found,) = tomllib.loads(path.read_text(encoding="utf-8")).values()
+    return sorted(
+        (4 * each["floats_per_entity"], each["mrr"])
+        for each in found
+        if each["dataset"] == dataset and "kbc" in each["source"]
+    )
 
 
 def main() -> None:
-    """Read the table, draw, write the file."""
-    with (RESULTS / "quality.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["dataset"] in TITLES]
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
+    """Read the tables, draw, write the file."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.5), constrained_layout=True)
     for panel, (dataset, title) in zip(panels, TITLES.items()):
-        for model, mrr in PUBLISHED[dataset]:
-            panel.axhline(mrr, color=COLOURS[model], linewidth=1, linestyle=(0, (4, 3)), alpha=0.7)
-            panel.annotate(
-                f"{model}, LibKGE {mrr:.3f}",
-                (0.01, mrr),
-                xycoords=("axes fraction", "data"),
-                fontsize=7.5,
-                color=COLOURS[model],
-                va="bottom",
-            )
-        for row in (row for row in rows if row["dataset"] == dataset):
-            floats, mrr = int(row["floats_per_entity"]), float(row["test_mrr"])
-            colour = COLOURS[row["model"]]
-            panel.plot(floats, mrr, "o", color=colour, markersize=8)
-            panel.annotate(
-                f"{row['model']} {mrr:.3f}",
-                (floats, mrr),
-                # RotH is measured at RotE's size and all but equal to it: its name goes above.
-                xytext=(-8 if floats > 100 else 8, 5 if row["model"] == "RotH" else -11),
-                textcoords="offset points",
-                fontsize=8.5,
-                color=colour,
-                ha="right" if floats > 100 else "left",
-            )
-        values = [float(r["test_mrr"]) for r in rows if r["dataset"] == dataset]
-        values += [mrr for _, mrr in PUBLISHED[dataset]]
-        margin = 0.02
-        panel.set_ylim(min(values) - margin, max(values) + margin)
+        series = (
+            (shipped(dataset), SMALL, "o-", "student, stored as int8"),
+            (students(dataset), STUDENT, "o-", "student, float32"),
+            (direct(dataset), DIRECT, "s--", "no teacher, float32"),
+            (published(dataset), PUBLISHED, "x:", "no teacher, published"),
+        )
+        for points, colour, style, label in series:
+            assert points, (dataset, label)
+            panel.plot(*zip(*points), style, color=colour, markersize=6, linewidth=1.4, label=label)
         panel.set_xscale("log", base=2)
-        panel.set_xlim(20, 900)
-        panel.set_xticks([32, 64, 128, 256, 512], ["32", "64", "128", "256", "512"])
+        ticks = [16, 32, 64, 128, 256, 512, 1024, 2048]
+        panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
+        panel.minorticks_off()
         panel.set_title(title, loc="left", fontsize=11)
-        panel.set_xlabel("floats per entity")
+        panel.set_xlabel("bytes per entity")
         panel.set_ylabel("test MRR, filtered")
-        panel.grid(axis="y", alpha=0.25)
+        panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=8.5, loc="lower right")
     figure.savefig(RESULTS / "quality.png", dpi=130)
     print(RESULTS / "quality.png")
 

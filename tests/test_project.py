@@ -183,6 +183,7 @@ def test_the_gate_calls_the_test_command_of_the_readme() -> None:
     assert "make test" in commands
     gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert "make test" in gate
+    assert "make docs" in gate
     assert "set -euo pipefail" in gate
 
 
@@ -205,7 +206,7 @@ def test_every_command_in_the_readme_exists() -> None:
 
 
 def test_targets_of_make_exist() -> None:
-    for target in ("run", "test", "lint"):
+    for target in ("run", "test", "lint", "docs"):
         done = subprocess.run(
             ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False
         )
@@ -237,7 +238,8 @@ def test_constraints_pin_what_the_project_asks_for() -> None:
             pins[name.lower().replace("_", "-")] = version
     assert pins["torch"] == "2.13.0"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["test"] + extras["docs"]
     for requirement in wanted:
         name = re.split(r"[<>=;\s]", requirement)[0].lower()
         if "python_version" not in requirement:

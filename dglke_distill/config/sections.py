@@ -111,7 +111,7 @@ class ModelConfig(Section):
     )
     options: Options = Field(default_factory=dict, description="the score function's own options")
     encoder: EncoderName = Field("lookup", description="lookup, neighbor or node_piece")
-    encoder_options: Options = Field(default_factory=dict)
+    encoder_options: Options = Field(default_factory=dict, description="the encoder's own options")
     reciprocal: bool = Field(False, description="a second embedding per relation for head queries")
     entity_bias: bool = Field(False, description="one more float per entity, added to its scores")
     init_scale: Optional[float] = Field(
@@ -124,20 +124,28 @@ class NegativesConfig(Section):
 
     sampler: SamplerName = Field("uniform", description="uniform, bernoulli, degree or typed")
     count: int = Field(256, ge=1, le=_MANY, description="negatives per positive and side")
-    sharing: Literal["chunk", "private"] = "chunk"
+    sharing: Literal["chunk", "private"] = Field(
+        "chunk",
+        description="whether a chunk of positives shares its negatives, or each has its own",
+    )
     chunk_size: int = Field(
         0, ge=0, le=_MANY, description="positives that share negatives; 0: whole batch"
     )
     filtered: bool = Field(False, description="known training answers are never negatives")
-    sides: Literal["alternate", "both"] = "alternate"
-    options: Options = Field(default_factory=dict)
+    sides: Literal["alternate", "both"] = Field(
+        "alternate",
+        description="whether heads and tails are replaced in turns, or both in each step",
+    )
+    options: Options = Field(default_factory=dict, description="the sampler's own options")
 
 
 class LossConfig(Section):
     """The hard loss on sampled or all candidates."""
 
-    name: LossName = Field("self_adversarial", description="see losses.LOSSES")
-    options: Options = Field(default_factory=dict)
+    name: LossName = Field(
+        "self_adversarial", description="margin, logistic, self_adversarial, softmax or bce"
+    )
+    options: Options = Field(default_factory=dict, description="the loss's own options")
     relation_weight: float = Field(
         0.0, ge=0, le=_LARGE, description="weight of predicting the relation too"
     )
@@ -147,34 +155,42 @@ class RegularizerConfig(Section):
     """Penalty on the embeddings of a batch."""
 
     name: RegularizerName = Field("none", description="none, l2, n3 or dura")
-    weight: float = Field(0.0, ge=0, le=_LARGE)
+    weight: float = Field(0.0, ge=0, le=_LARGE, description="weight of the penalty in the loss")
     relation_weight: Optional[float] = Field(
         None, ge=0, le=_LARGE, description="relations; None: as weight"
     )
     # None, so that the settings saved with older runs are theirs.
-    options: Optional[Options] = Field(None, description="the penalty's own")
+    options: Optional[Options] = Field(None, description="the penalty's own options")
 
 
 class OptimizerConfig(Section):
     """Optimiser, learning-rate schedule and gradient clipping."""
 
-    name: OptimizerName = Field("rowwise_adagrad", description="see optim.OPTIMIZERS")
-    learning_rate: float = Field(0.1, gt=0, le=_LARGE)
-    schedule: Literal["constant", "linear", "cosine", "step"] = "linear"
+    name: OptimizerName = Field(
+        "rowwise_adagrad", description="adagrad, rowwise_adagrad, adam or sgd"
+    )
+    learning_rate: float = Field(0.1, gt=0, le=_LARGE, description="the first, after any warm-up")
+    schedule: Literal["constant", "linear", "cosine", "step"] = Field(
+        "linear", description="how the learning rate falls from the first to the final one"
+    )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the run with a rising rate")
     final: float = Field(0.0, ge=0, le=1, description="last learning rate over the first one")
     step_at: float = Field(0.5, gt=0, le=1, description="schedule 'step': where, as a share")
     clip_norm: Optional[float] = Field(
-        None, gt=0, le=1e30, description="largest global gradient norm"
+        None, gt=0, le=1e30, description="largest global gradient norm; None: not clipped"
     )
-    options: Options = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict, description="the optimiser's own options")
 
 
 class TrainingConfig(Section):
     """The loop: mode, length, validation, seeds and device."""
 
-    mode: Literal["negatives", "one_vs_all", "k_vs_all"] = "negatives"
-    epochs: int = Field(100, ge=1, le=1_000_000)
+    mode: Literal["negatives", "one_vs_all", "k_vs_all"] = Field(
+        "negatives",
+        description="what an answer is compared with: sampled negatives; all entities, triple by "
+        "triple; or all entities, with all answers of a query at once",
+    )
+    epochs: int = Field(100, ge=1, le=1_000_000, description="passes over the train split")
     batch_size: int = Field(
         1024, ge=1, le=_MANY, description="triples, or distinct queries in k_vs_all"
     )
@@ -186,18 +202,20 @@ class TrainingConfig(Section):
         10, ge=0, le=_MANY, description="epochs between validations; 0: only last"
     )
     validation_limit: Optional[int] = Field(
-        None, ge=1, le=_MANY, description="validation triples ranked"
+        None, ge=1, le=_MANY, description="validation triples ranked meanwhile; None: all"
     )
     patience: Optional[int] = Field(
-        None, ge=1, le=_MANY, description="validations without gain before stop"
+        None, ge=1, le=_MANY, description="validations without gain before it stops; None: never"
     )
     checkpoint_minutes: float = Field(
         5.0, gt=0, le=_LARGE, description="minutes between resume checkpoints"
     )
-    seed: _Seed = 0
-    device: str = "auto"
-    threads: Optional[int] = Field(None, ge=1, le=1024, description="None: all cores")
-    dtype: Literal["float32", "float64"] = "float32"
+    seed: _Seed = Field(0, description="of everything that is drawn at random")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    threads: Optional[int] = Field(
+        None, ge=1, le=1024, description="threads of torch and the kernels; None: all cores"
+    )
+    dtype: Literal["float32", "float64"] = Field("float32", description="of all computation")
     # Of those below none is set by default, so that the settings saved with older runs are theirs.
     processes: Optional[int] = Field(
         None,
@@ -227,7 +245,9 @@ class TrainingConfig(Section):
 class EvaluationConfig(Section):
     """Ranking of the test split."""
 
-    split: Literal["valid", "test", "none"] = "test"
+    split: Literal["valid", "test", "none"] = Field(
+        "test", description="ranked once, at the end, beside valid"
+    )
     query_block_megabytes: int = Field(
         256, ge=1, le=MOST_FLOATS, description="largest score block in memory"
     )
@@ -236,8 +256,8 @@ class EvaluationConfig(Section):
 class SoftLabelConfig(Section):
     """What a student is asked to copy of its teacher's scores, and on which candidates."""
 
-    name: SoftLossName = Field("huber", description="see distill.soft.SOFT_LOSSES")
-    options: Options = Field(default_factory=dict)
+    name: SoftLossName = Field("huber", description="huber or kl")
+    options: Options = Field(default_factory=dict, description="the soft loss's own options")
     candidates: Literal["batch", "top", "neighbors", "all"] = Field(
         "batch",
         description="the batch's positives and negatives; with the teacher's own best ones; with "
@@ -272,19 +292,26 @@ class SoftLabelConfig(Section):
 class SoftWeightConfig(Section):
     """How much the soft label weighs as training goes on."""
 
-    name: ScheduleName = Field("power", description="see distill.schedules.SCHEDULES")
+    name: ScheduleName = Field("power", description="constant, fading, linear, power or two_phase")
     value: float = Field(1.0, ge=0, le=_LARGE, description="the weight's scale")
-    options: Options = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict, description="the schedule's own options")
 
 
 class DistillationConfig(Section):
     """How a student learns from its teacher."""
 
-    method: MethodName = Field("iterde", description="see distill.methods.METHODS")
-    options: Options = Field(default_factory=dict, description="the method's own")
+    method: MethodName = Field(
+        "iterde",
+        description="iterde, fan_out, bkd, ta, dualde, mulde, rkd, fitnet or direct",
+    )
+    options: Options = Field(default_factory=dict, description="the method's own options")
     hard_weight: float = Field(
         1.0, ge=0, le=_LARGE, description="weight of the loss against the facts"
     )
     soft: SoftLabelConfig = Field(default_factory=SoftLabelConfig)
     weight: SoftWeightConfig = Field(default_factory=SoftWeightConfig)
-    initialization: InitializationName = Field("pca", description="random, pca or truncate")
+    initialization: InitializationName = Field(
+        "pca",
+        description="what a student starts from: random vectors, or its teacher's, projected "
+        "(pca, svd) or cut (truncate)",
+    )

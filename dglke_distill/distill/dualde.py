@@ -190,9 +190,13 @@ class DualDE(OneShot):
     class Options(NoOptions):
         """The teacher's phase and pace, and the weight of the structure difference."""
 
-        second_phase: float = Field(0.5, ge=0, le=1)
-        teacher_rate: float = Field(0.01, gt=0)
-        structure_weight: float = Field(1.0, ge=0)
+        second_phase: float = Field(
+            0.5, ge=0, le=1, description="last share of the epochs, in which the teacher learns too"
+        )
+        teacher_rate: float = Field(
+            0.01, gt=0, description="its learning rate, as a share of the student's"
+        )
+        structure_weight: float = Field(1.0, ge=0, description="weight of the structure difference")
 
     def settings(self) -> dict[str, Any]:
         """Copy scores by the Huber loss on the batch's candidates, with weights of its own."""

@@ -77,9 +77,9 @@ class RelationalDistillation(OneShot):
     class Options(NoOptions):
         """Weights of distances and angles, and entities compared in a batch."""
 
-        distance: float = Field(1.0, ge=0)
-        angle: float = Field(2.0, ge=0)
-        entities: int = Field(128, ge=3, le=1 << 20)
+        distance: float = Field(1.0, ge=0, description="weight of distances")
+        angle: float = Field(2.0, ge=0, description="weight of angles")
+        entities: int = Field(128, ge=3, le=1 << 20, description="compared in a batch")
 
     def settings(self) -> dict[str, Any]:
         """Keep the weight constant."""

@@ -133,7 +133,9 @@ class MulDE(OneShot):
     class Options(NoOptions):
         """The ``temperature`` of the contrast attention."""
 
-        temperature: float = Field(1.0, gt=0)
+        temperature: float = Field(
+            1.0, gt=0, description="the higher, the more alike the teachers count"
+        )
 
     def settings(self) -> dict[str, Any]:
         """Copy distributions over the batch's candidates, with a weight that stays."""

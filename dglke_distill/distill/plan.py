@@ -63,8 +63,8 @@ class ChainConfig(Section):
 
     recipe: Optional[str] = Field(None, description="the shipped chain recipe it was built from")
     data: DataConfig = Field(default_factory=DataConfig)
-    method: MethodName = Field("iterde", description="see distill.methods.METHODS")
-    dims: list[int] = Field(default_factory=lambda: [256, 128, 64, 32], min_length=1)
+    method: MethodName = Field("iterde", description="distillation method; none is set twice")
+    dims: list[int] = Field([256, 128, 64, 32], min_length=1, description="floats of each stage")
     shared: Tree = Field(default_factory=dict, description="settings of every stage")
     teacher: Tree = Field(default_factory=dict, description="settings of the first stage")
     more_teachers: list[Tree] = Field(

@@ -21,7 +21,7 @@ __all__ = ["SCHEDULES", "Schedule", "build_schedule"]
 class Schedule(Component):
     """Base of the schedules; a subclass writes ``weight``.
 
-    Args:
+    Attributes:
         options: validated instance of the class's ``Options``.
         value: the setting ``distillation.weight.value``.
     """
@@ -61,8 +61,8 @@ class Linear(Schedule):
     class Options(NoOptions):
         """Shares of the value at both ends."""
 
-        start: float = Field(0.0, ge=0)
-        end: float = Field(1.0, ge=0)
+        start: float = Field(0.0, ge=0, description="share of the value at the first step")
+        end: float = Field(1.0, ge=0, description="share of the value at the last step")
 
     def weight(self, moment: Moment, hard: float, soft: float) -> float:
         """See ``Schedule.weight``."""
@@ -82,7 +82,9 @@ class Fading(Schedule):
     class Options(NoOptions):
         """``until``: the share of the epochs after which the weight is 0."""
 
-        until: float = Field(0.5, gt=0, le=1)
+        until: float = Field(
+            0.5, gt=0, le=1, description="share of the epochs after which the weight is 0"
+        )
 
     def weight(self, moment: Moment, hard: float, soft: float) -> float:
         """See ``Schedule.weight``."""
@@ -101,7 +103,7 @@ class Power(Schedule):
     class Options(NoOptions):
         """The exponent p."""
 
-        power: float = Field(1.0, ge=0)
+        power: float = Field(1.0, ge=0, description="the exponent p")
 
     def weight(self, moment: Moment, hard: float, soft: float) -> float:
         """See ``Schedule.weight``."""

@@ -66,8 +66,8 @@ class Huber(SoftLoss):
     class Options(NoOptions):
         """``delta``, and whether candidates are averaged or summed."""
 
-        delta: float = Field(1.0, gt=0)
-        reduction: Literal["mean", "sum"] = "mean"
+        delta: float = Field(1.0, gt=0, description="where the loss becomes linear")
+        reduction: Literal["mean", "sum"] = Field("mean", description="over the candidates")
 
     def rows(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See ``SoftLoss.rows``."""
@@ -96,7 +96,7 @@ class KullbackLeibler(SoftLoss):
     class Options(NoOptions):
         """The ``temperature`` T that softens both distributions."""
 
-        temperature: float = Field(1.0, gt=0)
+        temperature: float = Field(1.0, gt=0, description="T, that softens both distributions")
 
     def rows(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See ``SoftLoss.rows``."""

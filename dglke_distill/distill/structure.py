@@ -82,9 +82,9 @@ class RelationalDistance(Structure):
     class Options(NoOptions):
         """Weights of both terms, and how many entities of a batch are compared."""
 
-        distance: float = Field(1.0, ge=0)
-        angle: float = Field(2.0, ge=0)
-        entities: int = Field(128, ge=3, le=1 << 20)
+        distance: float = Field(1.0, ge=0, description="weight of distances")
+        angle: float = Field(2.0, ge=0, description="weight of angles")
+        entities: int = Field(128, ge=3, le=1 << 20, description="compared in a batch")
 
     def forward(self, student: Tensor, teacher: Tensor, heads: Tensor, tails: Tensor) -> Tensor:
         """See ``Structure.forward``."""

@@ -49,8 +49,8 @@ class About(Section):
     """What the form asks of the author."""
 
     method: str = Field("", description="name on the board; empty: made up of the chain")
-    contact_name: str = ""
-    contact_email: str = ""
+    contact_name: str = Field("", description="who answers questions")
+    contact_email: str = Field("", description="and where")
     code: str = Field("", description="address of the public repository")
     paper: str = Field("", description="address of the paper")
     hyperparameters: str = Field("", description="what was tuned, and among which values")

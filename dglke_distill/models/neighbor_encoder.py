@@ -33,7 +33,9 @@ class NeighborOptions(NoOptions):
     fanouts: Optional[list[Annotated[int, Field(ge=-1, le=1 << 20)]]] = Field(
         None, description="incoming edges drawn per entity and layer, outermost first; -1: all"
     )
-    composition: Literal["rgcn_basis", "compgcn"] = "rgcn_basis"
+    composition: Literal["rgcn_basis", "compgcn"] = Field(
+        "rgcn_basis", description="how a neighbour's vector depends on the relation"
+    )
     bases: int = Field(4, ge=1, le=4096, description="basis matrices of rgcn_basis")
     operation: Literal["subtract", "multiply", "correlate"] = Field(
         "multiply", description="how compgcn joins an entity with a relation"

@@ -19,7 +19,7 @@ __all__ = ["TransE", "TransEOptions"]
 class TransEOptions(NoOptions):
     """Options of TransE."""
 
-    norm: Literal["l1", "l2"] = "l1"
+    norm: Literal["l1", "l2"] = Field("l1", description="of the difference")
     normalize: bool = Field(
         False, description="scale entity and relation vectors to length 1 inside the score"
     )

@@ -30,9 +30,15 @@ class Range(Section):
     Either ``choices``, or ``low`` and ``high``, both included: whole numbers if both are.
     """
 
-    choices: Optional[list[Value]] = Field(None, min_length=1, max_length=1000)
-    low: Optional[Union[int, float]] = Field(None, allow_inf_nan=False)
-    high: Optional[Union[int, float]] = Field(None, allow_inf_nan=False)
+    choices: Optional[list[Value]] = Field(
+        None, min_length=1, max_length=1000, description="the values, in place of low and high"
+    )
+    low: Optional[Union[int, float]] = Field(
+        None, allow_inf_nan=False, description="the least value"
+    )
+    high: Optional[Union[int, float]] = Field(
+        None, allow_inf_nan=False, description="the greatest value"
+    )
     log: bool = Field(False, description="try magnitudes alike: 0.01 to 0.1 as often as 0.1 to 1")
     default: Optional[Value] = Field(None, description="of the first trial; None: left to chance")
     when: dict[str, Value] = Field(
@@ -81,9 +87,15 @@ class Space(Section):
         starts: choices that are tried behind the defaults, each laid over them.
     """
 
-    fixed: Tree = Field(default_factory=dict)
-    search: dict[str, Range] = Field(min_length=1, max_length=200)
-    starts: list[dict[str, Value]] = Field(default_factory=list, max_length=100)
+    fixed: Tree = Field(default_factory=dict, description="settings of every trial")
+    search: dict[str, Range] = Field(
+        min_length=1, max_length=200, description="settings to their ranges"
+    )
+    starts: list[dict[str, Value]] = Field(
+        default_factory=list,
+        max_length=100,
+        description="choices that are tried behind the defaults, each laid over them",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Space:

@@ -60,8 +60,10 @@ class MarginLoss(Loss):
     class Options(NoOptions):
         """``margin`` in score units; ``temperature`` of self-adversarial weights, 0 for none."""
 
-        margin: float = Field(1.0, gt=0)
-        temperature: float = Field(0.0, ge=0)
+        margin: float = Field(1.0, gt=0, description="in units of the score")
+        temperature: float = Field(
+            0.0, ge=0, description="of self-adversarial weights; 0: every negative counts alike"
+        )
 
     def __call__(self, batch: ScoredBatch) -> Tensor:
         """See ``Loss.__call__``."""
@@ -83,7 +85,7 @@ class PointwiseLoss(Loss):
     class Options(NoOptions):
         """``margin`` added to every score before the sigmoid."""
 
-        margin: float = 0.0
+        margin: float = Field(0.0, description="added to every score before the sigmoid")
 
     @property
     def margin(self) -> float:
@@ -149,8 +151,10 @@ class SelfAdversarialLoss(PointwiseLoss):
     class Options(NoOptions):
         """``margin`` (gamma) in score units and the ``temperature`` (alpha) of the weights."""
 
-        margin: float = 9.0
-        temperature: float = Field(1.0, ge=0)
+        margin: float = Field(9.0, description="gamma, in units of the score")
+        temperature: float = Field(
+            1.0, ge=0, description="alpha, of the negatives' weights; 0: all count alike"
+        )
 
     def shares(self, negative: Tensor, known: Optional[Tensor]) -> Tensor:
         """Count negatives by the model's own opinion of them."""
@@ -182,9 +186,13 @@ class SoftmaxLoss(Loss):
         A query with k answers weighs k^(1 - balance): 0 counts triples, 1 counts queries.
         """
 
-        scale: float = Field(1.0, gt=0)
-        smoothing: float = Field(0.0, ge=0, lt=1)
-        balance: float = Field(0.0, ge=0, le=1)
+        scale: float = Field(1.0, gt=0, description="factor of the scores")
+        smoothing: float = Field(
+            0.0, ge=0, lt=1, description="share of the label that all entities get alike"
+        )
+        balance: float = Field(
+            0.0, ge=0, le=1, description="0: every triple counts alike; 1: every query does"
+        )
 
     @property
     def scale(self) -> float:

@@ -1,0 +1,140 @@
+"""Every block of code in README and docs runs, and shows what it prints; notebooks run too."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from documents import ROOT, RUN, Block, blocks, commands, pages, run_block, run_command
+
+PAGES = [page for page in pages() if any(block.language in RUN for block in blocks(page))]
+NOTEBOOKS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
+NUMBER = re.compile(r"\d+\.\d+")
+TINY = "--search none --control none --threads 1"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with what pages take for granted: a user's triples, a chain and a teacher."""
+    folder = tmp_path_factory.mktemp("pages")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("COLUMNS", "100")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("XDG_DATA_HOME", str(folder / "home"))
+        patch.setenv("DGLKE_DISTILL_CACHE", str(folder / "cache"))
+        patch.delenv("DGLKE_DISTILL_DATA", raising=False)
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+        patch.setattr(sys, "path", [str(folder), *sys.path])
+        facts = (ROOT / "datasets" / "cldr" / "train.txt").read_text(encoding="utf-8")
+        (folder / "countries.tsv").write_text(facts, encoding="utf-8")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def runs(place: Path) -> Path:
+    """The runs that pages name."""
+    chain = "--recipe none --model complex --method fan_out --dims 64,48,32 --epochs 1"
+    run_command(f"dglke-distill run cldr {chain} {TINY} --out runs/fan_out-complex-cldr")
+    run_command(
+        "dglke-distill train cldr --model complex --dim 64 --epochs 1 --search none "
+        "--threads 1 --out runs/teacher"
+    )
+    return place / "runs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_blocks_run_and_show_what_they_print(page: Path, runs: Path) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.language in RUN and block.mark != "skip":
+            try:
+                run_block(block, names)
+            except Exception as error:
+                raise AssertionError(f"{page.name}, line {block.line}: {error}") from error
+
+
+def test_what_is_skipped_says_why() -> None:
+    marked = [block for page in PAGES for block in blocks(page) if block.mark == "skip"]
+    assert marked
+    for block in marked:
+        assert re.search(
+            r"minutes|hours|network|installs|index|download|bucket|stopped|library|OGB|gigabytes",
+            block.said,
+        ), block
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run_and_print_what_is_saved(path: Path, place: Path, tmp_path: Path) -> None:
+    nbclient = pytest.importorskip("nbclient")
+    import nbformat
+
+    notebook = nbformat.read(path, 4)
+    saved = [printed(cell) for cell in notebook.cells]
+    nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    for cell, before in zip(notebook.cells, saved):
+        now = printed(cell)
+        assert NUMBER.sub("#", now) == NUMBER.sub("#", before)
+        assert numbers(now) == pytest.approx(numbers(before), abs=0.05)
+
+
+def numbers(text: str) -> list[float]:
+    """The numbers with a point in a text; their last digits depend on the machine."""
+    return [float(found) for found in NUMBER.findall(text)]
+
+
+def printed(cell: Any) -> str:
+    """What a cell says on standard output, and its value."""
+    parts = []
+    for output in cell.get("outputs", ()):
+        if output.get("name") != "stderr":
+            parts.append(output.get("text") or output.get("data", {}).get("text/plain", ""))
+    return "".join(parts).strip()
+
+
+def test_notebooks_are_plain() -> None:
+    """No pictures, no noise, nothing that depends on who ran them."""
+    assert len(NOTEBOOKS) >= 5
+    for path in NOTEBOOKS:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        for cell in tree["cells"]:
+            for output in cell.get("outputs", ()):
+                assert output["output_type"] in ("stream", "execute_result"), path
+                assert output.get("name") != "stderr", path
+                assert set(output.get("data", {})) <= {"text/plain"}, path
+
+
+# --- the harness itself -----------------------------------------------------------------------
+
+
+def test_a_block_that_prints_something_else_fails() -> None:
+    wrong = Block(1, "python", ">>> 1 + 1\n3\n", None, "")
+    with pytest.raises(AssertionError, match="Expected"):
+        run_block(wrong, {})
+    shown = Block(1, "console", "$ echo hello\nhullo\n", None, "")
+    with pytest.raises(AssertionError, match="hullo"):
+        run_block(shown, {})
+    run_block(Block(1, "console", "$ echo hello\nhel...\n", None, ""), {})
+    with pytest.raises(AssertionError):
+        run_block(Block(1, "bash", "false\n", None, ""), {})
+
+
+def test_blocks_are_found_with_their_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Title\n\n<!-- skip: takes minutes -->\n```bash\na \\\n  b\n# no\n```\n"
+        "```python\nx = 1\n```\n<!-- quick: --epochs 1 -->\n```console\n$ one\n1\n2\n$ two\n```\n"
+    )
+    first, second, third = blocks(page)
+    assert (first.mark, first.said, first.line) == ("skip", "takes minutes", 3)
+    assert [line.split() for line, _ in commands(first)] == [["a", "b"]]
+    assert (second.language, second.code, second.mark) == ("python", "x = 1\n", None)
+    assert third.said == "--epochs 1"
+    assert commands(third) == [("one", "1\n2\n"), ("two", "")]
