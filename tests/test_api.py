@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import doctest
 import inspect
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -286,20 +284,3 @@ def test_a_dataset_remembers_where_it_was_read(clock: Path, tmp_path: Path) -> N
     assert settings["data"]["dataset"] == str(clock) and settings["data"]["split_seed"] == 3
     assert isinstance(dataset, kd.Dataset)
     assert data_settings("cldr") == ({"data": {"dataset": "cldr"}}, None)
-
-
-def test_the_readme_shows_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines of its Python section, run as they stand, and those after them."""
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (shown,) = [block for block in blocks if block.startswith(">>>")]
-    after = blocks[blocks.index(shown) + 1]
-    globals_: dict[str, Any] = {}
-    test = doctest.DocTestParser().get_doctest(shown, globals_, "README", "README.md", 0)
-    assert len(test.examples) >= 9
-    said: list[str] = []
-    failures = doctest.DocTestRunner().run(test, out=said.append, clear_globs=False)
-    assert failures.failed == 0, "".join(said)
-    exec(after, test.globs)
-    assert test.globs["scores"].shape == (len(test.globs["data"].test),)

@@ -7,10 +7,11 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from documents import ROOT, RUN, Block, blocks, commands, pages, run_block, run_command
+from pydantic import BaseModel
 
 PAGES = [page for page in pages() if any(block.language in RUN for block in blocks(page))]
 NOTEBOOKS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
@@ -109,6 +110,56 @@ def test_notebooks_are_plain() -> None:
                 assert output["output_type"] in ("stream", "execute_result"), path
                 assert output.get("name") != "stderr", path
                 assert set(output.get("data", {})) <= {"text/plain"}, path
+
+
+# --- what the manual must hold ---------------------------------------------------------------
+
+
+def test_every_setting_says_what_it_means() -> None:
+    from dglke_distill.config import Config, components
+    from dglke_distill.config.registry import Registry
+    from dglke_distill.distill.plan import ChainConfig
+    from dglke_distill.leaderboard.settings import About, SeedsConfig
+    from dglke_distill.search.space import Range, Space
+
+    waiting: list[Any] = [Config, ChainConfig, About, SeedsConfig, Range, Space]
+    for registry in vars(components).values():
+        if isinstance(registry, Registry):
+            found = [registry.find(name) for name in registry]
+            waiting += [each.Options for each in found if hasattr(each, "Options")]
+    silent = []
+    for kind in waiting:
+        for name, field in kind.model_fields.items():
+            inner = [
+                each
+                for each in (field.annotation, *get_args(field.annotation))
+                if isinstance(each, type) and issubclass(each, BaseModel)
+            ]
+            waiting += [each for each in inner if each not in waiting]
+            if not inner and not field.description:
+                silent.append(f"{kind.__qualname__}.{name}")
+    assert silent == []
+
+
+def test_every_method_has_a_formula_or_says_whose_and_a_citation() -> None:
+    from dglke_distill.config.components import METHODS, SCHEDULES, SOFT_LOSSES
+
+    text = (ROOT / "docs" / "explanation" / "methods.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    assert set(sections) == set(METHODS)
+    for name, said in sections.items():
+        if name != "direct":
+            assert "*Use it*" in said, name
+            assert re.search(r"\b(?:19|20)\d\d\b", said), name
+            assert "```math" in said or "The loss is that of" in said, name
+    for name in (*SCHEDULES, *SOFT_LOSSES):
+        assert f"| `{name}` |" in text, name
+
+
+def test_the_layout_of_the_code_names_every_room() -> None:
+    text = (ROOT / "docs" / "code.md").read_text(encoding="utf-8")
+    rooms = [path.parent.name for path in (ROOT / "dglke_distill").glob("*/__init__.py")]
+    assert [room for room in rooms if f"\n  {room}/" not in text] == []
 
 
 # --- the harness itself -----------------------------------------------------------------------

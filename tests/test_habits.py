@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import doctest
-import importlib
 import json
 import re
 import shutil
@@ -25,30 +23,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PYTHONS = [
     last for line in PROJECT["classifiers"] if (last := line.rpartition(" :: ")[2]).startswith("3.")
 ]
-
-
-def python_blocks(path: Path) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-
-@pytest.mark.parametrize("number", range(len(python_blocks(ROOT / "README.md"))))
-def test_python_of_the_readme_compiles_and_imports(number: int) -> None:
-    block = python_blocks(ROOT / "README.md")[number]
-    examples = doctest.DocTestParser().get_examples(block) if block.startswith(">>>") else []
-    tree = ast.parse("".join(example.source for example in examples) or block)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                importlib.import_module(alias.name)
-        elif isinstance(node, ast.ImportFrom):
-            module = importlib.import_module(str(node.module))
-            for alias in node.names:
-                if not hasattr(module, alias.name):
-                    importlib.import_module(f"{node.module}.{alias.name}")
-
-
-def test_the_readme_has_python() -> None:
-    assert any("import" in block for block in python_blocks(ROOT / "README.md"))
 
 
 def test_the_reader_in_javascript_passes_its_own_tests() -> None:
