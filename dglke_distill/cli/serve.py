@@ -68,7 +68,7 @@ def serve(
                 allow_other_data=allow_other_data,
                 types=types,
             )
-            server.api = Api(gallery)
+            server.api = api = Api(gallery)
             for name in gallery.given:
                 say_which(name)
                 if reason := gallery.get(name).no_facts:
@@ -80,6 +80,7 @@ def serve(
                 say(f"note: {note}", err=True)
             if not server.loopback:
                 say("note: whoever reaches this machine can ask; there is no password", err=True)
+            say(f"warmed up in {api.warm_up():.1f} s: the first question does not wait", err=True)
             say(f"{server.url} (Ctrl-C ends it)")
             server.serve_forever()
     except KeyboardInterrupt:  # while models were loaded

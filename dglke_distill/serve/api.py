@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -87,7 +89,7 @@ class Api:
         except UserError as error:
             raise Refused(400, str(error)) from None
         side, parameters = _side(given), ROUTES["answers"].parameters
-        entity = _id(given, "entity", shown.named.entities)
+        entity = _entity(given, shown)
         relation = _id(given, "relation", shown.named.relations)
         k = parameters["k"].number(given, "k")
         hide = parameters["known"].choice(given, "known") == "hide"
@@ -98,6 +100,20 @@ class Api:
     def answer_all(self, questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
         """Answer questions, in the thread that scores; see ``questions.answer_all``."""
         return answer_all(questions)
+
+    def warm_up(self) -> float:
+        """Ask each model that is given once, so that whoever asks first does not wait for it.
+
+        Returns:
+            Seconds that it took.
+        """
+        begun = time.perf_counter()
+        for name in self.gallery.given:
+            shown = self.gallery.get(name)
+            if len(shown.named.entities) and len(shown.named.relations):
+                asked = [Question(shown, 0, 0, side, 10, False, None) for side in SIDES]
+                self.gallery.in_turn(partial(self.answer_all, asked))
+        return time.perf_counter() - begun
 
     # --- what else may be asked -----------------------------------------------------------------
 
@@ -110,8 +126,12 @@ class Api:
     def _entities(self, given: Mapping[str, str]) -> dict[str, Any]:
         shown = self._shown(given)
         limit = ROUTES["entities"].parameters["limit"].number(given, "limit")
+        found = shown.named.entity_names(shown.find_entities(given.get("text", ""), limit))
+        labels = shown.labels
         return {
-            "names": shown.named.entity_names(shown.entities.find(given.get("text", ""), limit))
+            "names": found,
+            "labels": [labels.labels.get(name) for name in found],
+            "descriptions": [labels.descriptions.get(name) for name in found],
         }
 
     def _relations(self, given: Mapping[str, str]) -> dict[str, Any]:
@@ -184,6 +204,23 @@ def _id(given: Mapping[str, str], parameter: str, names: Vocabulary) -> int:
             404, message, parameter, lambda: near_spellings(name, names if names.named else ())
         )
     return names.id(name)
+
+
+def _entity(given: Mapping[str, str], shown: Shown) -> int:
+    """Return the entity that is named, by its name or by its label."""
+    names, text = shown.named.entities, given.get("entity", "")
+    if text and text not in names and shown.labels.labels:
+        try:
+            text = shown.labels.name_of(text, names, "entity")
+        except UserError as error:
+            near = names_of(shown, text)
+            raise Refused(404, str(error), "entity", near) from None
+    return _id({**given, "entity": text}, "entity", names)
+
+
+def names_of(shown: Shown, text: str) -> list[str]:
+    """Return names of entities that a text may mean, at most six."""
+    return shown.named.entity_names(shown.find_entities(text, 6))
 
 
 def _candidates(given: Mapping[str, str], shown: Shown) -> Union[str, tuple[str, ...], None]:

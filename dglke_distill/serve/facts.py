@@ -12,6 +12,7 @@ from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.artifacts.known_facts_file import read_known
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.known_answers import KnownAnswers
+from dglke_distill.data.labels import Labels
 from dglke_distill.data.triples import Side
 
 __all__ = ["FactShelf", "Role", "main_role", "prominence", "relation_counts"]
@@ -79,6 +80,17 @@ class FactShelf:
             splits = [dataset.train, dataset.valid, dataset.test]
             self._read[key] = KnownAnswers.build(splits, dataset.num_entities), warnings
         return self._read[key]
+
+    def labels(self, loaded: LoadedModel) -> Labels:
+        """Return the labels of a model's entities; there may be none.
+
+        Args:
+            loaded: the model.
+
+        Raises:
+            UserError: a file of labels is malformed.
+        """
+        return loaded.find_labels(dataset=self._dataset, data_root=self._data_root)
 
 
 def relation_counts(

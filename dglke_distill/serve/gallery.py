@@ -13,11 +13,13 @@ from dglke_distill.base import runtime
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.entity_types import TYPES_FILE
 from dglke_distill.data.known_answers import KnownAnswers
+from dglke_distill.data.labels import Labels
 from dglke_distill.kernels import set_num_threads
 from dglke_distill.models import canonical_name
 from dglke_distill.predict import NamedModel
 from dglke_distill.serve.entity_map import EntityMap
 from dglke_distill.serve.facts import FactShelf, prominence
+from dglke_distill.serve.introduction import examples, sentences
 from dglke_distill.serve.search import NameSearch
 from dglke_distill.zoo import load_checkpoint
 from dglke_distill.zoo.registry import Place, list_found
@@ -44,7 +46,9 @@ class Shown:
         facts: all facts of its dataset, or None.
         no_facts: why there are none; empty if there are.
         fact_notes: what must be known of them: other triples than those trained on.
+        labels: names that people know for the entities.
         entities: finds names of entities.
+        labelled: finds entities by their labels; None without labels.
         relations: finds names of relations.
         drawn: what is told of its map, once it has been.
     """
@@ -66,7 +70,16 @@ class Shown:
             self.no_facts = str(error)
         self._dataset = loaded.dataset_name
         weight = None if self.facts is None else prominence(self.facts)
+        self.labels = Labels()
+        try:
+            self.labels = shelf.labels(loaded)
+        except UserError as error:
+            self.fact_notes = [*self.fact_notes, f"entities have no labels: {error}"]
         self.entities = NameSearch(self.named.entities, weight)
+        self.labelled: Optional[NameSearch] = None
+        if self.labels.labels:
+            said = [self.labels.of(name) for name in self.named.entities]
+            self.labelled = NameSearch(said, weight)
         self.relations = NameSearch(self.named.relations)
         self.drawn: Optional[dict[str, Any]] = None
 
@@ -74,6 +87,23 @@ class Shown:
     def map(self) -> EntityMap:
         """The map of its entities, worked out when first asked for."""
         return EntityMap(self.named.model)
+
+    def find_entities(self, text: str, limit: int) -> list[int]:
+        """Return the ids of the entities whose label or name fits best, best first.
+
+        Args:
+            text: what has been typed of it.
+            limit: most ids to return.
+        """
+        found = self.entities.find(text, limit)
+        if self.labelled is not None and text.strip():
+            found = [*self.labelled.find(text, limit), *found]
+        return list(dict.fromkeys(found))[:limit]
+
+    @cached_property
+    def examples(self) -> list[dict[str, Any]]:
+        """Questions to begin with; see ``introduction.examples``."""
+        return examples(self.named, self.facts, self.labels)
 
     @property
     def dataset(self) -> str:
@@ -97,6 +127,9 @@ class Shown:
             "facts": None if self.facts is None else len(self.facts.packed["tail"]),
             "no_facts": self.no_facts,
             "fact_notes": self.fact_notes,
+            "labels": len(self.labels.labels),
+            "sentences": sentences(named),
+            "examples": self.examples,
         }
 
 

@@ -114,6 +114,7 @@ def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
     facts = None
     if known is not None:
         facts = known.contains(entity, relation, candidates, side)
+    labels = shown.labels.labels
     answers: list[Union[bytes, Exception]] = []
     for row, question in enumerate(questions):
         facts_of_it, hidden = None, 0
@@ -129,6 +130,7 @@ def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
         told: list[dict[str, Any]] = [
             {
                 "name": named.entities[i],
+                "label": labels.get(named.entities[i]),
                 "score": score,
                 "known": None if facts is None else bool(facts[row, column]),
                 "place": rounded(places[row, column]),
@@ -139,6 +141,7 @@ def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
         body = {
             "model": shown.name,
             "entity": named.entities[question.entity],
+            "label": labels.get(named.entities[question.entity]),
             "relation": named.relations[question.relation],
             "side": side,
             "place": rounded(located[row]),

@@ -123,6 +123,9 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "type": [schema["type"], "null"]}
 
 
+_MAYBE_TEXTS = {"type": "array", "items": _or_null(_TEXT)}
+
+
 def _each(**keys: dict[str, Any]) -> dict[str, Any]:
     item = {"type": "object", "required": list(keys), "properties": keys}
     return {"type": "array", "items": item}
@@ -155,12 +158,15 @@ ROUTES = {
             "facts": _or_null(_WHOLE),
             "no_facts": _TEXT,
             "fact_notes": _TEXTS,
+            "labels": _WHOLE,
+            "sentences": _TEXTS,
+            "examples": _each(entity=_TEXT, label=_or_null(_TEXT), relation=_TEXT, side=_TEXT),
         },
     ),
     "entities": Route(
-        "Entities by a part of their name, best first.",
+        "Entities by a part of their label or name, best first.",
         {"model": _MODEL, "text": _TYPED, "limit": _LIMIT},
-        {"names": _TEXTS},
+        {"names": _TEXTS, "labels": _MAYBE_TEXTS, "descriptions": _MAYBE_TEXTS},
     ),
     "relations": Route(
         "Relations by a part of their name; those that an entity has facts of come first.",
@@ -177,7 +183,7 @@ ROUTES = {
         "The best answers to (entity, relation, ?), or with side=head to (?, relation, entity).",
         {
             "model": _MODEL,
-            "entity": Parameter("the known entity, by its name", required=True),
+            "entity": Parameter("the known entity, by its name or label", required=True),
             "relation": Parameter("the relation, by its name", required=True),
             "side": _SIDE,
             "k": Parameter("most answers to return", most=MOST_ANSWERS, default=10),
@@ -191,13 +197,18 @@ ROUTES = {
         {
             "model": _TEXT,
             "entity": _TEXT,
+            "label": _or_null(_TEXT),
             "relation": _TEXT,
             "side": {"type": "string", "enum": list(_SIDE.choices)},
             "place": _PLACE,
             "known": _or_null(_WHOLE),
             "candidates": _WHOLE,
             "answers": _each(
-                name=_TEXT, score=_NUMBER, known=_or_null({"type": "boolean"}), place=_PLACE
+                name=_TEXT,
+                label=_or_null(_TEXT),
+                score=_NUMBER,
+                known=_or_null({"type": "boolean"}),
+                place=_PLACE,
             ),
         },
     ),

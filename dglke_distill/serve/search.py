@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
-from typing import Any, Optional
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,9 @@ class NameSearch:
             come first. None: the first do.
     """
 
-    def __init__(self, names: Vocabulary, weight: Optional[NDArray[Any]] = None) -> None:
+    def __init__(
+        self, names: Union[Vocabulary, Sequence[str]], weight: Optional[NDArray[Any]] = None
+    ) -> None:
         """Fold all names."""
         self._names = names
         self._weight = weight

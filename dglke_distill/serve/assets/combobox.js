@@ -6,7 +6,7 @@ import { written } from "/names.js";
 export class Combobox {
   /**
    * @param {HTMLInputElement} input
-   * @param {(text: string) => Promise<{name: string, note?: string}[]>} search
+   * @param {(text: string) => Promise<{name: string, label?: string, note?: string}[]>} search
    * @param {(name: string) => void} picked called when a suggestion is taken
    * @param {(text: string) => void} announce says something to screen readers
    */
@@ -42,12 +42,12 @@ export class Combobox {
   }
 
   show(found) {
-    this.list.replaceChildren(...found.map(({ name, note }, i) => {
+    this.list.replaceChildren(...found.map(({ name, label, note }, i) => {
       const option = document.createElement("li");
       option.id = `${this.input.id}-${i}`;
       option.setAttribute("role", "option");
       option.dataset.name = name;
-      option.append(written(name));
+      option.append(written(label ?? name));
       if (note) option.append(Object.assign(document.createElement("small"), { textContent: note }));
       return option;
     }));

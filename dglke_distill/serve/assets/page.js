@@ -38,8 +38,10 @@ function once(path, model) {
 const side = () => form.elements.side.value;
 
 const entity = new Combobox(at("entity"), async (text) => {
-  const { names } = await call("entities", { model: at("model").value, text });
-  return names.map((name) => ({ name }));
+  const { names, labels, descriptions } = await call("entities", { model: at("model").value, text });
+  return names.map((name, i) => ({
+    name, label: labels[i], note: labels[i] ? [name, descriptions[i]].filter(Boolean).join(" · ") : "",
+  }));
 }, () => {
   if (relation.value) return ask();
   at("relation").focus();
@@ -58,6 +60,10 @@ function question() {
     model: at("model").value, with: at("other").value, entity: entity.value,
     relation: relation.value, side: side(), k: at("k").value, known: at("hide").checked ? "hide" : "",
   };
+}
+
+function called(name, label) {
+  return label ? `${label} (${name})` : name;
 }
 
 function triple({ entity, relation, side }) {
@@ -88,12 +94,18 @@ async function ask(remember = true) {
   const found = await Promise.all(chosen().map((model) =>
     call("answers", { ...rest, model }).catch((error) => error)));
   if (number !== asking) return;
+  const label = found.find((one) => one.label)?.label;
+  if (label) {
+    const labelled = triple({ ...asked, entity: called(found.find((one) => one.label).entity, label) });
+    at("triple").replaceChildren(written(labelled));
+    document.title = `${labelled} · dglke-distill`;
+  }
   for (const [i, model] of chosen().entries()) {
     const column = columns.get(model);
     if (found[i] instanceof Error) refuse(column, found[i]);
     else answer(column, found[i], found.length > 1 ? found[1 - i] : null);
   }
-  announce(found.map((one) => one.answers?.[0]?.name ?? one.message ?? "no answers").join("; "));
+  announce(found.map((one) => one.answers?.[0]?.label ?? one.answers?.[0]?.name ?? one.message ?? "no answers").join("; "));
 }
 
 /** Lay out a column per model chosen, in their order. */
@@ -104,6 +116,22 @@ function arrange() {
   const wanted = names.map((name) => columns.get(name).section);
   if ([...at("models").children].some((child, i) => child !== wanted[i]) ||
     at("models").children.length !== wanted.length) at("models").replaceChildren(...wanted);
+}
+
+/** Show questions to begin with. */
+function offer(examples) {
+  at("examples").hidden = !examples.length;
+  at("examples").replaceChildren("Try ", ...examples.map((one) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "example" });
+    button.append(written(triple({ ...one, entity: one.label ?? one.entity })));
+    button.addEventListener("click", () => {
+      entity.value = one.entity;
+      relation.value = one.relation;
+      form.elements.side.value = one.side;
+      ask();
+    });
+    return button;
+  }));
 }
 
 function build(name) {
@@ -121,6 +149,9 @@ function build(name) {
       `${number(about.entities)} entities`, `${number(about.relations)} relations`,
       ...(about.mrr === null ? [] : [`${about.split} MRR ${about.mrr.toFixed(4)}`]),
     ].map((text) => text.replaceAll(" ", "\u00a0")).join(" · ");
+    part(".card").replaceChildren(...about.sentences.map((text) =>
+      Object.assign(document.createElement("span"), { textContent: `${text} ` })));
+    if (name === at("model").value) offer(about.examples);
     if (about.no_facts) part(".facts").textContent = `Known facts are not marked: ${about.no_facts}.`;
     if (name === at("model").value) allowHiding();
   }).catch((error) => refuse(column, error));
@@ -140,7 +171,7 @@ function answer({ part, map }, found, other) {
   part(".problem").hidden = true;
   part("table").hidden = !found.answers.length;
   const ranks = new Map(other?.answers?.map(({ name }, i) => [name, i + 1]));
-  part("tbody").replaceChildren(...found.answers.map(({ name, score, known }, i) => {
+  part("tbody").replaceChildren(...found.answers.map(({ name, label, score, known }, i) => {
     const row = document.createElement("tr");
     const cell = (content, className = "number") => {
       const made = document.createElement("td");
@@ -153,9 +184,10 @@ function answer({ part, map }, found, other) {
     const button = document.createElement("button");
     button.type = "button";
     button.title = "Ask about it";
-    button.append(written(name));
+    button.append(written(label ?? name));
     button.addEventListener("click", () => look(name));
     const place = cell(button, "");
+    if (label && label !== name) place.append(Object.assign(document.createElement("small"), { className: "muted", textContent: ` ${name}` }));
     if (known) place.append(Object.assign(document.createElement("span"), { className: "known", textContent: "known" }));
     cell(score.toFixed(4));
     cell(ranks.has(name) ? String(ranks.get(name)) : "–", "number theirs");
