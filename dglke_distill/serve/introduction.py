@@ -32,7 +32,8 @@ def sentences(named: NamedModel) -> list[str]:
     kind = canonical_name(named.config.model.name)
     said = [
         f"{kind} model of {dataset}: {len(named.entities):,} entities of "
-        f"{model.bytes_per_entity:,} bytes each ({model.floats_per_entity} floats), and {len(named.relations):,} relations."
+        f"{model.bytes_per_entity:,} bytes each ({model.floats_per_entity} floats), and "
+        f"{len(named.relations):,} relations."
     ]
     figures = None if results.ranked is None else results.metrics[results.ranked]
     if figures is None:
