@@ -188,6 +188,26 @@ def zoo_publish(
         say(f"{entry.pinned}: {entry.total_bytes:,} bytes{more}")
 
 
+@zoo_app.command("push")
+def zoo_push(
+    name: NameArgument,
+    hub: Annotated[
+        str, typer.Option("--hub", metavar="USER/MODEL", help="Repository of the Hugging Face hub.")
+    ],
+    private: Annotated[
+        bool, typer.Option("--private", help="A new repository is seen by its owner alone.")
+    ] = False,
+    store: settings.StoreFlag = None,
+) -> None:
+    """Upload a model to the Hugging Face hub; hf://USER/MODEL then names it everywhere.
+
+    Log in first with `hf auth login`, or set HF_TOKEN.
+    """
+    from dglke_distill import zoo
+
+    say(f"pushed: {zoo.push(name, hub, private=private, store=store)}")
+
+
 @zoo_app.command("verify")
 def zoo_verify(
     names: Annotated[

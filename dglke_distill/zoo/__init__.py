@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dglke_distill.zoo.fetch import load, load_checkpoint
     from dglke_distill.zoo.publish import publish
+    from dglke_distill.zoo.push import push
     from dglke_distill.zoo.registry import info
     from dglke_distill.zoo.registry import list_models as list
     from dglke_distill.zoo.schema import Entry
@@ -23,6 +24,7 @@ __all__ = [
     "load",
     "load_checkpoint",
     "publish",
+    "push",
     "verify",
 ]
 
@@ -34,6 +36,7 @@ _PLACES = {
     "load": "fetch:load",
     "load_checkpoint": "fetch:load_checkpoint",
     "publish": "publish:publish",
+    "push": "push:push",
     "verify": "verify:verify",
 }
 """What is offered, and where it lies; imported when first asked for."""

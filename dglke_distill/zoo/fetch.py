@@ -13,6 +13,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.regular_files import check_regular, open_regular
 from dglke_distill.zoo.card import render_card
+from dglke_distill.zoo.hub import hub_files, is_hub
 from dglke_distill.zoo.registry import Found, Place, default_cache, find, read_store, stores
 from dglke_distill.zoo.schema import KNOWN_FILE, Entry, FileEntry
 
@@ -51,7 +52,8 @@ def load(
     """Load a published model.
 
     Args:
-        name: its name, for the newest version, or ``name@version``.
+        name: its name, for the newest version, or ``name@version``; or ``hf://user/model`` for one
+            on the Hugging Face hub.
         device: where it shall live: a device, or a name for ``runtime.resolve_device``.
         cache_dir: folder for downloads; by default in the user's cache.
         offline: whether to refuse to use the network.
@@ -66,6 +68,9 @@ def load(
     """
     from dglke_distill.predict import NamedModel
 
+    if is_hub(name):
+        entry, places, card = hub_files(name, offline=offline)
+        return NamedModel(checked_model(entry, places, device), card=card).eval()
     found = find(name, store=store, cache_dir=cache_dir, offline=offline)
     files = fetch_files(found, cache_dir=cache_dir, offline=offline)
     loaded = checked_model(found.entry, files, device)
@@ -85,7 +90,7 @@ def load_checkpoint(
     Args:
         name_or_directory: a directory that exists, or text with a path separator in it, is a
             directory, of a checkpoint or of a run (see ``checkpoint_places.meant_checkpoint``);
-            anything else is a name.
+            ``hf://user/model`` is on the Hugging Face hub; anything else is a name.
         device: as for ``load``.
         cache_dir: as for ``load``.
         offline: as for ``load``.
@@ -97,6 +102,9 @@ def load_checkpoint(
     from dglke_distill.artifacts import checkpoint
 
     written = str(name_or_directory)
+    if is_hub(name_or_directory):
+        entry, places, _ = hub_files(written, offline=offline)
+        return checked_model(entry, places, device)
     if names_a_folder(name_or_directory):
         return checkpoint.load_model(meant_checkpoint(Path(name_or_directory)), device)
     try:
@@ -109,6 +117,8 @@ def load_checkpoint(
 
 def names_a_folder(name_or_directory: Union[str, Path]) -> bool:
     """Return whether it is a folder, of a checkpoint perhaps, and no name in a zoo."""
+    if is_hub(name_or_directory):
+        return False
     separators = [mark for mark in (os.sep, os.altsep) if mark]
     return (
         isinstance(name_or_directory, Path)
@@ -191,6 +201,8 @@ def checked_model(
     """
     from dglke_distill.artifacts import checkpoint
 
+    for file in entry.files:
+        check_file(files[file.name], file)
     weights = files[checkpoint.MODEL_FILE]
     _check_header(weights)
     floats = entry.vocab.entities.count * entry.dim
