@@ -30,7 +30,7 @@ __all__ = ["home", "trained"]
 PLACES = {
     "dataset", "--dataset", "model", "other", "folder", "directory", "name", "name_or_path",
     "names", "run_dir", "--teacher", "--more-teachers", "--config", "--space", "--about", "--store",
-    "--types",
+    "--types", "--init", "facts",
 }  # fmt: skip
 """Parameters that lead to files of others, or to a server."""
 OWN_PLACES = {"--out", "--data-root"}
@@ -46,10 +46,10 @@ VALUES = {
 """Words and numbers."""
 FLAGS = {
     "--allow-other-data", "--resume", "--dry-run", "--json", "--exclude-known", "--evaluate",
-    "--offline", "--yes", "--with-known", "--all", "--metrics", "--all-versions",
+    "--offline", "--yes", "--with-known", "--all", "--metrics", "--all-versions", "--refresh",
 }  # fmt: skip
 
-DATA, MODEL, STORE, OUT = "DATA", "MODEL", "STORE", "OUT"
+DATA, MODEL, STORE, OUT, FACTS = "DATA", "MODEL", "STORE", "OUT", "FACTS"
 TINY = {"--recipe": "none", "--epochs": "1", "--threads": "1"}
 GIVEN: dict[str, dict[str, str]] = {
     "run": {"dataset": DATA, "--dims": "4,2", "--out": OUT, **TINY},
@@ -60,6 +60,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "evaluate": {"model": MODEL, "--dataset": DATA},
     "predict": {"model": MODEL, "--head": "hour0", "--relation": "next", "--dataset": DATA,
                 "--exclude-known": ""},
+    "extend": {"model": MODEL, "facts": FACTS, "--out": OUT, "--dataset": DATA},
     "compress": {"model": MODEL, "--to": "int8", "--out": OUT, "--evaluate": "",
                  "--dataset": DATA},
     "export": {"model": MODEL, "--format": "npz", "--out": OUT},
@@ -205,12 +206,20 @@ HOSTILE_VALUES = [
 def arguments(home: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what makes the arguments of a command, one of them replaced."""
     data, count = write_clock(home / "clock"), iter(range(10**6))
+    facts = home / "facts.tsv"
+    facts.write_text("noon\tnext\thour1\n")
     monkeypatch.chdir(home)
     monkeypatch.setattr(PageServer, "serve_forever", lambda server: None)
     monkeypatch.setattr(os, "_exit", lambda code: (_ for _ in ()).throw(SystemExit(code)))
 
     def make(command: str, taken: str = "", value: str = "") -> list[str]:
-        places = {DATA: data, MODEL: trained, STORE: home / "store", OUT: home / f"{next(count)}"}
+        places = {
+            FACTS: facts,
+            DATA: data,
+            MODEL: trained,
+            STORE: home / "store",
+            OUT: home / f"{next(count)}",
+        }
         given = dict(GIVEN[command])
         if taken:
             given[taken] = value

@@ -9,20 +9,24 @@ from typing import Any, Callable, Optional, Union
 from dglke_distill.api.datasets import AnyDataset, data_settings
 from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, workspaces_of
 from dglke_distill.api.outcomes import Study, TrainingRun
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
+from dglke_distill.config import merge
 from dglke_distill.runs.settings import (
     flag_trees,
     nested,
     new_run_directory,
     saved_settings,
 )
+from dglke_distill.runs.start import about_start, check_given, model_tree, start_from
 from dglke_distill.runs.train_run import train_run
 from dglke_distill.search.beforehand import Search, before_training, raced
 from dglke_distill.search.settings import new_study_directory, study_settings
 from dglke_distill.search.study import Watch, saved_study
 from dglke_distill.search.study import tune as search
 from dglke_distill.training.loop import Progress
+from dglke_distill.zoo.fetch import load_checkpoint
 
 __all__ = ["train", "tune"]
 
@@ -55,6 +59,7 @@ def train(
     weight_column: Optional[str] = None,
     data_root: Optional[AnyPath] = None,
     out: Optional[AnyPath] = None,
+    init: Union[AnyPath, LoadedModel, None] = None,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
     announce: Callable[[str], None] = lambda line: None,
@@ -91,6 +96,8 @@ def train(
         weight_column: ``data.weight_column``: the column of how much each fact counts.
         data_root: folder that holds datasets already.
         out: run directory; if None, a new one below ``runs/``.
+        init: model to go on from, on grown data: entities and relations of the same names begin
+            with its vectors, and its model settings are taken.
         resume: whether to go on with the run in ``out``, by its own settings.
         report: hears of progress.
         announce: hears of what a user should know, in lines.
@@ -108,6 +115,14 @@ def train(
     }  # fmt: skip
     changes = nested(settings)
     workspaces = workspaces_of(data_root, loaded, False)
+    start: dict[str, Any] = {}
+    if init is not None and not resume:
+        before = init if isinstance(init, LoadedModel) else load_checkpoint(init)
+        check_given(before, model, dim)
+        flags["model"] = model or before.config.model.name
+        changes = merge(model_tree(before), changes)
+        about = about_start(before, "a model" if isinstance(init, LoadedModel) else str(init))
+        start = {"setup": start_from(before), "about": {"init": about}}
     if resume:
         if out is None:
             raise UserError("resume=True: say which run by out=")
@@ -117,7 +132,7 @@ def train(
             flags, [changes], data=data, file=path_of(config), recipe=recipe, search=search,
             workspaces=workspaces,
         )  # fmt: skip
-        if seconds is not None:
+        if seconds is not None and init is None:
             resolved = raced(resolved, seconds, workspaces, announce)
     directory = Path(out) if out is not None else new_run_directory(resolved)
     results = train_run(
@@ -126,6 +141,7 @@ def train(
         resume=resume,
         data_root=path_of(data_root),
         workspace=workspaces.made(resolved),
+        **start,
         report=report,
         announce=announce,
     )

@@ -7,15 +7,18 @@ file of tensors with its metadata in the header.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Optional, Union
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dglke_distill import __version__
 from dglke_distill.artifacts.checkpoint_places import MODEL_FILE, no_checkpoint
+from dglke_distill.artifacts.known_facts_file import KNOWN_FILE, write_known
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.artifacts.requirements import REQUIRES, check_requirements, requirements
 from dglke_distill.artifacts.results import read_results_tree
@@ -39,8 +42,9 @@ from dglke_distill.base.tensor_files import (
 )
 from dglke_distill.compression import CompressedModel, Storage
 from dglke_distill.config import Config, validate_tree
+from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.labels import LABELS_FILE, Labels
-from dglke_distill.data.triples import Vocabulary
+from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 
@@ -82,6 +86,8 @@ def save_model(
     relations: Vocabulary,
     results: Mapping[str, Any],
     labels: Optional[Labels] = None,
+    *,
+    known: Optional[KnownAnswers] = None,
 ) -> None:
     """Write a model as a directory that appears, or replaces the earlier one, all at once.
 
@@ -93,6 +99,7 @@ def save_model(
         relations: the same of the relations.
         results: a mapping that JSON can hold.
         labels: of the entities; those that ship with the package are not written.
+        known: facts to be kept beside it, where no dataset has them all.
 
     Raises:
         UserError: the directory holds something that is no checkpoint, or a weight is not finite.
@@ -127,6 +134,10 @@ def save_model(
         if labels is not None and not labels.shipped:
             text = labels.kept(entities).text()
             (aside / LABELS_FILE).write_text(text, encoding="utf-8", newline="")
+        if known is not None:
+            facts, none = known.triples(), Triples.from_array(np.zeros((0, 3), np.int32))
+            grown = Dataset("grown", entities, relations, facts, none, none)
+            write_known(aside / KNOWN_FILE, grown)
 
 
 def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> LoadedModel:
@@ -146,7 +157,9 @@ def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> Loa
     files = {name: directory / name for name in CHECKPOINT_FILES}
     if (directory / LABELS_FILE).is_file():
         files[LABELS_FILE] = directory / LABELS_FILE
-    return load_files(files, device)
+    loaded = load_files(files, device)
+    known = directory / KNOWN_FILE
+    return dataclasses.replace(loaded, known_file=known) if known.is_file() else loaded
 
 
 def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cpu") -> LoadedModel:
@@ -203,7 +216,8 @@ def _foreign(directory: Path) -> Optional[str]:
     A file that has the name of one of ours alone says nothing: so is called much.
     """
     names = sorted(path.name for path in directory.iterdir())
-    strange = [name for name in names if name not in (*CHECKPOINT_FILES, LABELS_FILE)]
+    kept = (*CHECKPOINT_FILES, LABELS_FILE, KNOWN_FILE)
+    strange = [name for name in names if name not in kept]
     if strange:
         return strange[0]
     try:

@@ -20,11 +20,13 @@ from dglke_distill.artifacts.results_parts import (
     DatasetDescription,
     DatasetName,
     DistillationDescription,
+    ExtendedFrom,
     Figures,
     ModelSizes,
     ModelSource,
     Provenance,
     SplitFigures,
+    StartedFrom,
     TrainingFigures,
 )
 from dglke_distill.artifacts.results_protocol import (
@@ -102,13 +104,13 @@ class TrainingResults(ResultsNode):
     data_warnings: list[str] = Field(
         default_factory=list, description="what belongs beside every figure: data of others"
     )
-    underfitted: list[str] = Field(
-        default_factory=list, description="signs that the training learned next to nothing"
-    )
+    underfitted: list[str] = Field(default_factory=list, description="signs that it learned little")
     source: Optional[ModelSource] = Field(None, description="the foreign model it was read from")
     compressed_from: Optional[CompressedFrom] = Field(
         None, description="the model that was compressed into it"
     )
+    init: Optional[StartedFrom] = Field(None, description="the model that it went on from")
+    extended_from: Optional[ExtendedFrom] = Field(None, description="before entities were added")
     other_test: Optional[bool] = Field(
         None, description="whether its figures are of another test split (a loaded teacher)"
     )

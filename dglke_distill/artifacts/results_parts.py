@@ -15,6 +15,7 @@ __all__ = [
     "DatasetDescription",
     "DatasetName",
     "DistillationDescription",
+    "ExtendedFrom",
     "Figures",
     "GitState",
     "Hardware",
@@ -24,6 +25,7 @@ __all__ = [
     "Protocol",
     "Provenance",
     "SplitFigures",
+    "StartedFrom",
     "TeacherDescription",
     "TrainingFigures",
 ]
@@ -216,6 +218,29 @@ class CompressedFrom(ResultsNode):
 
     bytes_per_entity: int = Field(description="before")
     metrics: dict[str, SplitFigures] = Field(default_factory=dict, description="before, by split")
+
+
+class StartedFrom(ResultsNode):
+    """The model that a training on other data went on from."""
+
+    name: str = Field(description="a zoo name or a folder's")
+    dataset: str = Field(description="that it was trained on")
+    fingerprint: Optional[str] = Field(None, description="of those triples")
+    entities: int = Field(description="that it knew")
+    relations: int = Field(description="that it knew")
+
+
+class ExtendedFrom(ResultsNode):
+    """The model that entities were added to."""
+
+    dataset: str = Field(description="that it was trained on")
+    fingerprint: Optional[str] = Field(None, description="of those triples")
+    facts: int = Field(description="given for the new entities")
+    entities: int = Field(description="new ones")
+    refreshed: int = Field(0, description="known entities that moved")
+    seconds: float = Field(description="wall clock time")
+    metrics: dict[str, SplitFigures] = Field(default_factory=dict, description="before, by split")
+    extended_from: Optional[ExtendedFrom] = Field(None, description="what that was extended from")
 
 
 class GitState(ResultsNode):

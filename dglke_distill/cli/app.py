@@ -20,6 +20,7 @@ from dglke_distill.cli.data import data_app
 from dglke_distill.cli.evaluate import evaluate
 from dglke_distill.cli.exits import mendable, standard_streams, stop_signals
 from dglke_distill.cli.export import export, formats
+from dglke_distill.cli.extend import extend
 from dglke_distill.cli.importing import import_model
 from dglke_distill.cli.ogb import ogb_app
 from dglke_distill.cli.predict import predict
@@ -143,6 +144,7 @@ app.command()(tune)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(compress)
+app.command()(extend)
 app.command()(export)
 app.command()(formats)
 app.command("import")(import_model)

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -10,6 +10,7 @@ from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say
 from dglke_distill.cli.tracked import check_tracker, tracked
@@ -50,6 +51,15 @@ def train(
         Optional[Path],
         typer.Option("--out", help="Run directory. If not given: a new one below runs/."),
     ] = None,
+    init: Annotated[
+        Optional[str],
+        typer.Option(
+            "--init",
+            metavar="NAME_OR_CHECKPOINT",
+            help="Model to go on from, on grown data: entities and relations of the same names "
+            "begin with its vectors, and its model settings are taken. Without it: at random.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")
     ] = False,
@@ -65,16 +75,26 @@ def train(
     """
     flags = settings.given(locals())
     check_tracker(track)
+    from dglke_distill.runs.start import about_start, check_given, model_tree, start_from
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_training, raced
 
     workspaces, seconds = Workspaces(data_root), None
+    before = None
+    if init is not None:
+        if resume:
+            raise UserError("--init: a run that goes on has begun with it already; leave it out")
+        before = load_given(init)
+        check_given(before, model, dim)
+        flags.setdefault("model", before.config.model.name)
     if resume:
         if out is None:
             raise UserError("--resume: say which run by --out RUN_DIR")
         resolved = saved_settings(out, settings.overrides(flags, assignments))
     else:
         changes = settings.assigned(assignments)
+        if before is not None:
+            changes = [model_tree(before), *changes]
         resolved, seconds = before_training(
             flags, changes, data={}, file=config, recipe=recipe, search=search,
             workspaces=workspaces,
@@ -82,11 +102,15 @@ def train(
     if dry_run:
         _show_need(resolved, data_root)
         return
-    if seconds is not None:
+    if seconds is not None and before is None:
         resolved = raced(resolved, seconds, workspaces, say)
     place = out or new_run_directory(resolved)
+    start: dict[str, Any] = {}
+    if before is not None and init is not None:
+        start = {"setup": start_from(before), "about": {"init": about_start(before, init)}}
     made = workspaces.made(resolved)
-    run(resolved, place, resume=resume, data_root=data_root, workspace=made, track=track)
+    more: dict[str, Any] = {"track": track, "start": start}
+    run(resolved, place, resume=resume, data_root=data_root, workspace=made, **more)
 
 
 def _show_need(config: Config, data_root: Optional[Path]) -> None:
@@ -109,6 +133,7 @@ def run(
     data_root: Optional[Path],
     workspace: "Optional[Workspace]" = None,
     track: Optional[str] = None,
+    start: Optional[dict[str, Any]] = None,
 ) -> None:
     """Train and show the figures; Ctrl-C ends with exit code 130 and says how to go on."""
     from dglke_distill.artifacts.results import TrainingResults
@@ -133,6 +158,7 @@ def run(
             resume=resume,
             data_root=data_root,
             workspace=workspace,
+            **(start or {}),
             report=heard.report,
             validated=heard.validated,
             announce=display.announce,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar, Union
 
 from dglke_distill.artifacts.checkpoint import LoadedModel, save_model
+from dglke_distill.artifacts.known_facts_file import read_known
 
 __all__ = ["Pretrained"]
 
@@ -61,5 +62,11 @@ class Pretrained:
         """
         of = self.loaded
         labels = None if of.labels_file is None else of.find_labels()
-        save_model(Path(path), of.model, of.config, of.entities, of.relations, of.results, labels)
+        known = None
+        if "extended_from" in of.results:  # no dataset has all its facts
+            known = getattr(self, "_known", None)
+            if known is None and of.known_file is not None:
+                known = read_known(of.known_file, of.entities, of.relations)
+        parts = of.entities, of.relations, of.results
+        save_model(Path(path), of.model, of.config, *parts, labels, known=known)
         return Path(path)

@@ -1,0 +1,81 @@
+"""``dglke-distill extend``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
+from dglke_distill.cli import settings
+from dglke_distill.cli.models import load_given
+from dglke_distill.cli.say import say
+from dglke_distill.data.spelling import near_spellings
+
+__all__ = ["extend"]
+
+_LOOKED_AT = 100
+_SHOWN = 10
+
+
+def extend(
+    model: settings.CheckpointArgument,
+    facts: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FACTS", help="File of lines head<TAB>relation<TAB>tail; entities may be new."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="Directory of the new checkpoint, to be written.")
+    ],
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh",
+            help="Let the known entities that the facts touch move too. Without it, all that the "
+            "model knew stays as it was, to the last digit.",
+        ),
+    ] = False,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=(1 << 31) - 1, help="Of the questions drawn.")
+    ] = 0,
+    dataset: settings.OwnDatasetFlag = None,
+    allow_other_data: settings.OtherDataFlag = False,
+    data_root: settings.DataRootFlag = None,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
+) -> None:
+    """Add entities to a trained model by their facts, in seconds, without training it again."""
+    from dglke_distill.artifacts.checkpoint import check_place
+    from dglke_distill.predict import NamedModel
+    from dglke_distill.predict.extending import read_facts
+
+    if resolved(out) == resolved(model):
+        raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
+    check_place(out)
+    given = read_facts(facts)
+    named = NamedModel(load_given(model, store=store, offline=offline))
+    made = named.add_entities(
+        given,
+        refresh=refresh,
+        dataset=dataset,
+        data_root=data_root,
+        allow_other_data=allow_other_data,
+        seed=seed,
+    )
+    made.save_pretrained(out)
+    about = made.results["extended_from"]
+    moved = f", {about['refreshed']} known ones refreshed" if refresh else ""
+    say(
+        f"{out}: {about['entities']} new entities from {about['facts']} facts{moved}, in "
+        f"{about['seconds']:.1f} s; figures are not inherited"
+    )
+    new = list(made.entities)[len(named.entities) :]
+    for name in new[:_LOOKED_AT]:
+        near = near_spellings(name, tuple(named.entities))
+        if near and near[0].casefold() == name.casefold():
+            say(f"warning: {name!r} is new, but {near[0]!r} was known; is it the same?", err=True)
+    say(f"new: {', '.join(new[:_SHOWN])}{' ...' if len(new) > _SHOWN else ''}")
+    for line in made.known_warnings:
+        say(f"warning: {line}; name the dataset it was trained on by --dataset", err=True)

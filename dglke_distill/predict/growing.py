@@ -1,0 +1,94 @@
+"""Models that take in new entities and facts; the mathematics is ``models.fold_in``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, TypeVar
+
+from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.triples import Triples
+
+if TYPE_CHECKING:
+    from dglke_distill.data.known_answers import KnownAnswers
+
+__all__ = ["Growing"]
+
+Kind = TypeVar("Kind", bound="Growing")
+
+
+class Growing:
+    """What makes a model grow.
+
+    Attributes:
+        loaded: the model with all that was saved beside it.
+    """
+
+    loaded: LoadedModel
+
+    def add_entities(
+        self: Kind,
+        triples: Iterable[tuple[str, str, str]],
+        *,
+        refresh: bool = False,
+        dataset: Optional[str] = None,
+        data_root: Optional[Path] = None,
+        allow_other_data: bool = False,
+        seed: int = 0,
+    ) -> Kind:
+        """Return a model that knows new entities too, folded in from their facts.
+
+        Everything else is frozen: the vectors, and so the answers, of what was known before stay
+        as they are to the last bit, but for new entities among the answers. This model itself is
+        not changed. Nothing is downloaded: without the facts that it was trained on, it only knows
+        less of what the new entities are not.
+
+        Args:
+            triples: names of head, relation and tail; entities may be new, relations not.
+            refresh: whether the known entities that the facts touch move too, each by all its
+                facts.
+            dataset: name or path of the dataset it was trained on; None: found by its name.
+            data_root: folder of datasets already there.
+            allow_other_data: whether the triples may be others than those trained on.
+            seed: of the questions that are drawn.
+
+        Raises:
+            UserError: an unknown relation, nothing new, a model whose entities have no vectors of
+                their own, or a dataset that is another one.
+        """
+        from dglke_distill.predict.extending import extended, grown_facts
+
+        facts = [tuple(fact) for fact in triples]
+        trained, known = self._at_hand(data_root, dataset, allow_other_data)
+        made = extended(self.loaded, facts, trained, refresh=refresh, seed=seed)  # type: ignore[arg-type]
+        found: Any = type(self)(made)  # type: ignore[call-arg]
+        found._known = grown_facts(made, known, facts)  # type: ignore[arg-type]
+        found.known_warnings = () if known is not None else ("only the facts given are known",)
+        return found  # type: ignore[no-any-return]
+
+    def _at_hand(
+        self, data_root: Optional[Path], dataset: Optional[str], allow_other_data: bool
+    ) -> tuple[Optional[Triples], Optional[KnownAnswers]]:
+        """Return the train facts and the index of all facts, as far as they are on this machine."""
+        from dglke_distill.artifacts.known_facts_file import read_known
+        from dglke_distill.data.known_answers import KnownAnswers
+
+        loaded = self.loaded
+        try:
+            found, _ = loaded.find_dataset(
+                "the model",
+                dataset=dataset,
+                data_root=data_root,
+                offline=True,
+                allow_other_data=allow_other_data,
+            )
+        except UserError:
+            if dataset is not None:
+                raise
+            known: Optional[KnownAnswers] = getattr(self, "_known", None)
+            if known is None and loaded.known_file is not None:
+                known = read_known(loaded.known_file, loaded.entities, loaded.relations)
+            return (None if known is None else known.triples()), known
+        splits = [found.train, found.valid, found.test]
+        return found.train, KnownAnswers.build(splits, found.num_entities)

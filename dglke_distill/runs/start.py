@@ -1,0 +1,127 @@
+"""Going on from a trained model: a training on grown data begins with what is known by name."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+import torch
+
+from dglke_distill.artifacts.loaded_model import LoadedModel
+from dglke_distill.base.errors import UserError
+from dglke_distill.config import Config
+from dglke_distill.data.triples import Vocabulary
+from dglke_distill.models import canonical_name
+from dglke_distill.models.base import KGEModel
+from dglke_distill.runs.workspace import Setup, Workspace, build_objective
+from dglke_distill.training.objective import Objective
+
+__all__ = ["about_start", "check_given", "model_tree", "start_from"]
+
+
+def model_tree(loaded: LoadedModel) -> dict[str, Any]:
+    """Return the settings that a training must share with the model it goes on from.
+
+    Args:
+        loaded: that model.
+    """
+    return {"model": loaded.config.model.model_dump(exclude_none=True)}
+
+
+def check_given(loaded: LoadedModel, model: Optional[str], dim: Optional[int]) -> None:
+    """Refuse another model or size than that which a training goes on from.
+
+    Args:
+        loaded: the model to go on from.
+        model: the name that was given, if any.
+        dim: the floats that were given, if any.
+
+    Raises:
+        UserError: they are not its own.
+    """
+    theirs = loaded.config.model
+    same = model is None or canonical_name(model) == canonical_name(theirs.name)
+    if not same or dim not in (None, theirs.dim):
+        raise UserError(
+            f"--init: a {canonical_name(theirs.name)} of {theirs.dim} floats cannot go on as "
+            f"{model or theirs.name} of {dim or theirs.dim}; leave --model and --dim out"
+        )
+
+
+def about_start(loaded: LoadedModel, name: str) -> dict[str, Any]:
+    """Return what results say of the model that a training went on from, under ``init``.
+
+    Args:
+        loaded: that model.
+        name: what the user called it.
+    """
+    return {
+        "name": name.rstrip("/").rsplit("/", 1)[-1] or name,
+        "dataset": loaded.dataset_name,
+        "fingerprint": loaded.identity.fingerprint,
+        "entities": len(loaded.entities),
+        "relations": len(loaded.relations),
+    }
+
+
+def start_from(loaded: LoadedModel) -> Setup:
+    """Return what gives a model its start: the rows of entities and relations of the same names.
+
+    What has no row there begins at random, as always.
+
+    Args:
+        loaded: the model to go on from.
+    """
+
+    def setup(config: Config, model: KGEModel, workspace: Workspace) -> Objective:
+        _check_same(loaded, config, model)
+        old, dataset = loaded.model, workspace.dataset
+        with torch.no_grad():
+            entities = _common(dataset.entities, loaded.entities)
+            relations = _common(dataset.relations, loaded.relations)
+            if not entities.shape[1]:
+                raise UserError(
+                    f"--init: none of the {len(dataset.entities)} entities of {dataset.name} has a "
+                    "name that the model knows"
+                )
+            found = old.encode(None)
+            _copy(model.encoder.weight, found.vectors, entities)
+            if model.bias_weight is not None and found.bias is not None:
+                _copy(model.bias_weight, found.bias, entities)
+            rows = relations
+            if model.reciprocal:
+                sizes = np.array([[len(dataset.relations)], [len(loaded.relations)]])
+                rows = np.concatenate([relations, relations + sizes], axis=1)
+            _copy(model.relation_weight, old.relation_embeddings, rows)
+            model.score_function.load_state_dict(old.score_function.state_dict())
+        return build_objective(config, model, workspace)
+
+    return setup
+
+
+def _check_same(loaded: LoadedModel, config: Config, model: KGEModel) -> None:
+    ours, theirs = config.model, loaded.config.model
+    for key in ("name", "dim", "reciprocal", "entity_bias", "options", "encoder"):
+        if getattr(ours, key) != getattr(theirs, key):
+            raise UserError(
+                f"--init: a {canonical_name(theirs.name)} with model.{key} "
+                f"{getattr(theirs, key)!r}, while this run has {getattr(ours, key)!r}; leave that "
+                "setting out"
+            )
+    if not getattr(model.encoder, "is_table", False):
+        raise UserError(
+            f"--init: the encoder {ours.encoder} has no vector for each entity to start from; "
+            "train without it"
+        )
+
+
+def _common(names: Vocabulary, known: Vocabulary) -> Any:
+    """Return ids of the names that both have, (2, n): here and there."""
+    pairs = [(i, known.id(name)) for i, name in enumerate(names) if name in known]
+    return np.array(pairs, np.int64).reshape(-1, 2).T
+
+
+def _copy(to: torch.Tensor, rows: torch.Tensor, ids: Any) -> None:
+    here, there = (torch.from_numpy(np.ascontiguousarray(part)) for part in ids)
+    values = rows.detach()[there.to(rows.device)]
+    to.data[here.to(to.device)] = values.to(device=to.device, dtype=to.dtype)
