@@ -25,7 +25,7 @@ import torch
 
 from dglke_distill.base import runtime
 from dglke_distill.config import ModelConfig
-from dglke_distill.data.ogb import Candidates, OgbDataset
+from dglke_distill.data.ogb import GivenCandidates, OgbDataset
 from dglke_distill.data.triples import Triples, Vocabulary
 from dglke_distill.evaluate import evaluate_given, popularity_control
 from dglke_distill.kernels import set_num_threads
@@ -76,7 +76,7 @@ def synthetic(number: int, train: int) -> OgbDataset:
     def negatives() -> Any:
         return rng.integers(0, ENTITIES, (number, NEGATIVES), dtype=np.int32)
 
-    given = Candidates(negatives(), negatives())
+    given = GivenCandidates(negatives(), negatives())
     split = triples(number)
     return OgbDataset(
         "ogbl-wikikg2",

@@ -26,21 +26,21 @@ from dglke_distill import zoo
 from dglke_distill.artifacts.checkpoint import MODEL_FILE
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.zoo.fetch import fetch_files
+from dglke_distill.zoo.index import FoundEntry, shipped_store
 from dglke_distill.zoo.publish import rebuild_index
-from dglke_distill.zoo.registry import Found, shipped_store
 from dglke_distill.zoo.registry_file import dump_entries, dump_entry
 from dglke_distill.zoo.schema import Entry
 from dglke_distill.zoo.store import LocalStore
 
 
-def smallest() -> Found:
+def smallest() -> FoundEntry:
     """Return the smallest plain model that ships."""
     store = shipped_store()
     entries = [entry for entry in zoo.list(store=store) if entry.dtype == "float32"]
-    return Found(min(entries, key=lambda entry: entry.total_bytes), store)
+    return FoundEntry(min(entries, key=lambda entry: entry.total_bytes), store)
 
 
-def checkpoint(found: Found, folder: Path, seed: int) -> Path:
+def checkpoint(found: FoundEntry, folder: Path, seed: int) -> Path:
     """Write a checkpoint like a published one, with other weights."""
     folder.mkdir(parents=True)
     for name, path in fetch_files(found).items():
@@ -62,7 +62,7 @@ def metadata(path: Path) -> dict[str, str]:
         return dict(stream.metadata() or {})
 
 
-def fill(place: Path, found: Found, count: int) -> None:
+def fill(place: Path, found: FoundEntry, count: int) -> None:
     """Write a store that has so many entries, without their files."""
     like = found.entry
 
@@ -95,7 +95,7 @@ def publisher(
     return seconds
 
 
-def measure(place: Path, found: Found, publishers: int, each: int) -> list[float]:
+def measure(place: Path, found: FoundEntry, publishers: int, each: int) -> list[float]:
     """Return the seconds of every publishing, all publishers working at once."""
     end = found.entry.name[found.entry.name.index("-dim") :]
     tasks = []

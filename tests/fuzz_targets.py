@@ -27,8 +27,8 @@ from dglke_distill.data.formats import read_folder
 from dglke_distill.interop import export_model
 from dglke_distill.predict import NamedModel
 from dglke_distill.runs.train_run import train_run
+from dglke_distill.zoo.index import read_store
 from dglke_distill.zoo.publish import publish
-from dglke_distill.zoo.registry import read_store
 from dglke_distill.zoo.store import LocalStore
 
 __all__ = ["TARGETS", "run", "run_in_node"]

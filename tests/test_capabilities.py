@@ -14,8 +14,8 @@ from dglke_distill.config import LossConfig
 from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.method import OneShot
 from dglke_distill.distill.methods import METHODS, build_method
-from dglke_distill.distill.objective import DistillationObjective
 from dglke_distill.distill.soft import Huber, KullbackLeibler, SoftLoss
+from dglke_distill.distill.student_objective import DistillationObjective
 from dglke_distill.models.complex import ComplEx
 from dglke_distill.models.meim import MEIM
 from dglke_distill.models.score_function import ScoreFunction

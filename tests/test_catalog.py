@@ -54,7 +54,7 @@ def toml(name: str, *, url: str = "", extra: str = "", **counts: int) -> str:
     """Return a small manifest of ``SPLITS``."""
     lines = [
         f'schema = 1\nname = "{name}"\ntitle = "Toy 1"\naliases = ["plaything"]',
-        'description = "d"\nhomepage = "h"\nlicense = "MIT"\ncitation = "c"\n[counts]',
+        'description = "d"\nhomepage = "h"\nlicence = "MIT"\ncitation = "c"\n[counts]',
         *(f"{key} = {value}" for key, value in {**COUNTS, **counts}.items()),
         f'[source]\nkind = "files"\nurl = "{url}/{{path}}"' if url else
         '[source]\nkind = "embedded"',
@@ -170,7 +170,7 @@ def test_embedded_dataset_loads_from_anywhere(
     ("before", "after", "message"),
     [
         ("schema = 1", "schema = 2", r"toy\.toml: schema: Input should be 1"),
-        ('license = "MIT"', 'licence = "MIT"', r"toy\.toml: licen[sc]e: "),
+        ('licence = "MIT"', 'license = "MIT"', r"toy\.toml: licen[sc]e: "),
         ('name = "toy"', 'name = "joy"', r"name is 'joy'; it must equal the file's name"),
         ("entities = 3", "entities = 0", r"counts\.entities: Input should be greater than 0"),
         ("[files.valid]", "[files.extra]", r"files\.extra"),
@@ -356,7 +356,7 @@ def test_graphs_of_the_open_graph_benchmark(
         sizes = "".join(f"{split} = {count}\n" for split, count in SIZES.items())
         (manifests / "ogbl-wikikg2.toml").write_text(
             'schema = 1\nname = "ogbl-wikikg2"\ntitle = "ogbl-wikikg2"\ndescription = "d"\n'
-            'homepage = "h"\nlicense = "CC-0"\ncitation = "c"\n'
+            'homepage = "h"\nlicence = "CC-0"\ncitation = "c"\n'
             f"[counts]\nentities = {entities}\nrelations = 5\n{sizes}"
             '[source]\nkind = "ogb"\n[ogb]\ndataset = "ogbl-wikikg2"\nsplit = "time"\n'
         )

@@ -48,7 +48,7 @@ def test_list_names_every_dataset_and_its_place(tmp_path: Path) -> None:
 def test_info_tells_everything(name: str) -> None:
     output = run("info", name)
     manifest = next(manifest for manifest in manifests() if manifest.name == name)
-    assert manifest.license in output
+    assert manifest.licence in output
     assert manifest.citation.strip() in output
     assert f"{manifest.counts.train:,} train" in output
     for file in manifest.files.values():

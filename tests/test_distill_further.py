@@ -11,7 +11,7 @@ from torch.nn.functional import kl_div
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
-from dglke_distill.distill.further import FurtherQueries
+from dglke_distill.distill.further import ExtraQueries
 from dglke_distill.distill.methods import build_method
 from dglke_distill.runs.workspace import build_loader
 from dglke_distill.training.objective import Moment
@@ -37,10 +37,10 @@ def config_of(further: float, cache: int = 0, loss: str = "softmax") -> Config:
     )
 
 
-def pool_of(size: float = 50.0, seed: int = 3) -> FurtherQueries:
+def pool_of(size: float = 50.0, seed: int = 3) -> ExtraQueries:
     workspace = workspace_of()
     relations = workspace.dataset.num_relations
-    return FurtherQueries(workspace.graph, relations, size=size, seed=seed)
+    return ExtraQueries(workspace.graph, relations, size=size, seed=seed)
 
 
 def pairs_of(queries: object) -> set[tuple[int, tuple[int, str]]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.distill.methods import build_method
-from dglke_distill.distill.objective import DistillationObjective
+from dglke_distill.distill.student_objective import DistillationObjective
 from dglke_distill.distill.teacher import calibrate
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import build_loader

@@ -12,10 +12,10 @@ from dglke_distill.config import Config, ModelConfig
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data import catalog
 from dglke_distill.distill.candidates import TopCandidates
-from dglke_distill.distill.method import Method, kept_queries
-from dglke_distill.distill.objective import DistillationObjective
+from dglke_distill.distill.method import Method, cached_queries
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.remembered import Remembered
+from dglke_distill.distill.student_objective import DistillationObjective
 from dglke_distill.distill.tape import Tape
 from dglke_distill.distill.teacher import Ensemble, Teacher
 from dglke_distill.models import build_model
@@ -95,7 +95,7 @@ def test_memory_decides_about_candidates(workspace: Workspace) -> None:
     need = TopCandidates.size(rows, 64)
     for megabytes, keeps in ((need >> 20, False), ((need >> 20) + 1, True)):
         config = config_of(candidates="top", count=64, cache_megabytes=megabytes)
-        kept = kept_queries(config, workspace, None)
+        kept = cached_queries(config, workspace, None)
         assert (kept is not None) is keeps
         assert kept is None or len(kept) == len(rows)
 

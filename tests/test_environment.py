@@ -8,7 +8,7 @@ import pytest
 from dglke_distill.base.environment import Environment
 from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog
-from dglke_distill.zoo import registry
+from dglke_distill.zoo import index
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,14 +32,14 @@ def test_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DGLKE_DISTILL_CACHE", "")
     assert Environment().data is None
     assert catalog.resolve_data_root() is None
-    assert registry.default_cache() == catalog.default_cache_dir().parent / "zoo"
+    assert index.default_cache() == catalog.default_cache_dir().parent / "zoo"
 
 
 def test_folders_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DGLKE_DISTILL_CACHE", "~/downloads")
     assert catalog.default_cache_dir() == tmp_path / "downloads"
-    assert registry.default_cache() == tmp_path / "downloads" / "zoo"
+    assert index.default_cache() == tmp_path / "downloads" / "zoo"
     monkeypatch.setenv("DGLKE_DISTILL_DATA", str(tmp_path / "absent"))
     with pytest.raises(UserError, match="DGLKE_DISTILL_DATA: there is no folder"):
         catalog.resolve_data_root()

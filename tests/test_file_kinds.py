@@ -103,7 +103,7 @@ KINDS = {
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_file_is_named_for_what_it_is(tmp_path: Path, name: str) -> None:
-    make, what, mend = KINDS[name]
+    make, what, fix = KINDS[name]
     path = tmp_path / name
     path.write_bytes(make())
     with pytest.raises(UserError) as caught:
@@ -111,14 +111,14 @@ def test_a_file_is_named_for_what_it_is(tmp_path: Path, name: str) -> None:
     message = str(caught.value)
     assert str(path) in message
     assert what in message
-    assert mend in message
+    assert fix in message
     assert "\n" not in message
     assert "zero byte" not in message
 
 
 @pytest.mark.parametrize("name", ["kg.feather", "kg.jsonl", "kg.tar.gz", "kg.db"])
 def test_a_folder_names_what_its_splits_are(tmp_path: Path, name: str) -> None:
-    make, what, mend = KINDS[name]
+    make, what, fix = KINDS[name]
     ending = name.partition(".")[2]
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.{ending}").write_bytes(make())
@@ -126,7 +126,7 @@ def test_a_folder_names_what_its_splits_are(tmp_path: Path, name: str) -> None:
         read_folder(tmp_path)
     message = str(caught.value)
     assert what in message
-    assert mend in message
+    assert fix in message
     assert "have it split" not in message
 
 
@@ -169,7 +169,7 @@ def test_the_columns_of_a_database(tmp_path: Path) -> None:
         FRAME.to_sql("facts", base, index=False)
     kind = text.kind_of_file(tmp_path / "kg.db")
     assert kind is not None
-    assert "sqlite3 -csv" in kind.mend
+    assert "sqlite3 -csv" in kind.fix
 
 
 # What only looks like one

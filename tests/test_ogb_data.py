@@ -17,7 +17,7 @@ from ogb_fixtures import BIOKG_TYPES, write_biokg, write_wikikg2
 
 import dglke_distill.data.ogb as ogb_data
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.ogb import Candidates, load_ogb
+from dglke_distill.data.ogb import GivenCandidates, load_ogb
 from dglke_distill.data.ogb_files import read_official
 
 # The official examples number the types in the order of the official graph, which is alphabetical.
@@ -304,7 +304,7 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_candidates_must_agree():
     with pytest.raises(ValueError, match="same shape"):
-        Candidates(np.zeros((2, 3), np.int32), np.zeros((2, 4), np.int32))
+        GivenCandidates(np.zeros((2, 3), np.int32), np.zeros((2, 4), np.int32))
 
 
 def test_no_thread_asks_for_versions_and_importing_is_lazy(tmp_path):

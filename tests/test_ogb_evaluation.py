@@ -16,7 +16,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.compression import Storage, compress, decompress
 from dglke_distill.config import Config, ModelConfig
 from dglke_distill.data.graph import build_graph
-from dglke_distill.data.ogb import Candidates, OgbDataset, load_ogb
+from dglke_distill.data.ogb import GivenCandidates, OgbDataset, load_ogb
 from dglke_distill.data.ogb_package import official_package
 from dglke_distill.data.triples import Side, Triples, Vocabulary
 from dglke_distill.evaluate import NonFiniteScores, evaluate_given, popularity_control
@@ -160,8 +160,8 @@ def by_hand(train: list[tuple[int, int, int]], test: list[tuple[int, int, int]])
         Vocabulary(size=6),
         Vocabulary(size=2, kind="relation"),
         *triples,
-        valid_candidates=Candidates(given, given),
-        test_candidates=Candidates(given, given),
+        valid_candidates=GivenCandidates(given, given),
+        test_candidates=GivenCandidates(given, given),
     )
 
 
@@ -302,7 +302,7 @@ def test_an_empty_split_is_refused(wikikg2: Any) -> None:
     dataset, _ = wikikg2
     empty = Triples.from_array(np.empty((0, 3), np.int32))
     none = np.empty((0, 4), np.int32)
-    emptied = dataclasses.replace(dataset, test=empty, test_candidates=Candidates(none, none))
+    emptied = dataclasses.replace(dataset, test=empty, test_candidates=GivenCandidates(none, none))
     with pytest.raises(ValueError, match="no triples"):
         evaluate_given(Table([0.0] * 30), emptied, "test")
 

@@ -160,7 +160,7 @@ class TakesAll(DistMult):
 
 class Random(DatasetSource):
     name = "random"
-    license = "CC0-1.0"
+    licence = "CC0-1.0"
 
     def load(self) -> Any:
         return ring(int(torch.randint(8, 1000, ())))
@@ -200,7 +200,7 @@ def test_what_breaks_a_contract_is_found_out(check: Any, words: str, tmp_path: P
 def test_a_dataset_and_a_class_that_is_not_registered() -> None:
     class Ring(DatasetSource):
         name = "ring"
-        license = "CC0-1.0"
+        licence = "CC0-1.0"
 
         def load(self) -> Any:
             return ring()

@@ -14,8 +14,8 @@ from zoo_fixtures import NAME, change_registry, home, store, trained, variant
 from dglke_distill import zoo
 from dglke_distill.zoo import registry_file
 from dglke_distill.zoo.entry_files import EntryFolder
+from dglke_distill.zoo.index import shipped_store
 from dglke_distill.zoo.publish import rebuild_index
-from dglke_distill.zoo.registry import shipped_store
 from dglke_distill.zoo.schema import Entry
 from dglke_distill.zoo.store import LocalStore
 

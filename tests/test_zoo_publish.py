@@ -18,8 +18,8 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.zoo.index import read_store
 from dglke_distill.zoo.publish import rebuild_index
-from dglke_distill.zoo.registry import read_store
 from dglke_distill.zoo.remote_stores import RemoteStore
 from dglke_distill.zoo.store import LocalStore, Store
 

@@ -16,8 +16,8 @@ from zoo_fixtures import NAME, as_published, change_registry, home, store, train
 from dglke_distill import zoo
 from dglke_distill.artifacts import checkpoint, known_facts_file
 from dglke_distill.base.errors import UserError
-from dglke_distill.zoo import registry, registry_file, schema
-from dglke_distill.zoo.registry import find, list_found, read_store, shipped_store, stores
+from dglke_distill.zoo import index, registry_file, schema
+from dglke_distill.zoo.index import find, list_found, read_store, shipped_store, stores
 from dglke_distill.zoo.store import LocalStore
 from dglke_distill.zoo.stores import open_store
 
@@ -168,7 +168,7 @@ def test_the_registry_may_lie_beside_the_store(
 ) -> None:
     """As that of what ships does: at the top of the repository, the files in the package."""
     beside = LocalStore(tmp_path / "models", place="shipped", index=tmp_path / "zoo.toml")
-    monkeypatch.setattr(registry, "shipped_store", lambda: beside)
+    monkeypatch.setattr(index, "shipped_store", lambda: beside)
     (entry,) = zoo.publish(trained, store="shipped")
     assert registry_file.parse_registry((tmp_path / "zoo.toml").read_text(), "x") == [entry]
     assert not (tmp_path / "models" / "zoo.toml").exists()

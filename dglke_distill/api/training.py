@@ -73,9 +73,9 @@ def train(
     Args:
         dataset: name, folder, file or loaded dataset; ``cldr`` if None.
         model: score function, in any letter case.
-        dim: floats per entity; complex parts counted.
+        dim: floats of an entity's vector; complex parts counted, a bias not.
         recipe: shipped recipe to start from; ``auto``: the best fit; ``none``.
-        config: TOML file of settings, laid over the recipe.
+        config: TOML file of settings, merged over the recipe.
         settings: any others, nested or by dotted names: ``{"training.mode": "k_vs_all"}``.
         search: how long to search for settings first, in seconds or as ``"5m"``; ``"none"`` for no
             search. If None: 60 s where no recipe names the dataset and nothing is set.

@@ -109,7 +109,7 @@ class LoadedModel:
         Raises:
             UserError: it is not found, cannot be read, or holds other triples or names.
         """
-        from dglke_distill.data.own_dataset import mend, own_dataset
+        from dglke_distill.data.own_dataset import fix, own_dataset
 
         found = own_dataset(
             self.identity,
@@ -120,18 +120,18 @@ class LoadedModel:
             allow_other_data=allow_other_data,
         )
         return self.check_dataset(
-            found, name, mend=mend(self.identity, dataset), allow_other_data=allow_other_data
+            found, name, fix=fix(self.identity, dataset), allow_other_data=allow_other_data
         )
 
     def check_dataset(
-        self, found: Dataset, name: str, *, mend: str, allow_other_data: bool = False
+        self, found: Dataset, name: str, *, fix: str, allow_other_data: bool = False
     ) -> tuple[Dataset, list[str]]:
         """Look whether a dataset at hand is the one that the model was trained on.
 
         Args:
             found: the dataset.
             name: what to call the model in messages.
-            mend: how to get the right one, for the message.
+            fix: how to get the right one, for the message.
             allow_other_data: whether to go on with other triples.
 
         Returns:
@@ -142,7 +142,7 @@ class LoadedModel:
         """
         found = self.with_own_ids(found, name)
         warnings = compare_data(
-            self.identity, found, who=name, allow_other_data=allow_other_data, mend=mend
+            self.identity, found, who=name, allow_other_data=allow_other_data, fix=fix
         )
         return found, [*warnings, *self.data_warnings]
 

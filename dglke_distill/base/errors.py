@@ -6,7 +6,7 @@ __all__ = ["UserError"]
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can fix.
 
     The message is one or two sentences that name the file, line or option at fault and say what
     to do. The command line prints it without a traceback and exits with code 2.

@@ -18,7 +18,7 @@ from dglke_distill.cli.compare import compare
 from dglke_distill.cli.compress import compress
 from dglke_distill.cli.data import data_app
 from dglke_distill.cli.evaluate import evaluate
-from dglke_distill.cli.exits import mendable, standard_streams, stop_signals
+from dglke_distill.cli.exits import fixable, standard_streams, stop_signals
 from dglke_distill.cli.export import export, formats
 from dglke_distill.cli.extend import extend
 from dglke_distill.cli.importing import import_model
@@ -221,7 +221,7 @@ def recipes_show(name: Annotated[str, typer.Argument(help="A name from `recipes 
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
-    """Run the command line; what the user can mend is one line on stderr and exit code 2.
+    """Run the command line; what the user can fix is one line on stderr and exit code 2.
 
     Args:
         arguments: instead of those of the process.
@@ -233,4 +233,4 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
     standard_streams()
     tolerant_output()
-    mendable(call)
+    fixable(call)

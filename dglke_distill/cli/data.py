@@ -94,12 +94,12 @@ def data_list(data_root: DataRootFlag = None) -> None:
             f"{counts.triples:,}",
             location.place,
             # The first word is the licence, or "unspecified"; `data info` has the rest.
-            manifest.license.partition(" ")[0],
+            manifest.licence.partition(" ")[0],
         )
     for name in DATASETS:
         unknown = ("?", "?", "?")
         try:
-            licence = DATASETS.find(name).license
+            licence = DATASETS.find(name).licence
         except UserError as error:
             table.add_row(name, *unknown, "broken", str(error))
         else:
@@ -153,13 +153,13 @@ def data_info(
     )
     for note in manifest.notes:
         console.print(f"note: {note}")
-    console.print(f"licence: {manifest.license}")
+    console.print(f"licence: {manifest.licence}")
     console.print(f"homepage: {manifest.homepage}")
     console.print(f"now: {location.place}, {location.folder!s}")
     _print_files(console, manifest)
     if manifest.labels is not None:
         console.print(f"labels: {manifest.labels.origin}")
-        console.print(f"  licence: {manifest.labels.license}")
+        console.print(f"  licence: {manifest.labels.licence}")
         console.print(f"  {manifest.labels.url or 'ship with the package'}")
     console.print("citation:")
     for line in manifest.citation.strip().splitlines():
@@ -170,7 +170,7 @@ def _print_source(console: SafeConsole, name: str) -> None:
     """Print what a plug-in says of its dataset."""
     source = DATASETS.find(name)
     console.print(f"{name} of {DATASETS.origin(name)}", style="bold")
-    for line in (source.description, f"licence: {source.license}", f"homepage: {source.homepage}"):
+    for line in (source.description, f"licence: {source.licence}", f"homepage: {source.homepage}"):
         if line:
             console.print(line)
     if source.citation:

@@ -20,7 +20,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.cli.say import say
 from dglke_distill.config.plugins import named_plugins
 
-__all__ = ["drop_output", "mendable", "resumable", "script", "standard_streams", "stop_signals"]
+__all__ = ["drop_output", "fixable", "resumable", "script", "standard_streams", "stop_signals"]
 
 STOPPED = 130
 """Exit code of a process that was asked to stop, as shells have it for Ctrl-C."""
@@ -64,8 +64,8 @@ def with_plugins(command: str) -> str:
     return command + "".join(named)
 
 
-def mendable(call: Callable[[], object]) -> None:
-    """Call; what the user can mend becomes one line on stderr and exit code 2."""
+def fixable(call: Callable[[], object]) -> None:
+    """Call; what the user can fix becomes one line on stderr and exit code 2."""
     try:
         with _named_output():
             call()
@@ -185,6 +185,6 @@ def script(main: Callable[[], object]) -> None:
     """Run a script that trains: it ends as commands do, and goes on when it is called again."""
     try:
         with resumable("the same command"):
-            mendable(main)
+            fixable(main)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)

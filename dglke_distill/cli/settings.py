@@ -80,7 +80,7 @@ RecipeFlag = Annotated[
 ConfigFlag = Annotated[
     Optional[Path],
     typer.Option(
-        "--config", help="TOML file of settings, laid over the recipe. If not given: none."
+        "--config", help="TOML file of settings, merged over the recipe. If not given: none."
     ),
 ]
 SetFlag = Annotated[

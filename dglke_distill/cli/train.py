@@ -141,7 +141,7 @@ def run(
 
     console = SafeConsole()
     console.print(
-        f"{config.model.name}, {config.model.dim} floats per entity, on {config.data.dataset}"
+        f"{config.model.name}, {config.model.size}, on {config.data.dataset}"
         + (f", recipe {config.recipe}" if config.recipe else ""),
     )
     command = f"dglke-distill train --resume --out {shlex.quote(str(run_directory))}"

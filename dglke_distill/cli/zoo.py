@@ -54,8 +54,8 @@ def zoo_list(
     as_json: JsonFlag = False,
 ) -> None:
     """List the models that there are."""
+    from dglke_distill.zoo.index import list_found
     from dglke_distill.zoo.listing import HEADINGS, row_of
-    from dglke_distill.zoo.registry import list_found
 
     found = list_found(
         pattern,
@@ -93,7 +93,7 @@ def zoo_info(
 ) -> None:
     """Print the card of a model, or all that the registry says of it."""
     from dglke_distill.zoo.card import render_card
-    from dglke_distill.zoo.registry import find
+    from dglke_distill.zoo.index import find
 
     entry, place = find(name, store=store, offline=offline)
     if as_json:
@@ -127,7 +127,7 @@ def zoo_load(
 def zoo_pull(name: NameArgument, store: settings.StoreFlag = None) -> None:
     """Download a model, so that it loads without a network."""
     from dglke_distill.zoo.fetch import fetch_files
-    from dglke_distill.zoo.registry import find
+    from dglke_distill.zoo.index import find
 
     found = find(name, store=store)
     files = fetch_files(found)

@@ -206,7 +206,7 @@ def _shipped_names(folder: str = "") -> list[str]:
 
 
 def read_shipped(path: Path) -> dict[str, Any]:
-    """Read a recipe's file, laid over the recipe beside it that it is ``based_on``, if it is.
+    """Read a recipe's file, merged over the recipe beside it that it is ``based_on``, if it is.
 
     Raises:
         UserError: a file is missing or malformed.

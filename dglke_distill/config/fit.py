@@ -24,7 +24,7 @@ _MEASURED_TRIPLES = 272_115
 
 
 def fitted(config: Config, entities: int, triples: int) -> dict[str, Any]:
-    """Return a partial tree of settings for data of a size, to be laid below what the user says.
+    """Return a partial tree of settings for data of a size, to be merged below what the user says.
 
     Args:
         config: settings by a recipe for any dataset; what fits already is not in the tree.

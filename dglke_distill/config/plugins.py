@@ -219,5 +219,5 @@ def plugin_errors(who: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         told = " ".join(str(error).split())[:500]
         raise UserError(
-            f"{who} cannot be imported: {type(error).__name__}: {told}; mend or reinstall it"
+            f"{who} cannot be imported: {type(error).__name__}: {told}; fix or reinstall it"
         ) from error

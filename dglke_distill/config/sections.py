@@ -107,7 +107,10 @@ class ModelConfig(Section):
 
     name: ModelName = Field("TransE", description="score function, in any letter case")
     dim: int = Field(
-        64, ge=1, le=MOST_FLOATS, description="floats per entity; complex parts counted"
+        64,
+        ge=1,
+        le=MOST_FLOATS,
+        description="floats of an entity's vector; complex parts counted, a bias not",
     )
     options: Options = Field(default_factory=dict, description="the score function's own options")
     encoder: EncoderName = Field("lookup", description="lookup, neighbor or node_piece")
@@ -117,6 +120,13 @@ class ModelConfig(Section):
     init_scale: Optional[float] = Field(
         None, gt=0, le=_LARGE, description="scale of the initial embeddings"
     )
+
+    @property
+    def size(self) -> str:
+        """How large an entity is, in words: its vector, and all its floats if these are more."""
+        if not self.entity_bias:
+            return f"{self.dim} floats per entity"
+        return f"dim {self.dim}, with the bias {self.dim + 1} floats per entity"
 
 
 class NegativesConfig(Section):

@@ -37,15 +37,15 @@ class FileKind:
 
     Attributes:
         name: what it is, with an article.
-        mend: what to do, a command where there is one.
+        fix: what to do, a command where there is one.
     """
 
     name: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
         """Return both as the end of a sentence."""
-        return f"is {self.name}, which is not read as triples; {self.mend}"
+        return f"is {self.name}, which is not read as triples; {self.fix}"
 
 
 def binary_kind(path: Path, head: bytes) -> Optional[FileKind]:
@@ -59,10 +59,10 @@ def binary_kind(path: Path, head: bytes) -> Optional[FileKind]:
         return FileKind("a tar archive", f"unpack it: tar -xf {_quoted(path)}")
     if head.startswith(_ZIP_STARTS):
         return _zip_kind(path, head)
-    for start, name, mend in _MAGIC:
+    for start, name, fix in _MAGIC:
         # A gene may be called PAR1: where the bytes are letters, others must follow.
         if head.startswith(start) and (not start.isascii() or _CONTROL.search(head)):
-            return FileKind(name, mend(path))
+            return FileKind(name, fix(path))
     others = sum(map(head.count, map(bytes, _RARE)))
     if others > 0.02 * len(head) and not _utf8(head):
         return _wide_text(path, head) or FileKind(
@@ -105,12 +105,12 @@ def python_command(code: str) -> str:
 def _by_pandas(reader: str) -> Callable[[Path], str]:
     """Return the advice to convert by a reader of pandas."""
 
-    def mend(path: Path) -> str:
+    def fix(path: Path) -> str:
         out = f"{_stem(path)}.csv"
         call = f"pandas.{reader}({str(path)!r}).to_csv({out!r}, index=False)"
         return f"convert it: {python_command(f'import pandas; {call}')}"
 
-    return mend
+    return fix
 
 
 def _command(text: str) -> Callable[[Path], str]:

@@ -82,7 +82,7 @@ def read_folder(
         table: which columns are read, and what separates them.
 
     Raises:
-        UserError: a file is missing or malformed; file, line and mend are named.
+        UserError: a file is missing or malformed; file, line and fix are named.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: check the name")

@@ -197,7 +197,7 @@ def describe_data(
 
 
 def compare_data(
-    identity: Identity, dataset: Dataset, *, who: str, allow_other_data: bool, mend: str
+    identity: Identity, dataset: Dataset, *, who: str, allow_other_data: bool, fix: str
 ) -> list[str]:
     """Compare the triples that a model was trained on with those at hand.
 
@@ -206,7 +206,7 @@ def compare_data(
         dataset: what is at hand.
         who: what to call the model.
         allow_other_data: whether to go on with other triples.
-        mend: how to get the right ones, for the message.
+        fix: how to get the right ones, for the message.
 
     Returns:
         Warnings for every output, of what could not be compared, or is other and allowed.
@@ -228,7 +228,7 @@ def compare_data(
     )
     if not allow_other_data:
         raise UserError(
-            f"{said}: facts were changed, or it is another dataset or split; {mend}, or go on with "
+            f"{said}: facts were changed, or it is another dataset or split; {fix}, or go on with "
             "--allow-other-data"
         )
     return [f"OTHER DATA: {said}; figures may rest on facts that it has seen"]

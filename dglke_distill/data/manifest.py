@@ -129,12 +129,12 @@ class LabelFile(DatasetFile):
     """Names that people know for the ids: published somewhere, or shipped with the package.
 
     Attributes:
-        license: the licence of the names, or an honest word that the publisher names none.
+        licence: the licence of the names, or an honest word that the publisher names none.
         origin: where the names come from, in words.
         url: full address; None: ``path`` lies in the folder of manifests.
     """
 
-    license: str = Field(min_length=1)
+    licence: str = Field(min_length=1)
     origin: str = Field(min_length=1)
 
 
@@ -204,7 +204,7 @@ class Manifest(_Strict):
         aliases: other spellings that are accepted.
         description: one or two sentences.
         homepage: where to read more.
-        license: the licence, or an honest word that the publisher names none.
+        licence: the licence, or an honest word that the publisher names none.
         citation: BibTeX.
         counts: entities, relations and triples.
         source: where the files come from.
@@ -223,7 +223,7 @@ class Manifest(_Strict):
     aliases: list[str] = Field(default_factory=list)
     description: str
     homepage: str
-    license: str = Field(min_length=1)
+    licence: str = Field(min_length=1)
     citation: str
     counts: Counts
     source: Source

@@ -24,7 +24,7 @@ from dglke_distill.data.ogb_files import OfficialGraph, OfficialSplits, read_nam
 from dglke_distill.data.ogb_package import OGB_DATASETS, dataset_folder
 from dglke_distill.data.triples import Dataset, Side, Triples, Vocabulary
 
-__all__ = ["OGB_DATASETS", "Candidates", "OgbDataset", "load_ogb"]
+__all__ = ["OGB_DATASETS", "GivenCandidates", "OgbDataset", "load_ogb"]
 
 IdArray = NDArray[np.int32]
 
@@ -37,7 +37,7 @@ _NAME_BYTES = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Candidates:
+class GivenCandidates:
     """The given negatives of a split: row i belongs to triple i of the split.
 
     Attributes:
@@ -73,10 +73,10 @@ class OgbDataset(Dataset):
 
     gives_candidates = True
 
-    valid_candidates: Optional[Candidates] = None
-    test_candidates: Optional[Candidates] = None
+    valid_candidates: Optional[GivenCandidates] = None
+    test_candidates: Optional[GivenCandidates] = None
 
-    def candidates(self, split: str) -> Candidates:
+    def candidates(self, split: str) -> GivenCandidates:
         """Return the given negatives of ``valid`` or ``test``.
 
         Raises:
@@ -186,10 +186,10 @@ def _open(cache: Path, described: dict[str, Any]) -> OgbDataset:
             )
         )
 
-    def candidates(split: str, rows: int) -> Candidates:
+    def candidates(split: str, rows: int) -> GivenCandidates:
         # Whoever ranks looks at each id; to do so here would read gigabytes.
         files = (cache / f"{split}_{side}_negatives.npy" for side in ("head", "tail"))
-        found = Candidates(*(map_npy(file) for file in files))
+        found = GivenCandidates(*(map_npy(file) for file in files))
         if len(found) != rows or found.head.dtype != np.int32 or found.tail.dtype != np.int32:
             raise ValueError(f"{split} has {rows} triples, but {len(found)} rows of negatives")
         return found

@@ -24,7 +24,7 @@ from dglke_distill.data.sources import DATASETS, load_source
 from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["mend", "own_dataset", "renumbered"]
+__all__ = ["fix", "own_dataset", "renumbered"]
 
 _FILE_ENDINGS = ("", ".tsv", ".txt", ".csv", ".nt")
 
@@ -71,11 +71,11 @@ def own_dataset(
         return _read(str(place), identity, data_root, offline)
     raise UserError(
         f"{who}: its dataset {shown(identity.name)} is neither in the catalog nor in the data "
-        f"root; {mend(identity)}"
+        f"root; {fix(identity)}"
     )
 
 
-def mend(identity: Identity, named: Optional[str] = None) -> str:
+def fix(identity: Identity, named: Optional[str] = None) -> str:
     """Return what to do where a model's dataset is not the one that was found.
 
     Args:
@@ -169,7 +169,7 @@ def _check_published(identity: Identity, manifest: Manifest, who: str) -> None:
         raise UserError(
             f"{who}: its dataset {shown(identity.name)} is not the one of that name in the "
             f"catalog: {_sizes(identity.counts)}, where the catalog's has {_sizes(published)}; "
-            f"{mend(identity)}"
+            f"{fix(identity)}"
         )
 
 

@@ -28,7 +28,7 @@ class DatasetSource:
     name: ClassVar[str] = ""
     description: ClassVar[str] = ""
     homepage: ClassVar[str] = ""
-    license: ClassVar[str] = ""
+    licence: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     """BibTeX."""
 
@@ -70,10 +70,10 @@ def credits(name: str) -> tuple[str, str]:
     """
     manifest = load_manifest(name)
     if manifest is not None:
-        return manifest.license, manifest.citation.strip()
+        return manifest.licence, manifest.citation.strip()
     if DATASETS.knows(name):
         source = DATASETS.find(name)
-        return source.license, source.citation.strip()
+        return source.licence, source.citation.strip()
     return "", ""
 
 

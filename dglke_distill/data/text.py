@@ -179,13 +179,13 @@ def _refuse_endless(path: Path, line: int, rest: bytes) -> None:
 
 
 def _refuse_control_bytes(path: Path, first_line: int, block: bytes) -> None:
-    for byte, what, mend in (
+    for byte, what, fix in (
         (b"\0", "a zero byte", "save the file as UTF-8 text"),
         (b"\r", "a carriage return inside the line", "end lines with \\n or \\r\\n"),
     ):
         if byte in block:
             number = first_line + block.count(b"\n", 0, block.index(byte))
-            raise UserError(f"{path}, line {number}: contains {what}; {mend}")
+            raise UserError(f"{path}, line {number}: contains {what}; {fix}")
 
 
 def decode(path: Path, number: int, raw: bytes) -> str:

@@ -25,8 +25,8 @@ from dglke_distill.distill.controls import (
     SEARCHES,
     SEEDS,
     doubtful,
-    further_control,
-    further_seeds,
+    extra_control,
+    extra_seeds,
     raced,
 )
 from dglke_distill.distill.entries import ENTRIES_FILE, write_entries
@@ -150,7 +150,7 @@ def _run_stages(
         stages = raced(run, stages, number, searched)
         done.append(run.stage(stages[number], number, total))
     for number, direct in enumerate(controls, start=len(stages)):
-        more = further_control(run, direct, done, searched)
+        more = extra_control(run, direct, done, searched)
         if more is not None:
             done.append(run.stage(more, number, total))
     repeats = _repeats(run, stages, done, searched)
@@ -187,13 +187,13 @@ def _repeats(
 ) -> list[dict[str, Any]]:
     """Train by further seeds: as many as were asked for, or what a verdict on own data needs."""
     if run.chain.seeds is not None or run.chain.search_seconds is None:
-        return further_seeds(run, stages, done, run.chain.seeds or 1)
+        return extra_seeds(run, stages, done, run.chain.seeds or 1)
     students = doubtful(_verdict(run, stages, done, searched, []))
     if students:
         run.watcher.announce(
             f"the test split is small: {SEEDS - 1} further seeds show whether the difference stays"
         )
-    return further_seeds(run, stages, done, SEEDS, students)
+    return extra_seeds(run, stages, done, SEEDS, students)
 
 
 def _verdict(

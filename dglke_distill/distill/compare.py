@@ -34,7 +34,7 @@ from dglke_distill.distill.finished import (
     check_finished,
     data_warnings,
 )
-from dglke_distill.distill.gains import gains_over, kept_ranks
+from dglke_distill.distill.gains import gains_over, saved_ranks
 from dglke_distill.distill.loading import check_teachers, import_teacher, teacher_data
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
@@ -309,7 +309,7 @@ def _results(
         "teacher_seconds": chain_seconds(trained),
         "data_warnings": data_warnings([*teachers, *(s for c in chains for s in c["stages"])]),
         "rows": _rows(chains, teachers[0]),
-        "gains": gains_over(CONTROL, kept_ranks(chains, directory / CHAINS)),
+        "gains": gains_over(CONTROL, saved_ranks(chains, directory / CHAINS)),
         "provenance": runtime.provenance(),
     }
 

@@ -11,7 +11,7 @@ from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.distill.finished import STAGES, chain_seconds, with_teachers
 from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.distill.stages import ChainRun, checkpoint_of
-from dglke_distill.distill.tuner import Tuned, keep_tuned, kept_tuned
+from dglke_distill.distill.tuner import Tuned, save_tuned, saved_tuned
 from dglke_distill.distill.verdict import control_of
 from dglke_distill.runs import train_run as pipeline
 
@@ -20,8 +20,8 @@ __all__ = [
     "SEARCHES",
     "SEEDS",
     "doubtful",
-    "further_control",
-    "further_seeds",
+    "extra_control",
+    "extra_seeds",
     "raced",
 ]
 
@@ -37,7 +37,7 @@ LONGER = {"both": "budget", "tuned": "tuned"}
 """The controls of a chain that have further ones, and how the names of these end."""
 
 
-def further_control(
+def extra_control(
     run: ChainRun, direct: Stage, done: list[dict[str, Any]], searched: dict[str, dict[str, Any]]
 ) -> Optional[Stage]:
     """Return the control of a size that has the time of its student; None if nothing is found.
@@ -67,7 +67,7 @@ def further_control(
         config = direct.config.model_copy(update={"training": training})
         return Stage(name, "direct_budget", config, ())
     name, place = f"{direct.name}-tuned", run.directory / SEARCHES / direct.name
-    tuned = kept_tuned(place)
+    tuned = saved_tuned(place)
     if tuned is None:
         assert run.searches is not None
         left = allowed - chain_seconds([control])
@@ -79,7 +79,7 @@ def further_control(
             tuned = run.searches.control(
                 direct.config, place, left, epoch, run.workspaces, run.watcher, known
             )
-        keep_tuned(place, tuned)
+        save_tuned(place, tuned)
     searched[name] = {
         "seconds": tuned.seconds,
         "trials": tuned.trials,
@@ -112,7 +112,7 @@ def raced(
     if stage.role == "teacher":
         alike = alike[:1]
     last, place = alike[-1], run.directory / SEARCHES / stage.role
-    tuned = kept_tuned(place)
+    tuned = saved_tuned(place)
     if tuned is None:
         assert run.searches is not None
         tuned = Tuned(None, 0.0, 0)
@@ -124,7 +124,7 @@ def raced(
             )
         else:
             run.watcher.announce("no validation split: no settings are searched for")
-        keep_tuned(place, tuned)
+        save_tuned(place, tuned)
     before = searched.get("chain", {"seconds": 0.0, "trials": 0})
     searched["chain"] = {
         "seconds": before["seconds"] + tuned.seconds,
@@ -159,7 +159,7 @@ def doubtful(verdict: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def further_seeds(
+def extra_seeds(
     run: ChainRun,
     stages: Sequence[Stage],
     done: Sequence[dict[str, Any]],

@@ -32,17 +32,17 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.config import DistillationConfig
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.distill.method import OneShot
-from dglke_distill.distill.objective import (
+from dglke_distill.distill.structure import LengthAngle
+from dglke_distill.distill.student_objective import (
     DistillationObjective,
     SoftLabels,
     Terms,
     positives,
     standardized,
 )
-from dglke_distill.distill.structure import LengthAngle
 from dglke_distill.distill.teacher import Teacher, thaw
 from dglke_distill.distill.triple_weights import (
-    Answers,
+    AnswerPlaces,
     SoftLabelEvaluation,
     by_kind,
 )
@@ -119,7 +119,7 @@ class DualObjective(DistillationObjective):
                 other = theirs.beside(group)
             student, scores = ours.table, other.table
             if ours.positive is None:
-                answers = Answers(group)
+                answers = AnswerPlaces(group)
                 trust.append(self.evaluation(scores.detach()[answers.index][:, None])[:, 0])
                 weight = answers.mean(trust[-1])
                 loss = self._weighed(ours.copied(), weight)

@@ -11,11 +11,11 @@ from typing import NamedTuple, Optional
 import torch
 
 from dglke_distill.distill.loading import describe_teacher, load_teacher
-from dglke_distill.distill.method import kept_queries
+from dglke_distill.distill.method import cached_queries
 from dglke_distill.distill.methods import build_method
-from dglke_distill.distill.objective import DistillationObjective
 from dglke_distill.distill.plan import Stage
 from dglke_distill.distill.query_rows import QueryRows
+from dglke_distill.distill.student_objective import DistillationObjective
 from dglke_distill.distill.tape import Tape
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
@@ -134,7 +134,9 @@ def _seconds(stage: Stage, workspace: Workspace, teachers: Sequence[KGEModel]) -
         method = build_method(settings.method, settings.options)
         objective = method.objective(here, model, teachers, workspace)
         if isinstance(objective, DistillationObjective) and objective.keeps_answers:
-            kept = kept_queries(config, workspace, objective.labels.further, objective.labels.loss)
+            kept = cached_queries(
+                config, workspace, objective.labels.further, objective.labels.loss
+            )
     loader = build_loader(config, workspace, model)
     learned = torch.nn.ModuleDict({"model": model, "objective": objective})
     optimizer = build_optimizer(config.optimizer, learned)

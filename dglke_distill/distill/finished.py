@@ -57,7 +57,7 @@ def check_finished(
                 workspaces.of(stage.config).dataset,
                 who=f"{directory}: stage {stage.name}",
                 allow_other_data=False,
-                mend="put the data back as they were, or begin anew with another --out",
+                fix="put the data back as they were, or begin anew with another --out",
             )
 
 

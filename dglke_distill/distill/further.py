@@ -14,10 +14,10 @@ from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.sampling.batch import Answers, Batch, Queries
 from dglke_distill.training.objective import Moment
 
-__all__ = ["FurtherQueries", "unanswered"]
+__all__ = ["ExtraQueries", "unanswered"]
 
 
-class FurtherQueries:
+class ExtraQueries:
     """A pool of plausible queries (entity, relation) of both sides, none of them train's.
 
     A student learns its teacher's answers to the queries of the train graph, and is then asked

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dglke_distill.base.errors import UserError
 from dglke_distill.runs.ranks import RANKS_FILE, read_reciprocal_ranks
 
-__all__ = ["LEVEL", "Gain", "gain_between", "gain_of", "gains_over", "kept_ranks", "percent_text"]
+__all__ = ["LEVEL", "Gain", "gain_between", "gain_of", "gains_over", "percent_text", "saved_ranks"]
 
 LEVEL = 0.95
 _RESAMPLES = 2000
@@ -156,7 +156,7 @@ def gains_over(control: str, files: Mapping[str, Mapping[int, Path]]) -> dict[st
     return found
 
 
-def kept_ranks(chains: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, dict[int, Path]]:
+def saved_ranks(chains: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, dict[int, Path]]:
     """Return the files of the single ranks of chains' last models, by method and seed.
 
     Args:

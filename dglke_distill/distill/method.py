@@ -9,14 +9,14 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, DistillationConfig, validate_options
 from dglke_distill.config.registry import Component
 from dglke_distill.distill.candidates import Candidates, GraphNeighbors, TopCandidates
-from dglke_distill.distill.further import FurtherQueries
+from dglke_distill.distill.further import ExtraQueries
 from dglke_distill.distill.initialization import initialize
-from dglke_distill.distill.objective import DistillationObjective, Scale, SoftLabels
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.remembered import Remembered
 from dglke_distill.distill.schedules import build_schedule
 from dglke_distill.distill.soft import SoftLoss, build_soft_loss
 from dglke_distill.distill.structure import STRUCTURES, Structure
+from dglke_distill.distill.student_objective import DistillationObjective, Scale, SoftLabels
 from dglke_distill.distill.teacher import Ensemble, Teacher, calibrate
 from dglke_distill.models import ENCODERS
 from dglke_distill.models.base import KGEModel
@@ -131,7 +131,7 @@ class Method(Component):
     ) -> Objective:
         """Put the pieces together; methods with an objective of their own override this."""
         if settings.soft.candidates == "all":
-            kept = kept_queries(config, workspace, labels.further, labels.loss)
+            kept = cached_queries(config, workspace, labels.further, labels.loss)
             if kept is not None:
                 teacher = Remembered(teacher, kept, workspace.dataset.num_entities)
         return DistillationObjective(hard, settings.hard_weight, teacher, labels)
@@ -141,13 +141,13 @@ class Method(Component):
         config: Config,
         teacher: Teacher,
         workspace: Workspace,
-        further: Optional[FurtherQueries] = None,
+        further: Optional[ExtraQueries] = None,
     ) -> Optional[Candidates]:
         """Return the source of further candidates that the settings name."""
         assert config.distillation is not None
         soft = config.distillation.soft
         if soft.candidates == "top":
-            kept = kept_queries(config, workspace, further)
+            kept = cached_queries(config, workspace, further)
             return TopCandidates(teacher, kept, count=soft.count)
         if soft.candidates == "neighbors":
             return GraphNeighbors(workspace.graph, count=soft.count, seed=config.training.seed)
@@ -191,10 +191,10 @@ def _prepared(
     return Teacher(teachers[0], factor), "standardize" if wanted == "standardize" else "none"
 
 
-def kept_queries(
+def cached_queries(
     config: Config,
     workspace: Workspace,
-    further: Optional[FurtherQueries],
+    further: Optional[ExtraQueries],
     loss: Optional[SoftLoss] = None,
 ) -> Optional[QueryRows]:
     """Return all queries of a training, if the teacher's answers to them are found once and kept.
@@ -223,13 +223,13 @@ def kept_queries(
     return rows if size <= soft.cache_megabytes << 20 else None
 
 
-def _further(config: Config, workspace: Workspace) -> Optional[FurtherQueries]:
+def _further(config: Config, workspace: Workspace) -> Optional[ExtraQueries]:
     """Return the source of queries beyond train's, if the settings want any and there are any."""
     assert config.distillation is not None
     soft = config.distillation.soft
     if soft.further == 0:
         return None
-    further = FurtherQueries(
+    further = ExtraQueries(
         workspace.graph,
         workspace.dataset.num_relations,
         size=soft.further_pool,

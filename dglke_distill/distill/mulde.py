@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from dglke_distill.config import DistillationConfig, LossConfig
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.distill.method import OneShot
-from dglke_distill.distill.objective import DistillationObjective, SoftLabels, Step, Terms
+from dglke_distill.distill.student_objective import DistillationObjective, SoftLabels, Step, Terms
 from dglke_distill.distill.teacher import Ensemble
 from dglke_distill.runs.workspace import Workspace
 from dglke_distill.sampling.batch import Batch, Queries

@@ -32,7 +32,7 @@ from dglke_distill.models import canonical_name
 
 __all__ = [
     "ChainConfig",
-    "DataSize",
+    "FitSize",
     "Role",
     "Stage",
     "compose_chain",
@@ -47,7 +47,7 @@ Tree = dict[str, Any]
 Role = Literal["teacher", "student", "direct", "direct_budget", "direct_tuned"]
 
 
-class DataSize(Section):
+class FitSize(Section):
     """The size of data that settings are made to fit."""
 
     entities: int = Field(ge=1, le=1 << 40, description="number of them")
@@ -89,7 +89,7 @@ class ChainConfig(Section):
         "also for as long as that student and its teachers took; with tuned, also by settings "
         "searched for in that time",
     )
-    fit: Optional[DataSize] = Field(
+    fit: Optional[FitSize] = Field(
         None, description="size of the data that the defaults shall fit; None: as recipes say"
     )
     search_seconds: Optional[float] = Field(
@@ -204,7 +204,7 @@ def compose_chain(
 
 
 def overlaid(chain: ChainConfig, override: Mapping[str, Any]) -> ChainConfig:
-    """Return a chain with a partial tree laid over it; its word is the last one.
+    """Return a chain with a partial tree merged over it; its word is the last one.
 
     Raises:
         UserError: unknown key or bad value.

@@ -9,7 +9,11 @@ from torch import Tensor
 
 from dglke_distill.data.triples import Side
 from dglke_distill.distill.candidates import Candidates
-from dglke_distill.distill.objective import AskedTeacher, DistillationObjective, TeacherReply
+from dglke_distill.distill.student_objective import (
+    AskedTeacher,
+    DistillationObjective,
+    TeacherReply,
+)
 from dglke_distill.sampling.batch import Batch
 from dglke_distill.training.objective import Moment
 

@@ -65,7 +65,7 @@ def teacher_data(
         dataset,
         who=f"teacher {place}",
         allow_other_data=allow_other_data,
-        mend="train the teacher on this very split, or the student on the teacher's data",
+        fix="train the teacher on this very split, or the student on the teacher's data",
     )
     found = [OtherData(name, identity.name, identity.fingerprint), *identity.others]
     others = [

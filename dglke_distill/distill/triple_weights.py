@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from dglke_distill.training.objective import Group
 
-__all__ = ["Answers", "SoftLabelEvaluation", "by_kind"]
+__all__ = ["AnswerPlaces", "SoftLabelEvaluation", "by_kind"]
 
 
 class SoftLabelEvaluation(nn.Module):
@@ -39,7 +39,7 @@ def by_kind(each: Tensor) -> Tensor:
     return 0.5 * torch.cat([each[:, :1], each[:, 1:] / max(1, each.shape[1] - 1)], dim=1)
 
 
-class Answers:
+class AnswerPlaces:
     """Where the answers of queries against all entities stand.
 
     ``index`` are the rows and columns of answers (k,) in scores (b, E), ``counts`` (b,) how many

@@ -15,7 +15,7 @@ from dglke_distill.config import Config
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["Racer", "Searches", "Tuned", "Tuner", "keep_tuned", "kept_tuned"]
+__all__ = ["Racer", "Searches", "Tuned", "Tuner", "save_tuned", "saved_tuned"]
 
 _FILE = "found.json"
 
@@ -102,7 +102,7 @@ class Searches(NamedTuple):
     race: Racer
 
 
-def keep_tuned(place: Path, tuned: Tuned) -> None:
+def save_tuned(place: Path, tuned: Tuned) -> None:
     """Write what a search has found into its folder."""
     with writing(place):
         place.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def keep_tuned(place: Path, tuned: Tuned) -> None:
     atomic_write_text(place / _FILE, json.dumps(tree, indent=2) + "\n")
 
 
-def kept_tuned(place: Path) -> Optional[Tuned]:
+def saved_tuned(place: Path) -> Optional[Tuned]:
     """Return what a search has found; None if it has not ended.
 
     Raises:

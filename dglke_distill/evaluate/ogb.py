@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.ogb import Candidates
+from dglke_distill.data.ogb import GivenCandidates
 from dglke_distill.data.ogb_package import official_package
 from dglke_distill.data.triples import SIDES, Dataset, Side, Triples
 from dglke_distill.evaluate.categories import relation_categories
@@ -198,7 +198,7 @@ class _Work:
         self._ids = torch.empty(self.queries, negatives + 1, dtype=torch.int64)
 
     def scores(
-        self, triples: Triples, given: Candidates, rows: NDArray[np.int64], side: Side
+        self, triples: Triples, given: GivenCandidates, rows: NDArray[np.int64], side: Side
     ) -> Tensor:
         """Return the scores (rows, 1 + negatives) of the true answers, then of their negatives.
 

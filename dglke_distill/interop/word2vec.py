@@ -74,16 +74,16 @@ def _keys(names: list[str], table: str) -> list[str]:
     Raises:
         UserError: a name cannot be a key, or two names become one.
     """
-    mend = "call the vectors by their ids (--set keys=ids)"
+    fix = "call the vectors by their ids (--set keys=ids)"
     keys: dict[str, str] = {}
     for name in names:
         key = name.replace(" ", "_")
         if not key or "\n" in key:
-            raise UserError(f"--format word2vec: no vector can be called {name!r}; {mend}")
+            raise UserError(f"--format word2vec: no vector can be called {name!r}; {fix}")
         if key in keys:
             raise UserError(
                 f"--format word2vec: {table} {keys[key]!r} and {name!r} would both be called "
-                f"{key!r}; {mend}"
+                f"{key!r}; {fix}"
             )
         keys[key] = name
     return list(keys)

@@ -123,8 +123,8 @@ def _parameters(sheet: Mapping[str, Any]) -> str:
 
 def _size(stage: Mapping[str, Any]) -> tuple[str, str, str, str]:
     parameters = f"{stage['parameters']:,}"
-    if stage["further_parameters"]:
-        parameters += f" + {stage['further_parameters']:,}"
+    if stage["extra_parameters"]:
+        parameters += f" + {stage['extra_parameters']:,}"
     return stage["name"], stage["role"], str(stage["floats_per_entity"]), parameters
 
 

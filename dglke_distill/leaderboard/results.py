@@ -34,7 +34,7 @@ class StageResult:
     Attributes:
         role: teacher, student, or direct, which has no teacher.
         parameters: of the model.
-        further_parameters: learned beside it and thrown away.
+        extra_parameters: learned beside it and thrown away.
         metrics: split to its figures; a control that was not ranked has none.
     """
 
@@ -44,7 +44,7 @@ class StageResult:
     floats_per_entity: int
     bytes_per_entity: int
     parameters: int
-    further_parameters: int
+    extra_parameters: int
     seconds: float
     metrics: Mapping[str, FigureTree]
 
@@ -91,7 +91,7 @@ class SeedResult:
     @property
     def parameters(self) -> int:
         """Parameters of all stages together, as the leaderboard counts them."""
-        return sum(stage.parameters + stage.further_parameters for stage in self.stages)
+        return sum(stage.parameters + stage.extra_parameters for stage in self.stages)
 
     @property
     def seconds(self) -> float:
@@ -176,7 +176,7 @@ def _stage(stage: StageResults, path: Path) -> StageResult:
         floats_per_entity=model.floats_per_entity,
         bytes_per_entity=model.bytes_per_entity,
         parameters=model.parameters,
-        further_parameters=training.objective_parameters,
+        extra_parameters=training.objective_parameters,
         seconds=training.all_seconds,
         metrics={split: _figures(metrics[split]) for split in SPLITS if split in metrics},
     )

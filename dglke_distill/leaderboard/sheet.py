@@ -170,7 +170,7 @@ def _size(stage: StageResult) -> dict[str, Any]:
         "floats_per_entity": stage.floats_per_entity,
         "bytes_per_entity": stage.bytes_per_entity,
         "parameters": stage.parameters,
-        "further_parameters": stage.further_parameters,
+        "extra_parameters": stage.extra_parameters,
     }
 
 

@@ -16,7 +16,7 @@ from dglke_distill.report.comparison_results import read_comparison
 from dglke_distill.report.drawings import FIGURES
 from dglke_distill.report.html import run_page
 from dglke_distill.report.page import Drawing
-from dglke_distill.report.run_results import Stage, read_run
+from dglke_distill.report.run_results import ShownStage, read_run
 from dglke_distill.report.tables import Table, comparison_table, run_table
 from dglke_distill.report.theme import LIGHT, dark_svg, png, svg
 
@@ -108,7 +108,7 @@ def _foreign(folder: Path) -> Optional[str]:
     return min((path.name for path in folder.iterdir() if path.name not in ours), default=None)
 
 
-def _save(figure: Figure, folder: Path, name: str, stages: Sequence[Stage] = ()) -> str:
+def _save(figure: Figure, folder: Path, name: str, stages: Sequence[ShownStage] = ()) -> str:
     """Save a figure as PNG on white and as transparent SVG in light and dark; return the light."""
     text = svg(figure, LIGHT)
     _write(folder / f"{name}.svg", text)

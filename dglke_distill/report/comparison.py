@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from dglke_distill.report.comparison_results import ComparisonResults, Spread
+from dglke_distill.report.comparison_results import ShownComparison, Spread
 from dglke_distill.report.curves import shortened
 from dglke_distill.report.labels import Label, place_labels
 from dglke_distill.report.numbers import duration, percent, quality
@@ -27,7 +27,7 @@ __all__ = ["comparison_figure", "comparison_page"]
 _TICKS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 36000, 86400)
 
 
-def comparison_figure(results: ComparisonResults, theme: Theme) -> Figure:
+def comparison_figure(results: ShownComparison, theme: Theme) -> Figure:
     """Draw MRR against training seconds: a small point per seed, a large one per method's mean."""
     groups = results.groups()
     with drawing(theme):
@@ -69,7 +69,7 @@ def _tick(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def comparison_page(results: ComparisonResults, svg: str) -> str:
+def comparison_page(results: ShownComparison, svg: str) -> str:
     """Return the page.
 
     Args:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.artifacts.results import ComparisonRow, read_comparison_results
-from dglke_distill.report.run_results import Dataset, Stage, read_stage
+from dglke_distill.report.run_results import ShownDataset, ShownStage, read_stage
 
-__all__ = ["ComparisonResults", "ComparisonRow", "Spread", "read_comparison"]
+__all__ = ["ComparisonRow", "ShownComparison", "Spread", "read_comparison"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class ComparisonResults:
+class ShownComparison:
     """A finished comparison.
 
     Attributes:
@@ -39,8 +39,8 @@ class ComparisonResults:
     """
 
     directory: Path
-    dataset: Dataset
-    teacher: Optional[Stage]
+    dataset: ShownDataset
+    teacher: Optional[ShownStage]
     teacher_seconds: Optional[float]
     rows: tuple[ComparisonRow, ...]
     provenance: dict[str, Any]
@@ -63,7 +63,7 @@ class ComparisonResults:
         return found
 
 
-def read_comparison(directory: Path) -> ComparisonResults:
+def read_comparison(directory: Path) -> ShownComparison:
     """Read the ``results.json`` of a comparison.
 
     Raises:
@@ -72,9 +72,9 @@ def read_comparison(directory: Path) -> ComparisonResults:
     path = directory / "results.json"
     found = read_comparison_results(path)
     teacher = found.teacher
-    return ComparisonResults(
+    return ShownComparison(
         directory=directory,
-        dataset=Dataset.of(found.dataset),
+        dataset=ShownDataset.of(found.dataset),
         teacher=None if teacher is None else read_stage(teacher, path, "test", history=False),
         teacher_seconds=found.teacher_seconds,
         rows=tuple(found.rows),

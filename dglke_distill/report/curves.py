@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from dglke_distill.report.numbers import printable
-from dglke_distill.report.run_results import RunResults, Stage, stage_labels
+from dglke_distill.report.run_results import RunResults, ShownStage, stage_labels
 from dglke_distill.report.theme import Theme, drawing
 
 __all__ = ["soft_labels", "training_curves"]
@@ -95,7 +95,7 @@ def soft_labels(run: RunResults, theme: Theme) -> Optional[Figure]:
     return figure
 
 
-def _line(axes: Axes, stage: Stage, name: str, colour: str, *, dashed: bool = False) -> None:
+def _line(axes: Axes, stage: ShownStage, name: str, colour: str, *, dashed: bool = False) -> None:
     epochs, values = stage.history.points(name)
     axes.plot(
         epochs,
@@ -108,7 +108,7 @@ def _line(axes: Axes, stage: Stage, name: str, colour: str, *, dashed: bool = Fa
 
 
 def _panels(
-    run: RunResults, stages: Sequence[Stage], names: tuple[str, str], *, legend: bool = False
+    run: RunResults, stages: Sequence[ShownStage], names: tuple[str, str], *, legend: bool = False
 ) -> tuple[Figure, list[tuple[Axes, Axes]]]:
     """Return a figure and for each stage a panel and one below it, with a common x axis."""
     columns = min(_COLUMNS, len(stages))

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dglke_distill import __version__
 from dglke_distill.report.numbers import NONE, bytes_text, printable
-from dglke_distill.report.run_results import Dataset, Stage
+from dglke_distill.report.run_results import ShownDataset, ShownStage
 from dglke_distill.report.tables import Table
 from dglke_distill.report.theme import inline_svg, variables
 
@@ -101,7 +101,9 @@ class Section:
     block: Optional[str] = None
 
 
-def page(title: str, subtitle: str, sections: Sequence[Section], stages: Sequence[Stage]) -> str:
+def page(
+    title: str, subtitle: str, sections: Sequence[Section], stages: Sequence[ShownStage]
+) -> str:
     """Return a whole page that needs nothing but itself.
 
     Args:
@@ -132,7 +134,7 @@ def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def _styles(stages: Sequence[Stage]) -> str:
+def _styles(stages: Sequence[ShownStage]) -> str:
     colours = variables(stages)
     light = "".join(f"{name}:{value};" for name, value, _ in colours)
     dark = "".join(f"{name}:{value};" for name, _, value in colours)
@@ -140,7 +142,7 @@ def _styles(stages: Sequence[Stage]) -> str:
     return f"{text}:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
-def figures(drawings: Sequence[Drawing], stages: Sequence[Stage]) -> list[Section]:
+def figures(drawings: Sequence[Drawing], stages: Sequence[ShownStage]) -> list[Section]:
     """Return a section per figure."""
     return [
         Section(drawing.title, name=drawing.name, drawing=replace(drawing, svg=picture))
@@ -154,7 +156,7 @@ def warnings_section(lines: Sequence[str]) -> list[Section]:
     return [Section("Warnings", kind="warnings", items=lines)] if lines else []
 
 
-def dataset_text(dataset: Dataset) -> str:
+def dataset_text(dataset: ShownDataset) -> str:
     """Return size and digest of a dataset in words."""
     triples = ", ".join(f"{count:,} {split}" for split, count in dataset.triples.items())
     return (

@@ -15,7 +15,7 @@ from dglke_distill.report.anchors import Anchor, anchors
 from dglke_distill.report.curves import shortened
 from dglke_distill.report.labels import Label, place_labels
 from dglke_distill.report.numbers import bytes_text, duration
-from dglke_distill.report.run_results import RunResults, Stage, stage_labels
+from dglke_distill.report.run_results import RunResults, ShownStage, stage_labels
 from dglke_distill.report.theme import Theme, drawing, settled
 
 __all__ = ["categories", "quality", "seconds", "shown_anchors"]
@@ -86,7 +86,7 @@ def quality(run: RunResults, theme: Theme) -> Figure:
     return figure
 
 
-def _place(stage: Stage) -> tuple[float, float]:
+def _place(stage: ShownStage) -> tuple[float, float]:
     return stage.bytes_per_entity, stage.quality.mrr
 
 

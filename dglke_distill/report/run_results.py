@@ -26,10 +26,10 @@ from dglke_distill.report.history import read_history, read_text
 __all__ = [
     "ROLES",
     "Category",
-    "Dataset",
     "History",
     "RunResults",
-    "Stage",
+    "ShownDataset",
+    "ShownStage",
     "read_run",
     "read_stage",
     "stage_labels",
@@ -67,7 +67,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Stage:
+class ShownStage:
     """One trained model of a run.
 
     Attributes:
@@ -113,7 +113,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class ShownDataset:
     """The data of a run."""
 
     name: str
@@ -123,7 +123,7 @@ class Dataset:
     triples: dict[str, int]
 
     @classmethod
-    def of(cls, described: DatasetDescription) -> Dataset:
+    def of(cls, described: DatasetDescription) -> ShownDataset:
         """Return it from its description in results."""
         return cls(
             name=described.name,
@@ -160,9 +160,9 @@ class RunResults:
     directory: Path
     method: str
     seed: int
-    dataset: Dataset
+    dataset: ShownDataset
     split: str
-    stages: tuple[Stage, ...]
+    stages: tuple[ShownStage, ...]
     summary: ChainSummary
     settings: str
     provenance: dict[str, Any]
@@ -171,12 +171,12 @@ class RunResults:
     verdicts: dict[str, SizeVerdict] = field(default_factory=dict)
 
     @property
-    def teacher(self) -> Optional[Stage]:
+    def teacher(self) -> Optional[ShownStage]:
         """The strongest teacher that was not taught itself."""
         return _best([stage for stage in self.stages if stage.role == "teacher"])
 
     @property
-    def students(self) -> list[Stage]:
+    def students(self) -> list[ShownStage]:
         """The students in the order of the chain; the last one is what the run is for."""
         return [stage for stage in self.stages if stage.role == "student"]
 
@@ -187,7 +187,7 @@ class RunResults:
             return self.teacher.quality.mrr
         return self.summary.teacher_mrr if self.split == "test" else None
 
-    def share_of_teacher(self, stage: Stage) -> Optional[float]:
+    def share_of_teacher(self, stage: ShownStage) -> Optional[float]:
         """Return a stage's MRR over the teacher's."""
         return stage.quality.mrr / self.teacher_mrr if self.teacher_mrr else None
 
@@ -198,11 +198,11 @@ class RunResults:
         return sum(s.seconds for s in self.stages if s.in_chain) if total is None else total
 
 
-def _best(stages: Sequence[Stage]) -> Optional[Stage]:
+def _best(stages: Sequence[ShownStage]) -> Optional[ShownStage]:
     return max(stages, key=lambda stage: stage.quality.mrr, default=None)
 
 
-def stage_labels(stages: Sequence[Stage]) -> dict[str, str]:
+def stage_labels(stages: Sequence[ShownStage]) -> dict[str, str]:
     """Return a short label per stage name, such as ``Student 32``; no two are the same.
 
     The model's name is part of it only where the models differ.
@@ -237,7 +237,7 @@ def read_run(directory: Path) -> RunResults:
         directory=directory,
         method=chain.method,
         seed=chain.seed,
-        dataset=Dataset.of(chain.dataset),
+        dataset=ShownDataset.of(chain.dataset),
         split=split,
         stages=tuple(sorted(stages, key=lambda stage: not stage.in_chain)),
         summary=chain.summary,
@@ -249,7 +249,7 @@ def read_run(directory: Path) -> RunResults:
     )
 
 
-def read_stage(entry: StageResults, path: Path, split: str, *, history: bool = True) -> Stage:
+def read_stage(entry: StageResults, path: Path, split: str, *, history: bool = True) -> ShownStage:
     """Return a stage with its history.
 
     Args:
@@ -271,7 +271,7 @@ def read_stage(entry: StageResults, path: Path, split: str, *, history: bool = T
     # A teacher may also come as a checkpoint of somebody else's, which has no training.
     if training is not None and history:
         columns = read_history(path.parent / entry.directory / "history.csv")
-    return Stage(
+    return ShownStage(
         name=entry.name,
         role=entry.role,
         teachers=entry.taught_by,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from dglke_distill.base.shown import markdown_text
-from dglke_distill.report.comparison_results import ComparisonResults, Spread
+from dglke_distill.report.comparison_results import ShownComparison, Spread
 from dglke_distill.report.numbers import NONE, gain_text, percent, quality
 from dglke_distill.report.run_results import RunResults, stage_labels
 
@@ -134,7 +134,7 @@ def verdict_table(run: RunResults) -> Table:
     return Table(headings, tuple(rows), text_columns=2)
 
 
-def comparison_table(results: ComparisonResults) -> Table:
+def comparison_table(results: ShownComparison) -> Table:
     """Return the table of a comparison: a row per method, means over its seeds."""
     groups = results.groups()
     means = {name: Spread.of([row.mrr for row in rows]) for name, rows in groups.items()}

@@ -15,7 +15,7 @@ import matplotlib.style
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from dglke_distill.report.run_results import Stage
+from dglke_distill.report.run_results import ShownStage
 
 __all__ = [
     "DARK",
@@ -76,7 +76,7 @@ class Theme:
     controls: tuple[str, ...]
     methods: tuple[str, ...]
 
-    def stage_colours(self, stages: Sequence[Stage]) -> dict[str, str]:
+    def stage_colours(self, stages: Sequence[ShownStage]) -> dict[str, str]:
         """Return a colour per stage name, the same in every figure of a run."""
         chain = [stage.name for stage in stages if stage.in_chain]
         controls = [stage.name for stage in stages if not stage.in_chain]
@@ -169,7 +169,7 @@ def settled(figure: Figure) -> Figure:
     return figure
 
 
-def variables(stages: Sequence[Stage] = ()) -> list[tuple[str, str, str]]:
+def variables(stages: Sequence[ShownStage] = ()) -> list[tuple[str, str, str]]:
     """Return name, light and dark colour of every CSS variable that ``inline_svg`` puts in."""
     pairs = [(getattr(LIGHT, name), getattr(DARK, name)) for name in ("ink", "muted", "grid")]
     pairs += [(LIGHT.surface, DARK.surface), (LIGHT.anchor, DARK.anchor)]
@@ -179,7 +179,7 @@ def variables(stages: Sequence[Stage] = ()) -> list[tuple[str, str, str]]:
     return [(f"--figure-{light[1:]}", light, dark) for light, dark in unique.items()]
 
 
-def inline_svg(text: str, prefix: str, stages: Sequence[Stage] = ()) -> str:
+def inline_svg(text: str, prefix: str, stages: Sequence[ShownStage] = ()) -> str:
     """Return a light SVG for use inside a page: the ``<svg>`` element alone, of any width.
 
     Args:
@@ -201,7 +201,7 @@ def inline_svg(text: str, prefix: str, stages: Sequence[Stage] = ()) -> str:
     return _recoloured(body, {light: f"var({name})" for name, light, _ in variables(stages)})
 
 
-def dark_svg(text: str, stages: Sequence[Stage] = ()) -> str:
+def dark_svg(text: str, stages: Sequence[ShownStage] = ()) -> str:
     """Return a light SVG in the colours of the dark theme."""
     return _recoloured(text, {light: dark for _, light, dark in variables(stages)})
 

@@ -101,7 +101,7 @@ def resolve(
 
 
 def saved_settings(run_directory: Path, changes: Sequence[Tree]) -> Config:
-    """Return the settings a run was started with, with changes laid over them.
+    """Return the settings a run was started with, with changes merged over them.
 
     Raises:
         UserError: there is no run.

@@ -86,7 +86,7 @@ def rank_loaded(
         loaded: the model.
         split: ``train``, ``valid`` or ``test``.
         name: what to call it in messages.
-        settings: partial trees laid over its settings: where the dataset lies, device, threads.
+        settings: partial trees merged over its settings: where the dataset lies, device, threads.
         data_root: folder that holds datasets already.
         allow_other_data: whether to go on with other triples than the model was trained on.
         dataset: the dataset, when the caller has loaded it already.
@@ -112,7 +112,7 @@ def rank_loaded(
         )
     else:
         dataset, warnings = loaded.check_dataset(
-            dataset, name, mend="give its own", allow_other_data=allow_other_data
+            dataset, name, fix="give its own", allow_other_data=allow_other_data
         )
     workspace = prepare(config, dataset=dataset)
     if not len(dataset.split(split)):

@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional, Union
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, compose, read_toml
 from dglke_distill.config.fit import fitted
-from dglke_distill.distill.plan import ChainConfig, DataSize, plan
+from dglke_distill.distill.plan import ChainConfig, FitSize, plan
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.settings import flag_trees, resolve
 from dglke_distill.runs.workspace import Workspaces
@@ -164,12 +164,12 @@ def _wanted(search: Search, stated: bool, recipe: str) -> Optional[float]:
     return seconds_of(search, "--search", none=True)
 
 
-def _size(config: Config, workspaces: Workspaces) -> Optional[DataSize]:
+def _size(config: Config, workspaces: Workspaces) -> Optional[FitSize]:
     """Return the size of the data that settings name; None where there is no triple to train on."""
     dataset = workspaces.of(config).dataset
     if not len(dataset.train):
         return None
-    return DataSize(entities=dataset.num_entities, triples=len(dataset.train))
+    return FitSize(entities=dataset.num_entities, triples=len(dataset.train))
 
 
 def _for_any_data(config: Config) -> bool:

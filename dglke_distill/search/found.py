@@ -20,7 +20,7 @@ class StudyConfig(Section):
 
     space: str = Field(description="name of a space that ships, or the path of a file")
     space_sha256: str = Field(description="of its content")
-    settings: dict[str, Any] = Field(description="settings of all trials, laid over the space's")
+    settings: dict[str, Any] = Field(description="settings of all trials, merged over the space's")
     method: Optional[str] = Field(None, description="distillation method; None: trained directly")
     teachers: list[str] = Field(default_factory=list, description="checkpoints it learns from")
     seed: int = Field(0, ge=0, lt=1 << 32)

@@ -11,7 +11,7 @@ __all__ = ["Journal"]
 
 
 class Journal(JournalFileBackend):  # type: ignore[misc,unused-ignore]
-    """Optuna's journal, mended before it is read for the first time and before each line.
+    """Optuna's journal, fixed before it is read for the first time and before each line.
 
     What is written after a cut line would lengthen it, and nothing could read the journal again.
 

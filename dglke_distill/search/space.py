@@ -84,7 +84,7 @@ class Space(Section):
     Attributes:
         fixed: settings of every trial, a partial ``Config`` tree.
         search: ranges by the names of settings, e.g. ``optimizer.learning_rate``.
-        starts: choices that are tried behind the defaults, each laid over them.
+        starts: choices that are tried behind the defaults, each merged over them.
     """
 
     fixed: Tree = Field(default_factory=dict, description="settings of every trial")
@@ -126,7 +126,7 @@ class Space(Section):
         return self.settings(chosen)
 
     def settings(self, chosen: Mapping[str, Value]) -> Tree:
-        """Return the fixed settings with chosen ones, by their names, laid over them."""
+        """Return the fixed settings with chosen ones, by their names, merged over them."""
         tree = self.fixed
         for name, value in chosen.items():
             part: Any = value

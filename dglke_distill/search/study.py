@@ -319,7 +319,7 @@ def _try(
         if not any(t.value is not None for t in study.get_trials(deepcopy=False)):
             ended = study.get_trials(deepcopy=False, states=(state.FAIL, state.COMPLETE))
             if len(ended) >= 3 and all(t.state == state.FAIL for t in ended):
-                raise  # whatever is chosen fails: the user must mend something
+                raise  # whatever is chosen fails: the user must fix something
     else:
         end("ended", state.COMPLETE, max(reached))
 

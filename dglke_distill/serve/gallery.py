@@ -22,7 +22,7 @@ from dglke_distill.serve.facts import FactShelf, prominence
 from dglke_distill.serve.introduction import examples, sentences
 from dglke_distill.serve.search import NameSearch
 from dglke_distill.zoo import load_checkpoint
-from dglke_distill.zoo.registry import Place, list_found
+from dglke_distill.zoo.index import Place, list_found
 
 __all__ = ["Gallery", "Shown"]
 

@@ -19,4 +19,4 @@ def check_dataset(kind: type[DatasetSource]) -> None:
     assert first.name == name
     assert len(first.valid) and len(first.test), f"{name}: valid and test must not be empty"
     assert first.fingerprint == second.fingerprint, f"{name}: two calls give other triples"
-    assert kind.license, f"{name}: say its license, or that its publisher names none"
+    assert kind.licence, f"{name}: say its licence, or that its publisher names none"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dglke_distill.zoo.fetch import load, load_checkpoint
+    from dglke_distill.zoo.index import info
+    from dglke_distill.zoo.index import list_models as list
     from dglke_distill.zoo.publish import publish
     from dglke_distill.zoo.push import push
-    from dglke_distill.zoo.registry import info
-    from dglke_distill.zoo.registry import list_models as list
     from dglke_distill.zoo.schema import Entry
     from dglke_distill.zoo.verify import Verification, verify
 
@@ -31,8 +31,8 @@ __all__ = [
 _PLACES = {
     "Entry": "schema:Entry",
     "Verification": "verify:Verification",
-    "info": "registry:info",
-    "list": "registry:list_models",
+    "info": "index:info",
+    "list": "index:list_models",
     "load": "fetch:load",
     "load_checkpoint": "fetch:load_checkpoint",
     "publish": "publish:publish",

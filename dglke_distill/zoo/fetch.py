@@ -14,7 +14,7 @@ from dglke_distill.base.files import sha256_file
 from dglke_distill.base.regular_files import check_regular, open_regular
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.hub import hub_files, is_hub
-from dglke_distill.zoo.registry import Found, Place, default_cache, find, read_store, stores
+from dglke_distill.zoo.index import FoundEntry, Place, default_cache, find, read_store, stores
 from dglke_distill.zoo.schema import KNOWN_FILE, Entry, FileEntry
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def names_a_folder(name_or_directory: Union[str, Path]) -> bool:
 
 
 def fetch_files(
-    found: Found, *, cache_dir: Optional[Path] = None, offline: bool = False
+    found: FoundEntry, *, cache_dir: Optional[Path] = None, offline: bool = False
 ) -> dict[str, Path]:
     """Return where the files of a model lie, downloaded if they must be, and checked.
 
@@ -255,7 +255,7 @@ def remove(name: str, *, store: Place = None, cache_dir: Optional[Path] = None) 
     return deleted
 
 
-def _download(found: Found, file: FileEntry, place: Path) -> None:
+def _download(found: FoundEntry, file: FileEntry, place: Path) -> None:
     if file.url is not None:
         from dglke_distill.zoo.remote_stores import download
 

@@ -19,7 +19,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import read_text
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.entry_files import MAX_ENTRY_BYTES
-from dglke_distill.zoo.registry import shipped_store
+from dglke_distill.zoo.index import shipped_store
 from dglke_distill.zoo.registry_file import dump_entry, parse_entry
 from dglke_distill.zoo.schema import Entry
 

@@ -22,7 +22,7 @@ from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.entries import describe
 from dglke_distill.zoo.fetch import check_file, checked_model
 from dglke_distill.zoo.for_others import with_known, without_paths
-from dglke_distill.zoo.registry import Place, default_store, read_store, stores
+from dglke_distill.zoo.index import Place, default_store, read_store, stores
 from dglke_distill.zoo.registry_file import (
     block_of,
     dump_entry,

@@ -6,7 +6,7 @@ from typing import Optional
 
 from dglke_distill.zoo.fetch import fetch_files
 from dglke_distill.zoo.hub import upload
-from dglke_distill.zoo.registry import Place, find
+from dglke_distill.zoo.index import Place, find
 
 __all__ = ["push"]
 

@@ -23,8 +23,8 @@ __all__ = [
     "TIES",
     "Entry",
     "FileEntry",
-    "Metrics",
     "Names",
+    "PublishedMetrics",
     "Vocabularies",
     "compose_name",
     "split_version",
@@ -136,7 +136,7 @@ class Vocabularies(_Strict):
     relations: Names
 
 
-class Metrics(_Strict):
+class PublishedMetrics(_Strict):
     """Ranking figures, and what they are figures of."""
 
     split: Literal["valid", "test"]
@@ -171,7 +171,7 @@ class Entry(_Strict):
     citation: Text
     vocab: Vocabularies
     files: list[FileEntry]
-    metrics: Optional[Metrics] = None
+    metrics: Optional[PublishedMetrics] = None
     verdict: Optional[Text] = None
     warnings: Optional[list[Text]] = Field(None, max_length=100)
 

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.zoo.fetch import checked_model, fetch_files
-from dglke_distill.zoo.registry import Place, find
+from dglke_distill.zoo.index import Place, find
 from dglke_distill.zoo.schema import PROTOCOLS, TIES, Entry
 
 __all__ = ["TOLERANCE", "Verification", "verify"]
@@ -69,7 +69,7 @@ def verify(
         cache_dir: as for ``zoo.load``.
         offline: as for ``zoo.load``.
         data_root: folder that holds datasets already.
-        settings: partial trees laid over the settings of its training: device, threads, or where
+        settings: partial trees merged over the settings of its training: device, threads, or where
             its dataset lies.
         allow_other_data: whether to rank other triples than it was trained on.
 
@@ -112,7 +112,7 @@ def verify(
         dataset,
         who=entry.pinned,
         allow_other_data=allow_other_data,
-        mend="name its own dataset by --dataset or --data-root",
+        fix="name its own dataset by --dataset or --data-root",
     )
     warnings = tuple(dict.fromkeys([*told, *figures["warnings"]]))
     return Verification(entry, {key: figures[name] for key, name in _FIGURES.items()}, warnings)

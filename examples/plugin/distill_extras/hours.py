@@ -15,7 +15,7 @@ class Hours(DatasetSource):
 
     name = "hours"
     description = "The 24 hours of a day with four relations between them."
-    license = "CC0-1.0"
+    licence = "CC0-1.0"
 
     def load(self) -> Dataset:
         """Return the dataset."""

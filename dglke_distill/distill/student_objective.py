@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dglke_distill.distill.candidates import Candidates
-from dglke_distill.distill.further import FurtherQueries
+from dglke_distill.distill.further import ExtraQueries
 from dglke_distill.distill.schedules import Schedule
 from dglke_distill.distill.soft import SoftLoss
 from dglke_distill.distill.structure import Structure
@@ -89,7 +89,7 @@ class SoftLabels(NamedTuple):
     scale: Scale = "none"
     structure: Optional[Structure] = None
     structure_weight: float = 1.0
-    further: Optional[FurtherQueries] = None
+    further: Optional[ExtraQueries] = None
     further_share: float = 0.0
     further_candidates: Optional[int] = None
 

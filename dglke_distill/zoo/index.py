@@ -27,7 +27,7 @@ from dglke_distill.zoo.stores import open_store
 
 __all__ = [
     "SHIPPED",
-    "Found",
+    "FoundEntry",
     "Place",
     "default_cache",
     "default_store",
@@ -48,7 +48,7 @@ Place = Union[str, Path, Store, None]
 """How a caller names a store: ``shipped``, a folder, an address; None for all of them."""
 
 
-class Found(NamedTuple):
+class FoundEntry(NamedTuple):
     """An entry and the store that has it."""
 
     entry: Entry
@@ -139,7 +139,7 @@ def read_store(
 
 def find(
     name: str, *, store: Place = None, cache_dir: Optional[Path] = None, offline: bool = False
-) -> Found:
+) -> FoundEntry:
     """Return the entry that ``name`` (its newest version) or ``name@version`` stands for.
 
     Raises:
@@ -154,7 +154,7 @@ def find(
         )
         fitting = [e for e in entries if e.name == wanted and version in (None, e.version)]
         if fitting:
-            return Found(max(fitting, key=lambda entry: entry.version), place)
+            return FoundEntry(max(fitting, key=lambda entry: entry.version), place)
     known = [
         entry
         for place in places
@@ -212,9 +212,9 @@ def list_found(
     all_versions: bool = False,
     store: Place = None,
     offline: bool = False,
-) -> list[Found]:
+) -> list[FoundEntry]:
     """Return what ``list_models`` does, with the stores."""
-    found: dict[tuple[str, int], Found] = {}
+    found: dict[tuple[str, int], FoundEntry] = {}
     owners: dict[str, Store] = {}
     places = stores(store)
     for place in places:
@@ -222,7 +222,7 @@ def list_found(
             if owners.setdefault(entry.name, place) is place:
                 key = (entry.name, entry.version if all_versions else 0)
                 if key not in found or found[key].entry.version < entry.version:
-                    found[key] = Found(entry, place)
+                    found[key] = FoundEntry(entry, place)
 
     def fits(entry: Entry) -> bool:
         return (
