@@ -19,7 +19,7 @@ from dglke_distill.cli import main
 from dglke_distill.cli.tune import seconds_of
 from dglke_distill.config import Config, read_toml
 from dglke_distill.models import SCORE_FUNCTIONS
-from dglke_distill.search.space import SPACES, Space, find_space, read_space, space_names
+from dglke_distill.search.space import SPACES, Range, Space, find_space, read_space, space_names
 from dglke_distill.search.study import Found, StudyConfig, Watch, saved_study, space_digest, tune
 
 SPACE = """
@@ -107,6 +107,12 @@ def test_a_space_that_cannot_be_searched_says_why(tmp_path: Path, text: str, mes
 def test_an_unknown_space_is_answered_with_near_ones() -> None:
     with pytest.raises(UserError, match=r"did you mean 'complex'\?"):
         read_space("complx")
+
+
+def test_a_setting_that_is_left_out_is_no_value_of_a_range() -> None:
+    span = Range(low=0.1, high=0.5)
+    found = [span.holds(value) for value in (0.1, 0.5, 0.6, None, True, "0.2")]
+    assert found == [True, True, False, False, False, False]
 
 
 def test_a_setting_is_chosen_only_where_its_condition_holds() -> None:

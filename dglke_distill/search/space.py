@@ -60,12 +60,14 @@ class Range(Section):
             raise ValueError("the default is none of the values")
         return self
 
-    def holds(self, value: Value) -> bool:
+    def holds(self, value: Optional[Value]) -> bool:
         """Return whether a value is one of the range's."""
         if self.choices is not None:
             return value in self.choices
         assert self.low is not None and self.high is not None
-        return not isinstance(value, (str, bool)) and self.low <= value <= self.high
+        if value is None or isinstance(value, (str, bool)):  # None: the setting's own default
+            return False
+        return self.low <= value <= self.high
 
     def suggest(self, name: str, trial: optuna.trial.BaseTrial) -> Value:
         """Let a trial choose a value; ``name`` is the setting's."""
