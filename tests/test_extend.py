@@ -152,6 +152,28 @@ def test_what_cannot_be_added_is_said(model: Any, tmp_path: Path) -> None:
             model.add_entities(facts)
 
 
+def test_the_grown_data_have_an_identity(run: Any, tmp_path: Path, grown: Any) -> None:
+    """So that the model is published, and ranked on a folder that holds the same facts."""
+    from dglke_distill.data import catalog
+
+    grown.save_pretrained(tmp_path / "grown")
+    place, folder = Path(kd.__file__).parent.parent / "datasets" / "cldr", tmp_path / "data"
+    folder.mkdir()
+    for split in ("train", "valid", "test"):
+        text = (place / f"{split}.txt").read_text(encoding="utf-8")
+        more = "".join("\t".join(fact) + "\n" for fact in FACTS) if split == "train" else ""
+        (folder / f"{split}.txt").write_text(text + more, encoding="utf-8")
+    stated = grown.results["dataset"]
+    assert catalog.load(str(folder)).fingerprint == stated["fingerprint"]
+    told = json.loads(run("evaluate", tmp_path / "grown", "--dataset", folder, "--json").out)
+    assert told["mrr"] > 0.55 and not [line for line in told["warnings"] if "OTHER" in line]
+    store = tmp_path / "store"
+    run("zoo", "publish", tmp_path / "grown", "--name", "complex-grown-dim32", "--store", store)
+    again = kd.load("complex-grown-dim32", store=store)
+    assert again.results["extended_from"]["dataset"] == "cldr"
+    assert again.predict_tails("Baltistan", "uses_currency", 1)[0].name == "Euro"
+
+
 def test_the_command(run: Any, tmp_path: Path, model: Any) -> None:
     facts, out = tmp_path / "facts.tsv", tmp_path / "grown"
     facts.write_text("".join("\t".join(fact) + "\n" for fact in FACTS))

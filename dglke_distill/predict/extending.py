@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -18,7 +19,7 @@ from dglke_distill.compression import CompressedModel
 from dglke_distill.config import Config
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.text import lines
-from dglke_distill.data.triples import Triples, Vocabulary
+from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 from dglke_distill.models.fold_in import RIDGE, Facts, fold_in
@@ -132,6 +133,36 @@ def extended(
         stated = {key: of for key, of in results["dataset"].items() if key != "fingerprint"}
         results["dataset"] = {**stated, "entities": len(entities)}
     return replace(loaded, model=model.eval(), entities=entities, results=results, known_file=None)
+
+
+def describe_grown(
+    made: LoadedModel, splits: Sequence[Triples], facts: list[NamedFact]
+) -> dict[str, Any]:
+    """Return what results say of the data: the given facts belong to the train split now.
+
+    Args:
+        made: the extended model.
+        splits: train, valid and test facts by the ids of the model before, as far as known.
+        facts: those given.
+    """
+    rows = np.array(
+        [(made.entities.id(h), made.relations.id(r), made.entities.id(t)) for h, r, t in facts]
+    )
+    none = Triples.from_array(np.zeros((0, 3), np.int64))
+    train, valid, test = [*splits, none, none, none][:3]
+    have = {tuple(row) for row in train.to_array().tolist()}
+    new = [row for row in np.unique(rows, axis=0).tolist() if tuple(row) not in have]
+    whole = np.concatenate([train.to_array(), np.array(new, np.int64).reshape(-1, 3)])
+    data = Dataset(
+        made.dataset_name, made.entities, made.relations, Triples.from_array(whole), valid, test
+    )
+    return {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "entities": data.num_entities,
+        "relations": data.num_relations,
+        "triples": {split: len(data.split(split)) for split in ("train", "valid", "test")},
+    }
 
 
 def grown_facts(

@@ -57,11 +57,13 @@ class Growing:
             UserError: an unknown relation, nothing new, a model whose entities have no vectors of
                 their own, or a dataset that is another one.
         """
-        from dglke_distill.predict.extending import extended, grown_facts
+        from dglke_distill.predict.extending import describe_grown, extended, grown_facts
 
         facts = [tuple(fact) for fact in triples]
-        trained, known = self._at_hand(data_root, dataset, allow_other_data)
+        splits, known = self._at_hand(data_root, dataset, allow_other_data)
+        trained = splits[0] if splits else None
         made = extended(self.loaded, facts, trained, refresh=refresh, seed=seed)  # type: ignore[arg-type]
+        made.results["dataset"] = describe_grown(made, splits, facts)  # type: ignore[arg-type]
         found: Any = type(self)(made)  # type: ignore[call-arg]
         found._known = grown_facts(made, known, facts)  # type: ignore[arg-type]
         found.known_warnings = () if known is not None else ("only the facts given are known",)
@@ -69,8 +71,8 @@ class Growing:
 
     def _at_hand(
         self, data_root: Optional[Path], dataset: Optional[str], allow_other_data: bool
-    ) -> tuple[Optional[Triples], Optional[KnownAnswers]]:
-        """Return the train facts and the index of all facts, as far as they are on this machine."""
+    ) -> tuple[tuple[Triples, ...], Optional[KnownAnswers]]:
+        """Return the splits, train first, and the index of all facts, as far as they are here."""
         from dglke_distill.artifacts.known_facts_file import read_known
         from dglke_distill.data.known_answers import KnownAnswers
 
@@ -89,6 +91,6 @@ class Growing:
             known: Optional[KnownAnswers] = getattr(self, "_known", None)
             if known is None and loaded.known_file is not None:
                 known = read_known(loaded.known_file, loaded.entities, loaded.relations)
-            return (None if known is None else known.triples()), known
-        splits = [found.train, found.valid, found.test]
-        return found.train, KnownAnswers.build(splits, found.num_entities)
+            return (() if known is None else (known.triples(),)), known
+        splits = (found.train, found.valid, found.test)
+        return splits, KnownAnswers.build(splits, found.num_entities)
