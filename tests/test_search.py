@@ -16,9 +16,9 @@ from distill_fixtures import write_clock
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
-from dglke_distill.cli.tune import seconds_of
 from dglke_distill.config import Config, read_toml
 from dglke_distill.models import SCORE_FUNCTIONS
+from dglke_distill.search.beforehand import seconds_of
 from dglke_distill.search.space import SPACES, Range, Space, find_space, read_space, space_names
 from dglke_distill.search.study import Found, StudyConfig, Watch, saved_study, space_digest, tune
 
@@ -134,13 +134,13 @@ def test_a_setting_is_chosen_only_where_its_condition_holds() -> None:
     ("text", "seconds"), [("90s", 90), ("20m", 1200), ("1.5h", 5400), ("7", 7)]
 )
 def test_times_are_read(text: str, seconds: float) -> None:
-    assert seconds_of(text) == seconds
+    assert seconds_of(text, "--time") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0s", "-3s", "3 days", "nan", "1e9h", "9" * 40])
 def test_times_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="--time"):
-        seconds_of(text)
+        seconds_of(text, "--time")
 
 
 # --- studies --------------------------------------------------------------------------------------
