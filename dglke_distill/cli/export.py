@@ -7,7 +7,7 @@ import typer
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
-from dglke_distill.cli import settings
+from dglke_distill.cli import complete, settings
 from dglke_distill.cli.models import load_given
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
@@ -18,7 +18,12 @@ __all__ = ["export", "formats"]
 def export(
     model: settings.CheckpointArgument,
     format: Annotated[
-        str, typer.Option("--format", help="What to write: a name from `dglke-distill formats`.")
+        str,
+        typer.Option(
+            "--format",
+            help="What to write: a name from `dglke-distill formats`.",
+            autocompletion=complete.formats,
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", help="File or folder to write; nothing may be there yet.")

@@ -9,7 +9,7 @@ import typer
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
-from dglke_distill.cli import settings
+from dglke_distill.cli import complete, settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.output import (
     TrainingDisplay,
@@ -68,6 +68,7 @@ MethodFlag = Annotated[
     Optional[str],
     typer.Option(
         "--method",
+        autocompletion=complete.methods,
         help="Who teaches whom: iterde, fan_out, bkd, ta, dualde, rkd, fitnet, mulde, direct. If "
         "not given: the recipe's, else iterde.",
     ),

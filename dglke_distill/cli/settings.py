@@ -6,6 +6,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from dglke_distill.cli import complete
 from dglke_distill.config import parse_assignment
 from dglke_distill.runs.settings import FLAGS, flag_trees
 
@@ -14,6 +15,7 @@ DatasetArgument = Annotated[
     typer.Argument(
         help="Catalog name (`data list`), or your own folder or file of triples.",
         show_default="cldr",
+        autocompletion=complete.datasets,
     ),
 ]
 ModelFlag = Annotated[
@@ -22,6 +24,7 @@ ModelFlag = Annotated[
         "--model",
         help="Score function, e.g. complex, in any letter case. If not given: the recipe's, else "
         "TransE.",
+        autocompletion=complete.models,
     ),
 ]
 CheckpointArgument = Annotated[
@@ -29,6 +32,7 @@ CheckpointArgument = Annotated[
     typer.Argument(
         metavar="NAME_OR_CHECKPOINT",
         help="Zoo name, checkpoint directory, or run directory (of a chain: its last student).",
+        autocompletion=complete.published,
     ),
 ]
 StoreFlag = Annotated[

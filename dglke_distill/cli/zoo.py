@@ -8,7 +8,7 @@ from rich.table import Table
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
-from dglke_distill.cli import settings
+from dglke_distill.cli import complete, settings
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json, say_text
 
@@ -21,7 +21,9 @@ zoo_app = typer.Typer(
     help="Published models: list, load, publish, verify them.", no_args_is_help=True
 )
 
-NameArgument = Annotated[str, typer.Argument(help="Name of a model, or name@version.")]
+NameArgument = Annotated[
+    str, typer.Argument(help="Name of a model, or name@version.", autocompletion=complete.published)
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
