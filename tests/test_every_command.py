@@ -37,7 +37,8 @@ OWN_PLACES = {"--out", "--data-root"}
 """Folders that the user chooses."""
 VALUES = {
     "--model", "--student-model", "--dim", "--dims", "--from", "--to", "--ratio", "--method",
-    "--methods", "--recipe", "--set", "--epochs", "--seed", "--seeds", "--device", "--threads",
+    "--methods", "--columns", "--delimiter", "--weight-column",
+    "--recipe", "--set", "--epochs", "--seed", "--seeds", "--device", "--threads",
     "--processes", "--memory", "--batch-size", "--lr", "--negatives", "--loss", "--dtype",
     "--trials", "--time", "--split", "-k", "--head", "--relation", "--tail", "--relations",
     "--format", "--out-format", "--fractions", "--port", "--host", "--max-dim", "--max-bytes",
@@ -46,6 +47,7 @@ VALUES = {
 """Words and numbers."""
 FLAGS = {
     "--allow-other-data", "--resume", "--dry-run", "--json", "--exclude-known", "--evaluate",
+    "--ignore-extra",
     "--offline", "--yes", "--with-known", "--all", "--metrics", "--all-versions", "--refresh",
 }  # fmt: skip
 
