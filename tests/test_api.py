@@ -95,9 +95,10 @@ def flags_of(command: str) -> set[str]:
 @pytest.mark.parametrize(
     ("command", "call", "others"),
     [
-        ("train", "train", {"assignments", "dry_run"}),
+        # --track belongs to the commands; a call tells its progress to `report`
+        ("train", "train", {"assignments", "dry_run", "track"}),
         # the sizes are a list here, so that --from, --to and --ratio are one line of Python
-        ("run", "distill", {"assignments", "dry_run", "first", "last", "ratio"}),
+        ("run", "distill", {"assignments", "dry_run", "first", "last", "ratio", "track"}),
         ("evaluate", "evaluate", {"as_json"}),
         ("tune", "tune", {"assignments", "time"}),
     ],

@@ -43,12 +43,14 @@ VALUES = {
     "--trials", "--time", "--split", "-k", "--head", "--relation", "--tail", "--relations",
     "--format", "--out-format", "--fractions", "--port", "--host", "--max-dim", "--max-bytes",
     "pattern", "--name", "--control", "--plugin", "--search", "--candidates", "--protocol",
+    "--hub", "--track",
 }  # fmt: skip
 """Words and numbers."""
 FLAGS = {
     "--allow-other-data", "--resume", "--dry-run", "--json", "--exclude-known", "--evaluate",
     "--ignore-extra",
     "--offline", "--yes", "--with-known", "--all", "--metrics", "--all-versions", "--refresh",
+    "--private",
 }  # fmt: skip
 
 DATA, MODEL, STORE, OUT, FACTS = "DATA", "MODEL", "STORE", "OUT", "FACTS"
@@ -79,6 +81,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "zoo pull": {"name": NAME, "--store": STORE},
     "zoo rm": {"name": NAME, "--store": STORE},
     "zoo publish": {"run_dir": MODEL, "--name": NAME, "--store": STORE},
+    "zoo push": {"name": NAME, "--hub": "someone/model", "--store": STORE},
     "zoo verify": {"names": NAME, "--store": STORE},
     "ogb run": {"dataset": DATA, "--dims": "4", "--seeds": "1", "--out": OUT, **TINY},
     "ogb evaluate": {"model": MODEL, "--dataset": DATA},
