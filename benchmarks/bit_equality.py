@@ -36,6 +36,7 @@ SMALL = [
 ]
 METHODS = ("iterde", "fan_out", "bkd", "ta", "dualde", "rkd", "fitnet", "mulde", "direct")
 TIMED = {"seconds", "validation_seconds"}
+NAMED = {"name"}  # of the protocol, which results name since; no figure
 
 
 def cases() -> Iterator[tuple[str, list[str]]]:
@@ -115,7 +116,7 @@ def digest(folder: Path) -> Optional[str]:
 def _untimed(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
-    return {key: _untimed(value) for key, value in tree.items() if key not in TIMED}
+    return {key: _untimed(value) for key, value in tree.items() if key not in TIMED | NAMED}
 
 
 def run(arguments: list[str], folder: Path) -> str:
