@@ -186,7 +186,11 @@ def _judge_size(
 def _needed(
     controls: Sequence[Mapping[str, Any]], gain: Gain, tuned: bool
 ) -> tuple[float, list[str]]:
-    """Return the share that a gain must surpass with all of its interval, and why."""
+    """Return the share that a gain must surpass with all of its interval, and why.
+
+    A search whose settings do not reach those of the recipe was too short to say what direct
+    training can: no gain is claimed over it.
+    """
     needed, doubts = 0.0, []
     if gain.seeds == 1:
         needed = ONE_SEED
@@ -202,6 +206,10 @@ def _needed(
                 else ("no settings of direct training were searched for")
             )
             return math.inf, [tried]
+        by_recipe = [each["valid_mrr"] for each in controls if each["role"] == "direct"]
+        by_search = [each["valid_mrr"] for each in controls if each["role"] == "direct_tuned"]
+        if max(map(_known, by_search), default=0.0) <= max(map(_known, by_recipe), default=0.0):
+            return math.inf, ["the search found nothing better for direct training than its recipe"]
         needed += max(room)
         if max(room) >= 0.001:
             doubts.append(
@@ -209,6 +217,10 @@ def _needed(
                 f"{percent_text(max(room))} % more"
             )
     return needed, doubts
+
+
+def _known(mrr: Optional[float]) -> float:
+    return mrr or 0.0
 
 
 def _claim(gain: Gain, outcome: str, notes: Sequence[str]) -> str:
