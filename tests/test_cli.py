@@ -279,12 +279,12 @@ def test_ctrl_c_then_resume_gives_the_same_weights(
 def test_ctrl_c_before_training_promises_nothing(
     run: Any, clock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dglke_distill.runs import train_run as pipeline
+    from dglke_distill.runs import workspace
 
     def interrupt(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "prepare", interrupt)
+    monkeypatch.setattr(workspace, "prepare", interrupt)
     done = run("train", clock, *SMALL, "--out", clock.parent / "run")
     assert done.code == 130
     assert "interrupted" in done.err

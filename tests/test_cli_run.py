@@ -136,7 +136,7 @@ def test_the_last_of_file_flags_and_assignments_wins(run: Any, table: Path) -> N
     )
     assert done.code == 0, done.err
     (out,) = Path("runs").iterdir()
-    assert out.name == "bkd-distmult-hours.tsv"
+    assert out.name == "bkd-distmult-hours"
     results = json.loads((out / "results.json").read_text())
     assert results["dataset"]["entities"] == 24
     assert [s["results"]["training"]["epochs"] for s in results["stages"]] == [1, 2]

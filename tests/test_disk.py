@@ -31,7 +31,7 @@ __all__ = ["home", "server", "trained"]
 TINY = ["--recipe", "none", "--epochs", "1", "--threads", "1"]
 READERS = {
     "config show", "data info", "data list", "evaluate", "formats", "ogb evaluate", "predict",
-    "recipes list", "recipes show", "serve", "zoo info", "zoo list", "zoo rm",
+    "recipes list", "recipes show", "serve", "zoo info", "zoo list", "zoo push", "zoo rm",
 }  # fmt: skip
 """Commands that write no file."""
 
@@ -97,6 +97,19 @@ def import_(place: Place) -> list[Any]:
     return ["import", foreign, "--out", place.out]
 
 
+def extend(place: Place) -> list[Any]:
+    known = read_vocabulary(place.data)
+    facts = place.folder / "facts.tsv"
+    facts.write_text(f"newcomer\t{known[1]}\t{known[0]}\n")
+    return ["extend", place.checkpoint, facts, "--dataset", place.data, "--out", place.out]
+
+
+def read_vocabulary(data: Path) -> tuple[str, str]:
+    """Return an entity and a relation of a folder of triples."""
+    head, relation, _ = (data / "train.txt").read_text().split("\n")[0].split("\t")
+    return head, relation
+
+
 WRITERS: dict[str, Make] = {
     "train": lambda place: ["train", place.data, "--dim", 4, "--out", place.out, *TINY],
     "run": chain,
@@ -111,6 +124,7 @@ WRITERS: dict[str, Make] = {
     "ogb sheet": ogb_sheet,
     "compress": lambda place: ["compress", place.checkpoint, "--to", "int8", "--out", place.out],
     "import": import_,
+    "extend": extend,
     "report": report,
     "data prepare": lambda place: ["data", "prepare", place.data, "--out", place.out],
     "zoo publish": lambda place: [

@@ -13,6 +13,11 @@ import pytest
 from documents import ROOT, RUN, Block, blocks, commands, pages, run_block, run_command
 from pydantic import BaseModel
 
+from dglke_distill.config import plugins
+from dglke_distill.models import SCORE_FUNCTIONS
+from dglke_distill.training.losses import LOSSES
+from dglke_distill.training.regularizers import REGULARIZERS
+
 PAGES = [page for page in pages() if any(block.language in RUN for block in blocks(page))]
 NOTEBOOKS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 NUMBER = re.compile(r"\d+\.\d+")
@@ -50,7 +55,14 @@ def runs(place: Path) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_blocks_run_and_show_what_they_print(page: Path, runs: Path) -> None:
+def test_blocks_run_and_show_what_they_print(
+    page: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a page registers, or names as a plug-in, is known to that page alone.
+    monkeypatch.setenv(plugins.PLUGINS, "")
+    monkeypatch.setattr(plugins, "_named", [])
+    for registry in (SCORE_FUNCTIONS, LOSSES, REGULARIZERS):
+        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.language in RUN and block.mark != "skip":

@@ -81,7 +81,7 @@ def answered(browser: Browser, triple: str, columns: int = 1) -> None:
 def test_a_question_by_the_keyboard(browser: Browser, page: Page, town: Path) -> None:
     """Type, choose, see; then compare, turn the question round, and go back."""
     names = [str(town / name) for name in ("complex", "transe", "lost")]
-    with served(names[:1], store=town / "none") as alone:
+    with served(names[:1], store=town / "none", data_root=town / "data") as alone:
         browser.go(alone.url)
         browser.wait("document.querySelector('figcaption')?.textContent")
         assert focused(browser) == "entity"

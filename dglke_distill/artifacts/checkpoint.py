@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import torch
@@ -42,11 +42,13 @@ from dglke_distill.base.tensor_files import (
 )
 from dglke_distill.compression import CompressedModel, Storage
 from dglke_distill.config import Config, validate_tree
-from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.labels import LABELS_FILE, Labels
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
+
+if TYPE_CHECKING:
+    from dglke_distill.data.known_answers import KnownAnswers
 
 __all__ = [
     "CHECKPOINT_FILES",

@@ -8,6 +8,7 @@ tensors: ``offsets`` (entities + 1), where the facts of each head begin and end;
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ import torch
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import read_tensors, save_state
 from dglke_distill.data.checks import triple_keys
-from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
+
+if TYPE_CHECKING:
+    from dglke_distill.data.known_answers import KnownAnswers
 
 __all__ = ["KNOWN_FILE", "read_known", "write_known"]
 
@@ -91,6 +94,8 @@ def read_known(path: Path, entities: Vocabulary, relations: Vocabulary) -> Known
         )
     head = torch.repeat_interleave(torch.arange(len(entities)), offsets.diff())
     columns = [ids.numpy().astype(np.int32) for ids in (head, relation, tail)]
+    from dglke_distill.data.known_answers import KnownAnswers  # compiled: only where it is asked
+
     return KnownAnswers.build([Triples(*columns)], len(entities))
 
 

@@ -18,7 +18,7 @@ from dglke_distill.cli.compare import compare
 from dglke_distill.cli.compress import compress
 from dglke_distill.cli.data import data_app
 from dglke_distill.cli.evaluate import evaluate
-from dglke_distill.cli.exits import fixable, standard_streams, stop_signals
+from dglke_distill.cli.exits import STOPPED, fixable, standard_streams, stop_signals
 from dglke_distill.cli.export import export, formats
 from dglke_distill.cli.extend import extend
 from dglke_distill.cli.importing import import_model
@@ -77,7 +77,11 @@ class PlainErrors(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; see ``click.Command``."""
         with _visible_errors():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:  # before there was anything to go on with
+                say("interrupted", err=True)
+                raise typer.Exit(STOPPED) from None
 
 
 def _add_option(group: Any, option: Any) -> None:

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from dglke_distill.base.console import SafeConsole
-from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import settings
-from dglke_distill.cli.models import load_given
+from dglke_distill.cli.models import check_apart, load_given
 from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
@@ -70,8 +68,7 @@ def compress(
     from dglke_distill.artifacts.results import SplitFigures
     from dglke_distill.compression import Storage
 
-    if resolved(out) == resolved(model):
-        raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
+    check_apart(out, model)
     check_place(out)
     storage = Storage.of(to, _options(assignments), relations)
     before = load_given(model, store=store, offline=offline)

@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import settings
-from dglke_distill.cli.models import load_given
+from dglke_distill.cli.models import check_apart, load_given
 from dglke_distill.cli.say import say
 from dglke_distill.data.spelling import near_spellings
 
@@ -51,8 +49,7 @@ def extend(
     from dglke_distill.predict import NamedModel
     from dglke_distill.predict.extending import read_facts
 
-    if resolved(out) == resolved(model):
-        raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
+    check_apart(out, model)
     check_place(out)
     given = read_facts(facts)
     named = NamedModel(load_given(model, store=store, offline=offline))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli.say import say
 
 if TYPE_CHECKING:
     from dglke_distill.artifacts.checkpoint import LoadedModel
 
-__all__ = ["load_given", "say_which"]
+__all__ = ["check_apart", "load_given", "say_which"]
 
 
 def load_given(model: str, *, store: Optional[str] = None, offline: bool = False) -> LoadedModel:
@@ -29,6 +31,26 @@ def load_given(model: str, *, store: Optional[str] = None, offline: bool = False
     loaded = load_checkpoint(model, store=store, offline=offline)
     say_which(model)
     return loaded
+
+
+def check_apart(out: Path, model: str) -> None:
+    """Check that what is written does not take the place of what is read.
+
+    Args:
+        out: the directory to be written.
+        model: what was given; the folder of a run stands for its checkpoint.
+
+    Raises:
+        UserError: both are one.
+    """
+    from dglke_distill.artifacts.checkpoint_places import meant_checkpoint
+    from dglke_distill.zoo.fetch import names_a_folder
+
+    places = {resolved(Path(model))}
+    if names_a_folder(model):
+        places.add(resolved(meant_checkpoint(Path(model))))
+    if resolved(out) in places:
+        raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
 
 
 def say_which(model: str) -> None:

@@ -60,6 +60,8 @@ def train(
             "begin with its vectors, and its model settings are taken. Without it: at random.",
         ),
     ] = None,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")
     ] = False,
@@ -73,7 +75,7 @@ def train(
     Settings are composed of the defaults, a recipe, the --config file, the flags and --set, the
     later ones winning; `dglke-distill config show` prints the outcome for the same flags.
     """
-    flags = settings.given(locals())
+    flags = settings.given({**locals(), "store": None, "offline": None})
     check_tracker(track)
     from dglke_distill.runs.start import about_start, check_given, model_tree, start_from
     from dglke_distill.runs.workspace import Workspaces
@@ -84,7 +86,7 @@ def train(
     if init is not None:
         if resume:
             raise UserError("--init: a run that goes on has begun with it already; leave it out")
-        before = load_given(init)
+        before = load_given(init, store=store, offline=offline)
         check_given(before, model, dim)
         flags.setdefault("model", before.config.model.name)
     if resume:

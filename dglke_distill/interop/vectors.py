@@ -15,8 +15,10 @@ using a Euclidean transformation for inner-product spaces", section 3).
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Optional
 
@@ -134,6 +136,22 @@ class VectorOptions(NoOptions):
     )
 
 
+@contextmanager
+def _database_errors(place: Path) -> Iterator[None]:
+    """Let a database's error be one of writing, as a full disk is: each library has its own."""
+    try:
+        yield
+    except Exception as error:
+        libraries = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+        if libraries & {"apsw", "sqlite3"}:
+            raise OSError(
+                errno.EIO,
+                f"{error}: is the disk full, or is there a limit on file sizes?",
+                str(place),
+            ) from error
+        raise
+
+
 class VectorExport(ExportFormat):
     """Base of the exports to vector databases; a subclass writes ``fill``.
 
@@ -168,7 +186,8 @@ class VectorExport(ExportFormat):
     def write(self, loaded: LoadedModel, options: Any, place: Path) -> None:
         """Write the database, the queries, the recall and how to ask."""
         vectors = search_vectors(loaded, self.name, distances_only=self.distances_only)
-        asked, search = self.fill(list(loaded.entities), vectors, options, place)
+        with _database_errors(place):
+            asked, search = self.fill(list(loaded.entities), vectors, options, place)
         asked = asked.format(entity=loaded.entities[0], relation=loaded.relations[0])
         recall = _recall(loaded, vectors, search, options.questions) if options.questions else None
         self.said = _said(vectors, options.questions, recall)
