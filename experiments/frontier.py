@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
@@ -271,12 +271,14 @@ def draw(rows: Sequence[Mapping[str, object]]) -> bytes:
                     capsize=2, linewidth=1.6,
                 )  # fmt: skip
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_title(f"{dataset}, {FLOATS} floats")
             axes.set_xlabel("seconds in all: teacher, search, training")
             axes.set_ylabel("test MRR, filtered")
-        figure.legend(list(shown.values()), list(shown), loc="outside upper left", ncols=len(shown))
+        columns = min(len(shown), 3 * len(datasets))
+        figure.legend(list(shown.values()), list(shown), loc="outside upper left", ncols=columns)
         return png(figure, LIGHT)
 
 

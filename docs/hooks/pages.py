@@ -39,7 +39,10 @@ TOP = {
     "reference/bundle.md": "readers/FORMAT.md",
     "security.md": "SECURITY.md",
 }
-PICTURES = {"images/quality.png": "benchmarks/results/quality.png"}
+PICTURES = {
+    "images/quality.png": "benchmarks/results/quality.png",
+    "images/frontier.png": "experiments/results/frontier.png",
+}
 
 _FETCHED = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["'](?:https?:)?//[^"']*"""

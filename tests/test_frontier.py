@@ -1,0 +1,178 @@
+"""The script that lays quality beside what it cost."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import dglke_distill as kd
+from dglke_distill.artifacts.results import TrainingResults, read_training_results
+from dglke_distill.base.errors import UserError
+from dglke_distill.config import compose
+from dglke_distill.distill.plan import Stage
+
+SCRIPT = Path(__file__).parent.parent / "experiments" / "frontier.py"
+
+
+@pytest.fixture(scope="module")
+def frontier() -> ModuleType:
+    """The script, imported."""
+    spec = importlib.util.spec_from_file_location("frontier_script", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small graph: the next and the last one of each on a ring."""
+    folder = tmp_path_factory.mktemp("ring")
+    facts = [f"e{n}\tnext\te{(n + 1) % 24}\n" for n in range(24)]
+    facts += [f"e{(n + 1) % 24}\tlast\te{n}\n" for n in range(24)]
+    parts = {"train": facts[:40], "valid": facts[40:44], "test": facts[44:]}
+    for name, part in parts.items():
+        (folder / f"{name}.txt").write_text("".join(part), encoding="utf-8")
+    return folder
+
+
+def called(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """Run the script with these words of a command line."""
+    monkeypatch.setattr(sys, "argv", ["frontier.py", *words])
+    script.main()
+
+
+def checkpoints(place: Path) -> dict[str, TrainingResults]:
+    """Return the results of all models below a folder, by the name of their stage."""
+    found = sorted(place.glob("stages/*/checkpoint/results.json"))
+    return {path.parent.parent.name: read_training_results(path) for path in found}
+
+
+def seconds(*results: TrainingResults) -> float:
+    """Return what trainings took, added up part by part."""
+    total = 0.0
+    for each in results:
+        assert each.training is not None
+        total += each.training.seconds
+        total += each.training.validation_seconds + each.training.setup_seconds
+    return total
+
+
+def test_seconds_count_teacher_and_search_and_a_finished_run_stays(
+    frontier: ModuleType, ring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows agree with what the runs left, and a second call trains nothing."""
+    table, runs = tmp_path / "out" / "f.csv", tmp_path / "runs"
+    words = ["--dataset", str(ring), "--methods", "direct,one_shot,iterde,direct_tuned"]
+    words += ["--fractions", "0.04,0.1", "--seeds", "1", "--search", "0.2s"]
+    words += ["--runs", str(runs), "--csv", str(table)]
+    called(frontier, monkeypatch, *words)
+    with table.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["fraction"], row["method"]) for row in rows] == [
+        (fraction, method)
+        for fraction in ("0.04", "0.1")
+        for method in ("direct", "one_shot", "iterde", "direct_tuned")
+    ]
+    assert table.with_suffix(".png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    for row in rows:
+        place = runs / ring.name / f"fraction-{row['fraction']}"
+        own = checkpoints(place / "seed0" / row["method"])
+        (teacher,) = checkpoints(place / "teacher").values()
+        last = list(own.values())[-1]
+        assert last.model is not None and last.model.floats_per_entity == 32
+        taught = row["method"] in ("one_shot", "iterde")
+        expected = seconds(*own.values(), *([teacher] if taught else []))
+        searched = float(row["search_seconds"])
+        assert (searched > 0) == (row["method"] == "direct_tuned")
+        assert float(row["total_seconds"]) == pytest.approx(expected + searched, abs=0.11)
+        assert len(own) == (3 if row["method"] == "iterde" else 1)
+    ranked = next(runs.glob("*/fraction-0.1/seed0/one_shot/stages/*/checkpoint"))
+    (row,) = [each for each in rows if each["fraction"] == "0.1" and each["method"] == "one_shot"]
+    again = kd.evaluate(ranked, dataset=str(ring), split="test")
+    assert float(row["test_mrr"]) == pytest.approx(again.mrr, abs=6e-5)
+
+    models = sorted(runs.rglob("*.safetensors"))
+    times = [path.stat().st_mtime_ns for path in models]
+    before = table.read_bytes()
+    called(frontier, monkeypatch, *words)
+    assert [path.stat().st_mtime_ns for path in models] == times
+    assert sorted(runs.rglob("*.safetensors")) == models
+    assert table.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("fraction", "epochs", "every"), [(1.0, 80, 10), (0.25, 20, 2), (0.05, 4, 1), (0.001, 1, 1)]
+)
+def test_a_share_of_the_epochs_is_validated_as_often(
+    frontier: ModuleType, fraction: float, epochs: int, every: int
+) -> None:
+    """Epochs and the distance of validations shrink alike, to one at least; nothing else does."""
+    config = compose([{"training": {"epochs": 80, "evaluate_every": 10}}])
+    stage = frontier.shortened(Stage("s", "student", config, ("t",)), fraction)
+    assert (stage.name, stage.role, stage.teachers) == ("s", "student", ("t",))
+    wanted = {"training": {"epochs": epochs, "evaluate_every": every}}
+    assert stage.config == compose([wanted])
+
+
+def test_a_point_is_the_mean_over_seeds(frontier: ModuleType) -> None:
+    """Means of seconds and MRR, the deviation, and points by rising seconds."""
+
+    def row(method: str, fraction: str, total: float, mrr: float) -> dict[str, object]:
+        return {
+            "method": method, "fraction": fraction, "total_seconds": total, "test_mrr": mrr,
+        }  # fmt: skip
+
+    rows = [row("iterde", "1", 30, 0.5), row("direct", "1", 8, 0.3), row("direct", "1", 12, 0.5)]
+    rows += [row("direct", "0.5", 5, 0.2)]
+    found = frontier.points(rows)
+    assert list(found) == ["direct", "iterde"]
+    assert found["direct"][0] == (5, 0.2, 0.0)
+    assert found["direct"][1] == pytest.approx((10, 0.4, 0.02**0.5))
+    assert found["iterde"] == [(30, 0.5, 0.0)]
+
+
+def test_lines_of_other_runs_stay_in_the_table(frontier: ModuleType, tmp_path: Path) -> None:
+    """A run that is made again replaces its own line alone; a strange table is refused."""
+    table = tmp_path / "f.csv"
+
+    def row(method: str, mrr: float) -> dict[str, object]:
+        return {"dataset": "d", "method": method, "fraction": "1", "seed": 0, "test_mrr": mrr}
+
+    frontier.write([row("direct", 0.1)], table)
+    frontier.write([row("iterde", 0.2)], table)
+    frontier.write([row("direct", 0.3)], table)
+    lines = table.read_text(encoding="utf-8").splitlines()
+    assert lines[1:] == ["d,direct,1,0,0.3", "d,iterde,1,0,0.2"]
+    table.write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"f\.csv: is no table of this script"):
+        frontier.write([row("direct", 0.1)], table)
+    assert table.read_text(encoding="utf-8") == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--methods", "direct,bkt"), "--methods: no method 'bkt'"),
+        (("--fractions", "0.5,x"), "--fractions '0.5,x'"),
+        (("--fractions", "0,1"), "--fractions '0,1'"),
+        (("--fractions", "nan"), "--fractions 'nan'"),
+        (("--seeds", "0"), "--seeds 0"),
+        (("--search", "soon"), "--search 'soon'"),
+    ],
+)
+def test_bad_words_are_named_before_anything_is_made(
+    frontier: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, str], says: str,
+) -> None:  # fmt: skip
+    """The message names the option; no folder appears."""
+    places = ["--runs", str(tmp_path / "runs"), "--csv", str(tmp_path / "f.csv")]
+    with pytest.raises(UserError) as caught:
+        called(frontier, monkeypatch, *words, *places)
+    assert says in str(caught.value)
+    assert not list(tmp_path.iterdir())
