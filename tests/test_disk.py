@@ -30,7 +30,7 @@ __all__ = ["home", "server", "trained"]
 
 TINY = ["--recipe", "none", "--epochs", "1", "--threads", "1"]
 READERS = {
-    "config show", "data info", "data list", "evaluate", "formats", "ogb evaluate", "predict",
+    "config show", "data info", "data list", "evaluate", "formats", "ogb evaluate",
     "recipes list", "recipes show", "serve", "zoo info", "zoo list", "zoo push", "zoo rm",
 }  # fmt: skip
 """Commands that write no file."""
@@ -110,6 +110,12 @@ def read_vocabulary(data: Path) -> tuple[str, str]:
     return head, relation
 
 
+def questions(place: Place) -> list[Any]:
+    (place.folder / "questions.tsv").write_text("hour0\tplus2\t?\n" * 200)
+    asked = place.folder / "questions.tsv"
+    return ["predict", place.checkpoint, "--file", asked, "--out", place.out / "answers.jsonl"]
+
+
 WRITERS: dict[str, Make] = {
     "train": lambda place: ["train", place.data, "--dim", 4, "--out", place.out, *TINY],
     "run": chain,
@@ -125,6 +131,11 @@ WRITERS: dict[str, Make] = {
     "compress": lambda place: ["compress", place.checkpoint, "--to", "int8", "--out", place.out],
     "import": import_,
     "extend": extend,
+    "predict": questions,
+    "discover": lambda place: [
+        "discover", place.checkpoint, "--relation", "plus2", f"--dataset={place.data}", "--out",
+        place.out / "found.csv",
+    ],
     "report": report,
     "data prepare": lambda place: ["data", "prepare", place.data, "--out", place.out],
     "zoo publish": lambda place: [

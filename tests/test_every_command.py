@@ -30,7 +30,7 @@ __all__ = ["home", "trained"]
 PLACES = {
     "dataset", "--dataset", "model", "other", "folder", "directory", "name", "name_or_path",
     "names", "run_dir", "--teacher", "--more-teachers", "--config", "--space", "--about", "--store",
-    "--types", "--init", "facts",
+    "--types", "--init", "facts", "--file",
 }  # fmt: skip
 """Parameters that lead to files of others, or to a server."""
 OWN_PLACES = {"--out", "--data-root"}
@@ -48,7 +48,7 @@ VALUES = {
 """Words and numbers."""
 FLAGS = {
     "--allow-other-data", "--resume", "--dry-run", "--json", "--exclude-known", "--evaluate",
-    "--ignore-extra",
+    "--ignore-extra", "--no-loops",
     "--offline", "--yes", "--with-known", "--all", "--metrics", "--all-versions", "--refresh",
     "--private",
 }  # fmt: skip
@@ -64,6 +64,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "evaluate": {"model": MODEL, "--dataset": DATA},
     "predict": {"model": MODEL, "--head": "hour0", "--relation": "next", "--dataset": DATA,
                 "--exclude-known": ""},
+    "discover": {"model": MODEL, "--relation": "plus2", "-k": "3", "--dataset": DATA},
     "extend": {"model": MODEL, "facts": FACTS, "--out": OUT, "--dataset": DATA},
     "compress": {"model": MODEL, "--to": "int8", "--out": OUT, "--evaluate": "",
                  "--dataset": DATA},
@@ -194,7 +195,10 @@ HARMLESS = {
     ("config show", "dataset"),
     ("serve", "--dataset"),  # then facts are not marked, and a note says why
     # The model is a checkpoint; training begins with none.
-    *((name, "--store") for name in ("compress", "evaluate", "export", "serve", "train")),
+    *(
+        (each, "--store")
+        for each in ("compress", "discover", "evaluate", "export", "serve", "train")
+    ),
     ("zoo list", "--dataset"),
     ("zoo list", "--store"),  # one that is not there yet has no models
     ("zoo publish", "--dataset"),  # without --with-known

@@ -17,6 +17,7 @@ from dglke_distill.cli import settings
 from dglke_distill.cli.compare import compare
 from dglke_distill.cli.compress import compress
 from dglke_distill.cli.data import data_app
+from dglke_distill.cli.discover import discover
 from dglke_distill.cli.evaluate import evaluate
 from dglke_distill.cli.exits import STOPPED, fixable, standard_streams, stop_signals
 from dglke_distill.cli.export import export, formats
@@ -147,6 +148,7 @@ app.command()(train)
 app.command()(tune)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(discover)
 app.command()(compress)
 app.command()(extend)
 app.command()(export)

@@ -11,6 +11,8 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import show_warnings
+from dglke_distill.cli.questions import check_entities_asked, named_questions, read_questions
+from dglke_distill.cli.rows import row_format, with_labels, write_rows
 from dglke_distill.cli.say import say, say_json
 
 __all__ = ["predict"]
@@ -54,14 +56,17 @@ def predict(
             "an entity; may be repeated for several. Without it, every entity.",
         ),
     ] = None,
-    types: Annotated[
+    types: settings.TypesFlag = None,
+    file: Annotated[
         Optional[Path],
         typer.Option(
-            "--types",
-            help="File of lines entity<TAB>type, for typed and type:NAME. Without it, types.tsv in "
-            "the folder of --dataset; else typed goes by types learned from the train facts.",
+            "--file",
+            help="Many questions: lines head<TAB>relation<TAB>tail with ? for what is asked. If "
+            "not given: the one question of --head, --relation and --tail.",
         ),
     ] = None,
+    out: settings.RowsOutFlag = None,
+    format: settings.RowsFormatFlag = None,
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,
@@ -73,14 +78,27 @@ def predict(
 
     A score is that of the answer to (head, relation, ?), unless the head is asked for. A model with
     reciprocal relations scores the same triple otherwise as an answer to (?, relation, tail).
+    With --file, answers to many questions are rows: question (its number in the file, from 1),
+    rank, head, relation, tail, score.
     """
     from dglke_distill.predict import NamedModel
 
     given: dict[str, Optional[str]] = {"head": head, "relation": relation, "tail": tail}
     missing = [part for part, name in given.items() if name is None]
-    if len(missing) > 1:
+    rows_in = None
+    if file is not None:
+        if len(missing) < 3:
+            raise UserError("--file: holds the questions; leave out --head, --relation and --tail")
+        if as_json:
+            raise UserError("--json: is of a single question; with --file give --format jsonl")
+        rows_in = row_format(out, format)
+        asked_of_file = read_questions(file)
+    elif out is not None or format is not None:
+        raise UserError("--out and --format: are of many questions; name their file by --file")
+    elif len(missing) > 1:
         raise UserError(
-            "predict: give at least two of --head, --relation and --tail; the third is predicted"
+            "predict: give at least two of --head, --relation and --tail; the third is predicted "
+            "(many questions: --file)"
         )
     named = NamedModel(load_given(model, store=store, offline=offline))
     labels = named.load_labels(data_root, dataset=dataset)
@@ -93,10 +111,13 @@ def predict(
     if exclude_known:
         named.load_known(data_root, dataset=dataset, allow_other_data=allow_other_data)
         told["warnings"] = list(named.known_warnings)
-        show_warnings(named.known_warnings, err=as_json)
+        show_warnings(named.known_warnings, err=as_json or file is not None)
     chosen: Any = None
     if candidates:
-        _check_candidates(missing)
+        if file is None:
+            _check_candidates(missing)
+        else:
+            check_entities_asked(file, asked_of_file)
         chosen = candidates[0] if _is_word(candidates) else candidates
         if types is not None:
             named.load_types(types)
@@ -105,9 +126,17 @@ def predict(
                 named.load_ranges(data_root, dataset=dataset, allow_other_data=allow_other_data)
         told["candidates"] = candidates
         told.setdefault("warnings", []).extend(named.range_warnings)
-        show_warnings(named.range_warnings, err=as_json)
+        show_warnings(named.range_warnings, err=as_json or file is not None)
     elif types is not None:
         raise UserError("--types: says of what type --candidates are; give those too")
+    if file is not None and rows_in is not None:
+        questions = named_questions(file, asked_of_file, named, labels)
+        frame = named.predict_frame(
+            questions, count, exclude_known=exclude_known, candidates=chosen
+        )
+        frame["question"] += 1
+        write_rows(with_labels(frame, labels), out, rows_in)
+        return
     if not missing:
         triple = (head or "", relation or "", tail or "")
         result: dict[str, Any] = {**given, "score": float(named.score([triple])[0])}

@@ -62,6 +62,29 @@ OtherDataFlag = Annotated[
         help="Go on with other triples than a model was trained on; every output then says so.",
     ),
 ]
+TypesFlag = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--types",
+        help="File of lines entity<TAB>type, for typed and type:NAME. Without it, types.tsv in "
+        "the folder of --dataset; else typed goes by types learned from the train facts.",
+    ),
+]
+RowsOutFlag = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--out",
+        help="File of the rows: .csv, .jsonl or .parquet. If not given: standard output.",
+    ),
+]
+RowsFormatFlag = Annotated[
+    Optional[str],
+    typer.Option(
+        "--format",
+        help="Of the rows: csv, jsonl (a JSON object on each line) or parquet. If not given: by "
+        "the ending of --out; csv on standard output.",
+    ),
+]
 FiguresAsJsonFlag = Annotated[
     bool, typer.Option("--json", help="Print all figures as JSON instead of a table.")
 ]

@@ -23,10 +23,11 @@ from dglke_distill.predict.batches import (
     check_scores,
     nearest_entities,
 )
-from dglke_distill.predict.choosing import Candidates, Choosing, per_relation
+from dglke_distill.predict.choosing import Candidates, per_relation
+from dglke_distill.predict.discovering import Discovering
 from dglke_distill.predict.graphs import ScoresGraphs
 from dglke_distill.predict.growing import Growing
-from dglke_distill.predict.knowing import Facts, Knowing, NamedTriples
+from dglke_distill.predict.knowing import Facts, NamedTriples
 from dglke_distill.predict.names import Name, Question, checked_ids, ids_of
 from dglke_distill.predict.pretrained import Pretrained
 from dglke_distill.predict.top_k import TopK
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Candidates", "Facts", "NamedModel", "Prediction", "Question"]
 
 
-class NamedModel(ScoresGraphs, Pretrained, Choosing, Growing, Knowing, nn.Module):
+class NamedModel(ScoresGraphs, Pretrained, Discovering, Growing, nn.Module):
     """A trained model that knows the names of its entities and relations.
 
     It is a module like any other: ``named(graph)`` scores the edges of a DGLGraph, differentiably,

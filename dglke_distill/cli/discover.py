@@ -1,0 +1,78 @@
+"""``dglke-distill discover``."""
+
+from typing import Annotated, Any, Optional
+
+import typer
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.cli import settings
+from dglke_distill.cli.models import load_given
+from dglke_distill.cli.output import show_warnings
+from dglke_distill.cli.rows import row_format, with_labels, write_rows
+
+__all__ = ["discover"]
+
+
+def discover(
+    model: settings.CheckpointArgument,
+    relation: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--relation", help="A relation; may be repeated for several. Without it, all of them."
+        ),
+    ] = None,
+    count: Annotated[
+        int,
+        typer.Option("--count", "-k", min=1, max=1_000_000, help="How many triples of each."),
+    ] = 100,
+    candidates: Annotated[
+        Optional[str],
+        typer.Option(
+            "--candidates",
+            help="Who may be head and tail: observed (entities that train facts of the relation "
+            "have there) or typed (those, and others of their types). Without it, every entity.",
+        ),
+    ] = None,
+    types: settings.TypesFlag = None,
+    no_loops: Annotated[
+        bool,
+        typer.Option("--no-loops", help="Leave out triples whose head and tail are the same."),
+    ] = False,
+    out: settings.RowsOutFlag = None,
+    format: settings.RowsFormatFlag = None,
+    dataset: settings.OwnDatasetFlag = None,
+    allow_other_data: settings.OtherDataFlag = False,
+    data_root: settings.DataRootFlag = None,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
+) -> None:
+    """Find the best new facts: triples over all heads and tails that the dataset does not hold.
+
+    Each relation has its own list, since scores of two relations do not compare. A reverse with
+    the same score as a triple before it is left out. Memory does not grow with the entities.
+    """
+    from dglke_distill.predict import NamedModel
+
+    chosen = row_format(out, format)
+    if candidates not in (None, "observed", "typed"):
+        raise UserError(
+            f"--candidates {candidates!r:.100}: heads and tails are both asked for; give observed "
+            "or typed"
+        )
+    if types is not None and candidates != "typed":
+        raise UserError("--types: says what types are; give --candidates typed too")
+    named = NamedModel(load_given(model, store=store, offline=offline))
+    labels = named.load_labels(data_root, dataset=dataset)
+    if relation is not None:
+        named.relation_ids(relation)  # before facts are read
+    place: dict[str, Any] = {"dataset": dataset, "allow_other_data": allow_other_data}
+    named.load_known(data_root, **place)
+    told = list(named.known_warnings)
+    if types is not None:
+        named.load_types(types)
+    if candidates is not None:
+        named.load_ranges(data_root, **place)
+        told += [line for line in named.range_warnings if line not in told]
+    show_warnings(told, err=True)
+    frame = named.discover(relation, count, candidates=candidates, loops=not no_loops)
+    write_rows(with_labels(frame, labels), out, chosen)

@@ -1,0 +1,106 @@
+"""Rows of answers as CSV, JSON lines or Parquet, on standard output or in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import file_aside
+from dglke_distill.base.shown import json_text
+from dglke_distill.cli.say import say, say_json, say_text
+
+if TYPE_CHECKING:
+    import pandas
+
+    from dglke_distill.data.labels import Labels
+
+__all__ = ["ROW_FORMATS", "row_format", "with_labels", "write_rows"]
+
+ROW_FORMATS = {"csv": (".csv",), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet", ".pq")}
+"""Formats of rows, each with the endings of its files."""
+
+
+def row_format(out: Optional[Path], format: Optional[str]) -> str:
+    """Return the format that rows are written in; called before anything is computed.
+
+    Args:
+        out: the file; None: standard output.
+        format: what the user asked for; None: by the ending of the file, on standard output CSV.
+
+    Raises:
+        UserError: an unknown format or ending, or one that cannot be had here.
+    """
+    known = ", ".join(ROW_FORMATS)
+    if format is not None:
+        found = format.lower()
+        if found not in ROW_FORMATS:
+            raise UserError(f"--format {format!r:.100}: no such format; choose from {known}")
+    elif out is None:
+        found = "csv"
+    else:
+        ending = out.suffix.lower()
+        fitting = [name for name, endings in ROW_FORMATS.items() if ending in endings]
+        if not fitting:
+            raise UserError(
+                f"--out {out}: what to write does not follow from the ending {ending!r}; add "
+                f"--format, one of {known}"
+            )
+        (found,) = fitting
+    if out is not None and out.is_dir():
+        raise UserError(f"--out {out}: is a folder; name a file")
+    if found == "parquet":
+        if out is None:
+            raise UserError("--format parquet: is no text; name a file by --out")
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            raise UserError(
+                "--format parquet: needs pyarrow; pip install 'dglke-distill[formats]', or "
+                "choose csv or jsonl"
+            ) from None
+    return found
+
+
+def with_labels(frame: pandas.DataFrame, labels: Labels) -> pandas.DataFrame:
+    """Return rows with columns ``head_label`` and ``tail_label``, if any entity has a label."""
+    if not labels.labels:
+        return frame
+    told = {f"{side}_label": frame[side].map(labels.of) for side in ("head", "tail")}
+    return frame.assign(**told)
+
+
+def write_rows(frame: pandas.DataFrame, out: Optional[Path], format: str) -> None:
+    """Write rows: a file all at once or not at all, its names exact.
+
+    Control characters in names are shown escaped on standard output.
+
+    Args:
+        frame: the rows.
+        out: the file; None: standard output.
+        format: as ``row_format`` returned it.
+
+    Raises:
+        NotWritten: the file cannot be written.
+    """
+    if out is None:
+        if format == "csv":
+            say_text(frame.to_csv(index=False, lineterminator="\n").removesuffix("\n"))
+        else:
+            for row in _records(frame):
+                say_json(row, indent=None)
+        return
+    with file_aside(out) as aside:
+        if format == "parquet":
+            frame.to_parquet(aside, engine="pyarrow", index=False)
+        elif format == "csv":
+            frame.to_csv(aside, index=False, lineterminator="\n", encoding="utf-8")
+        else:
+            with aside.open("w", encoding="utf-8", newline="\n") as stream:
+                stream.writelines(json_text(row, indent=None) + "\n" for row in _records(frame))
+    say(f"{out}: {len(frame)} rows")
+
+
+def _records(frame: pandas.DataFrame) -> Any:
+    columns = [frame[name].tolist() for name in frame.columns]
+    return (dict(zip(frame.columns, row)) for row in zip(*columns))
