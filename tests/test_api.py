@@ -96,7 +96,8 @@ def flags_of(command: str) -> set[str]:
     ("command", "call", "others"),
     [
         # --track belongs to the commands; a call tells its progress to `report`
-        ("train", "train", {"assignments", "dry_run", "track"}),
+        # --store and --offline are of --init; kd.load takes them, and init takes what it returns
+        ("train", "train", {"assignments", "dry_run", "track", "store", "offline"}),
         # the sizes are a list here, so that --from, --to and --ratio are one line of Python
         ("run", "distill", {"assignments", "dry_run", "first", "last", "ratio", "track"}),
         ("evaluate", "evaluate", {"as_json"}),
