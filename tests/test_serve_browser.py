@@ -130,6 +130,18 @@ def test_a_question_by_the_keyboard(browser: Browser, page: Page, town: Path) ->
         assert browser.complaints() == []
 
 
+def test_a_question_to_begin_with(browser: Browser, page: Page, town: Path) -> None:
+    """One press asks it; the fields and the address say what was asked."""
+    browser.go(page.url)
+    browser.wait("document.querySelectorAll('.example').length")
+    asked = page.get("model", model=page.gallery.given[0])["examples"][0]
+    browser.run("document.querySelector('.example').click()")
+    answered(browser, f"({asked['entity']}, {asked['relation']}, ?)", 2)  # two models are compared
+    assert browser.run("return document.getElementById('relation').value") == asked["relation"]
+    first = expected(page, entity=asked["entity"], relation=asked["relation"])
+    assert rows(browser) == first
+
+
 def test_two_models_side_by_side(browser: Browser, page: Page, town: Path) -> None:
     question = {"entity": "Anaïs", "relation": "knows", "side": "head"}
     browser.go(f"{page.url}?{urlencode(question)}")

@@ -163,6 +163,7 @@ class Api:
         roles: list[Optional[Role]] = [None] * len(drawn.ids)
         if shown.facts is not None:
             roles = [main_role(shown.facts, int(i), len(named.relations)) for i in drawn.ids]
+        names = named.entity_names(drawn.ids)
         counts: dict[Role, int] = {}
         for role in roles:
             if role is not None:
@@ -173,7 +174,8 @@ class Api:
             "model": shown.name,
             "entities": len(named.entities),
             "shares": [float(share) for share in drawn.shares],
-            "names": named.entity_names(drawn.ids),
+            "names": names,
+            "labels": [shown.labels.labels.get(name) for name in names],
             "places": [rounded(place) for place in drawn.places],
             "role": [-1 if role is None else number.get(role, -1) for role in roles],
             "roles": [

@@ -19,6 +19,8 @@ __all__ = ["MOST_EXAMPLES", "examples", "sentences"]
 MOST_EXAMPLES = 6
 _LOOKED_AT = 200
 """Entities, the most prominent ones, among which examples are looked for."""
+_FEW = 3
+"""Known answers that can be looked over."""
 
 
 def sentences(named: NamedModel) -> list[str]:
@@ -61,7 +63,8 @@ def examples(
 ) -> list[dict[str, Any]]:
     """Return questions that are worth asking: prominent entities, each with another relation.
 
-    A relation with one or few known answers is preferred, since its answers can be looked over.
+    A relation with few known answers is preferred, since they can be looked over; among those, the
+    one with most facts, of which a model has learnt most.
 
     Args:
         named: the model.
@@ -71,24 +74,24 @@ def examples(
     if facts is None:
         return []
     weight = prominence(facts)
-    found: list[dict[str, Any]] = []
+    frequent = np.bincount(facts.packed["tail"] >> 32, minlength=len(named.relations))
+    found: list[tuple[int, dict[str, Any]]] = []
     taken: set[int] = set()
     for entity in np.argsort(-weight, kind="stable")[:_LOOKED_AT].tolist():
         counts = relation_counts(facts, entity, "tail", len(named.relations))
         asked = [r for r in np.flatnonzero(counts).tolist() if r not in taken]
         if not asked:
             continue
-        relation = min(asked, key=lambda r: (int(counts[r]), r))
+        relation = min(asked, key=lambda r: (int(counts[r]) > _FEW, -int(frequent[r]), r))
         taken.add(relation)
         name = named.entities[entity]
-        found.append(
-            {
-                "entity": name,
-                "label": labels.labels.get(name),
-                "relation": named.relations[relation],
-                "side": "tail",
-            }
-        )
+        question = {
+            "entity": name,
+            "label": labels.labels.get(name),
+            "relation": named.relations[relation],
+            "side": "tail",
+        }
+        found.append((int(frequent[relation]), question))
         if len(found) == MOST_EXAMPLES:
             break
-    return found
+    return [question for _, question in sorted(found, key=lambda each: -each[0])]

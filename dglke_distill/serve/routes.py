@@ -220,6 +220,7 @@ ROUTES = {
             "entities": _WHOLE,
             "shares": _PLACE,
             "names": _TEXTS,
+            "labels": _MAYBE_TEXTS,
             "places": _PLACES,
             "role": {"type": "array", "items": {"type": "integer", "minimum": -1}},
             "roles": _each(side=_TEXT, relation=_TEXT),

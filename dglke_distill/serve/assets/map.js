@@ -33,7 +33,8 @@ export class EntityMap {
 
   /** Show the entities of /api/map. */
   show(map) {
-    this.points = map.names.map((name, i) => ({ name, place: map.places[i], role: map.role[i] }));
+    this.points = map.names.map((name, i) => (
+      { name, said: map.labels[i] ?? name, place: map.places[i], role: map.role[i] }));
     this.coloured = map.roles.length > 0;
     const shares = map.shares.map((share) => `${(100 * share).toFixed(0)}%`);
     const [shown, all] = [map.names.length, map.entities].map((n) => n.toLocaleString("en"));
@@ -58,9 +59,9 @@ export class EntityMap {
   /** Mark what /api/answers returned; null for nothing. */
   mark(found) {
     this.marks = !found ? [] : [
-      { name: found.entity, place: found.place, label: found.entity, asked: true },
-      ...found.answers.map(({ name, place }, i) => (
-        { name, place, label: `${i + 1} ${name}`, number: String(i + 1) })),
+      { name: found.entity, said: found.label ?? found.entity, place: found.place, asked: true },
+      ...found.answers.map(({ name, label, place }, i) => (
+        { name, said: label ?? name, place, number: String(i + 1) })),
     ];
     this.draw();
   }
@@ -139,7 +140,7 @@ export class EntityMap {
         taken.every(([e, f, g, h]) => c < e || a > g || d < f || b > h));
     };
     for (const mark of marks) {
-      const { label } = mark;
+      const label = mark.asked ? mark.said : `${mark.number} ${mark.said}`;
       for (const text of [label.length > 30 ? `${label.slice(0, 29)}…` : label, mark.number]) {
         const place = text && free(text, mark);
         if (!place) continue;
@@ -171,7 +172,7 @@ export class EntityMap {
     this.here = found;
     this.tip.hidden = !found;
     if (found) {
-      this.tip.textContent = found.name;
+      this.tip.textContent = found.said;
       const width = this.canvas.clientWidth;
       const room = width - this.tip.offsetWidth;
       this.tip.style.left = `${Math.max(0, Math.min(room, found.x + 12))}px`;
@@ -186,7 +187,7 @@ export class EntityMap {
     if (way && this.points.length) {
       event.preventDefault();
       this.point(this.here ? this.beside(this.here, way) : this.marks[0] || this.points[0]);
-      this.announce(this.here.name);
+      this.announce(this.here.said);
     } else if (event.key === "Enter" && this.here) {
       event.preventDefault();
       this.picked(this.here.name);

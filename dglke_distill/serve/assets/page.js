@@ -142,15 +142,8 @@ function build(name) {
   const column = { section, part, map };
   part(".parts").classList.add("unasked");
   once("model", name).then((about) => {
-    const number = (value) => value.toLocaleString("en");
     column.about = about;
-    part(".about").textContent = [
-      about.model, about.dataset, `${about.dim} floats, ${number(about.bytes_per_entity)} bytes per entity`,
-      `${number(about.entities)} entities`, `${number(about.relations)} relations`,
-      ...(about.mrr === null ? [] : [`${about.split} MRR ${about.mrr.toFixed(4)}`]),
-    ].map((text) => text.replaceAll(" ", "\u00a0")).join(" · ");
-    part(".card").replaceChildren(...about.sentences.map((text) =>
-      Object.assign(document.createElement("span"), { textContent: `${text} ` })));
+    part(".card").textContent = about.sentences.join(" ");
     if (name === at("model").value) offer(about.examples);
     if (about.no_facts) part(".facts").textContent = `Known facts are not marked: ${about.no_facts}.`;
     if (name === at("model").value) allowHiding();
@@ -187,7 +180,7 @@ function answer({ part, map }, found, other) {
     button.append(written(label ?? name));
     button.addEventListener("click", () => look(name));
     const place = cell(button, "");
-    if (label && label !== name) place.append(Object.assign(document.createElement("small"), { className: "muted", textContent: ` ${name}` }));
+    if (label && label !== name) place.append(Object.assign(document.createElement("small"), { className: "muted", textContent: name }));
     if (known) place.append(Object.assign(document.createElement("span"), { className: "known", textContent: "known" }));
     cell(score.toFixed(4));
     cell(ranks.has(name) ? String(ranks.get(name)) : "–", "number theirs");
