@@ -426,3 +426,40 @@ def test_older_models_are_recognised(run: Run, trained: tuple[Path, Path]) -> No
     shown = run("evaluate", model, "--dataset", data)
     assert "OTHER" not in shown.out
     assert "compared" not in shown.out
+
+
+def test_another_split_of_the_same_file_is_named_as_the_cause(run: Run, tmp_path: Path) -> None:
+    """As of a model of a version that dealt a file out at random."""
+    model = tmp_path / "model"
+    run("train", written(tmp_path / "kg", facts(), seed=1), *TRAIN, "--out", model)
+    model /= "checkpoint"
+    file = tmp_path / "source-kg" / "kg.tsv"
+    told = run("evaluate", model, "--dataset", file, code=2).err
+    assert "one file of as many facts, but they are split otherwise: older versions" in told
+    assert "facts were changed" not in told
+    one_file(tmp_path / "source-kg", facts()[:-1])
+    assert "facts were changed" in run("evaluate", model, "--dataset", file, code=2).err
+
+
+@pytest.mark.parametrize("content", ["7\na\tr\tb\n"])
+def test_commands_without_set_do_not_name_it(
+    run: Run, tmp_path: Path, trained: tuple[Path, Path], content: str
+) -> None:
+    file = tmp_path / "other.tsv"
+    file.write_text(content)
+    assert "--set data." in run("train", file, *TRAIN, "--out", tmp_path / "no", code=2).err
+    asked = ["--head", "e1", "--relation", "r1", "--exclude-known"]
+    for command in (["evaluate"], ["predict", *asked]):
+        told = run(command[0], trained[1], *command[1:], "--dataset", file, code=2).err
+        assert "--set" not in told and "data.format auto" in told
+
+
+def test_a_chain_needs_triples_to_judge_by(run: Run, tmp_path: Path) -> None:
+    data = tmp_path / "train-only"
+    data.mkdir()
+    (data / "train.txt").write_text("".join(facts()))
+    (data / "valid.txt").write_text("")
+    (data / "test.txt").write_text("")
+    told = run("run", data, "--dims", "8,4", "--threads", 1, "--out", tmp_path / "run", code=2).err
+    assert "valid and test have no triples" in told
+    assert not (tmp_path / "run").exists()

@@ -227,11 +227,25 @@ def compare_data(
         f"{shown(identity.name)} ({short(identity.fingerprint)})"
     )
     if not allow_other_data:
-        raise UserError(
-            f"{said}: facts were changed, or it is another dataset or split; {fix}, or go on with "
-            "--allow-other-data"
-        )
+        cause = _cause(identity, dataset)
+        raise UserError(f"{said}: {cause}; {fix}, or go on with --allow-other-data")
     return [f"OTHER DATA: {said}; figures may rest on facts that it has seen"]
+
+
+def _cause(identity: Identity, dataset: Dataset) -> str:
+    """Return why triples may be others than a model's."""
+    if identity.counts is not None and any("split with seed" in line for line in dataset.warnings):
+        facts = sum(len(dataset.split(split)) for split in SPLITS)
+        entities, relations, *triples = identity.counts
+        if (dataset.num_entities, dataset.num_relations, facts) == (
+            entities, relations, sum(triples),
+        ):  # fmt: skip
+            return (
+                "it is one file of as many facts, but they are split otherwise: older versions "
+                "dealt a file out at random, and now a triple's side follows from its names; train "
+                "anew, or give the folder of the train, valid and test that the model had"
+            )
+    return "facts were changed, or it is another dataset or split"
 
 
 def short(fingerprint: str) -> str:

@@ -8,6 +8,7 @@ be shown: a checkpoint may come from anybody, so that what lies there is never o
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -151,12 +152,19 @@ def _read(place: str, identity: Identity, data_root: Optional[Path], offline: bo
         "offline": offline,
         "table": TableOptions.of(data),
     }
-    try:
-        return catalog.load(place, format=data.format, **arguments)
-    except UserError:
-        if data.format == "auto":
-            raise
-    return catalog.load(place, **arguments)
+    for format in dict.fromkeys((data.format, "auto")):
+        try:
+            return catalog.load(place, format=format, **arguments)
+        except UserError as error:
+            message = str(error)
+    # How it is read follows from the model's settings; what takes --dataset has no such option.
+    plain = re.sub(r" \(--set data\.[^)]*\)", "", message).replace("--set data.", "data.")
+    if plain == message:
+        raise UserError(message)
+    raise UserError(
+        f"{plain}; a model's dataset is read as in its training (data.format {data.format}), so "
+        "give the files that it was trained on"
+    )
 
 
 def _check_published(identity: Identity, manifest: Manifest, who: str) -> None:

@@ -20,6 +20,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import read_toml
 from dglke_distill.data.identity import located_data
+from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.controls import (
     LONGER,
     SEARCHES,
@@ -117,6 +118,7 @@ def run_chain(
         )
     workspaces = workspaces or Workspaces(data_root, saved=resume)
     if not resume and not begun:  # before anything is written
+        _check_judged(workspaces.of(stages[-1].config).dataset)
         allowed = bool(chain.allow_other_data)
         check_teachers(loaded, lambda: workspaces.of(stages[-1].config), allowed)
     names = [str(path) for path in loaded]
@@ -130,6 +132,20 @@ def run_chain(
     ):
         run = ChainRun(chain, directory, workspaces, watcher, searches)
         return _run_stages(run, stages, loaded, resume=resume)
+
+
+def _check_judged(dataset: Dataset) -> None:
+    """Refuse data on which no model of a chain could be compared with another.
+
+    Raises:
+        UserError: neither valid nor test has triples.
+    """
+    if not len(dataset.valid) and not len(dataset.test):
+        raise UserError(
+            f"{dataset.name}: valid and test have no triples, so teacher, student and control "
+            "could not be compared; put held-out triples into valid and test, or give the file of "
+            "train alone to have it split"
+        )
 
 
 def _run_stages(

@@ -228,6 +228,11 @@ def read_run(directory: Path) -> RunResults:
     chain = read_chain_results(path)
     tested = all("test" in stage.results.metrics for stage in chain.stages)
     split = "test" if tested else "valid"
+    if not any(stage.results.metrics for stage in chain.stages):
+        raise UserError(
+            f"{path}: no stage was ranked, so there is nothing to report; set evaluation.split to "
+            "valid or test, and give data that have such a split"
+        )
     stages = tuple(read_stage(stage, path, split) for stage in chain.stages)
     for name, times in Counter(stage.name for stage in stages).items():
         if times > 1:
