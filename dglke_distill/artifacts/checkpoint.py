@@ -7,7 +7,6 @@ file of tensors with its metadata in the header.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
@@ -157,18 +156,17 @@ def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> Loa
     if missing is not None:
         raise missing
     files = {name: directory / name for name in CHECKPOINT_FILES}
-    if (directory / LABELS_FILE).is_file():
-        files[LABELS_FILE] = directory / LABELS_FILE
-    loaded = load_files(files, device)
-    known = directory / KNOWN_FILE
-    return dataclasses.replace(loaded, known_file=known) if known.is_file() else loaded
+    for name in (LABELS_FILE, KNOWN_FILE):
+        if (directory / name).is_file():
+            files[name] = directory / name
+    return load_files(files, device)
 
 
 def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cpu") -> LoadedModel:
     """Read a model whose files need not lie in one directory; see ``load_model``.
 
     Args:
-        files: where each of ``CHECKPOINT_FILES`` lies, and ``labels.tsv`` if there is one.
+        files: where each of ``CHECKPOINT_FILES`` lies, and labels and known facts if there are any.
         device: as for ``load_model``.
     """
     target = resolve_device(device) if isinstance(device, str) else device
@@ -199,8 +197,8 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     model.load_state_dict(tensors)
     model.eval().to(target)
     results = read_results_tree(files[RESULTS_FILE], missing=_INCOMPLETE)
-    labels_file = files.get(LABELS_FILE)
-    return LoadedModel(model, config, entities, relations, results, labels_file=labels_file)
+    beside = files.get(KNOWN_FILE), files.get(LABELS_FILE)
+    return LoadedModel(model, config, entities, relations, results, *beside)
 
 
 def check_place(directory: Path) -> None:

@@ -69,12 +69,32 @@ class LoadedModel:
         Raises:
             UserError: a file of labels is malformed.
         """
-        if self.labels_file is not None:
-            return read_labels(self.labels_file)
-        found = find_labels(
-            self.dataset_name, place=dataset, data_root=data_root, entities=self.entities
-        )
+        found = self.saved_labels()
+        if found is None:
+            found = find_labels(
+                self.dataset_name, place=dataset, data_root=data_root, entities=self.entities
+            )
         return Labels() if found is None else found
+
+    def saved_labels(self) -> Optional[Labels]:
+        """Return the labels that were saved with it; None without any.
+
+        Raises:
+            UserError: their file is malformed.
+        """
+        return None if self.labels_file is None else read_labels(self.labels_file)
+
+    def saved_facts(self) -> Optional[KnownAnswers]:
+        """Return the index of the facts that were published with it; None without any.
+
+        Raises:
+            UserError: their file is damaged.
+        """
+        from dglke_distill.artifacts.known_facts_file import read_known
+
+        if self.known_file is None:
+            return None
+        return read_known(self.known_file, self.entities, self.relations)
 
     @property
     def data_warnings(self) -> list[str]:
@@ -147,7 +167,12 @@ class LoadedModel:
         return found, [*warnings, *self.data_warnings]
 
     def known_facts(
-        self, data_root: Optional[Path], *, dataset: Optional[str], allow_other_data: bool
+        self,
+        data_root: Optional[Path],
+        *,
+        dataset: Optional[str],
+        allow_other_data: bool,
+        offline: bool = False,
     ) -> tuple[KnownAnswers, list[str]]:
         """Return the index of all facts of its dataset, and what must be known of them.
 
@@ -156,14 +181,22 @@ class LoadedModel:
             dataset: where the dataset lies; None: the facts published with the model, else the
                 dataset found by its name.
             allow_other_data: as for ``find_dataset``.
+            offline: whether to refuse to download.
+
+        Raises:
+            UserError: neither is there, or the dataset is another one.
         """
-        from dglke_distill.artifacts.known_facts_file import read_known
         from dglke_distill.data.known_answers import KnownAnswers
 
-        if self.known_file is not None and dataset is None:
-            return read_known(self.known_file, self.entities, self.relations), []
+        saved = self.saved_facts() if dataset is None else None
+        if saved is not None:
+            return saved, []
         found, warnings = self.find_dataset(
-            "the model", dataset=dataset, data_root=data_root, allow_other_data=allow_other_data
+            "the model",
+            dataset=dataset,
+            data_root=data_root,
+            offline=offline,
+            allow_other_data=allow_other_data,
         )
         splits = [found.train, found.valid, found.test]
         return KnownAnswers.build(splits, len(self.entities)), warnings
@@ -184,8 +217,6 @@ class LoadedModel:
         Raises:
             UserError: neither is there, or the dataset is another one.
         """
-        from dglke_distill.artifacts.known_facts_file import read_known
-
         try:
             found, warnings = self.find_dataset(
                 "the model",
@@ -195,9 +226,9 @@ class LoadedModel:
                 allow_other_data=allow_other_data,
             )
         except UserError:
-            if self.known_file is None or dataset is not None:
+            known = self.saved_facts() if dataset is None else None
+            if known is None:
                 raise
-            known = read_known(self.known_file, self.entities, self.relations)
             told = "facts are those published with the model, of all its splits"
             return known.triples(), [told]
         return found.train, warnings

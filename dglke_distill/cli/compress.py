@@ -79,8 +79,8 @@ def compress(
         after.results["metrics"] = metrics
         if warnings:
             after.results["data_warnings"] = warnings
-    labels = None if before.labels_file is None else before.find_labels()
     names = after.entities, after.relations
+    labels = before.saved_labels()
     save_model(out, after.model, after.config, *names, after.results, labels)
     shared = after.results["model"]["shared_bytes"]
     say(

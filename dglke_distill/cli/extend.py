@@ -8,7 +8,6 @@ import typer
 from dglke_distill.cli import settings
 from dglke_distill.cli.models import check_apart, load_given
 from dglke_distill.cli.say import say
-from dglke_distill.data.spelling import near_spellings
 
 __all__ = ["extend"]
 
@@ -69,10 +68,15 @@ def extend(
         f"{about['seconds']:.1f} s; figures are not inherited"
     )
     new = list(made.entities)[len(named.entities) :]
+    looked_at = {name.casefold() for name in new[:_LOOKED_AT]}
+    alike: dict[str, str] = {}
+    for name in named.entities:
+        if name.casefold() in looked_at:
+            alike.setdefault(name.casefold(), name)
     for name in new[:_LOOKED_AT]:
-        near = near_spellings(name, tuple(named.entities))
-        if near and near[0].casefold() == name.casefold():
-            say(f"warning: {name!r} is new, but {near[0]!r} was known; is it the same?", err=True)
+        if name.casefold() in alike:
+            old = alike[name.casefold()]
+            say(f"warning: {name!r} is new, but {old!r} was known; is it the same?", err=True)
     say(f"new: {', '.join(new[:_SHOWN])}{' ...' if len(new) > _SHOWN else ''}")
     for line in made.known_warnings:
         say(f"warning: {line}; name the dataset it was trained on by --dataset", err=True)

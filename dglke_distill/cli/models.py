@@ -27,9 +27,11 @@ def load_given(model: str, *, store: Optional[str] = None, offline: bool = False
         UserError: there is no such model, or it is damaged.
     """
     from dglke_distill.zoo import load_checkpoint
+    from dglke_distill.zoo.fetch import folder_of
 
-    loaded = load_checkpoint(model, store=store, offline=offline)
-    say_which(model)
+    place = folder_of(model)
+    loaded = load_checkpoint(model if place is None else place, store=store, offline=offline)
+    _say(model, place)
     return loaded
 
 
@@ -43,13 +45,9 @@ def check_apart(out: Path, model: str) -> None:
     Raises:
         UserError: both are one.
     """
-    from dglke_distill.artifacts.checkpoint_places import meant_checkpoint
-    from dglke_distill.zoo.fetch import names_a_folder
+    from dglke_distill.zoo.fetch import folder_of
 
-    places = {resolved(Path(model))}
-    if names_a_folder(model):
-        places.add(resolved(meant_checkpoint(Path(model))))
-    if resolved(out) in places:
+    if resolved(out) in (resolved(Path(model)), resolved(folder_of(model) or Path(model))):
         raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
 
 
@@ -62,10 +60,11 @@ def say_which(model: str) -> None:
     Raises:
         UserError: the results of a chain cannot be read.
     """
-    from dglke_distill.artifacts.checkpoint_places import meant_checkpoint
-    from dglke_distill.zoo.fetch import names_a_folder
+    from dglke_distill.zoo.fetch import folder_of
 
-    if names_a_folder(model):
-        place = meant_checkpoint(Path(model))
-        if place != Path(model):
-            say(f"model: {place}", err=True)
+    _say(model, folder_of(model))
+
+
+def _say(model: str, place: Optional[Path]) -> None:
+    if place is not None and place != Path(model):
+        say(f"model: {place}", err=True)

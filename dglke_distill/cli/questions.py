@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.text import lines
+from dglke_distill.data.text import named_columns
 
 if TYPE_CHECKING:
     from dglke_distill.data.labels import Labels
@@ -32,23 +32,13 @@ def read_questions(path: Path) -> list[Asked]:
         UserError: it cannot be read, is empty, or a line is no question.
     """
     found = []
-    for number, line in lines(path):
-        if not line.strip():
-            continue
-        parts = [part.strip() for part in line.rstrip("\r\n").split("\t")]
-        if len(parts) != 3 or not all(parts):
-            raise UserError(
-                f"{path}, line {number}: {len(parts)} columns, where head, relation and tail are "
-                f"wanted, with a tab between them and {ASKED} for what is asked"
-            )
+    for number, parts in named_columns(path, "question", f" and {ASKED} for what is asked"):
         if parts.count(ASKED) != 1:
             raise UserError(
                 f"{path}, line {number}: {parts.count(ASKED)} parts are {ASKED}; one is asked for"
             )
         head, relation, tail = (None if part == ASKED else part for part in parts)
         found.append(Asked(number, (head, relation, tail)))
-    if not found:
-        raise UserError(f"{path}: is empty; give a question on each line")
     return found
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "inner_name",
     "kind_of_file",
     "lines",
+    "named_columns",
     "open_unpacked",
     "plural",
     "strip_blanks",
@@ -58,6 +59,33 @@ def lines(path: Path, warnings: Optional[list[str]] = None) -> Iterator[tuple[in
     for first_line, block in blocks(path, warnings):
         for number, raw in enumerate(block.removesuffix(b"\n").split(b"\n"), first_line):
             yield number, decode(path, number, raw)
+
+
+def named_columns(path: Path, what: str, also: str = "") -> Iterator[tuple[int, list[str]]]:
+    """Yield each line's number and the names of its head, relation and tail; no blank ones.
+
+    Args:
+        path: a file of three columns, with tabs between.
+        what: a line of it, for messages.
+        also: what else belongs in a line, for messages.
+
+    Raises:
+        UserError: it cannot be read, is empty, or a line has not three names.
+    """
+    empty = True
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        parts = [part.strip() for part in line.rstrip("\r\n").split("\t")]
+        if len(parts) != 3 or not all(parts):
+            raise UserError(
+                f"{path}, line {number}: {len(parts)} columns, where head, relation and tail are "
+                f"wanted, with a tab between them{also}"
+            )
+        empty = False
+        yield number, parts
+    if empty:
+        raise UserError(f"{path}: is empty; give a {what} on each line")
 
 
 def first_rows(path: Path, count: int) -> list[list[str]]:

@@ -17,12 +17,12 @@ from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.compression import CompressedModel
 from dglke_distill.config import Config
-from dglke_distill.data.known_answers import KnownAnswers
-from dglke_distill.data.text import lines
+from dglke_distill.data.text import named_columns
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 from dglke_distill.models.fold_in import RIDGE, Facts, fold_in
+from dglke_distill.predict.names import triples_of
 
 __all__ = ["NamedFact", "extended", "read_facts"]
 
@@ -36,20 +36,7 @@ def read_facts(path: Path) -> list[NamedFact]:
     Raises:
         UserError: it cannot be read, is empty, or a line has not three names.
     """
-    found = []
-    for number, line in lines(path):
-        if not line.strip():
-            continue
-        parts = tuple(part.strip() for part in line.rstrip("\r\n").split("\t"))
-        if len(parts) != 3 or not all(parts):
-            raise UserError(
-                f"{path}, line {number}: {len(parts)} columns, where head, relation and tail are "
-                "wanted, with a tab between them"
-            )
-        found.append((parts[0], parts[1], parts[2]))
-    if not found:
-        raise UserError(f"{path}: is empty; give a fact on each line")
-    return found
+    return [(head, relation, tail) for _, (head, relation, tail) in named_columns(path, "fact")]
 
 
 def extended(
@@ -77,14 +64,8 @@ def extended(
     """
     begun = time.perf_counter()
     entities, added = _names(loaded, facts)
-    relations = loaded.relations
     count = len(loaded.entities)
-    index = {name: count + i for i, name in enumerate(added)}
-
-    def id_of(name: str) -> int:
-        return index[name] if name in index else loaded.entities.id(name)
-
-    given = np.array([(id_of(h), relations.id(r), id_of(t)) for h, r, t in facts], np.int64)
+    given = triples_of(entities, loaded.relations, facts).to_array().astype(np.int64)
     given = np.unique(given, axis=0)
     moving = np.arange(count, count + len(added))
     touched = np.unique(given[:, [0, 2]])
@@ -135,23 +116,18 @@ def extended(
     return replace(loaded, model=model.eval(), entities=entities, results=results, known_file=None)
 
 
-def describe_grown(
-    made: LoadedModel, splits: Sequence[Triples], facts: list[NamedFact]
-) -> dict[str, Any]:
+def describe_grown(made: LoadedModel, splits: Sequence[Triples], given: Triples) -> dict[str, Any]:
     """Return what results say of the data: the given facts belong to the train split now.
 
     Args:
         made: the extended model.
         splits: train, valid and test facts by the ids of the model before, as far as known.
-        facts: those given.
+        given: the facts given, by the ids of the model now.
     """
-    rows = np.array(
-        [(made.entities.id(h), made.relations.id(r), made.entities.id(t)) for h, r, t in facts]
-    )
     none = Triples.from_array(np.zeros((0, 3), np.int64))
     train, valid, test = [*splits, none, none, none][:3]
     have = {tuple(row) for row in train.to_array().tolist()}
-    new = [row for row in np.unique(rows, axis=0).tolist() if tuple(row) not in have]
+    new = [row for row in np.unique(given.to_array(), axis=0).tolist() if tuple(row) not in have]
     whole = np.concatenate([train.to_array(), np.array(new, np.int64).reshape(-1, 3)])
     data = Dataset(
         made.dataset_name, made.entities, made.relations, Triples.from_array(whole), valid, test
@@ -163,24 +139,6 @@ def describe_grown(
         "relations": data.num_relations,
         "triples": {split: len(data.split(split)) for split in ("train", "valid", "test")},
     }
-
-
-def grown_facts(
-    made: LoadedModel, known: Optional[KnownAnswers], facts: list[NamedFact]
-) -> KnownAnswers:
-    """Return the index of the facts that were known and those that were given.
-
-    Args:
-        made: the extended model.
-        known: the facts known before, by the ids of the model before.
-        facts: those given.
-    """
-    rows = np.array(
-        [(made.entities.id(h), made.relations.id(r), made.entities.id(t)) for h, r, t in facts]
-    )
-    parts = [Triples.from_array(rows)]
-    parts += [] if known is None else [known.triples()]
-    return KnownAnswers.build(parts, len(made.entities))
 
 
 def _names(loaded: LoadedModel, facts: list[NamedFact]) -> tuple[Vocabulary, list[str]]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, TypeVar
+from typing import Any, Optional, TypeVar
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Triples
-
-if TYPE_CHECKING:
-    from dglke_distill.data.known_answers import KnownAnswers
+from dglke_distill.predict.names import triples_of
 
 __all__ = ["Growing"]
 
@@ -57,28 +55,26 @@ class Growing:
             UserError: an unknown relation, nothing new, a model whose entities have no vectors of
                 their own, or a dataset that is another one.
         """
-        from dglke_distill.predict.extending import describe_grown, extended, grown_facts
+        from dglke_distill.data.known_answers import KnownAnswers
+        from dglke_distill.predict.extending import describe_grown, extended
 
-        facts = [tuple(fact) for fact in triples]
-        splits, known = self._at_hand(data_root, dataset, allow_other_data)
+        facts: Any = [tuple(fact) for fact in triples]
+        splits = self._at_hand(data_root, dataset, allow_other_data)
         trained = splits[0] if splits else None
-        made = extended(self.loaded, facts, trained, refresh=refresh, seed=seed)  # type: ignore[arg-type]
-        made.results["dataset"] = describe_grown(made, splits, facts)  # type: ignore[arg-type]
+        made = extended(self.loaded, facts, trained, refresh=refresh, seed=seed)
+        given = triples_of(made.entities, made.relations, facts)
+        made.results["dataset"] = describe_grown(made, splits, given)
         found: Any = type(self)(made)  # type: ignore[call-arg]
-        found._known = grown_facts(made, known, facts)  # type: ignore[arg-type]
-        found.known_warnings = () if known is not None else ("only the facts given are known",)
+        found._known = KnownAnswers.build([given, *splits], len(made.entities))
+        found.known_warnings = () if splits else ("only the facts given are known",)
         return found  # type: ignore[no-any-return]
 
     def _at_hand(
         self, data_root: Optional[Path], dataset: Optional[str], allow_other_data: bool
-    ) -> tuple[tuple[Triples, ...], Optional[KnownAnswers]]:
-        """Return the splits, train first, and the index of all facts, as far as they are here."""
-        from dglke_distill.artifacts.known_facts_file import read_known
-        from dglke_distill.data.known_answers import KnownAnswers
-
-        loaded = self.loaded
+    ) -> tuple[Triples, ...]:
+        """Return the facts that are here: of each split, train first; or all known; or none."""
         try:
-            found, _ = loaded.find_dataset(
+            found, _ = self.loaded.find_dataset(
                 "the model",
                 dataset=dataset,
                 data_root=data_root,
@@ -88,9 +84,7 @@ class Growing:
         except UserError:
             if dataset is not None:
                 raise
-            known: Optional[KnownAnswers] = getattr(self, "_known", None)
-            if known is None and loaded.known_file is not None:
-                known = read_known(loaded.known_file, loaded.entities, loaded.relations)
-            return (() if known is None else (known.triples(),)), known
-        splits = (found.train, found.valid, found.test)
-        return splits, KnownAnswers.build(splits, found.num_entities)
+            known = getattr(self, "_known", None)
+            known = self.loaded.saved_facts() if known is None else known
+            return () if known is None else (known.triples(),)
+        return found.train, found.valid, found.test

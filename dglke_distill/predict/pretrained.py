@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TypeVar, Union
 
 from dglke_distill.artifacts.checkpoint import LoadedModel, save_model
-from dglke_distill.artifacts.known_facts_file import read_known
 
 __all__ = ["Pretrained"]
 
@@ -61,12 +60,10 @@ class Pretrained:
             UserError: something else is there, or a weight is not finite.
         """
         of = self.loaded
-        labels = None if of.labels_file is None else of.find_labels()
         known = None
         if "extended_from" in of.results:  # no dataset has all its facts
             known = getattr(self, "_known", None)
-            if known is None and of.known_file is not None:
-                known = read_known(of.known_file, of.entities, of.relations)
-        parts = of.entities, of.relations, of.results
-        save_model(Path(path), of.model, of.config, *parts, labels, known=known)
+            known = of.saved_facts() if known is None else known
+        parts = of.entities, of.relations, of.results, of.saved_labels()
+        save_model(Path(path), of.model, of.config, *parts, known=known)
         return Path(path)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
-from dglke_distill.artifacts.known_facts_file import read_known
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.labels import Labels
@@ -63,22 +62,16 @@ class FactShelf:
         """
         names = loaded.entities.fingerprint, loaded.relations.fingerprint
         key = (loaded.identity, names, loaded.known_file)
-        if loaded.known_file is not None and self._dataset is None and key not in self._read:
-            facts = read_known(loaded.known_file, loaded.entities, loaded.relations)
-            self._read[key] = facts, []
         if key not in self._read:
             try:
-                dataset, warnings = loaded.find_dataset(
-                    "the model",
+                self._read[key] = loaded.known_facts(
+                    self._data_root,
                     dataset=self._dataset,
-                    data_root=self._data_root,
-                    offline=True,
                     allow_other_data=self._allow_other_data,
+                    offline=True,
                 )
             except OSError as error:
                 raise UserError(f"{loaded.dataset_name}: cannot be read ({error})") from None
-            splits = [dataset.train, dataset.valid, dataset.test]
-            self._read[key] = KnownAnswers.build(splits, dataset.num_entities), warnings
         return self._read[key]
 
     def labels(self, loaded: LoadedModel) -> Labels:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
@@ -13,9 +12,9 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.regular_files import check_regular, open_regular
 from dglke_distill.zoo.card import render_card
-from dglke_distill.zoo.hub import hub_files, is_hub
+from dglke_distill.zoo.hub import hub_card, hub_files, is_hub, repository_of
 from dglke_distill.zoo.index import FoundEntry, Place, default_cache, find, read_store, stores
-from dglke_distill.zoo.schema import KNOWN_FILE, Entry, FileEntry
+from dglke_distill.zoo.schema import Entry, FileEntry
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +68,8 @@ def load(
     from dglke_distill.predict import NamedModel
 
     if is_hub(name):
-        entry, places, card = hub_files(name, offline=offline)
+        entry, places = hub_files(name, offline=offline)
+        card = hub_card(entry, repository_of(name)[0], matter=False)
         return NamedModel(checked_model(entry, places, device), card=card).eval()
     found = find(name, store=store, cache_dir=cache_dir, offline=offline)
     files = fetch_files(found, cache_dir=cache_dir, offline=offline)
@@ -103,16 +103,28 @@ def load_checkpoint(
 
     written = str(name_or_directory)
     if is_hub(name_or_directory):
-        entry, places, _ = hub_files(written, offline=offline)
+        entry, places = hub_files(written, offline=offline)
         return checked_model(entry, places, device)
-    if names_a_folder(name_or_directory):
-        return checkpoint.load_model(meant_checkpoint(Path(name_or_directory)), device)
+    place = folder_of(name_or_directory)
+    if place is not None:
+        return checkpoint.load_model(place, device)
     try:
         found = find(written, store=store, cache_dir=cache_dir, offline=offline)
     except UserError as error:
         raise UserError(f"{written}: no such checkpoint directory, and {error}") from None
     files = fetch_files(found, cache_dir=cache_dir, offline=offline)
     return checked_model(found.entry, files, device)
+
+
+def folder_of(name_or_directory: Union[str, Path]) -> Optional[Path]:
+    """Return the checkpoint that a folder is, or holds; None for a name in a zoo.
+
+    Raises:
+        UserError: the results of a chain cannot be read.
+    """
+    if not names_a_folder(name_or_directory):
+        return None
+    return meant_checkpoint(Path(name_or_directory))
 
 
 def names_a_folder(name_or_directory: Union[str, Path]) -> bool:
@@ -212,8 +224,6 @@ def checked_model(
             f"floats, as the registry says {entry.pinned} has"
         )
     loaded = checkpoint.load_files(files, device)
-    if KNOWN_FILE in files:
-        loaded = replace(loaded, known_file=files[KNOWN_FILE])
     for kind in ("entities", "relations"):
         stated, names = getattr(entry.vocab, kind), getattr(loaded, kind)
         if stated.count != len(names) or stated.sha256 != names.fingerprint:

@@ -23,7 +23,7 @@ from dglke_distill.zoo.index import shipped_store
 from dglke_distill.zoo.registry_file import dump_entry, parse_entry
 from dglke_distill.zoo.schema import Entry
 
-__all__ = ["SCHEME", "hub_card", "hub_files", "is_hub", "upload"]
+__all__ = ["SCHEME", "hub_card", "hub_files", "is_hub", "repository_of", "upload"]
 
 SCHEME = "hf://"
 ENTRY_FILE = "entry.toml"
@@ -38,7 +38,7 @@ def is_hub(name: object) -> bool:
     return isinstance(name, str) and name.startswith(SCHEME)
 
 
-def hub_files(address: str, *, offline: bool = False) -> tuple[Entry, dict[str, Path], str]:
+def hub_files(address: str, *, offline: bool = False) -> tuple[Entry, dict[str, Path]]:
     """Download a model, or find it in the hub's own cache.
 
     Args:
@@ -46,13 +46,13 @@ def hub_files(address: str, *, offline: bool = False) -> tuple[Entry, dict[str, 
         offline: whether to take it from the cache alone.
 
     Returns:
-        What its entry says, its files by name, not looked at yet, and its card.
+        What its entry says, and its files by name, not looked at yet.
 
     Raises:
         UserError: huggingface_hub is not installed, there is no such model, it cannot be
             downloaded, or its entry is not valid.
     """
-    repository, revision = _parts(address)
+    repository, revision = repository_of(address)
     api = _api(None)
 
     def get(name: str) -> Path:
@@ -64,7 +64,7 @@ def hub_files(address: str, *, offline: bool = False) -> tuple[Entry, dict[str, 
 
     entry = parse_entry(read_text(get(ENTRY_FILE), MAX_ENTRY_BYTES), f"{address}, {ENTRY_FILE}")
     files: dict[str, Path] = {file.name: get(file.name) for file in entry.files}
-    return entry, files, hub_card(entry, repository, matter=False)
+    return entry, files
 
 
 def upload(
@@ -86,7 +86,7 @@ def upload(
         UserError: no such name for a repository, huggingface_hub is not installed, or the hub
             refuses.
     """
-    repository, revision = _parts(hub if is_hub(hub) else SCHEME + hub)
+    repository, revision = repository_of(hub if is_hub(hub) else SCHEME + hub)
     if revision is not None:
         raise UserError(f"--hub {hub!r}: a model is pushed without a revision; write user/model")
     api = _api(token)
@@ -145,7 +145,7 @@ def hub_card(entry: Entry, repository: str, *, matter: bool = True) -> str:
     return "\n".join(["---", *lines, "---", "", card])
 
 
-def _parts(address: str) -> tuple[str, Optional[str]]:
+def repository_of(address: str) -> tuple[str, Optional[str]]:
     """Return repository and revision of an address."""
     repository, at, revision = address.removeprefix(SCHEME).partition("@")
     right = _REPOSITORY.fullmatch(repository) and ".." not in repository
