@@ -18,9 +18,10 @@ from dglke_distill.config.fit import fitted
 from dglke_distill.distill.plan import ChainConfig, plan
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models import SCORE_FUNCTIONS
+from dglke_distill.runs.settings import flattened
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.beforehand import seconds_of
-from dglke_distill.search.control import flat, headroom
+from dglke_distill.search.control import headroom
 from dglke_distill.search.race import race
 
 
@@ -114,8 +115,8 @@ def test_what_a_longer_search_may_gain() -> None:
 
 def test_settings_by_their_names() -> None:
     config = Config.from_mapping({"loss": {"options": {"margin": 3.0}}}, "test")
-    assert flat(config)["loss.options.margin"] == 3.0
-    assert flat(config)["training.batch_size"] == config.training.batch_size
+    assert flattened(config.model_dump())["loss.options.margin"] == 3.0
+    assert flattened(config.model_dump())["training.batch_size"] == config.training.batch_size
 
 
 def test_times() -> None:

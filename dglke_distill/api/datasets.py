@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from dglke_distill.config import Config, DataConfig
 from dglke_distill.data import catalog
 from dglke_distill.data.identity import located
-from dglke_distill.data.table_options import TableOptions
+from dglke_distill.data.table_options import reading
 from dglke_distill.data.triples import Dataset
 
 __all__ = ["AnyDataset", "data_settings", "load_dataset"]
@@ -75,11 +75,8 @@ def load_dataset(
         place,
         data_root=None if data_root is None else Path(data_root),
         cache_dir=None if cache_dir is None else Path(cache_dir),
-        format=format,
-        header=header,
-        split_seed=split_seed,
         offline=offline,
-        table=TableOptions.of(settings),
+        **reading(settings),
     )
     _read_by[dataset] = settings
     return dataset

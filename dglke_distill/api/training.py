@@ -19,7 +19,7 @@ from dglke_distill.runs.settings import (
     new_run_directory,
     saved_settings,
 )
-from dglke_distill.runs.start import about_start, check_given, model_tree, start_from
+from dglke_distill.runs.start import check_given, model_tree, start_of
 from dglke_distill.runs.train_run import train_run
 from dglke_distill.search.beforehand import Search, before_training, raced
 from dglke_distill.search.settings import new_study_directory, study_settings
@@ -121,8 +121,7 @@ def train(
         check_given(before, model, dim)
         flags["model"] = model or before.config.model.name
         changes = merge(model_tree(before), changes)
-        about = about_start(before, "a model" if isinstance(init, LoadedModel) else str(init))
-        start = {"setup": start_from(before), "about": {"init": about}}
+        start = start_of(before, "a model" if isinstance(init, LoadedModel) else str(init))
     if resume:
         if out is None:
             raise UserError("resume=True: say which run by out=")

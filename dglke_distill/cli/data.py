@@ -20,7 +20,7 @@ from dglke_distill.data.labels import Labels, fetch_labels, find_labels
 from dglke_distill.data.layout import FORMAT_NAMES
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.sources import DATASETS
-from dglke_distill.data.table_options import TableOptions
+from dglke_distill.data.table_options import reading
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.writers import write_dataset
 
@@ -30,15 +30,6 @@ data_app = typer.Typer(
     help="The datasets: list them, look at one, get one ready.", no_args_is_help=True
 )
 
-DataRootFlag = Annotated[
-    Optional[Path],
-    typer.Option(
-        "--data-root",
-        help="Folder that holds datasets already, one folder each. If not given: that of "
-        "DGLKE_DISTILL_DATA.",
-        show_default=False,
-    ),
-]
 YesFlag = Annotated[
     bool, typer.Option("--yes", help="Agree to downloading an archive of gigabytes.")
 ]
@@ -76,7 +67,7 @@ def agree_to_download(dataset: str, yes: bool, data_root: Optional[Path]) -> Non
 
 
 @data_app.command("list")
-def data_list(data_root: DataRootFlag = None) -> None:
+def data_list(data_root: settings.DataRootFlag = None) -> None:
     """List the datasets of the catalog, and where each is now."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("name", no_wrap=True)
@@ -116,7 +107,7 @@ def data_info(
     delimiter: settings.DelimiterFlag = None,
     ignore_extra: settings.IgnoreExtraFlag = None,
     weight_column: settings.WeightColumnFlag = None,
-    data_root: DataRootFlag = None,
+    data_root: settings.DataRootFlag = None,
     assignments: DataSetFlag = None,
 ) -> None:
     """Print what is known of a dataset: counts, licence, citation, files and their digests.
@@ -183,7 +174,7 @@ def data_prepare(
     name_or_path: Annotated[
         str, typer.Argument(help="A name from `data list`, a folder, or one file of facts.")
     ],
-    data_root: DataRootFlag = None,
+    data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],
         typer.Option(
@@ -263,15 +254,7 @@ def _load_own(
             raise UserError(f"--set {text}: only settings of the data are taken here, data.*")
         tree = merge(tree, change)
     data = Config.from_mapping(tree, "--set").data
-    return catalog.load(
-        data.dataset,
-        data_root=data_root,
-        format=data.format,
-        header=data.header,
-        split_seed=data.split_seed,
-        table=TableOptions.of(data),
-        **options,
-    )
+    return catalog.load(data.dataset, data_root=data_root, **reading(data), **options)
 
 
 def _fractions(text: str) -> tuple[float, float, float]:

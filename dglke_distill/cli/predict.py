@@ -82,6 +82,7 @@ def predict(
     rank, head, relation, tail, score.
     """
     from dglke_distill.predict import NamedModel
+    from dglke_distill.predict.choosing import per_relation
 
     given: dict[str, Optional[str]] = {"head": head, "relation": relation, "tail": tail}
     missing = [part for part, name in given.items() if name is None]
@@ -122,7 +123,7 @@ def predict(
         if types is not None:
             named.load_types(types)
         if _is_word(candidates) and not candidates[0].startswith("@"):
-            if candidates[0] in ("observed", "typed") or dataset is not None:
+            if per_relation(candidates[0]) or dataset is not None:
                 named.load_ranges(data_root, dataset=dataset, allow_other_data=allow_other_data)
         told["candidates"] = candidates
         told.setdefault("warnings", []).extend(named.range_warnings)
@@ -192,10 +193,10 @@ def predict(
 
 def _is_word(candidates: list[str]) -> bool:
     """Return whether candidates are described, and not named one by one."""
+    from dglke_distill.predict.choosing import per_relation
+
     first = candidates[0]
-    return len(candidates) == 1 and (
-        first in ("observed", "typed") or first.startswith(("type:", "@"))
-    )
+    return len(candidates) == 1 and (per_relation(first) or first.startswith(("type:", "@")))
 
 
 def _check_candidates(missing: list[str]) -> None:

@@ -225,7 +225,7 @@ def run(
             workspaces=workspaces,
         )
     if dry_run:
-        _show_plan(chain, loaded, data_root)
+        _show_plan(chain, loaded, data_root, None if resume else workspaces)
         return
     _run(chain, out or new_chain_directory(chain), resume, loaded, workspaces, track)
 
@@ -251,15 +251,25 @@ def whole_numbers(text: Optional[str], flag: str) -> Optional[list[int]]:
         ) from None
 
 
-def _show_plan(chain: "ChainConfig", loaded: list[str], data_root: Optional[Path]) -> None:
+def _show_plan(
+    chain: "ChainConfig",
+    loaded: list[str],
+    data_root: Optional[Path],
+    workspaces: Optional["Workspaces"],
+) -> None:
     from dglke_distill.distill.estimate import estimate
     from dglke_distill.distill.plan import plan
 
     console = SafeConsole()
     stages = plan(chain, loaded)
     with console.status("timing a few steps of every stage"):
-        allowed = bool(chain.allow_other_data)
-        sizes = estimate(stages, loaded, data_root=data_root, allow_other_data=allowed)
+        sizes = estimate(
+            stages,
+            loaded,
+            data_root=data_root,
+            allow_other_data=bool(chain.allow_other_data),
+            workspaces=workspaces,
+        )
     console.print(plan_table(stages, sizes))
 
 

@@ -18,7 +18,7 @@ from dglke_distill.config import Config
 from dglke_distill.runs.settings import new_run_directory, saved_settings
 
 if TYPE_CHECKING:
-    from dglke_distill.runs.workspace import Workspace
+    from dglke_distill.runs.workspace import Workspace, Workspaces
 
 __all__ = ["train"]
 
@@ -77,7 +77,7 @@ def train(
     """
     flags = settings.given({**locals(), "store": None, "offline": None})
     check_tracker(track)
-    from dglke_distill.runs.start import about_start, check_given, model_tree, start_from
+    from dglke_distill.runs.start import check_given, model_tree, start_of
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_training, raced
 
@@ -102,26 +102,30 @@ def train(
             workspaces=workspaces,
         )  # fmt: skip
     if dry_run:
-        _show_need(resolved, data_root)
+        _show_need(resolved, data_root, workspaces)
         return
     if seconds is not None and before is None:
         resolved = raced(resolved, seconds, workspaces, say)
     place = out or new_run_directory(resolved)
-    start: dict[str, Any] = {}
-    if before is not None and init is not None:
-        start = {"setup": start_from(before), "about": {"init": about_start(before, init)}}
-    made = workspaces.made(resolved)
-    more: dict[str, Any] = {"track": track, "start": start}
-    run(resolved, place, resume=resume, data_root=data_root, workspace=made, **more)
+    run(
+        resolved,
+        place,
+        resume=resume,
+        data_root=data_root,
+        workspace=workspaces.made(resolved),
+        track=track,
+        start={} if before is None else start_of(before, str(init)),
+    )
 
 
-def _show_need(config: Config, data_root: Optional[Path]) -> None:
+def _show_need(config: Config, data_root: Optional[Path], workspaces: "Workspaces") -> None:
     from dglke_distill.runs.memory import DataSize, check_memory, memory_need
     from dglke_distill.runs.workspace import load_data
 
-    size = DataSize.published(config.data.dataset) or DataSize.of(
-        load_data(config.data, data_root=data_root)
-    )
+    size = DataSize.published(config.data.dataset)
+    if size is None:
+        made = workspaces.made(config)
+        size = DataSize.of(made.dataset if made else load_data(config.data, data_root=data_root))
     need = memory_need(config, size)
     say(f"needs about {need}")
     check_memory(config, need, Path())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,15 @@ from dglke_distill.base.regular_files import read_text
 from dglke_distill.data.spelling import near_spellings
 from dglke_distill.data.triples import SIDES, Side, Triples, Vocabulary
 
-__all__ = ["COMMON", "TYPES_FILE", "EntityTypes", "Ranges", "read_entity_list", "read_types"]
+__all__ = [
+    "COMMON",
+    "TYPES_FILE",
+    "EntityTypes",
+    "Ranges",
+    "read_entity_list",
+    "read_types",
+    "types_beside",
+]
 
 TYPES_FILE = "types.tsv"
 """Where a dataset's folder may say what its entities are."""
@@ -29,6 +38,16 @@ COMMON = 0.05
 
 _MOST_BYTES = 1 << 33
 Int64 = NDArray[np.int64]
+
+
+def types_beside(dataset: Optional[str]) -> Optional[Path]:
+    """Return the file of types in the folder of a dataset; None without one.
+
+    Args:
+        dataset: the folder, or a name, or None.
+    """
+    place = None if dataset is None else Path(dataset) / TYPES_FILE
+    return place if place is not None and place.is_file() else None
 
 
 class EntityTypes:

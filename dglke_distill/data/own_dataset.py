@@ -22,7 +22,7 @@ from dglke_distill.data.identity import Identity, shown
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.sources import DATASETS, load_source
-from dglke_distill.data.table_options import TableOptions
+from dglke_distill.data.table_options import reading
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
 __all__ = ["fix", "own_dataset", "renumbered"]
@@ -145,16 +145,11 @@ def _in_data_root(name: str, data_root: Optional[Path] = None) -> Optional[Path]
 def _read(place: str, identity: Identity, data_root: Optional[Path], offline: bool) -> Dataset:
     """Read what the user names, in the format it had, or in the one that it shows now."""
     data = identity.data
-    arguments: dict[str, Any] = {
-        "data_root": data_root,
-        "header": data.header,
-        "split_seed": data.split_seed,
-        "offline": offline,
-        "table": TableOptions.of(data),
-    }
+    arguments = reading(data)
     for format in dict.fromkeys((data.format, "auto")):
+        arguments["format"] = format
         try:
-            return catalog.load(place, format=format, **arguments)
+            return catalog.load(place, data_root=data_root, offline=offline, **arguments)
         except UserError as error:
             message = str(error)
     # How it is read follows from the model's settings; what takes --dataset has no such option.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from dglke_distill.base.errors import UserError
 
 if TYPE_CHECKING:
     from dglke_distill.config import DataConfig
 
-__all__ = ["PLAIN", "TableOptions"]
+__all__ = ["PLAIN", "TableOptions", "reading"]
 
 _ROLES = ("head", "relation", "tail")
 _SIGNS = {
@@ -47,39 +47,14 @@ class TableOptions:
         Raises:
             UserError: one of them cannot be understood.
         """
-        return cls.parse(
-            data.columns, data.delimiter, data.ignore_extra, data.weight_column, data.literals
-        )
-
-    @classmethod
-    def parse(
-        cls,
-        columns: Optional[str] = None,
-        delimiter: Optional[str] = None,
-        ignore_extra: Optional[bool] = None,
-        weight_column: Optional[str] = None,
-        literals: Optional[str] = None,
-    ) -> TableOptions:
-        """Return the options that texts stand for.
-
-        Args:
-            columns: as in ``head=x,relation=y,tail=z``.
-            delimiter: one to eight signs, or a word such as ``tab`` or ``semicolon``.
-            ignore_extra: as the attribute.
-            weight_column: as the attribute.
-            literals: ``keep`` or ``drop``.
-
-        Raises:
-            UserError: one of them cannot be understood.
-        """
-        weight = None if weight_column is None else weight_column.strip()
+        weight = None if data.weight_column is None else data.weight_column.strip()
         if weight == "":
             raise UserError("data.weight_column is empty: give the name or number of a column")
-        chosen = None if columns is None else _columns(columns)
+        chosen = None if data.columns is None else _columns(data.columns)
         if chosen is not None and weight in chosen:
             raise UserError(f"data.weight_column: column {weight!r} holds a name; choose another")
-        sign = None if delimiter is None else _delimiter(delimiter)
-        return cls(chosen, sign, bool(ignore_extra), weight, literals == "keep")
+        sign = None if data.delimiter is None else _delimiter(data.delimiter)
+        return cls(chosen, sign, bool(data.ignore_extra), weight, data.literals == "keep")
 
     @property
     def of_text(self) -> bool:
@@ -94,6 +69,20 @@ class TableOptions:
 
 PLAIN = TableOptions()
 """Nothing said: three columns, tabs, commas in .csv files."""
+
+
+def reading(data: DataConfig) -> dict[str, Any]:
+    """Return how the settings of the data say that files are read, as ``catalog.load`` takes it.
+
+    Raises:
+        UserError: one of them cannot be understood.
+    """
+    return {
+        "format": data.format,
+        "header": data.header,
+        "split_seed": data.split_seed,
+        "table": TableOptions.of(data),
+    }
 
 
 def _columns(text: str) -> tuple[str, str, str]:

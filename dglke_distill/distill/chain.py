@@ -118,7 +118,7 @@ def run_chain(
         )
     workspaces = workspaces or Workspaces(data_root, saved=resume)
     if not resume and not begun:  # before anything is written
-        _check_judged(workspaces.of(stages[-1].config).dataset)
+        _check_judged(workspaces.of(stages[0].config).dataset)
         allowed = bool(chain.allow_other_data)
         check_teachers(loaded, lambda: workspaces.of(stages[-1].config), allowed)
     names = [str(path) for path in loaded]

@@ -52,6 +52,7 @@ def estimate(
     *,
     data_root: Optional[Path] = None,
     allow_other_data: bool = False,
+    workspaces: Optional[Workspaces] = None,
 ) -> list[Estimate]:
     """Return what each stage will cost, by timing a few of its steps.
 
@@ -63,11 +64,12 @@ def estimate(
         loaded: checkpoints of the first student's teachers.
         data_root: folder of pre-placed datasets.
         allow_other_data: whether these may have been trained on other triples.
+        workspaces: the prepared data, if the caller has them already.
 
     Raises:
         UserError: a stage needs more memory than it may have.
     """
-    workspaces = Workspaces(data_root)
+    workspaces = workspaces or Workspaces(data_root)
     needs = [_memory(stage, stages, loaded, workspaces) for stage in stages]
     models: dict[str, KGEModel] = {}
     found = []

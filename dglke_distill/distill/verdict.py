@@ -206,9 +206,8 @@ def _needed(
                 else ("no settings of direct training were searched for")
             )
             return math.inf, [tried]
-        by_recipe = [each["valid_mrr"] for each in controls if each["role"] == "direct"]
-        by_search = [each["valid_mrr"] for each in controls if each["role"] == "direct_tuned"]
-        if max(map(_known, by_search), default=0.0) <= max(map(_known, by_recipe), default=0.0):
+        best = {each["role"]: each["valid_mrr"] or 0.0 for each in controls}  # one of each
+        if best.get("direct_tuned", 0.0) <= best.get("direct", 0.0):
             return math.inf, ["the search found nothing better for direct training than its recipe"]
         needed += max(room)
         if max(room) >= 0.001:
@@ -217,10 +216,6 @@ def _needed(
                 f"{percent_text(max(room))} % more"
             )
     return needed, doubts
-
-
-def _known(mrr: Optional[float]) -> float:
-    return mrr or 0.0
 
 
 def _claim(gain: Gain, outcome: str, notes: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Side
-from dglke_distill.models.base import KGEModel
+from dglke_distill.models.base import EntityRows, KGEModel
 from dglke_distill.predict.top_k import TopK, search
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ __all__ = [
     "best_relations",
     "by_relation",
     "check_scores",
+    "encoded",
+    "leave_out",
     "nearest_entities",
     "places_among",
 ]
@@ -72,16 +74,9 @@ def best_entities(
                 row, left_out = places_among(row, left_out, among)
 
         def score(start: int, stop: int) -> Tensor:
-            if among is None:
-                scores = model.score(query, model.encode_range(start, stop), exact=True)
-                check_scores(scores, entity, relation, side, start)
-            else:
-                some = among[start:stop]
-                scores = model.score(query, model.encode(some), exact=True)
-                check_scores(scores, entity, relation, side, start, among)
-            if len(left_out):
-                here = (left_out >= start) & (left_out < stop)
-                scores[row[here], left_out[here] - start] = -torch.inf
+            scores = model.score(query, encoded(model, among, start, stop), exact=True)
+            check_scores(scores, entity, relation, side, start, among)
+            leave_out(scores, row, left_out, start)
             return scores
 
         if among is None:
@@ -187,6 +182,32 @@ def check_scores(
     rest = -1 if relation is None else int(relation[row])
     found = first + column if among is None else int(among[first + column])
     raise NonFiniteScores(int(entity[row]), rest, side, float(scores[row, column]), found)
+
+
+def encoded(model: KGEModel, among: Optional[Tensor], start: int, stop: int) -> EntityRows:
+    """Return the vectors of consecutive candidates.
+
+    Args:
+        model: the model.
+        among: (c,) ids that candidates are places in; None: they are ids themselves.
+        start: the first.
+        stop: behind the last.
+    """
+    return model.encode_range(start, stop) if among is None else model.encode(among[start:stop])
+
+
+def leave_out(scores: Tensor, row: Int64, left_out: Int64, start: int) -> None:
+    """Give those candidates of a block that are left out the lowest score, in place.
+
+    Args:
+        scores: (b, n) of consecutive candidates.
+        row: (m,) row of each that is left out.
+        left_out: (m,) its place among all candidates.
+        start: place of the block's first.
+    """
+    if len(left_out):
+        here = (left_out >= start) & (left_out < start + scores.shape[1])
+        scores[row[here], left_out[here] - start] = -torch.inf
 
 
 def by_relation(entity: Tensor, relation: Tensor, answer: Answer) -> TopK:

@@ -13,11 +13,11 @@ from torch import Tensor
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.entity_types import (
-    TYPES_FILE,
     EntityTypes,
     Ranges,
     read_entity_list,
     read_types,
+    types_beside,
 )
 from dglke_distill.data.triples import Side, Vocabulary
 from dglke_distill.predict.names import Name, ids_of
@@ -97,8 +97,9 @@ class Choosing:
             )
             self._ranges = Ranges(facts, len(self.entities), len(self.relations))
             self.range_warnings = tuple(told)
-        if dataset is not None and self._types is None and (Path(dataset) / TYPES_FILE).is_file():
-            self.load_types(Path(dataset) / TYPES_FILE)
+        beside = types_beside(dataset) if self._types is None else None
+        if beside is not None:
+            self.load_types(beside)
         return self._ranges
 
     def use_ranges(self, facts: KnownAnswers) -> None:

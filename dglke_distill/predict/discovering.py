@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.models.base import EntityRows, KGEModel
-from dglke_distill.predict.batches import check_scores, places_among
+from dglke_distill.models.base import KGEModel
+from dglke_distill.predict.batches import check_scores, encoded, leave_out, places_among
 from dglke_distill.predict.choosing import OBSERVED, TYPED, Candidates, Choosing, per_relation
 from dglke_distill.predict.knowing import Facts, Knowing
 from dglke_distill.predict.names import Name, ids_of
@@ -103,10 +103,9 @@ def best_triples(
             row, left_out = _left_out(some, relation, known, tails, loops)
             for start in range(0, count, width):
                 stop = min(start + width, count)
-                scores = model.score(query, _encoded(model, among, start, stop), exact=True)
+                scores = model.score(query, encoded(model, among, start, stop), exact=True)
                 check_scores(scores, entity, asked, "tail", start, among)
-                here = (left_out >= start) & (left_out < stop)
-                scores[row[here], left_out[here] - start] = -torch.inf
+                leave_out(scores, row, left_out, start)
                 where, found = best.worth_a_look(scores)
                 columns = where % scores.shape[1] + start
                 best.add(
@@ -115,10 +114,6 @@ def best_triples(
                     found,
                 )
     return _one_direction(best.sorted(), entities, k)
-
-
-def _encoded(model: KGEModel, among: Optional[Tensor], start: int, stop: int) -> EntityRows:
-    return model.encode_range(start, stop) if among is None else model.encode(among[start:stop])
 
 
 def _left_out(

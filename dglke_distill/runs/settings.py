@@ -13,6 +13,7 @@ from dglke_distill.data.identity import label_of, located, located_data
 __all__ = [
     "FLAGS",
     "flag_trees",
+    "flattened",
     "nested",
     "new_run_directory",
     "resolve",
@@ -59,6 +60,20 @@ def flag_trees(flags: Mapping[str, Any]) -> list[Tree]:
         section, key = FLAGS[flag].split(".")
         trees.append({section: {key: located(value) if flag == "dataset" else value}})
     return trees
+
+
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested mapping with keys such as ``training.epochs``; see ``nested``.
+
+    Args:
+        tree: the mapping.
+        prefix: of the keys.
+    """
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        deeper = isinstance(value, Mapping)
+        found.update(flattened(value, f"{prefix}{key}.") if deeper else {f"{prefix}{key}": value})
+    return found
 
 
 def nested(settings: Optional[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Setup, Workspace, build_objective
 from dglke_distill.training.objective import Objective
 
-__all__ = ["about_start", "check_given", "model_tree", "start_from"]
+__all__ = ["check_given", "model_tree", "start_from", "start_of"]
 
 
 def model_tree(loaded: LoadedModel) -> dict[str, Any]:
@@ -48,20 +48,21 @@ def check_given(loaded: LoadedModel, model: Optional[str], dim: Optional[int]) -
         )
 
 
-def about_start(loaded: LoadedModel, name: str) -> dict[str, Any]:
-    """Return what results say of the model that a training went on from, under ``init``.
+def start_of(loaded: LoadedModel, name: str) -> dict[str, Any]:
+    """Return what ``train_run`` is given to go on from a model: a setup, and what results say.
 
     Args:
         loaded: that model.
         name: what the user called it.
     """
-    return {
+    about = {
         "name": name.rstrip("/").rsplit("/", 1)[-1] or name,
         "dataset": loaded.dataset_name,
         "fingerprint": loaded.identity.fingerprint,
         "entities": len(loaded.entities),
         "relations": len(loaded.relations),
     }
+    return {"setup": start_from(loaded), "about": {"init": about}}
 
 
 def start_from(loaded: LoadedModel) -> Setup:

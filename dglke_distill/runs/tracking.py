@@ -23,6 +23,7 @@ from dglke_distill.base.regular_files import read_text
 from dglke_distill.config import components
 from dglke_distill.config.registry import Registry
 from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY, HISTORY_FILE
+from dglke_distill.runs.settings import flattened
 from dglke_distill.training.loop import Progress
 
 __all__ = ["TRACKERS", "MLflow", "TensorBoard", "Tracker", "WandB", "open_tracker"]
@@ -175,7 +176,7 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(self.folder / "tensorboard"))
-        lines = [f"    {name} = {value!r}" for name, value in _flat(settings).items()]
+        lines = [f"    {name} = {value!r}" for name, value in flattened(settings).items()]
         self._writer.add_text("settings", "\n".join(lines))
 
     def write(self, values: Mapping[str, float], step: int) -> None:
@@ -226,7 +227,7 @@ class MLflow(Tracker):
         mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "dglke-distill"))
         self._mlflow = mlflow
         mlflow.start_run(run_name=self.folder.name)
-        mlflow.log_params({name: str(value)[:500] for name, value in _flat(settings).items()})
+        mlflow.log_params({name: str(value)[:500] for name, value in flattened(settings).items()})
 
     def write(self, values: Mapping[str, float], step: int) -> None:
         """Log metrics."""
@@ -259,12 +260,3 @@ def open_tracker(
     tracker = TRACKERS.find(name)(folder, announce)
     tracker.describe(settings)
     return tracker
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested mapping with keys such as ``training.epochs``."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        nested = isinstance(value, Mapping)
-        found.update(_flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value})
-    return found

@@ -17,7 +17,7 @@ from dglke_distill.data import catalog
 from dglke_distill.data.graph import KnownAnswers, build_graph
 from dglke_distill.data.labels import Labels, find_labels
 from dglke_distill.data.sources import is_named
-from dglke_distill.data.table_options import TableOptions
+from dglke_distill.data.table_options import reading
 from dglke_distill.data.triples import Dataset
 from dglke_distill.kernels import set_num_threads
 from dglke_distill.models import ENCODERS, canonical_name
@@ -80,14 +80,7 @@ def load_data(
     """
     if saved and Path(data.dataset).name == data.dataset and is_named(data.dataset):
         return catalog.load_named(data.dataset, data_root=data_root, format=data.format)
-    return catalog.load(
-        data.dataset,
-        data_root=data_root,
-        format=data.format,
-        header=data.header,
-        split_seed=data.split_seed,
-        table=TableOptions.of(data),
-    )
+    return catalog.load(data.dataset, data_root=data_root, **reading(data))
 
 
 def prepare(

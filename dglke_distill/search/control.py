@@ -12,13 +12,14 @@ from dglke_distill.config import Config
 from dglke_distill.distill.tuner import Tuned
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models import ENCODERS
+from dglke_distill.runs.settings import flattened
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.found import Found, StudyConfig
 from dglke_distill.search.space import find_space, read_space
 from dglke_distill.search.study import Watch, space_digest, tune
 from dglke_distill.training.loop import Progress
 
-__all__ = ["equal_time", "flat", "headroom", "trial_settings"]
+__all__ = ["equal_time", "headroom", "trial_settings"]
 
 _SEARCH = 0.6
 """The share of the time that is searched in; what is left is for the training of what was found."""
@@ -103,7 +104,7 @@ def equal_time(
         workspaces=workspaces,
         watch=Watch(began, ended, _until(watcher, time.monotonic() + _SEARCH * seconds)),
         plots=False,
-        first=[*reversed(known), flat(config)],
+        first=[*reversed(known), flattened(config.model_dump())],
     )
     room = headroom(found.values)
     if found.config is None:
@@ -144,19 +145,6 @@ def headroom(values: Sequence[float]) -> Optional[float]:
         if count - n >= third - 1
     )
     return max(0.0, 1 - min(on_average, max(values[:third])) / best)
-
-
-def flat(config: Config) -> dict[str, Any]:
-    """Return settings by their dotted names, such as ``optimizer.learning_rate``."""
-    found: dict[str, Any] = {}
-    waiting: list[tuple[str, Any]] = [("", config.model_dump())]
-    while waiting:
-        name, value = waiting.pop()
-        if isinstance(value, Mapping):
-            waiting += [(f"{name}.{key}".lstrip("."), each) for key, each in value.items()]
-        else:
-            found[name] = value
-    return found
 
 
 def _lasting(config: Config, epochs: int) -> Config:

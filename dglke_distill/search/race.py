@@ -118,7 +118,8 @@ def _settings(config: Config, taught: bool) -> list[Config]:
     sampler = optuna.samplers.RandomSampler(seed=config.training.seed % (1 << 32))
     study = optuna.create_study(sampler=sampler)
     space = read_space(find_space(config.model.name, taught))
-    for chosen in space.first():
+    first = space.first()
+    for chosen in first:
         study.enqueue_trial(chosen)
     before: list[Mapping[str, Any]] = []
     after: list[Mapping[str, Any]] = []
@@ -127,7 +128,7 @@ def _settings(config: Config, taught: bool) -> list[Config]:
         before = [method.defaults()]
         after = [{"distillation": {"method": config.distillation.method}}, method.settings()]
     for drawing in range(10 * RACERS):
-        if drawing == len(space.first()):  # near the given ones, behind the space's own first
+        if drawing == len(first):  # near the given ones, behind the space's own first
             found += _near(config)
         if len(found) >= RACERS:
             break

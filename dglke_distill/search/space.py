@@ -96,7 +96,7 @@ class Space(Section):
     starts: list[dict[str, Value]] = Field(
         default_factory=list,
         max_length=100,
-        description="choices that are tried behind the defaults, each laid over them",
+        description="choices that are tried behind the defaults, each merged over them",
     )
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from typing import Any, Optional, TypeVar
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base import runtime
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.entity_types import TYPES_FILE
+from dglke_distill.data.entity_types import types_beside
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.labels import Labels
 from dglke_distill.kernels import set_num_threads
@@ -174,8 +174,7 @@ class Gallery:
         types: Optional[Path] = None,
     ) -> None:
         """Load the models named."""
-        beside = None if dataset is None else Path(dataset) / TYPES_FILE
-        self._types = beside if types is None and beside is not None and beside.is_file() else types
+        self._types = types_beside(dataset) if types is None else types
         if not 0 <= threads <= 1024:
             raise UserError(f"--threads {threads}: give a number from 1 to 1024")
         if len(set(names)) < len(names):

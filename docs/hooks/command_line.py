@@ -18,6 +18,10 @@ def commands(group: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
             yield (*words, name), command
 
 
+def _word(argument: Any) -> str:
+    return str((argument.metavar or argument.name.upper()).strip("[]"))
+
+
 def _default(option: Any) -> str:
     shown = getattr(option, "show_default", None)
     if isinstance(shown, str):
@@ -55,22 +59,11 @@ def _section(words: tuple[str, ...], command: Any) -> str:
     options = [each for each in command.params if each.param_type_name == "option"]
     options = [each for each in options if not each.hidden]
     usage = ["dglke-distill", *words]
-    usage += [(each.metavar or each.name.upper()).strip("[]") for each in given if each.required]
-    usage += [
-        f"[{(each.metavar or each.name.upper()).strip('[]')}]"
-        for each in given
-        if not each.required
-    ]
+    usage += [_word(each) for each in given if each.required]
+    usage += [f"[{_word(each)}]" for each in given if not each.required]
     lines.append(f"```text\n{' '.join(usage)} [OPTIONS]\n```\n")
     if given:
-        rows = (
-            (
-                f"`{(each.metavar or each.name.upper()).strip('[]')}`",
-                _default(each),
-                each.help or "",
-            )
-            for each in given
-        )
+        rows = ((f"`{_word(each)}`", _default(each), each.help or "") for each in given)
         lines.append(tables.table(("argument", "default", "meaning"), rows))
     rows = ((_names(each), _values(each), _default(each), each.help or "") for each in options)
     lines.append(tables.table(("option", "value", "default", "meaning"), rows))
