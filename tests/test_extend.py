@@ -204,6 +204,14 @@ def test_the_command(run: Any, tmp_path: Path, model: Any) -> None:
     assert "line 1: 2 columns" in run("extend", MODEL, facts, "--out", tmp_path / "x", code=2).err
 
 
+def test_a_new_name_that_differs_by_case_alone_is_doubted(run: Any, tmp_path: Path) -> None:
+    facts = tmp_path / "facts.tsv"
+    facts.write_text("LATVIA\tuses_currency\tEuro\nBaltistan\tuses_currency\tEuro\n")
+    told = run("extend", MODEL, facts, "--out", tmp_path / "grown").err
+    assert "'LATVIA' is new, but 'Latvia' was known; is it the same?" in told
+    assert "'Baltistan' is new" not in told
+
+
 def test_training_goes_on_from_a_model(tmp_path: Path) -> None:
     lines = [line.split("\t") for line in data_lines()]
     folder = tmp_path / "cldr-grown"
