@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.text import named_columns
+from dglke_distill.data.text import triple_lines
 
 if TYPE_CHECKING:
     from dglke_distill.data.labels import Labels
@@ -32,7 +32,7 @@ def read_questions(path: Path) -> list[Asked]:
         UserError: it cannot be read, is empty, or a line is no question.
     """
     found = []
-    for number, parts in named_columns(path, "question", f" and {ASKED} for what is asked"):
+    for number, parts in triple_lines(path, "question", f" and {ASKED} for what is asked"):
         if parts.count(ASKED) != 1:
             raise UserError(
                 f"{path}, line {number}: {parts.count(ASKED)} parts are {ASKED}; one is asked for"

@@ -27,11 +27,11 @@ __all__ = [
     "inner_name",
     "kind_of_file",
     "lines",
-    "named_columns",
     "open_unpacked",
     "plural",
     "strip_blanks",
     "table_blocks",
+    "triple_lines",
     "without_packing",
 ]
 
@@ -61,7 +61,7 @@ def lines(path: Path, warnings: Optional[list[str]] = None) -> Iterator[tuple[in
             yield number, decode(path, number, raw)
 
 
-def named_columns(path: Path, what: str, also: str = "") -> Iterator[tuple[int, list[str]]]:
+def triple_lines(path: Path, what: str, also: str = "") -> Iterator[tuple[int, list[str]]]:
     """Yield each line's number and the names of its head, relation and tail; no blank ones.
 
     Args:

@@ -17,7 +17,7 @@ from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.compression import CompressedModel
 from dglke_distill.config import Config
-from dglke_distill.data.text import named_columns
+from dglke_distill.data.text import triple_lines
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
@@ -36,7 +36,7 @@ def read_facts(path: Path) -> list[NamedFact]:
     Raises:
         UserError: it cannot be read, is empty, or a line has not three names.
     """
-    return [(head, relation, tail) for _, (head, relation, tail) in named_columns(path, "fact")]
+    return [(head, relation, tail) for _, (head, relation, tail) in triple_lines(path, "fact")]
 
 
 def extended(
