@@ -160,7 +160,27 @@ def test_what_ships_is_sound() -> None:
     there = {p.relative_to(shipped.root).as_posix() for p in shipped.root.rglob("*") if p.is_file()}
     known = {f"entries/{entry.name}/{entry.version}.toml" for entry in entries}
     assert there - known - named <= {p for p in there if p.endswith("README.md")}
-    assert sum((shipped.root / path).stat().st_size for path in there) <= 48 * 2**20
+    assert sum((shipped.root / path).stat().st_size for path in there) <= 30_000_000
+    float_names = {"transe-fb15k237-dim32", "complex-fb15k237-dim32"}
+    paper = {
+        f"{model}-{dataset}-dim32-int8"
+        for model in ("transe", "complex", "simple", "rotate")
+        for dataset in ("fb15k237", "wn18rr")
+    }
+    assert float_names | paper <= {entry.name for entry in entries}
+
+
+@pytest.mark.parametrize(
+    ("dropped", "near"),
+    [
+        ("rescal-wn18rr-dim64-int8", "rote-wn18rr-dim63-int8"),
+        ("transe-fb15k237-dim64-int8", "transe-fb15k237-dim32-int8"),
+        ("rotate-wn18rr-dim16-int8", "rotate-wn18rr-dim32-int8"),
+    ],
+)
+def test_a_name_that_no_longer_ships_suggests_those_near(dropped: str, near: str) -> None:
+    with pytest.raises(UserError, match=f"no model '{dropped}'; did you mean .*{near}"):
+        find(dropped, store="shipped")
 
 
 def test_the_registry_may_lie_beside_the_store(
