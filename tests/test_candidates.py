@@ -143,9 +143,12 @@ def test_wrong_candidates_are_named(model: NamedModel, tmp_path: Path) -> None:
         ("Euro", "give observed, typed"),
         ("type:currency", "no types are known"),
         (["Euroo"], "did you mean 'Euro'"),
-        (path, "no such file"),
-        (f"@{path}", "no such file"),
+        (path, "there is no file"),
+        (f"@{path}", "there is no file"),
     ):
+        with pytest.raises(UserError, match=message):
+            ask(candidates)
+    for candidates, message in (("@", "names no file"), ("type:", "names no type"), (7, "a list")):
         with pytest.raises(UserError, match=message):
             ask(candidates)
     path.write_text("\n\n")
@@ -155,7 +158,7 @@ def test_wrong_candidates_are_named(model: NamedModel, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="line 2: unknown entity 'Latvja'"):
         ask(path)
     path.write_text("Euro\n")
-    with pytest.raises(UserError, match=r"line 1: 1 columns"):
+    with pytest.raises(UserError, match=r"line 1: 1 column,"):
         read_types(path, model.entities)
     path.write_text("Atlantis\tmyth\n")
     with pytest.raises(UserError, match="none of the model's"):
@@ -179,6 +182,11 @@ def test_the_command_line_takes_them(run: Any, tmp_path: Path) -> None:
         run(*ask, "--candidates", "Euro", "--candidates", "Soviet Rouble", "--json").out
     )
     assert [answer["name"] for answer in told["predictions"]] == ["Euro", "Soviet Rouble"]
+    for one in ("observed", "@who.txt", "type:coin"):
+        flags = ["--candidates", "Euro", "--candidates", one]
+        assert (
+            f"{one!r}: says who all may answer, so give it alone" in run(*ask, *flags, code=2).err
+        )
     types = tmp_path / "kinds.tsv"
     types.write_text("Euro\tcoin\nSwedish Krona\tcoin\n")
     flags = ["--candidates", "type:coin", "--types", types, "--json"]

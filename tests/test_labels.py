@@ -80,7 +80,9 @@ def test_they_stand_beside_the_answers_and_name_the_question(model: Path) -> Non
     [
         ("one", "'one': is the label of hour1, hour13; give the id"),
         ("Nono", r"unknown entity 'Nono'; did you mean .*Noon \(hour12\)"),
-        ("xyzxyz", "unknown entity 'xyzxyz'"),
+        ("xyzxyz", "unknown entity 'xyzxyz'$"),
+        ("stands", "unknown entity 'stands'$"),  # of a description
+        ("hour", "unknown entity 'hour'; did you mean 'hour"),  # an id
     ],
 )
 def test_what_a_label_does_not_say_is_asked_for(model: Path, text: str, message: str) -> None:
@@ -88,6 +90,45 @@ def test_what_a_label_does_not_say_is_asked_for(model: Path, text: str, message:
 
     error = asked(model, "--head", text).exception
     assert isinstance(error, UserError) and re.search(message, str(error))
+
+
+@pytest.fixture(scope="module")
+def animals(clock: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with longer labels."""
+    import shutil
+
+    made = tmp_path_factory.mktemp("animals") / "model"
+    shutil.copytree(model, made)
+    said = ["dog face", "hot dog", "Döner", "cat", "dig"]
+    text = "".join(f"hour{i}\t{label}\n" for i, label in enumerate(said))
+    (made / "labels.tsv").write_text(text, encoding="utf-8")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("Dog", "hot dog (hour1), dog face (hour0), dig (hour4)"),
+        ("faces", "dog face (hour0)"),
+        ("doner", "Döner (hour2)"),
+    ],
+)
+def test_a_word_of_a_label_is_understood(animals: Path, text: str, meant: str) -> None:
+    for more in (["--head", text], ["--head", "cat", "--candidates", text]):
+        error = asked(animals, *more).exception
+        assert str(error) == f"unknown entity {text!r}; did you mean {meant}?"
+
+
+def test_candidates_may_be_named_by_labels(animals: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "who.txt"
+    listed.write_bytes(b"\xef\xbb\xbfDOG FACE\r\nhour7\r\n\r\n")
+    for flags in (["--candidates", "dog face", "--candidates", "hour7"], ["--candidates", listed]):
+        word = [f"@{one}" if one is listed else one for one in flags]
+        told = json.loads(asked(animals, "--head", "cat", "--json", *word).output)
+        assert {one["name"] for one in told["predictions"]} == {"hour0", "hour7"}
+    listed.write_bytes("hour7\n".encode("utf-16"))
+    wrong = asked(animals, "--head", "cat", "--candidates", f"@{listed}").exception
+    assert "is text in UTF-16, which is not read; save it as UTF-8: iconv" in str(wrong)
 
 
 def test_a_model_made_of_another_keeps_them(model: Path, tmp_path: Path) -> None:

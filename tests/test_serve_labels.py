@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -53,6 +54,19 @@ def test_what_no_single_entity_is_called_is_refused(labelled: Page, text: str, w
     query = urlencode({"entity": text, "relation": relation_of("Old Town")})
     status, _, body = labelled.request(f"/api/answers?{query}")
     assert status == 404 and words in body.decode()
+
+
+def test_the_answer_suggests_what_may_be_meant(labelled: Page) -> None:
+    asked = {"relation": relation_of("Old Town")}
+    who = '["Old Town", "alstadt"]'
+    for more in ({"entity": "alstadt"}, {"entity": "Old Town", "candidates": who}):
+        status, _, body = labelled.request(f"/api/answers?{urlencode({**asked, **more})}")
+        told = json.loads(body)
+        assert status == 404 and told["field"] == list(more)[-1]
+        assert told["error"] == "unknown entity 'alstadt'; did you mean Altstadt (Old Town)?"
+        assert told["suggestions"] == ["Old Town"]
+    found = labelled.get("answers", entity="Altstadt", candidates='["altstadt"]', **asked)
+    assert [one["name"] for one in found["answers"]] == ["Old Town"]
 
 
 def test_the_first_model_is_introduced(labelled: Page) -> None:

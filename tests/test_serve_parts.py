@@ -18,10 +18,11 @@ from dglke_distill.compression import Storage, compress
 from dglke_distill.config import ModelConfig
 from dglke_distill.data import catalog
 from dglke_distill.data.known_answers import KnownAnswers
+from dglke_distill.data.spelling import folded
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.serve.entity_map import EntityMap
 from dglke_distill.serve.facts import Role, main_role, prominence, relation_counts
-from dglke_distill.serve.search import NameSearch, folded
+from dglke_distill.serve.search import NameSearch
 
 __all__ = ["town"]
 

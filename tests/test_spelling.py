@@ -52,3 +52,11 @@ def test_the_shortlist_keeps_the_name_meant(monkeypatch):
             middle = len(name) // 2
             wrong = name[:middle] + name[middle + 1] + name[middle] + name[middle + 2 :]
             assert name in spelling.near_spellings(wrong, names) or wrong in names, name
+
+
+def test_words_are_found_in_longer_names():
+    names = ["hot dog", "Dog_house", "dogma", "cat", "dot"]
+    assert spelling.likely_names("DOG", names) == ["hot dog", "Dog_house", "dogma"]
+    assert spelling.likely_names("house", names) == ["Dog_house"]
+    assert spelling.likely_names("hoses", names) == ["Dog_house"]
+    assert spelling.likely_names("", names) == spelling.likely_names("zzz", names) == []

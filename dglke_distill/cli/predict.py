@@ -1,7 +1,7 @@
 """``dglke-distill predict``."""
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.table import Table
@@ -14,6 +14,9 @@ from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.questions import check_entities_asked, named_questions, read_questions
 from dglke_distill.cli.rows import row_format, with_labels, write_rows
 from dglke_distill.cli.say import say, say_json
+
+if TYPE_CHECKING:
+    from dglke_distill.data.triples import Vocabulary
 
 __all__ = ["predict"]
 
@@ -52,8 +55,9 @@ def predict(
             "--candidates",
             metavar="WHO",
             help="Who may answer: observed (entities that train facts of the relation have there), "
-            "typed (those, and others of their types), type:NAME, @FILE (a name on each line), or "
-            "an entity; may be repeated for several. Without it, every entity.",
+            "typed (those, and others of their types), type:NAME, @FILE (an entity on each line), "
+            "or an entity by name or label; may be repeated for several. Without it, every "
+            "entity.",
         ),
     ] = None,
     types: settings.TypesFlag = None,
@@ -119,11 +123,11 @@ def predict(
             _check_candidates(missing)
         else:
             check_entities_asked(file, asked_of_file)
-        chosen = candidates[0] if _is_word(candidates) else candidates
+        chosen = candidates[0] if _is_word(candidates, named.entities) else candidates
         if types is not None:
             named.load_types(types)
-        if _is_word(candidates) and not candidates[0].startswith("@"):
-            if per_relation(candidates[0]) or dataset is not None:
+        if isinstance(chosen, str) and not chosen.startswith("@"):
+            if per_relation(chosen) or dataset is not None:
                 named.load_ranges(data_root, dataset=dataset, allow_other_data=allow_other_data)
         told["candidates"] = candidates
         told.setdefault("warnings", []).extend(named.range_warnings)
@@ -191,12 +195,25 @@ def predict(
         console.print(_which(_ANSWER_TO[asked], other), soft_wrap=True)
 
 
-def _is_word(candidates: list[str]) -> bool:
-    """Return whether candidates are described, and not named one by one."""
+def _is_word(candidates: list[str], entities: "Vocabulary") -> bool:
+    """Return whether candidates are described, and not named one by one.
+
+    Raises:
+        UserError: they are described in several ways.
+    """
     from dglke_distill.predict.choosing import per_relation
 
-    first = candidates[0]
-    return len(candidates) == 1 and (per_relation(first) or first.startswith(("type:", "@")))
+    words = [
+        one
+        for one in candidates
+        if (per_relation(one) or one.startswith(("type:", "@"))) and one not in entities
+    ]
+    if words and len(candidates) > 1:
+        raise UserError(
+            f"--candidates {words[0]!r:.100}: says who all may answer, so give it alone; several "
+            "--candidates name one entity each"
+        )
+    return bool(words)
 
 
 def _check_candidates(missing: list[str]) -> None:

@@ -7,7 +7,7 @@ widen an observed range to entities that are alike but were not seen there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Optional
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import read_text
-from dglke_distill.data.spelling import near_spellings
+from dglke_distill.data.spelling import likely_names
+from dglke_distill.data.text import lines, plural
 from dglke_distill.data.triples import SIDES, Side, Triples, Vocabulary
 
 __all__ = [
@@ -36,7 +36,6 @@ TYPES_FILE = "types.tsv"
 COMMON = 0.05
 """Share of a relation's observed answers that must have a type for the type to fit."""
 
-_MOST_BYTES = 1 << 33
 Int64 = NDArray[np.int64]
 
 
@@ -71,7 +70,7 @@ class EntityTypes:
         """
         found = self.ids.get(name)
         if found is None:
-            near = near_spellings(name, tuple(self.ids))
+            near = likely_names(name, tuple(self.ids))
             hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
             raise UserError(f"{self.source} has no type {name!r:.100}{hint}")
         return found
@@ -110,21 +109,25 @@ def read_types(path: Path, entities: Vocabulary) -> EntityTypes:
         parts = line.split("\t")
         if len(parts) != 2 or not parts[0] or not parts[1].strip():
             raise UserError(
-                f"{path}, line {number}: {len(parts)} columns, where an entity and its type are "
-                "wanted, with one tab between them"
+                f"{path}, line {number}: {plural(len(parts), 'column')}, where an entity and its "
+                "type are wanted, with one tab between them"
             )
         if parts[0] in entities:
             found.setdefault(parts[1].strip(), []).append(entities.id(parts[0]))
     if not found:
         raise UserError(
-            f"{path}: names none of the model's {len(entities)} entities; are its columns entity "
+            f"{path}: names none of the model's {len(entities):,} entities; are its columns entity "
             "and type?"
         )
     return EntityTypes({name: np.unique(ids) for name, ids in found.items()}, str(path))
 
 
-def read_entity_list(path: Path, entities: Vocabulary) -> Int64:
-    """Read a file with the name of an entity on each line.
+def read_entity_list(path: Path, id_of: Callable[[str], int]) -> Int64:
+    """Read a file with an entity on each line.
+
+    Args:
+        path: the file.
+        id_of: returns an entity's id, or raises a UserError.
 
     Returns:
         Their ids, ascending, each once.
@@ -135,7 +138,7 @@ def read_entity_list(path: Path, entities: Vocabulary) -> Int64:
     found = []
     for number, line in _lines(path):
         try:
-            found.append(entities.id(line))
+            found.append(id_of(line.strip()))
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
     if not found:
@@ -143,11 +146,9 @@ def read_entity_list(path: Path, entities: Vocabulary) -> Int64:
     return np.unique(np.array(found, np.int64))
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines that are not blank, with their numbers."""
-    text = read_text(path, _MOST_BYTES).removeprefix("\ufeff")
-    lines = enumerate(text.replace("\r\n", "\n").split("\n"), 1)
-    return [(number, line) for number, line in lines if line.strip()]
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank, with their numbers."""
+    return ((number, line) for number, line in lines(path) if line.strip())
 
 
 class Ranges:

@@ -45,7 +45,7 @@ class FileKind:
 
     def __str__(self) -> str:
         """Return both as the end of a sentence."""
-        return f"is {self.name}, which is not read as triples; {self.fix}"
+        return f"is {self.name}, which is not read; {self.fix}"
 
 
 def binary_kind(path: Path, head: bytes) -> Optional[FileKind]:

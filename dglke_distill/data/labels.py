@@ -6,7 +6,6 @@ reading alone: neither ids nor fingerprints of a dataset know of them.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import Optional
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.file_kinds import PACKINGS
 from dglke_distill.data.manifest import Manifest, datasets_dir, load_manifest
+from dglke_distill.data.spelling import likely_names
 from dglke_distill.data.text import lines
 from dglke_distill.data.triples import Vocabulary
 
@@ -60,7 +60,7 @@ class Labels:
     def name_of(self, text: str, names: Container[str], kind: str) -> str:
         """Return the id that a text stands for: an id, or the label of a single one.
 
-        What is neither is returned as it is, unless labels are spelled alike.
+        What is neither is returned as it is, unless labels are alike.
 
         Args:
             text: what the user typed.
@@ -68,7 +68,8 @@ class Labels:
             kind: what to call one in messages.
 
         Raises:
-            UserError: several ids have the label; or none, but labels are spelled alike.
+            UserError: several ids have the label; or none, but labels hold the text or are spelled
+                alike.
         """
         if text in names:
             return text
@@ -79,11 +80,25 @@ class Labels:
             told = ", ".join(self._told(name) for name in found[:6])
             more = f" and {len(found) - 6} more" if len(found) > 6 else ""
             raise UserError(f"{kind} {text!r}: is the label of {told}{more}; give the id")
-        near = difflib.get_close_matches(text.casefold()[:100], self._by_label, n=3)
-        if near and not any(self._by_label[label][0] not in names for label in near):
-            meant = ", ".join(self._told(self._by_label[label][0], label=True) for label in near)
-            raise UserError(f"unknown {kind} {text!r}; did you mean {meant}?")
+        if near := self.likely(text, names):
+            meant = ", ".join(self._told(name, label=True) for name in near)
+            raise UserError(f"unknown {kind} {text!r:.200}; did you mean {meant}?")
         return text
+
+    def likely(self, text: str, names: Container[str], count: int = 3) -> list[str]:
+        """Return the ids whose labels a text probably means; see ``spelling.likely_names``.
+
+        Args:
+            text: what the user typed.
+            names: the ids that there are; labels of others are passed over.
+            count: most ids to return.
+        """
+        by_label = {
+            label: found[0]
+            for label, ids in self._by_label.items()
+            if (found := [name for name in ids if name in names])
+        }
+        return [by_label[label] for label in likely_names(text.casefold(), by_label, count)]
 
     def _told(self, name: str, *, label: bool = False) -> str:
         said = self.descriptions.get(name, "")

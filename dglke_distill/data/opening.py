@@ -34,7 +34,7 @@ def most_bytes(path: Path) -> int:
 def expands(path: Path) -> UserError:
     """Return the error for a file that expands to more than it may."""
     return UserError(
-        f"{path}: expands to more than {_MAX_RATIO} times its size, which no file of triples does; "
+        f"{path}: expands to more than {_MAX_RATIO} times its size, which no table does; "
         "where you trust it, unpack it yourself"
     )
 

@@ -203,7 +203,7 @@ def _refuse_endless(path: Path, line: int, rest: bytes) -> None:
     """Refuse what would be read whole before its first line is known, such as a file of holes."""
     if len(rest) >= _ENDLESS_BYTES:
         what = "a zero byte" if b"\0" in rest else f"over {_ENDLESS_BYTES >> 20} MiB without text"
-        raise UserError(f"{path}, line {line}: contains {what}; is it a file of triples?")
+        raise UserError(f"{path}, line {line}: contains {what}; is it the right file?")
 
 
 def _refuse_control_bytes(path: Path, first_line: int, block: bytes) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.fingerprints import Columns, facts_digest, file_order_digest
-from dglke_distill.data.spelling import near_spellings
+from dglke_distill.data.spelling import likely_names
 
 __all__ = ["SIDES", "Dataset", "Side", "Triples", "Vocabulary"]
 
@@ -151,7 +151,7 @@ class Vocabulary(Sequence[str]):
         """
         found = self._find(name)
         if found is None:
-            near = near_spellings(name, self._names or ())
+            near = likely_names(name, self._names or ())
             hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
             raise UserError(f"unknown {self.kind} {name!r}{hint}")
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
@@ -20,20 +20,23 @@ from dglke_distill.data.entity_types import (
     types_beside,
 )
 from dglke_distill.data.triples import Side, Vocabulary
-from dglke_distill.predict.names import Name, ids_of
+from dglke_distill.predict.names import Name, id_of, ids_of
 
 if TYPE_CHECKING:
     from dglke_distill.data.known_answers import KnownAnswers
+    from dglke_distill.data.labels import Labels
 
 __all__ = ["OBSERVED", "TYPED", "Candidates", "Choosing", "per_relation"]
 
 Candidates = Union[None, str, Path, Tensor, Iterable[Name]]
 """Who may answer: None for every entity; ``observed``, those that facts of the question's relation
 have on the side asked for; ``typed``, those and others of their types; ``type:NAME``, those of a
-type; ``@FILE`` or a path, those that a file names, one a line; or names, or a tensor of ids."""
+type; ``@FILE`` or a path, those that a file names, one a line; or names, or a tensor of ids. A
+label stands for its entity."""
 
 OBSERVED = "observed"
 TYPED = "typed"
+_WORDS = f"{OBSERVED}, {TYPED}, type:NAME, @FILE"
 
 
 def per_relation(candidates: Candidates) -> bool:
@@ -57,6 +60,11 @@ class Choosing:
     range_warnings: tuple[str, ...] = ()
     _types: Optional[EntityTypes] = None
     _ranges: Optional[Ranges] = None
+    if TYPE_CHECKING:
+
+        @property
+        def labels(self) -> Labels:
+            """Names that people know for the entities."""
 
     def load_types(self, path: Union[str, Path]) -> EntityTypes:
         """Read the types of the entities; ``typed`` and ``type:NAME`` then mean those.
@@ -124,17 +132,30 @@ class Choosing:
         if candidates is None:
             return None
         if isinstance(candidates, Path):
-            return read_entity_list(candidates, self.entities)
+            return read_entity_list(candidates, self._id)
         if isinstance(candidates, str):
             return self._by_word(candidates, relation, side)
-        found = np.unique(ids_of(self.entities, candidates))
+        if isinstance(candidates, Tensor):
+            found = np.unique(ids_of(self.entities, candidates))
+        else:
+            found = np.unique(np.array([self._id(name) for name in _each(candidates)], np.int64))
         if not len(found):
             raise UserError("candidates: none are given; leave them out to ask for every entity")
         return found
 
+    def _id(self, name: Name) -> int:
+        """Return an entity's id by its name, label or id."""
+        if isinstance(name, str) and name not in self.entities:
+            name = self.labels.name_of(name, self.entities, "entity")
+        return id_of(self.entities, name)
+
     def _by_word(self, word: str, relation: int, side: Side) -> NDArray[np.int64]:
+        if word == "@":
+            raise UserError("candidates '@': names no file; give @FILE, an entity on each line")
         if word.startswith("@"):
-            return read_entity_list(Path(word[1:]), self.entities)
+            return read_entity_list(Path(word[1:]), self._id)
+        if word == "type:":
+            raise UserError("candidates 'type:': names no type; give type:NAME")
         if word.startswith("type:"):
             if self._types is None:
                 raise UserError(
@@ -144,8 +165,7 @@ class Choosing:
             return self._types.entities(word.removeprefix("type:"))
         if word not in (OBSERVED, TYPED):
             raise UserError(
-                f"candidates {word!r:.100}: give {OBSERVED}, {TYPED}, type:NAME, @FILE or names of "
-                "entities"
+                f"candidates {word!r:.100}: give {_WORDS}, or a list of names of entities"
             )
         ranges = self.load_ranges()
         found = ranges.observed(relation, side)
@@ -157,3 +177,17 @@ class Choosing:
         if word == OBSERVED:
             return found
         return ranges.alike(found) if self._types is None else self._types.fitting(found)
+
+
+def _each(candidates: Iterable[Name]) -> Iterator[Name]:
+    """Return what can be gone through.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        return iter(candidates)
+    except TypeError:
+        raise UserError(
+            f"candidates {candidates!r:.100}: give {_WORDS}, or a list of names of entities"
+        ) from None

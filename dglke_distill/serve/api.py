@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.spelling import near_spellings
+from dglke_distill.data.spelling import likely_names
 from dglke_distill.data.triples import SIDES, Side, Vocabulary
 from dglke_distill.predict.choosing import OBSERVED, TYPED
 from dglke_distill.serve.facts import Role, main_role, relation_counts
@@ -201,28 +201,44 @@ def _id(given: Mapping[str, str], parameter: str, names: Vocabulary) -> int:
     if not name:
         raise Refused(400, f"{parameter} is missing", parameter)
     if name not in names:
-        message = f"the model has no {parameter.replace('candidates', 'entity')} {name!r}"
         raise Refused(
-            404, message, parameter, lambda: near_spellings(name, names if names.named else ())
+            404,
+            f"the model has no {parameter} {name!r:.200}",
+            parameter,
+            lambda: likely_names(name, names if names.named else ()),
         )
     return names.id(name)
 
 
 def _entity(given: Mapping[str, str], shown: Shown) -> int:
     """Return the entity that is named, by its name or by its label."""
-    names, text = shown.named.entities, given.get("entity", "")
-    if text and text not in names and shown.labels.labels:
-        try:
-            text = shown.labels.name_of(text, names, "entity")
-        except UserError as error:
-            near = names_of(shown, text)
-            raise Refused(404, str(error), "entity", near) from None
-    return _id({**given, "entity": text}, "entity", names)
+    text = given.get("entity")
+    if not text:
+        raise Refused(400, "entity is missing", "entity")
+    return _entity_named(text, shown, "entity")
+
+
+def _entity_named(text: str, shown: Shown, parameter: str) -> int:
+    names = shown.named.entities
+    message = f"the model has no entity {text!r:.200}"
+    try:
+        text = shown.labels.name_of(text, names, "entity")
+    except UserError as error:  # a label of several, or almost one
+        message = str(error)
+    if text in names:
+        return names.id(text)
+    raise Refused(404, message, parameter, lambda: names_of(shown, text))
 
 
 def names_of(shown: Shown, text: str) -> list[str]:
     """Return names of entities that a text may mean, at most six."""
-    return shown.named.entity_names(shown.find_entities(text, 6))
+    names = shown.named.entities
+    found = shown.named.entity_names(shown.find_entities(text, 6))
+    if not found:
+        found = shown.labels.likely(text, names, 6)
+    if len(found) < 6 and names.named:
+        found += [name for name in likely_names(text, names, 6) if name not in found]
+    return found[:6]
 
 
 def _candidates(given: Mapping[str, str], shown: Shown) -> Union[str, tuple[str, ...], None]:
@@ -244,9 +260,8 @@ def _candidates(given: Mapping[str, str], shown: Shown) -> Union[str, tuple[str,
             "names",
             "candidates",
         )
-    for name in names:
-        _id({"candidates": name}, "candidates", shown.named.entities)
-    return tuple(dict.fromkeys(names))
+    ids = [_entity_named(name, shown, "candidates") for name in names]
+    return tuple(dict.fromkeys(shown.named.entities[i] for i in ids))
 
 
 def _side(given: Mapping[str, str]) -> Side:

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.data.spelling import folded
 from dglke_distill.data.triples import Vocabulary
 
-__all__ = ["NameSearch", "folded"]
+__all__ = ["NameSearch"]
 
 _MOST = 5000
 """Occurrences that are looked at, of one kind: enough to choose from."""
 
 _LETTERS = np.array([b >= 128 or chr(b).isalnum() for b in range(256)])
 """Which bytes of UTF-8 are, or are part of, what a word goes on with."""
-
-
-def folded(text: str) -> str:
-    """Return text without letter case and accents, on one line."""
-    if not text.isascii():
-        parts = unicodedata.normalize("NFKD", text)
-        text = "".join(char for char in parts if not unicodedata.combining(char))
-    return text.casefold().replace("\n", " ")
 
 
 class NameSearch:
