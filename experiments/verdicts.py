@@ -4,6 +4,10 @@
     python experiments/verdicts.py --only family-0 --only random-0
     python experiments/verdicts.py --data umls --data my_triples/    # beside or without the twelve
     python experiments/verdicts.py --dims 64,16 --search 20s --factor 3
+    python experiments/verdicts.py --own --data umls --dims auto --search auto --factor 1.5
+
+The last line is `run` without flags on UMLS and three more graphs: one of under 500 facts, one with
+a relation of each kind, one of about 50,000 facts.
 
 For each graph: what `dglke-distill run GRAPH` does (`kd.distill`), then `dglke-distill tune` of the
 same model and size, trained directly, for ``--factor`` times as long as the student, its teachers
@@ -18,8 +22,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -29,8 +33,10 @@ import numpy as np
 from dglke_distill.api.datasets import AnyDataset
 from dglke_distill.api.distilling import distill
 from dglke_distill.api.training import train, tune
-from dglke_distill.artifacts.results import ChainResults
+from dglke_distill.artifacts.results import ChainResults, read_training_results
 from dglke_distill.artifacts.results_verdict import SizeVerdict
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import atomic_write_text
 from dglke_distill.cli.exits import script
 from dglke_distill.cli.run import whole_numbers
 from dglke_distill.distill.chain import CHAIN_FILE
@@ -138,6 +144,61 @@ def random(rng: Random, size: int) -> list[Fact]:
     return [(f"e{h}", f"r{r}", f"e{t}") for (h, t), r in zip(ends, kind)]
 
 
+def each_kind(rng: Random, size: int) -> list[Fact]:
+    """Return a relation of each kind, on one ladder of ranks.
+
+    1-1 (next), 1-N (leads), N-1 (reports_to, its inverse), N-N (knows), symmetric (beside),
+    transitive (below), and one composed of another with itself (boss_of_boss).
+    """
+    names = [f"e{n}" for n in range(size)]
+    above = {n: int(rng.integers(max(0, n // 4 - 2), (n + 3) // 4)) for n in range(1, size)}
+    groups = rng.integers(0, max(2, size // 15), size)
+    facts: list[Fact] = []
+    for n in range(1, size):
+        boss = above[n]
+        facts.append((names[n - 1], "next", names[n]))
+        facts += [(names[n], "reports_to", names[boss]), (names[boss], "leads", names[n])]
+        if boss:
+            facts.append((names[n], "boss_of_boss", names[above[boss]]))
+        upper: Optional[int] = boss
+        while upper is not None:
+            facts.append((names[n], "below", names[upper]))
+            upper = above.get(upper)
+        if n % 2:
+            facts += [(names[n], "beside", names[n - 1]), (names[n - 1], "beside", names[n])]
+    for n, name in enumerate(names):
+        near = np.flatnonzero(groups == groups[n])
+        known = rng.choice(near, min(3, len(near)), replace=False)
+        facts += [(name, "knows", names[other]) for other in known if other != n]
+    return facts
+
+
+def society(rng: Random, size: int) -> list[Fact]:
+    """Return families in towns, with work and acquaintances: many facts of few relations."""
+    facts = family(rng, size)
+    people = list(dict.fromkeys(end for fact in facts for end in (fact[0], fact[2])))
+    towns = [f"town{n}" for n in range(max(2, size // 40))]
+    home: dict[str, int] = {}
+    couples = {head: tail for head, relation, tail in facts if relation == "spouse"}
+    for person in people:
+        beside = home.get(couples.get(person, ""))
+        home[person] = int(rng.integers(len(towns))) if beside is None else beside
+        facts.append((person, "lives_in", towns[home[person]]))
+    folk: dict[int, list[str]] = {}
+    for person in people:
+        folk.setdefault(home[person], []).append(person)
+    for person in people:
+        trade = int(rng.integers(12))
+        facts.append((person, "works_as", f"trade{trade}"))
+        if rng.random() < 0.7:
+            facts.append((person, "employed_by", f"firm{home[person]}_{trade % 3}"))
+        for _ in range(int(rng.integers(1, 4))):
+            other = folk[home[person]][int(rng.integers(len(folk[home[person]])))]
+            if other != person:
+                facts += [(person, "knows", other), (other, "knows", person)]
+    return facts
+
+
 class Graph(NamedTuple):
     """A graph to be made: its maker, and about how many entities it has."""
 
@@ -159,19 +220,27 @@ GRAPHS: dict[str, tuple[Graph, int]] = {
 }
 """The dozen, by name; the number is the seed."""
 
+OWN: dict[str, tuple[Graph, int]] = {
+    "under-500-facts": (Graph(family, 42), 5),
+    "each-kind": (Graph(each_kind, 240), 0),
+    "50000-facts": (Graph(society, 2700), 0),
+}
+"""Three more, for `run` without flags."""
+
 
 def write_graph(name: str, folder: Path) -> Path:
-    """Write one of the dozen as train, valid and test, and return its folder.
+    """Write a graph of this script as train, valid and test, and return its folder.
 
     Every entity and relation of valid and test stands in train.
     """
-    graph, seed = GRAPHS[name]
+    graph, seed = (GRAPHS | OWN)[name]
     rng = np.random.default_rng((seed, graph.size))
     facts = list(dict.fromkeys(graph.make(rng, graph.size)))
     rng.shuffle(facts)
     facts = [tuple(fact) for fact in facts]  # type: ignore[misc]  # (shuffling makes no arrays)
     known: set[str] = set()
-    first, rest = [], []
+    first: list[Fact] = []
+    rest: list[Fact] = []
     for fact in facts:
         (rest if known.issuperset(fact) else first).append(fact)
         known.update(fact)
@@ -218,29 +287,51 @@ def searched_for_long(
     """Return what direct training of a student's model and size reaches after a long search."""
     stage = next(each for each in results.stages if each.name == size.student)
     assert stage.results.model is not None and size.time is not None
+    model = stage.results.model.name
     seconds = max(budget.least, budget.factor * (size.time.chain_seconds or 0.0))
-    begun = time.perf_counter()
+    epochs = budget.asked.get("epochs")
+    length = "" if epochs is None else f" --epochs {epochs}"
     study = place / "study"
     if not (study / RECIPE_FILE).is_file():
         tune(
-            data, model=stage.results.model.name, dim=size.dim, seconds=seconds, out=study,
-            threads=budget.threads,
+            data, model=model, dim=size.dim, seconds=seconds, out=study, threads=budget.threads,
+            epochs=epochs,
         )  # fmt: skip
-    spent = time.perf_counter() - begun
     best = place / "best"
-    resume = best.is_dir() and not (best / CHECKPOINT_DIRECTORY / "results.json").is_file()
-    run = train(
-        data, recipe="none", config=study / RECIPE_FILE, out=best, threads=budget.threads,
-        settings={"evaluation": {"split": "test"}}, resume=resume,
-    )  # fmt: skip
+    done = best / CHECKPOINT_DIRECTORY / "results.json"
+    if not done.is_file():
+        train(
+            data, recipe="none", config=study / RECIPE_FILE, out=best, threads=budget.threads,
+            settings={"evaluation": {"split": "test"}}, resume=best.is_dir(),
+        )  # fmt: skip
+    metrics = read_training_results(done).metrics
     with (study / "trials.csv").open(newline="") as stream:
-        trials = len(list(csv.DictReader(stream)))
+        trials = list(csv.DictReader(stream))
     return {
-        "long_seconds": round(spent, 1),
-        "long_trials": trials,
-        "long_valid_mrr": round(run.metrics["valid"].mrr, 4),
-        "long_mrr": round(run.metrics["test"].mrr, 4),
+        "command": f"--model {model} --dim {size.dim}{length} --time {max(seconds, 0.1):.1f}s "
+        f"--threads {budget.threads}",
+        "long_seconds": round(sum(float(trial["seconds"] or 0) for trial in trials), 1),
+        "long_trials": len(trials),
+        "long_valid_mrr": round(metrics["valid"].mrr, 4),
+        "long_mrr": round(metrics["test"].mrr, 4),
     }
+
+
+def contradicts(outcome: str, student_mrr: float, long_mrr: float) -> bool:
+    """Return whether direct training of a long search contradicts what a verdict says."""
+    if outcome == "better":
+        return long_mrr > student_mrr
+    return outcome == "direct" and long_mrr < student_mrr
+
+
+def run_command(data: str, budget: Budget) -> str:
+    """Return the command line of `run` that a chain stands for."""
+    words = ["dglke-distill run", data]
+    for flag, value in budget.asked.items():
+        if value is not None:
+            shown = ",".join(map(str, value)) if isinstance(value, list) else value
+            words.append(f"--{flag} {shown}")
+    return " ".join([*words, f"--threads {budget.threads}"])
 
 
 def rows_of(name: str, data: AnyDataset, place: Path, budget: Budget) -> list[dict[str, object]]:
@@ -251,8 +342,6 @@ def rows_of(name: str, data: AnyDataset, place: Path, budget: Budget) -> list[di
     for size in results.verdict.sizes:
         assert size.time is not None and size.student_mrr is not None
         long = searched_for_long(data, size, results, place / f"direct-{size.dim}", budget)
-        mrr = float(str(long["long_mrr"]))
-        wrong = {"better": mrr > size.student_mrr, "direct": mrr < size.student_mrr}
         rows.append(
             {
                 "graph": name,
@@ -269,9 +358,13 @@ def rows_of(name: str, data: AnyDataset, place: Path, budget: Budget) -> list[di
                 "control_mrr": _rounded(size.control_mrr),
                 "chain_seconds": _rounded(size.time.chain_seconds, 1),
                 "trials": max((each.trials for each in size.controls), default=0),
-                **long,
-                "contradicted": wrong.get(size.outcome, False),
+                **{key: value for key, value in long.items() if key != "command"},
+                "contradicted": contradicts(
+                    size.outcome, size.student_mrr, float(str(long["long_mrr"]))
+                ),
                 "claim": size.claim,
+                "command": run_command(name, budget),
+                "long_command": f"dglke-distill tune {name} {long['command']}",
             }
         )
     return rows
@@ -282,26 +375,35 @@ def _rounded(value: Optional[float], digits: int = 4) -> object:
 
 
 def write(rows: list[dict[str, object]], path: Path) -> None:
-    """Write the table; a graph that is judged again replaces its former rows."""
+    """Write the table; a graph that is judged again replaces its former rows.
+
+    Raises:
+        UserError: the file is another table.
+    """
     kept: list[dict[str, object]] = []
     if path.exists():
         with path.open(newline="") as stream:
             kept = [dict(row) for row in csv.DictReader(stream)]
+        if kept and set(kept[0]) != set(rows[0]):
+            raise UserError(f"{path}: is no table of this script; choose another --csv")
     fresh = {row["graph"] for row in rows}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([row for row in kept if row["graph"] not in fresh] + rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows([row for row in kept if row["graph"] not in fresh] + rows)
+    atomic_write_text(path, text.getvalue())
 
 
 def main() -> None:
     """Judge the graphs, write the CSV, and end with 1 if a verdict is contradicted."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", action="append", help=f"one of {', '.join(GRAPHS)}")
+    parser.add_argument("--only", action="append", help=f"one of {', '.join((*GRAPHS, *OWN))}")
+    parser.add_argument("--own", action="store_true", help=f"also {', '.join(OWN)}")
     parser.add_argument("--data", action="append", help="further data: a name or a path")
     parser.add_argument("--dims", default="64,16", help="sizes of `run`; 'auto': its own")
     parser.add_argument("--search", default="20s", help="--search of `run`; 'auto': its own")
+    parser.add_argument("--epochs", type=int, help="of every training; that of `run` if not given")
     parser.add_argument("--model", help="score function; that of `run` if not given")
     parser.add_argument("--factor", type=float, default=3.0, help="of the chain's seconds")
     parser.add_argument("--least", type=float, default=60.0, help="seconds of a long search")
@@ -310,16 +412,26 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     for name in arguments.only or ():
-        if name not in GRAPHS:
-            parser.error(f"no graph {name!r}; there are: {', '.join(GRAPHS)}")
+        if name not in GRAPHS and name not in OWN:
+            raise UserError(f"--only: no graph {name!r}; there are: {', '.join((*GRAPHS, *OWN))}")
+    for flag in ("factor", "least"):
+        if not 0 <= getattr(arguments, flag) < float("inf"):
+            raise UserError(f"--{flag} {getattr(arguments, flag)}: a number, 0 or more")
+    for flag in ("threads", "epochs"):
+        if (getattr(arguments, flag) or 1) < 1 or getattr(arguments, flag) == 0:
+            raise UserError(f"--{flag} {getattr(arguments, flag)}: 1 or more")
     asked: dict[str, Any] = {"model": arguments.model}
+    if arguments.epochs is not None:
+        asked["epochs"] = arguments.epochs
     if arguments.dims != "auto":
         asked["dims"] = whole_numbers(arguments.dims, "--dims")
     if arguments.search != "auto":
         seconds_of(arguments.search, "--search", none=True)  # a bad one ends here
         asked["search"] = arguments.search
     budget = Budget(asked, arguments.factor, arguments.least, arguments.threads)
-    graphs = arguments.only or ([] if arguments.data else list(GRAPHS))
+    graphs = [*(arguments.only or ()), *(OWN if arguments.own else ())]
+    if not graphs and not arguments.data:
+        graphs = list(GRAPHS)
     places: dict[str, AnyDataset] = {
         name: write_graph(name, arguments.runs / name / "data") for name in graphs
     }
