@@ -22,10 +22,14 @@ SCRIPT = Path(__file__).parent.parent / "experiments" / "verdicts.py"
 @pytest.fixture(scope="module")
 def verdicts() -> ModuleType:
     """The script, imported."""
+    sys.path.insert(0, str(SCRIPT.parent))  # as of a script that is started
     spec = importlib.util.spec_from_file_location("verdicts_script", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
     return module
 
 
