@@ -39,6 +39,11 @@ from dglke_distill.base.tensor_files import (
     save_state,
     write_tensors,
 )
+from dglke_distill.calibration.file import (
+    CALIBRATION_FILE,
+    read_calibration,
+    write_calibration,
+)
 from dglke_distill.compression import CompressedModel, Storage
 from dglke_distill.config import Config, validate_tree
 from dglke_distill.data.labels import LABELS_FILE, Labels
@@ -47,6 +52,7 @@ from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 
 if TYPE_CHECKING:
+    from dglke_distill.calibration import Calibration
     from dglke_distill.data.known_answers import KnownAnswers
 
 __all__ = [
@@ -74,6 +80,8 @@ RESULTS_FILE = "results.json"
 SCHEMA = 1
 CHECKPOINT_FILES = (MODEL_FILE, CONFIG_FILE, ENTITIES_FILE, RELATIONS_FILE, RESULTS_FILE)
 """The files that make up a checkpoint, all of them needed to load it."""
+_BESIDE = (LABELS_FILE, KNOWN_FILE, CALIBRATION_FILE)
+"""Files that a checkpoint may have besides."""
 _INCOMPLETE = "no such file; the checkpoint is incomplete"
 _MOST_NAMES = 1 << 31
 _MOST_NAME_BYTES = 1 << 16
@@ -89,6 +97,7 @@ def save_model(
     labels: Optional[Labels] = None,
     *,
     known: Optional[KnownAnswers] = None,
+    calibration: Optional[Calibration] = None,
 ) -> None:
     """Write a model as a directory that appears, or replaces the earlier one, all at once.
 
@@ -101,6 +110,7 @@ def save_model(
         results: a mapping that JSON can hold.
         labels: of the entities; those that ship with the package are not written.
         known: facts to be kept beside it, where no dataset has them all.
+        calibration: what makes probabilities of this model's scores.
 
     Raises:
         UserError: the directory holds something that is no checkpoint, or a weight is not finite.
@@ -139,6 +149,8 @@ def save_model(
             facts, none = known.triples(), Triples.from_array(np.zeros((0, 3), np.int32))
             grown = Dataset("grown", entities, relations, facts, none, none)
             write_known(aside / KNOWN_FILE, grown)
+        if calibration is not None:
+            write_calibration(aside / CALIBRATION_FILE, calibration)
 
 
 def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> LoadedModel:
@@ -156,7 +168,7 @@ def load_model(directory: Path, device: Union[str, torch.device] = "cpu") -> Loa
     if missing is not None:
         raise missing
     files = {name: directory / name for name in CHECKPOINT_FILES}
-    for name in (LABELS_FILE, KNOWN_FILE):
+    for name in _BESIDE:
         if (directory / name).is_file():
             files[name] = directory / name
     return load_files(files, device)
@@ -166,7 +178,8 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     """Read a model whose files need not lie in one directory; see ``load_model``.
 
     Args:
-        files: where each of ``CHECKPOINT_FILES`` lies, and labels and known facts if there are any.
+        files: where each of ``CHECKPOINT_FILES`` lies, and labels, known facts and the calibration
+            if there are any.
         device: as for ``load_model``.
     """
     target = resolve_device(device) if isinstance(device, str) else device
@@ -198,7 +211,10 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     model.eval().to(target)
     results = read_results_tree(files[RESULTS_FILE], missing=_INCOMPLETE)
     beside = files.get(KNOWN_FILE), files.get(LABELS_FILE)
-    return LoadedModel(model, config, entities, relations, results, *beside)
+    calibration = None
+    if CALIBRATION_FILE in files:
+        calibration = read_calibration(files[CALIBRATION_FILE], model)
+    return LoadedModel(model, config, entities, relations, results, *beside, calibration)
 
 
 def check_place(directory: Path) -> None:
@@ -216,7 +232,7 @@ def _foreign(directory: Path) -> Optional[str]:
     A file that has the name of one of ours alone says nothing: so is called much.
     """
     names = sorted(path.name for path in directory.iterdir())
-    kept = (*CHECKPOINT_FILES, LABELS_FILE, KNOWN_FILE)
+    kept = (*CHECKPOINT_FILES, *_BESIDE)
     strange = [name for name in names if name not in kept]
     if strange:
         return strange[0]

@@ -16,6 +16,7 @@ from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
 
 if TYPE_CHECKING:
+    from dglke_distill.calibration import Calibration
     from dglke_distill.data.known_answers import KnownAnswers
 
 __all__ = ["LoadedModel"]
@@ -27,7 +28,8 @@ class LoadedModel:
 
     The model is a ``compression.CompressedModel`` where its tables are stored in fewer bytes.
     ``known_file`` holds the facts of its dataset, if they were published with it, ``labels_file``
-    the labels of its entities, if they were saved with it.
+    the labels of its entities, if they were saved with it. ``calibration`` makes probabilities of
+    its scores, if it was calibrated.
     """
 
     model: KGEModel
@@ -37,6 +39,7 @@ class LoadedModel:
     results: dict[str, Any]
     known_file: Optional[Path] = None
     labels_file: Optional[Path] = None
+    calibration: Optional[Calibration] = None
 
     @cached_property
     def figures(self) -> TrainingResults:

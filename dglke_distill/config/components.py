@@ -14,6 +14,7 @@ from dglke_distill.config.names import published
 from dglke_distill.config.registry import Registry
 
 __all__ = [
+    "CALIBRATIONS",
     "ENCODERS",
     "FORMATS",
     "INITIALIZATIONS",
@@ -212,6 +213,13 @@ STORAGES: Registry[Any] = Registry(
     ),
     group="dglke_distill.storages",
     base="dglke_distill.compression.table:StoredTable",
+)
+CALIBRATIONS: Registry[Any] = Registry(
+    "calibration method",
+    "--method",
+    _within("calibration", {"platt": "platt:Platt", "isotonic": "isotonic:Isotonic"}),
+    group="dglke_distill.calibrations",
+    base="dglke_distill.calibration.curves:CalibrationMethod",
 )
 TRACKERS: Registry[Any] = Registry(
     "tracker",

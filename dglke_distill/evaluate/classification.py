@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.groups import group
 from dglke_distill.data.triples import Dataset, Triples
-from dglke_distill.evaluate.ranking import NonFiniteScores, device_of, evaluation_mode
+from dglke_distill.evaluate.triple_scores import ScoresTriples, score_in_batches
 
 __all__ = [
     "ClassificationResult",
-    "ScoresTriples",
     "Thresholds",
     "choose_thresholds",
     "classification_metrics",
@@ -34,14 +31,6 @@ __all__ = [
 Floats = NDArray[np.float64]
 Labels = NDArray[np.bool_]
 Ids = NDArray[np.integer[Any]]
-
-
-class ScoresTriples(Protocol):
-    """Anything that can be classified with; ``models.base.KGEModel`` is one."""
-
-    def score_triples(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
-        """Score triples: ids (b,) int64 to floats (b,), higher is more plausible."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,24 +166,5 @@ def _scored(
 ) -> tuple[Floats, Labels, Ids]:
     """Return scores, labels and relations of the true triples followed by the false ones."""
     triples = Triples.from_array(np.concatenate([true.to_array(), false.to_array()]))
-    columns = [
-        torch.from_numpy(c.astype(np.int64)) for c in (triples.head, triples.relation, triples.tail)
-    ]
-    device = device_of(model)
-    scores = np.empty(len(triples), np.float64)
-    with torch.no_grad(), evaluation_mode(model):
-        for first in range(0, len(triples), batch_size):
-            part = slice(first, first + batch_size)
-            made = model.score_triples(*(column[part].to(device) for column in columns))
-            scores[part] = made.double().cpu().numpy()
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
-        row = bad[0]
-        raise NonFiniteScores(
-            int(triples.head[row]),
-            int(triples.relation[row]),
-            "tail",
-            float(scores[row]),
-            int(triples.tail[row]),
-        )
+    scores = score_in_batches(model, triples, batch_size)
     return scores, np.arange(len(triples)) < len(true), triples.relation

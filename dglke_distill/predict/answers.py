@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import torch
+from torch import Tensor
 
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.predict.names import Question, by_asked, ids_of, rows_of
@@ -16,25 +17,49 @@ if TYPE_CHECKING:
 
 __all__ = ["Prediction", "frame_of", "predictions"]
 
+_PARTS = ("head", "relation", "tail")
+
 
 class Prediction(NamedTuple):
-    """An answer: its name, its score (higher is more plausible) and its id."""
+    """An answer.
+
+    Attributes:
+        name: of the entity or relation.
+        score: higher is more plausible.
+        id: of the entity or relation.
+        probability: that it is true, where the model is calibrated; else None.
+    """
 
     name: str
     score: float
     id: int
+    probability: Optional[float] = None
 
 
-def predictions(found: TopK, names: Vocabulary, row: int = 0) -> list[Prediction]:
+def predictions(
+    found: TopK,
+    names: Vocabulary,
+    row: int = 0,
+    *,
+    probability: Optional[Tensor] = None,
+    at_least: Optional[float] = None,
+) -> list[Prediction]:
     """Return the answers of one question, best first.
 
     Args:
         found: answers of many questions.
         names: of what was asked for.
         row: which question.
+        probability: of each answer, of the shape of the scores; None: not known.
+        at_least: the probability below which answers are left out.
     """
-    answers = zip(found.ids[row].tolist(), found.scores[row].tolist())
-    return [Prediction(names[i], score, i) for i, score in answers if i >= 0]
+    ids, scores = found.ids[row].tolist(), found.scores[row].tolist()
+    chances = [None] * len(ids) if probability is None else probability[row].tolist()
+    return [
+        Prediction(names[i], score, i, chance)
+        for i, score, chance in zip(ids, scores, chances)
+        if i >= 0 and (at_least is None or chance is None or chance >= at_least)
+    ]
 
 
 def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) -> pandas.DataFrame:
@@ -45,10 +70,12 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
         questions: (head, relation, tail) with None for what is asked.
         k: how many answers per question.
         options: of ``NamedModel.top_tails``; candidates are entities, so questions for a relation
-            are asked without them.
+            are asked without them. And ``min_probability``, of ``NamedModel.predict_tails``.
     """
     import pandas
 
+    at_least = options.pop("min_probability", None)
+    calibrated = model.checked_probability(at_least)
     names = (model.entities, model.relations, model.entities)
     questions = rows_of(questions)
     rows: list[list[Any]] = [[] for _ in questions]
@@ -63,12 +90,19 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
         ask: Any = (model.top_heads, model.top_relations, model.top_tails)[place]
         told = {key: value for key, value in options.items() if place != 1 or key != "candidates"}
         found = ask(given[0], given[1], k, **told)
+        chances = None
+        if calibrated:
+            relation = given[0 if place == 0 else 1]
+            chances = model.answer_probabilities(found, _PARTS[place], relation)
         for row, number in enumerate(numbers):
             ids = [int(column[row]) for column in given]
-            for rank, answer in enumerate(predictions(found, names[place], row), 1):
+            of_row = predictions(found, names[place], row, probability=chances, at_least=at_least)
+            for rank, answer in enumerate(of_row, 1):
                 h, r, t = (
                     names[i][j] for i, j in enumerate([*ids[:place], answer.id, *ids[place:]])
                 )
-                rows[number].append((number, rank, h, r, t, answer.score))
+                chance = (answer.probability,) if calibrated else ()
+                rows[number].append((number, rank, h, r, t, answer.score, *chance))
     columns = ["question", "rank", "head", "relation", "tail", "score"]
+    columns += ["probability"] if calibrated else []
     return pandas.DataFrame([row for each in rows for row in each], columns=columns)

@@ -204,6 +204,7 @@ class Discovering(Choosing, Knowing):
         known: Facts = True,
         candidates: Candidates = None,
         loops: bool = True,
+        min_probability: Optional[float] = None,
     ) -> pandas.DataFrame:
         """Return the best unknown triples over all heads and tails, of each relation by itself.
 
@@ -217,16 +218,23 @@ class Discovering(Choosing, Knowing):
             known: facts that are no news, see ``Facts``; False: every triple competes.
             candidates: ``observed`` or ``typed``, for heads and for tails; None: every entity.
             loops: whether head and tail may be the same entity.
+            min_probability: the probability below which triples are left out, of a calibrated
+                model.
 
         Returns:
             A row per triple, relations in their order: ``rank`` (from 1), ``head``, ``relation``,
-            ``tail`` (names) and ``score``, as an answer to (head, relation, ?).
+            ``tail`` (names), ``score``, as an answer to (head, relation, ?), and, where the model
+            is calibrated, ``probability``.
 
         Raises:
             UserError: an unknown relation, k out of range, other candidates, or no facts at hand.
             NonFiniteScores: a score is NaN or infinite.
         """
-        return _discovered(self, relations, k, self._index(known), candidates, loops)
+        self.checked_probability(min_probability)  # type: ignore[attr-defined]
+        found = _discovered(self, relations, k, self._index(known), candidates, loops)
+        if min_probability is None:
+            return found
+        return found[found["probability"] >= min_probability].reset_index(drop=True)
 
 
 def _discovered(
@@ -273,6 +281,11 @@ def _discovered(
         found = best_triples(
             named.model, relation, k, known=known, heads=heads, tails=tails, loops=loops
         )
+        chance = {}
+        if named.calibration is not None:
+            scores = torch.from_numpy(found.score)
+            of = torch.full((len(scores),), relation)
+            chance["probability"] = named.calibration.probability(scores, of).numpy()
         frames.append(
             pandas.DataFrame(
                 {
@@ -283,10 +296,13 @@ def _discovered(
                     ),
                     "tail": pandas.Series(named.entity_names(found.tail), dtype=object),
                     "score": found.score,
+                    **chance,
                 }
             )
         )
     full = [frame for frame in frames if len(frame)] or frames[:1]
     if not full:
-        return pandas.DataFrame(columns=["rank", "head", "relation", "tail", "score"])
+        columns = ["rank", "head", "relation", "tail", "score"]
+        more = [] if named.calibration is None else ["probability"]
+        return pandas.DataFrame(columns=[*columns, *more])
     return pandas.concat(full, ignore_index=True)

@@ -113,7 +113,16 @@ def extended(
     if isinstance(results.get("dataset"), dict):  # its triples are others now: no fingerprint
         stated = {key: of for key, of in results["dataset"].items() if key != "fingerprint"}
         results["dataset"] = {**stated, "entities": len(entities)}
-    return replace(loaded, model=model.eval(), entities=entities, results=results, known_file=None)
+    # Scores of what was known before are the same, unless it moved.
+    calibration = None if refresh else loaded.calibration
+    return replace(
+        loaded,
+        model=model.eval(),
+        entities=entities,
+        results=results,
+        known_file=None,
+        calibration=calibration,
+    )
 
 
 def describe_grown(made: LoadedModel, splits: Sequence[Triples], given: Triples) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from dglke_distill.predict.batches import (
     check_scores,
     nearest_entities,
 )
+from dglke_distill.predict.calibrated import Calibrated
 from dglke_distill.predict.choosing import Candidates, per_relation
 from dglke_distill.predict.discovering import Discovering
 from dglke_distill.predict.graphs import ScoresGraphs
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Candidates", "Facts", "NamedModel", "Prediction", "Question"]
 
 
-class NamedModel(ScoresGraphs, Pretrained, Discovering, Growing, nn.Module):
+class NamedModel(ScoresGraphs, Pretrained, Discovering, Calibrated, Growing, nn.Module):
     """A trained model that knows the names of its entities and relations.
 
     It is a module like any other: ``named(graph)`` scores the edges of a DGLGraph, differentiably,
@@ -132,6 +133,7 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Growing, nn.Module):
         *,
         exclude_known: Facts = False,
         candidates: Candidates = None,
+        min_probability: Optional[float] = None,
     ) -> list[Prediction]:
         """Answer (head, relation, ?).
 
@@ -141,17 +143,22 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Growing, nn.Module):
             k: how many answers; there may be fewer where known ones are left out.
             exclude_known: facts to leave out; see ``Facts``.
             candidates: the entities that may answer; see ``Candidates``.
+            min_probability: the probability below which answers are left out, of a calibrated
+                model.
 
         Returns:
-            The best answers, best first.
+            The best answers, best first, with probabilities where the model is calibrated.
 
         Raises:
-            UserError: an unknown name, k below 1, or facts that are not there to be excluded.
+            UserError: an unknown name, k below 1, facts that are not there to be excluded, or a
+                probability asked of a model that is not calibrated.
             NonFiniteScores: a score is NaN or infinite: the model has diverged.
         """
+        self.checked_probability(min_probability)
         asked = self.entity_ids([head]), self.relation_ids([relation])
         found = self.top_tails(*asked, k, exclude_known=exclude_known, candidates=candidates)
-        return predictions(found, self.entities)
+        chances = self.answer_probabilities(found, "tail", asked[1])
+        return predictions(found, self.entities, probability=chances, at_least=min_probability)
 
     def predict_heads(
         self,
@@ -161,24 +168,35 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Growing, nn.Module):
         *,
         exclude_known: Facts = False,
         candidates: Candidates = None,
+        min_probability: Optional[float] = None,
     ) -> list[Prediction]:
         """Answer (?, relation, tail); see ``predict_tails``.
 
         A model with reciprocal relations has rows of their own for this question: its scores are
         not those of the same triples as answers to (head, relation, ?), which ``score`` gives.
         """
+        self.checked_probability(min_probability)
         asked = self.relation_ids([relation]), self.entity_ids([tail])
         found = self.top_heads(*asked, k, exclude_known=exclude_known, candidates=candidates)
-        return predictions(found, self.entities)
+        chances = self.answer_probabilities(found, "head", asked[0])
+        return predictions(found, self.entities, probability=chances, at_least=min_probability)
 
     def predict_relations(
-        self, head: Name, tail: Name, k: int = 10, *, exclude_known: Facts = False
+        self,
+        head: Name,
+        tail: Name,
+        k: int = 10,
+        *,
+        exclude_known: Facts = False,
+        min_probability: Optional[float] = None,
     ) -> list[Prediction]:
-        """Answer (head, ?, tail); see ``top_relations``."""
+        """Answer (head, ?, tail); see ``top_relations`` and ``predict_tails``."""
+        self.checked_probability(min_probability)
         found = self.top_relations(
             self.entity_ids([head]), self.entity_ids([tail]), k, exclude_known=exclude_known
         )
-        return predictions(found, self.relations)
+        chances = self.answer_probabilities(found, "relation")
+        return predictions(found, self.relations, probability=chances, at_least=min_probability)
 
     def score(self, triples: NamedTriples) -> Tensor:
         """Score triples: names or ids in the order head, relation, tail; higher is more plausible.
@@ -296,6 +314,7 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Growing, nn.Module):
         *,
         exclude_known: Facts = False,
         candidates: Candidates = None,
+        min_probability: Optional[float] = None,
     ) -> pandas.DataFrame:
         """Answer many questions into a pandas frame.
 
@@ -305,12 +324,15 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Growing, nn.Module):
             k: how many answers per question.
             exclude_known: facts to leave out; see ``Facts``.
             candidates: the entities that may answer; see ``Candidates``.
+            min_probability: as for ``predict_tails``.
 
         Returns:
             A row per answer, questions in their order: ``question`` (its number), ``rank`` (from
-            1), ``head``, ``relation``, ``tail`` (names) and ``score``.
+            1), ``head``, ``relation``, ``tail`` (names), ``score`` and, where the model is
+            calibrated, ``probability``.
         """
-        return frame_of(self, questions, k, exclude_known=exclude_known, candidates=candidates)
+        options: dict[str, Any] = {"exclude_known": exclude_known, "candidates": candidates}
+        return frame_of(self, questions, k, min_probability=min_probability, **options)
 
     # --- vectors --------------------------------------------------------------------------------
 

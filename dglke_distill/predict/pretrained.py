@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TypeVar, Union
 
 from dglke_distill.artifacts.checkpoint import LoadedModel, save_model
+from dglke_distill.calibration.file import belongs_to
 
 __all__ = ["Pretrained"]
 
@@ -50,6 +52,8 @@ class Pretrained:
     def save_pretrained(self, path: Union[str, Path]) -> Path:
         """Write the model as a folder that ``from_pretrained`` and every command read.
 
+        A calibration is written too, unless weights have changed since: a warning then says so.
+
         Args:
             path: the folder; an earlier checkpoint there is replaced as a whole.
 
@@ -65,5 +69,13 @@ class Pretrained:
             known = getattr(self, "_known", None)
             known = of.saved_facts() if known is None else known
         parts = of.entities, of.relations, of.results, of.saved_labels()
-        save_model(Path(path), of.model, of.config, *parts, known=known)
+        calibration = of.calibration
+        if calibration is not None and not belongs_to(calibration, of.model):
+            warnings.warn(
+                f"{path}: written without the calibration, since weights have changed after it; "
+                "call calibrate() anew",
+                stacklevel=2,
+            )
+            calibration = None
+        save_model(Path(path), of.model, of.config, *parts, known=known, calibration=calibration)
         return Path(path)
