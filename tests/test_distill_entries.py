@@ -39,12 +39,25 @@ def test_every_student_has_an_entry_that_tells_the_truth(tmp_path: Path) -> None
         (size,) = (s for s in results["verdict"]["sizes"] if s["student"] == stage["name"])
         assert "%" in entry["verdict"] and size["sentence"].startswith(entry["verdict"])
         assert str(tmp_path) not in entry["verdict"]  # it may be published
+        time = size["time"]
+        told = {
+            "goal_valid_mrr": time["goal_valid_mrr"],
+            "student_seconds": time["student_seconds"],
+            "direct_seconds": time["control_seconds"],
+            "teachers_loaded": False,
+        }
+        assert entry["time"] == {key: value for key, value in told.items() if value is not None}
+        assert time["control_seconds"] is not None
         assert entry["metrics"]["mrr"] == stage["results"]["metrics"]["test"]["mrr"]
     cards = [
         render_card(zoo_entry, LocalStore(tmp_path / "run"))
         for zoo_entry in zoo_entries(tmp_path / "run", results)
     ]
     assert all("Verdict of its chain: " in card for card in cards)
+    for card, entry in zip(cards, registry["model"]):
+        reached = entry["time"].get("student_seconds")
+        said = "not reached" if reached is None else f"reached after {reached:,.1f} s"
+        assert f", was {said} by this model (its teachers are counted), and " in card
     # the last student's teachers, nearest first
     first = f"{students[0]['results']['model']['name'].lower()}-clock-dim16"
     assert registry["model"][1]["teacher"] == [names[0], first]

@@ -53,6 +53,35 @@ def test_an_entry_says_what_the_checkpoint_holds(store: Path, trained: Path) -> 
     assert len(files) == len(list(trained.iterdir()))
 
 
+@pytest.mark.parametrize(
+    ("time", "said"),
+    [
+        (
+            {"student_seconds": 1204.55, "direct_seconds": 20.0},
+            "0.3178, was reached after 1,204.5 s by this model (its teachers are counted), and "
+            "reached after 20.0 s directly;",
+        ),
+        (
+            {"direct_seconds": 20.0, "teachers_loaded": True},
+            "was not reached by this model (teachers that were loaded are not counted), and",
+        ),
+    ],
+)
+def test_a_card_tells_the_seconds_to_the_quality_of_direct_training(
+    store: Path, time: dict[str, Any], said: str
+) -> None:
+    def tell(tree: Any) -> None:
+        tree["model"][0]["time"] = {"goal_valid_mrr": 0.31784, **time}
+
+    change_registry(store, tell)
+    entry = zoo.info(NAME, store=store)
+    assert entry.to_tree()["time"] == {
+        "goal_valid_mrr": 0.31784, "teachers_loaded": False, **time,
+    }  # fmt: skip
+    assert said in zoo.load(NAME, store=store).card
+    assert registry_file.parse_entry(registry_file.dump_entry(entry), "x") == entry
+
+
 def test_a_bare_name_is_the_newest_version(
     store: Path,
     trained: Path,
@@ -267,6 +296,18 @@ def test_tables_of_other_models_are_skipped(store: Path, quotes: str) -> None:
         (lambda t: t["model"][0]["files"].pop(), "files must be model.safetensors"),
         (lambda t: t["model"][0]["metrics"].update(mrr=1.5), "'metrics.mrr' is 1.5"),
         (lambda t: t["model"][0]["vocab"]["entities"].update(count=0), "count"),
+        (lambda t: t["model"][0].update(time=3.0), "'time'"),
+        (lambda t: t["model"][0].update(time={}), "'time.goal_valid_mrr'"),
+        (
+            lambda t: t["model"][0].update(time={"goal_valid_mrr": 0.3, "direct_seconds": -1.0}),
+            "'time.direct_seconds' is -1",
+        ),
+        (
+            lambda t: t["model"][0].update(
+                time={"goal_valid_mrr": 0.3, "student_seconds": float("inf")}
+            ),
+            "inf is no finite number",
+        ),
     ],
 )
 def test_a_bad_registry_is_one_sentence(

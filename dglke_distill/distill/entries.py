@@ -52,8 +52,21 @@ def _entry(
     for size in results.get("verdict", {}).get("sizes", []):
         if size["student"] == stage["name"] and size["claim"] is not None:
             about["verdict"] = size["claim"]
+            if size["time"]["goal_valid_mrr"] is not None:
+                about["time"] = _time(size["time"])
     place = directory / stage["directory"] / pipeline.CHECKPOINT_DIRECTORY
     return describe(place, root=directory, about=about)
+
+
+def _time(found: dict[str, Any]) -> dict[str, Any]:
+    """Return how long both ways took, as entries say it."""
+    time = {
+        "goal_valid_mrr": found["goal_valid_mrr"],
+        "student_seconds": found["student_seconds"],
+        "direct_seconds": found["control_seconds"],
+        "teachers_loaded": found["teachers_loaded"],
+    }
+    return {key: value for key, value in time.items() if value is not None}
 
 
 def zoo_name(results: dict[str, Any]) -> str:

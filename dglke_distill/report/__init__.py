@@ -17,7 +17,7 @@ from dglke_distill.report.drawings import FIGURES
 from dglke_distill.report.html import run_page
 from dglke_distill.report.page import Drawing
 from dglke_distill.report.run_results import ShownStage, read_run
-from dglke_distill.report.tables import Table, comparison_table, run_table
+from dglke_distill.report.tables import Table, comparison_table, run_table, verdict_table
 from dglke_distill.report.theme import LIGHT, dark_svg, png, svg
 
 __all__ = [
@@ -60,7 +60,8 @@ def write_report(run_directory: Path) -> Path:
                 text = _save(figure, folder, kind.name, run.stages)
                 drawings.append(Drawing(kind.name, kind.title, kind.describe(run), kind.note, text))
         told = [v.sentence for v in list(run.verdicts.values())[-1:]]
-        _write(folder / TABLE, _table_text(run_table(run), run.data_warnings, told))
+        judged = f"\n{verdict_table(run).markdown()}" if told else ""
+        _write(folder / TABLE, _table_text(run_table(run), run.data_warnings, told) + judged)
         _write(folder / PAGE, run_page(run, drawings))
     return run_directory / REPORT_DIRECTORY / PAGE
 

@@ -95,6 +95,8 @@ def _verdict(run: RunResults) -> list[Section]:
         "intervals by a paired bootstrap over the test questions. Seconds are those to the direct "
         "model's final validation MRR: the student's with its teachers, both with their searches."
     )
+    if any(each.time is not None and each.time.teachers_loaded for each in run.verdicts.values()):
+        caption += " Teachers that were loaded are not counted: their time is not known."
     sentence = f"{last.sentence[:1].upper()}{last.sentence[1:]}."
     return [Section("Verdict", text=sentence, table=verdict_table(run), caption=caption)]
 

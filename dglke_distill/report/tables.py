@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from dglke_distill.artifacts.results_verdict import SizeVerdict
 from dglke_distill.base.shown import markdown_text
 from dglke_distill.report.comparison_results import ShownComparison, Spread
 from dglke_distill.report.numbers import NONE, gain_text, percent, quality
@@ -118,8 +119,8 @@ def verdict_table(run: RunResults) -> Table:
             NONE if student is None else quality(student.quality.mrr),
             NONE if control is None else quality(control.quality.mrr),
             gain_text(verdict.gain, verdict.low, verdict.high),
-            _seconds(verdict.student_seconds),
-            _seconds(verdict.control_seconds),
+            _reached(verdict, verdict.student_seconds),
+            _reached(verdict, verdict.control_seconds),
         )
         rows.append(TableRow(cells))
     headings = (
@@ -200,6 +201,12 @@ def _span(counts: Sequence[Optional[int]]) -> str:
     if not known:
         return NONE
     return f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
+
+
+def _reached(verdict: SizeVerdict, seconds: Optional[float]) -> str:
+    """Return the seconds to the direct model's quality; "never" where a known one was not met."""
+    known = verdict.time is not None and verdict.time.goal_valid_mrr is not None
+    return "never" if seconds is None and known else _seconds(seconds)
 
 
 def _seconds(value: Optional[float]) -> str:

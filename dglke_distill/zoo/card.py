@@ -6,7 +6,7 @@ import json
 import re
 
 from dglke_distill.base.shown import fenced, visible
-from dglke_distill.zoo.schema import Entry
+from dglke_distill.zoo.schema import Entry, TimeToQuality
 from dglke_distill.zoo.store import LocalStore, Store
 
 __all__ = ["render_card"]
@@ -99,6 +99,22 @@ def _measured(entry: Entry) -> list[str]:
         f"| {' | '.join(f'{figure:.4f}' for figure in figures)} |",
         "",
         *([_plain(f"Verdict of its chain: {entry.verdict}."), ""] if entry.verdict else []),
+        *([_time(entry.time), ""] if entry.time else []),
         f"`dglke-distill zoo verify {entry.pinned} --metrics` ranks it again.",
         "",
     ]
+
+
+def _time(time: TimeToQuality) -> str:
+    """Return the sentence on the seconds to the quality of direct training."""
+    student, direct = (
+        "not reached" if seconds is None else f"reached after {seconds:,.1f} s"
+        for seconds in (time.student_seconds, time.direct_seconds)
+    )
+    counted = "teachers that were loaded are not counted" if time.teachers_loaded else ""
+    counted = counted or "its teachers are counted"
+    return (
+        f"The final validation MRR of direct training, {time.goal_valid_mrr:.4f}, was "
+        f"{student} by this model ({counted}), and {direct} directly; searches for settings are "
+        "counted on both sides."
+    )

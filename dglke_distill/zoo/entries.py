@@ -40,8 +40,8 @@ def describe(
         directory: the checkpoint.
         root: the folder that the paths of its files are relative to; the checkpoint itself if None.
         name: its name, by default ``<model>-<dataset>-dim<floats>[-<dtype>]``.
-        about: values of the entry's ``method``, ``teacher``, ``recipe`` and ``verdict`` that are
-            known better than the checkpoint's results tell.
+        about: values of the entry's ``method``, ``teacher``, ``recipe``, ``verdict`` and ``time``
+            that are known better than the checkpoint's results tell.
 
     Raises:
         UserError: a file is missing, or says too little.

@@ -44,6 +44,8 @@ _HEADER = """\
 #                        a url where it lies elsewhere. Entries may share files.
 #   metrics              split, protocol, handling of ties, MRR and Hits@1, 3, 10
 #   verdict              what a student gained over its size trained directly, with its interval
+#   time                 seconds to the final validation MRR of direct training: of the student, its
+#                        teachers and searches (absent: never reached), and of direct training
 #   warnings             what belongs beside every figure, such as a teacher that knew other triples
 #
 # Written by `dglke-distill zoo publish` from the files in entries/; do not edit by hand.

@@ -25,6 +25,7 @@ __all__ = [
     "FileEntry",
     "Names",
     "PublishedMetrics",
+    "TimeToQuality",
     "Vocabularies",
     "compose_name",
     "split_version",
@@ -89,6 +90,7 @@ StorePath = Annotated[str, Field(max_length=500), AfterValidator(_inside)]
 WebAddress = Annotated[str, Field(max_length=2_000), AfterValidator(_web_address)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -148,6 +150,22 @@ class PublishedMetrics(_Strict):
     hits_at_10: Share
 
 
+class TimeToQuality(_Strict):
+    """Seconds until a student, and its size trained directly, had the latter's final quality.
+
+    Attributes:
+        goal_valid_mrr: that quality: the best validation MRR of direct training.
+        student_seconds: of student, teachers and searches until then; None: never reached.
+        direct_seconds: of direct training and its search until then.
+        teachers_loaded: whether a teacher's time is not counted, since it was loaded.
+    """
+
+    goal_valid_mrr: Share
+    student_seconds: Optional[Seconds] = None
+    direct_seconds: Optional[Seconds] = None
+    teachers_loaded: bool = False
+
+
 class Entry(_Strict):
     """One published version of a model; the header of a registry describes the keys."""
 
@@ -173,6 +191,7 @@ class Entry(_Strict):
     files: list[FileEntry]
     metrics: Optional[PublishedMetrics] = None
     verdict: Optional[Text] = None
+    time: Optional[TimeToQuality] = None
     warnings: Optional[list[Text]] = Field(None, max_length=100)
 
     @model_validator(mode="after")
