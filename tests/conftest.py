@@ -28,16 +28,16 @@ ROOT = Path(__file__).resolve().parent.parent
 SLOW = frozenset(
     """
     api bounds bundle_faults candidates claims cli cli_compress cli_data cli_exits cli_run
-    compression data_identity data_teachers disk distill_chain distill_compare distill_dualde
-    distill_entries distill_further distill_gradients distill_initialization distill_loading
-    distill_mulde distill_objective distill_structure distill_verdict documents export export_onnx
-    extend file_kinds foreign_hostile fuzz hogwild hostile_data hostile_servers import_openke
-    import_pykeen interop kernels kernels_adversarial kernels_distillation kernels_products kill
-    memory node_piece node_piece_tokens ogb_data ogb_evaluation ogb_recipes optim_mixed
-    plugin_example protocols published_layouts reader_fuzz relation_prediction report resume runtime
-    sampling_neighbors sampling_turns search serve serve_answers serve_browser
-    serve_labels serve_limits synthetic_biokg synthetic_wikikg2 tables testing train wikikg90m
-    zoo_hostile zoo_many zoo_publish zoo_web
+    compression data_identity data_teachers disk dist_launch dist_partition distill_chain
+    distill_compare distill_dualde distill_entries distill_further distill_gradients
+    distill_initialization distill_loading distill_mulde distill_objective distill_structure
+    distill_verdict documents export export_onnx extend file_kinds foreign_hostile fuzz hogwild
+    hostile_data hostile_servers import_openke import_pykeen interop kernels kernels_adversarial
+    kernels_distillation kernels_products kill memory node_piece node_piece_tokens ogb_data
+    ogb_evaluation ogb_recipes optim_mixed plugin_example protocols published_layouts reader_fuzz
+    relation_prediction report resume runtime sampling_neighbors sampling_turns search serve
+    serve_answers serve_browser serve_labels serve_limits synthetic_biokg synthetic_wikikg2 tables
+    testing train wikikg90m zoo_hostile zoo_many zoo_publish zoo_web
     """.split()
 )
 

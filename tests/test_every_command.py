@@ -41,9 +41,9 @@ VALUES = {
     "--recipe", "--set", "--epochs", "--seed", "--seeds", "--device", "--threads",
     "--processes", "--memory", "--batch-size", "--lr", "--negatives", "--loss", "--dtype",
     "--trials", "--time", "--split", "-k", "--head", "--relation", "--tail", "--relations",
-    "--format", "--out-format", "--fractions", "--port", "--host", "--max-dim", "--max-bytes",
-    "pattern", "--name", "--control", "--plugin", "--search", "--candidates", "--protocol",
-    "--hub", "--track",
+    "--format", "--out-format", "--fractions", "--parts", "--port", "--host", "--max-dim",
+    "--max-bytes", "pattern", "--name", "--control", "--plugin", "--search", "--candidates",
+    "--protocol", "--hub", "--track",
 }  # fmt: skip
 """Words and numbers."""
 FLAGS = {
@@ -76,6 +76,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "data list": {},
     "data info": {"name": DATA},
     "data prepare": {"name_or_path": DATA, "--out": OUT},
+    "dist partition": {"dataset": DATA, "--parts": "2", "--out": OUT},
     "zoo list": {"--store": STORE},
     "zoo info": {"name": NAME, "--store": STORE},
     "zoo load": {"name": NAME, "--store": STORE},

@@ -18,6 +18,7 @@ from dglke_distill.cli.compare import compare
 from dglke_distill.cli.compress import compress
 from dglke_distill.cli.data import data_app
 from dglke_distill.cli.discover import discover
+from dglke_distill.cli.dist import dist_app
 from dglke_distill.cli.evaluate import evaluate
 from dglke_distill.cli.exits import STOPPED, fixable, standard_streams, stop_signals
 from dglke_distill.cli.export import export, formats
@@ -159,6 +160,7 @@ app.command()(report)
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(ogb_app, name="ogb")
+app.add_typer(dist_app, name="dist")
 app.add_typer(config_app, name="config")
 app.add_typer(recipes_app, name="recipes")
 
