@@ -1,8 +1,8 @@
 """Small knowledge-graph embeddings over DGL graphs: trained, distilled, measured, published.
 
 ``import dglke_distill as kd``: ``kd.train``, ``kd.distill``, ``kd.evaluate``, ``kd.tune``,
-``kd.load_dataset``, ``kd.load``, ``kd.from_dgl``, ``kd.to_dgl`` and ``kd.zoo``. What they need is
-imported when first asked for.
+``kd.load_dataset``, ``kd.check_data``, ``kd.load``, ``kd.from_dgl``, ``kd.to_dgl`` and ``kd.zoo``.
+What they need is imported when first asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from inspect import Signature
 
     from dglke_distill import zoo as zoo
-    from dglke_distill.api.datasets import load_dataset
+    from dglke_distill.api.datasets import check_data, load_dataset
     from dglke_distill.api.distilling import distill
     from dglke_distill.api.models import evaluate, load
     from dglke_distill.api.outcomes import DistillationRun, Study, TrainingRun
@@ -40,6 +40,7 @@ __all__ = [
     "TrainingRun",
     "UserError",
     "__version__",
+    "check_data",
     "distill",
     "evaluate",
     "from_dgl",
@@ -58,6 +59,7 @@ _PLACES = {
     "Study": "api.outcomes",
     "TrainingRun": "api.outcomes",
     "UserError": "base.errors",
+    "check_data": "api.datasets",
     "from_dgl": "data.from_dgl",
     "load": "api.models",
     "load_dataset": "api.datasets",

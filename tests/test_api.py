@@ -39,8 +39,8 @@ def trained(clock: Path, tmp_path_factory: pytest.TempPathFactory) -> kd.Trainin
 def test_what_it_offers() -> None:
     assert kd.__all__ == [
         "Dataset", "DistillationRun", "NamedModel", "Study", "TrainingRun", "UserError",
-        "__version__", "distill", "evaluate", "from_dgl", "load", "load_dataset", "to_dgl", "train",
-        "tune", "zoo",
+        "__version__", "check_data", "distill", "evaluate", "from_dgl", "load", "load_dataset",
+        "to_dgl", "train", "tune", "zoo",
     ]  # fmt: skip
     for name in kd.__all__:
         assert getattr(kd, name) is not None

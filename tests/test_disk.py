@@ -30,7 +30,7 @@ __all__ = ["home", "server", "trained"]
 
 TINY = ["--recipe", "none", "--epochs", "1", "--threads", "1"]
 READERS = {
-    "config show", "data info", "data list", "evaluate", "formats", "ogb evaluate",
+    "config show", "data check", "data info", "data list", "evaluate", "formats", "ogb evaluate",
     "recipes list", "recipes show", "serve", "zoo info", "zoo list", "zoo push", "zoo rm",
 }  # fmt: skip
 """Commands that write no file."""

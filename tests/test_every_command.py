@@ -75,6 +75,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "report": {"directory": OUT},
     "data list": {},
     "data info": {"name": DATA},
+    "data check": {"name_or_path": DATA, "--threshold": "0.9", "--top": "3"},
     "data prepare": {"name_or_path": DATA, "--out": OUT},
     "dist partition": {"dataset": DATA, "--parts": "2", "--out": OUT},
     "zoo list": {"--store": STORE},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 from weakref import WeakKeyDictionary
 
 from dglke_distill.config import Config, DataConfig
@@ -12,7 +12,10 @@ from dglke_distill.data.identity import located
 from dglke_distill.data.table_options import reading
 from dglke_distill.data.triples import Dataset
 
-__all__ = ["AnyDataset", "data_settings", "load_dataset"]
+if TYPE_CHECKING:
+    from dglke_distill.evaluate.data_findings import DataCheck
+
+__all__ = ["AnyDataset", "check_data", "data_settings", "load_dataset"]
 
 AnyDataset = Union[str, Path, Dataset]
 """A name of the catalog, a folder or file, or a dataset that is loaded already."""
@@ -80,6 +83,36 @@ def load_dataset(
     )
     _read_by[dataset] = settings
     return dataset
+
+
+def check_data(
+    dataset: AnyDataset = "cldr",
+    *,
+    threshold: float = 0.8,
+    data_root: Union[str, Path, None] = None,
+    offline: bool = False,
+) -> DataCheck:
+    """Look for leaks, telling relations, unseen names and skew: ``dglke-distill data check``.
+
+    Args:
+        dataset: a name of the catalog, a folder or file, or a dataset that is loaded already.
+        threshold: share from which on two relations count as the same, or a relation as the
+            product of its heads and tails; above 0, at most 1.
+        data_root: folder that holds datasets already; else ``DGLKE_DISTILL_DATA``.
+        offline: whether to refuse to download.
+
+    Returns:
+        The findings; ``leak("reverse").test.mrr`` is one, ``to_dict()`` has all.
+
+    Raises:
+        UserError: there is no such dataset, a file is malformed, or the threshold is none.
+    """
+    from dglke_distill.evaluate.data_check import check_dataset, check_threshold
+
+    check_threshold(threshold)
+    if not isinstance(dataset, Dataset):
+        dataset = load_dataset(dataset, data_root=data_root, offline=offline)
+    return check_dataset(dataset, threshold)
 
 
 def data_settings(given: Optional[AnyDataset]) -> tuple[dict[str, Any], Optional[Dataset]]:

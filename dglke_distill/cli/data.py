@@ -1,9 +1,8 @@
 """``dglke-distill data``: what datasets there are, what is known of them, and getting one ready."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 from rich.table import Table
@@ -12,15 +11,15 @@ from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import settings
+from dglke_distill.cli.check import FailOnFlag, ThresholdFlag, TopFlag, show_check
+from dglke_distill.cli.given_data import DataSetFlag, data_flags, load_own
 from dglke_distill.cli.say import say
-from dglke_distill.config import Config, merge, parse_assignment
 from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.data import catalog
 from dglke_distill.data.labels import Labels, fetch_labels, find_labels
 from dglke_distill.data.layout import FORMAT_NAMES
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.sources import DATASETS
-from dglke_distill.data.table_options import reading
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.writers import write_dataset
 
@@ -32,14 +31,6 @@ data_app = typer.Typer(
 
 YesFlag = Annotated[
     bool, typer.Option("--yes", help="Agree to downloading an archive of gigabytes.")
-]
-DataSetFlag = Annotated[
-    Optional[list[str]],
-    typer.Option(
-        "--set",
-        metavar="data.KEY=VALUE",
-        help="How your files are read, as for `train`: data.format, data.header; may be repeated.",
-    ),
 ]
 OfflineFlag = Annotated[
     bool, typer.Option("--offline", help="Download nothing; use what is there.")
@@ -114,7 +105,7 @@ def data_info(
 
     Of a folder or file of your own it says what it holds, as `data prepare` does.
     """
-    reading = _reading(locals())
+    reading = data_flags(locals())
     manifest = load_manifest(name)
     own = Path(name).expanduser()
     console = SafeConsole(soft_wrap=True)
@@ -124,7 +115,7 @@ def data_info(
             return
         if not own.exists():
             raise catalog.unknown_name(name)
-        dataset = _load_own(name, reading, assignments, data_root, offline=True)
+        dataset = load_own(name, reading, assignments, data_root, offline=True)
         _print_dataset(console, dataset)
         _print_labels(console, dataset, name, data_root, True)
         return
@@ -212,10 +203,10 @@ def data_prepare(
 
     Labels of its entities come with it, where the catalog knows where they are.
     """
-    reading = _reading(locals())
+    reading = data_flags(locals())
     if not offline:
         agree_to_download(name_or_path, yes, data_root)
-    dataset = _load_own(
+    dataset = load_own(
         name_or_path,
         {"format": format, "split_seed": seed, **reading},
         assignments,
@@ -231,30 +222,40 @@ def data_prepare(
             console.print(f"wrote {path!s}")
 
 
-def _reading(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the data that flags of a command stand for."""
-    found: dict[str, Any] = {}
-    for tree in settings.given_data(arguments):
-        found.update(tree["data"])
-    return found
+@data_app.command("check")
+def data_check(
+    name_or_path: Annotated[
+        str, typer.Argument(help="A name from `data list`, a folder, or one file of facts.")
+    ],
+    threshold: ThresholdFlag = 0.8,
+    top: TopFlag = 10,
+    fail_on: FailOnFlag = None,
+    data_root: settings.DataRootFlag = None,
+    columns: settings.ColumnsFlag = None,
+    delimiter: settings.DelimiterFlag = None,
+    ignore_extra: settings.IgnoreExtraFlag = None,
+    weight_column: settings.WeightColumnFlag = None,
+    assignments: DataSetFlag = None,
+    yes: YesFlag = False,
+    offline: OfflineFlag = False,
+    as_json: settings.FiguresAsJsonFlag = False,
+) -> None:
+    """Look for leaks between the splits, telling relations, unseen names and skew.
 
+    Each kind is stated with the filtered MRR that a rule reaches which knows of nothing else.
+    """
+    from dglke_distill.evaluate.data_check import check_dataset, check_threshold
+    from dglke_distill.evaluate.data_findings import parse_limit
 
-def _load_own(
-    name_or_path: str,
-    flags: dict[str, Any],
-    assignments: Optional[list[str]],
-    data_root: Optional[Path],
-    **options: Any,
-) -> Dataset:
-    """Load a dataset as the settings of its section say, which flags and ``--set`` give."""
-    tree: dict[str, Any] = {"data": {"dataset": name_or_path, **flags}}
-    for text in assignments or ():
-        change = parse_assignment(text)
-        if set(change) != {"data"}:
-            raise UserError(f"--set {text}: only settings of the data are taken here, data.*")
-        tree = merge(tree, change)
-    data = Config.from_mapping(tree, "--set").data
-    return catalog.load(data.dataset, data_root=data_root, **reading(data), **options)
+    check_threshold(threshold)
+    for text in fail_on or ():
+        parse_limit(text)  # before anything is read
+    reading = data_flags(locals())
+    if not offline:
+        agree_to_download(name_or_path, yes, data_root)
+    dataset = load_own(name_or_path, reading, assignments, data_root, offline=offline)
+    check = check_dataset(dataset, threshold)
+    show_check(check, as_json=as_json, top=top, fail_on=fail_on)
 
 
 def _fractions(text: str) -> tuple[float, float, float]:

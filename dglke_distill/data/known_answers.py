@@ -158,6 +158,14 @@ class KnownAnswers:
         copy_answers(self.packed[side], first, offsets, answers)
         return offsets, answers
 
+    def counts(self, entity: Ids, relation: Ids, side: Side) -> Int64:
+        """Return how many known answers each query has: int64 (b,); see :meth:`gather`."""
+        entity, relation = self._query_ids(entity, relation)
+        first = np.empty(len(entity), np.int64)
+        offsets = np.zeros(len(entity) + 1, np.int64)
+        query_ranges(self.offsets[side], self.packed[side], entity, relation, first, offsets)
+        return np.diff(offsets)
+
     def contains(
         self, entity: Ids, relation: Ids, candidates: Ids, side: Side
     ) -> NDArray[np.bool_]:
