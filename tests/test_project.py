@@ -206,7 +206,7 @@ def test_every_command_in_readme_and_docs_exists() -> None:
         )
     ]
     text = "\n".join(blocks).replace("\\\n", " ")
-    under = "show|list|info|prepare|publish|push|verify|load|pull|run|evaluate|sheet"
+    under = "show|list|info|check|prepare|publish|push|verify|load|pull|run|evaluate|sheet"
     commands = re.findall(rf"dglke-distill ([a-z]+(?: (?:{under})\b)?)(.*)", text)
     assert commands
     for command, rest in commands:
