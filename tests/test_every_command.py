@@ -63,7 +63,7 @@ GIVEN: dict[str, dict[str, str]] = {
              "--epochs": "1", "--threads": "1", "--out": OUT},
     "evaluate": {"model": MODEL, "--dataset": DATA},
     "predict": {"model": MODEL, "--head": "hour0", "--relation": "next", "--dataset": DATA,
-                "--exclude-known": ""},
+                "--exclude-known": "", "--explain": ""},
     "discover": {"model": MODEL, "--relation": "plus2", "-k": "3", "--dataset": DATA},
     "extend": {"model": MODEL, "facts": FACTS, "--out": OUT, "--dataset": DATA},
     "compress": {"model": MODEL, "--to": "int8", "--out": OUT, "--evaluate": "",

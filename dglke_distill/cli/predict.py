@@ -9,6 +9,7 @@ from rich.table import Table
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
+from dglke_distill.cli.explained import show_explanation
 from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.questions import check_entities_asked, named_questions, read_questions
@@ -69,6 +70,14 @@ def predict(
             "not given: the one question of --head, --relation and --tail.",
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Say which train facts support the triple, or the first answer: analogous facts "
+            "and short paths.",
+        ),
+    ] = False,
     out: settings.RowsOutFlag = None,
     format: settings.RowsFormatFlag = None,
     dataset: settings.OwnDatasetFlag = None,
@@ -82,6 +91,7 @@ def predict(
 
     A score is that of the answer to (head, relation, ?), unless the head is asked for. A model with
     reciprocal relations scores the same triple otherwise as an answer to (?, relation, tail).
+    --explain lists at most as many supporting facts, and paths, as --count says.
     With --file, answers to many questions are rows: question (its number in the file, from 1),
     rank, head, relation, tail, score.
     """
@@ -96,6 +106,8 @@ def predict(
             raise UserError("--file: holds the questions; leave out --head, --relation and --tail")
         if as_json:
             raise UserError("--json: is of a single question; with --file give --format jsonl")
+        if explain:
+            raise UserError("--explain: is of a single question; leave out --file")
         rows_in = row_format(out, format)
         asked_of_file = read_questions(file)
     elif out is not None or format is not None:
@@ -117,6 +129,8 @@ def predict(
         named.load_known(data_root, dataset=dataset, allow_other_data=allow_other_data)
         told["warnings"] = list(named.known_warnings)
         show_warnings(named.known_warnings, err=as_json or file is not None)
+    if explain:
+        named.load_support(data_root, dataset=dataset, allow_other_data=allow_other_data)
     chosen: Any = None
     if candidates:
         if file is None:
@@ -146,12 +160,17 @@ def predict(
         triple = (head or "", relation or "", tail or "")
         result: dict[str, Any] = {**given, "score": float(named.score([triple])[0])}
         result["scored_as"] = _ANSWER_TO["tail"]
+        why = named.explain(*triple, count) if explain else None
         if as_json:
-            say_json(result, indent=None)
+            if why is not None:
+                result["explanation"] = why.to_dict(labels)
+            say_json(result, indent=None if why is None else 2)
         else:
             say(f"{result['score']:.4f}")
             if named.model.reciprocal:
                 say(_which(_ANSWER_TO["tail"], _ANSWER_TO["head"]), err=True)
+            if why is not None:
+                show_explanation(why, labels)
         return
     (asked,) = missing
     first, second = (name for name in given.values() if name is not None)
@@ -162,6 +181,10 @@ def predict(
     }
     options: dict[str, Any] = {} if chosen is None else {"candidates": chosen}
     answers = ask[asked](first, second, count, exclude_known=exclude_known, **options)
+    why = None
+    if explain and answers:
+        best = {**given, asked: answers[0].name}
+        why = named.explain(best["head"] or "", best["relation"] or "", best["tail"] or "", count)
     if as_json:
         found = [answer._asdict() for answer in answers]
         if labels.labels and asked != "relation":
@@ -174,6 +197,8 @@ def predict(
                 for one in found
             ]
         result = {**given, "scored_as": _ANSWER_TO[asked], "predictions": found, **told}
+        if why is not None:
+            result["explanation"] = why.to_dict(labels)
         say_json(result)
         return
     shown = ", ".join("?" if name is None else labels.shown(name) for name in given.values())
@@ -193,6 +218,8 @@ def predict(
     if named.model.reciprocal:
         other = _ANSWER_TO["tail" if asked == "head" else "head"]
         console.print(_which(_ANSWER_TO[asked], other), soft_wrap=True)
+    if why is not None:
+        show_explanation(why, labels)
 
 
 def _is_word(candidates: list[str], entities: "Vocabulary") -> bool:

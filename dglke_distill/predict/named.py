@@ -26,6 +26,7 @@ from dglke_distill.predict.batches import (
 from dglke_distill.predict.calibrated import Calibrated
 from dglke_distill.predict.choosing import Candidates, per_relation
 from dglke_distill.predict.discovering import Discovering
+from dglke_distill.predict.explaining import Explaining
 from dglke_distill.predict.graphs import ScoresGraphs
 from dglke_distill.predict.growing import Growing
 from dglke_distill.predict.knowing import Facts, NamedTriples
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Candidates", "Facts", "NamedModel", "Prediction", "Question"]
 
 
-class NamedModel(ScoresGraphs, Pretrained, Discovering, Calibrated, Growing, nn.Module):
+class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, Growing, nn.Module):
     """A trained model that knows the names of its entities and relations.
 
     It is a module like any other: ``named(graph)`` scores the edges of a DGLGraph, differentiably,

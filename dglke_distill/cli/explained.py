@@ -1,0 +1,61 @@
+"""An explanation of an answer, as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.cli.say import say
+from dglke_distill.data.labels import Labels
+
+__all__ = ["show_explanation"]
+
+
+def show_explanation(why: Any, labels: Labels) -> None:
+    """Print what supports a triple, entities by their labels where they have one.
+
+    Args:
+        why: a ``predict.explaining.Explanation``.
+        labels: of the entities.
+    """
+
+    def told(fact: Any) -> str:
+        return f"({labels.shown(fact.head)}, {fact.relation}, {labels.shown(fact.tail)})"
+
+    say(f"supported by train facts: {told(why)}")
+    for warning in why.warnings:
+        say(f"warning: {warning}")
+    if why.in_train:
+        say("it is a train fact itself, which is not counted")
+    if why.facts:
+        table = Table(title="Analogous facts", title_justify="left", box=None, pad_edge=False)
+        table.add_column("fact", overflow="fold")
+        for name in ("cosine", "of heads", "of tails"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for one in why.facts:
+            cosines = (one.similarity, one.head_similarity, one.tail_similarity)
+            table.add_row(told(one.fact), *(f"{cosine:.3f}" for cosine in cosines))
+        SafeConsole().print(table)
+    else:
+        say(f"no analogous fact: train has no other of {why.relation}")
+    if why.paths:
+        table = Table(title="Paths", title_justify="left", box=None, pad_edge=False)
+        table.add_column("path", overflow="fold")
+        for name in ("confidence", "pairs", "paths"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for path in why.paths:
+            about = "about " if path.sampled else ""
+            pairs = f"{path.hits:,} of {path.pairs:,}"
+            table.add_row(
+                " ".join(told(fact) for fact in path.facts),
+                f"{about}{path.confidence:.3f}",
+                pairs,
+                f"{path.count:,}",
+            )
+        SafeConsole().print(table)
+    else:
+        say("no path of up to three facts from head to tail whose kind tells of the relation")
+    if not why.whole:
+        say("note: some edges of hubs were left out")

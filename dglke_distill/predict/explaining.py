@@ -1,0 +1,366 @@
+"""Why an answer: the train facts that support it, analogous ones and paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.base.errors import UserError
+from dglke_distill.data.labels import Labels
+from dglke_distill.data.triples import Triples, Vocabulary
+from dglke_distill.models.base import KGEModel
+from dglke_distill.predict.batches import check_scores
+from dglke_distill.predict.names import Name, id_of
+
+if TYPE_CHECKING:
+    from dglke_distill.predict import paths
+
+__all__ = ["Analogy", "Explaining", "Explanation", "NamedFact", "PathSupport", "nearest_facts"]
+
+FACTS_AT_ONCE = 1 << 14
+"""Facts whose vectors are compared at once."""
+
+LONGEST = 3
+
+ALL_SPLITS = "facts are those of all splits, and those that the model was extended by"
+
+
+@dataclass(frozen=True)
+class NamedFact:
+    """A train fact.
+
+    Attributes:
+        head: name.
+        relation: name.
+        tail: name.
+    """
+
+    head: str
+    relation: str
+    tail: str
+
+
+@dataclass(frozen=True)
+class Analogy:
+    """A train fact of the same relation between similar entities.
+
+    Attributes:
+        fact: the fact.
+        similarity: the mean of the two below.
+        head_similarity: cosine of the vectors of its head and of the head in question.
+        tail_similarity: as ``head_similarity``, of the tails.
+    """
+
+    fact: NamedFact
+    similarity: float
+    head_similarity: float
+    tail_similarity: float
+
+
+@dataclass(frozen=True)
+class PathSupport:
+    """A path of train facts from head to tail, and what paths of its kind are worth.
+
+    Attributes:
+        facts: one to three, in the order of the path, each as it stands in train.
+        rule: the kind of path; h, x, y, t are entities.
+        confidence: share of the pairs connected so that have the relation, the pair in question
+            left out; ``hits / pairs``.
+        pairs: pairs of different entities that are connected so.
+        hits: those that have the relation.
+        sampled: whether pairs are those of a sample.
+        count: paths of this kind between head and tail.
+    """
+
+    facts: tuple[NamedFact, ...]
+    rule: str
+    confidence: float
+    pairs: int
+    hits: int
+    sampled: bool
+    count: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What in the train facts supports a triple. The triple itself never counts as its support.
+
+    Attributes:
+        head: name.
+        relation: name.
+        tail: name.
+        score: the model's, as the answer to (head, relation, ?).
+        in_train: whether the triple is a train fact.
+        facts: analogous facts, most similar first.
+        paths: a path for each kind, the kinds of highest confidence first.
+        whole: whether all paths were looked at; else some edges of hubs were left out.
+        warnings: what must be known of the facts.
+    """
+
+    head: str
+    relation: str
+    tail: str
+    score: float
+    in_train: bool
+    facts: tuple[Analogy, ...]
+    paths: tuple[PathSupport, ...]
+    whole: bool
+    warnings: tuple[str, ...]
+
+    def to_dict(self, labels: Optional[Labels] = None) -> dict[str, Any]:
+        """Return all of it as plain values.
+
+        Args:
+            labels: adds ``labels``, those of all entities named, where there are any.
+        """
+        tree = asdict(self)
+        if labels is not None and labels.labels:
+            named = {self.head, self.tail}
+            for fact in self.all_facts():
+                named |= {fact.head, fact.tail}
+            tree["labels"] = {name: labels.of(name) for name in sorted(named) if labels.of(name)}
+        return tree
+
+    def all_facts(self) -> Iterator[NamedFact]:
+        """Yield every supporting fact, those of paths last."""
+        yield from (analogy.fact for analogy in self.facts)
+        for path in self.paths:
+            yield from path.facts
+
+
+def nearest_facts(
+    model: KGEModel, facts: Triples, head: int, tail: int, k: int
+) -> list[tuple[int, float, float]]:
+    """Return the facts between the most similar entities, by cosines of vectors.
+
+    Args:
+        model: the model, whose ``entity_embeddings`` are compared.
+        facts: n facts.
+        head: id that heads are compared with.
+        tail: id that tails are compared with.
+        k: how many.
+
+    Returns:
+        Row, cosine of the heads and cosine of the tails, by the greatest sum of both; of equal
+        sums the first row first.
+
+    Raises:
+        NonFiniteScores: a vector is not finite.
+    """
+    given = _unit(model, torch.tensor([head, tail]))
+    best: list[tuple[float, int, float, float]] = []
+    for start in range(0, len(facts), FACTS_AT_ONCE):
+        part = facts[slice(start, start + FACTS_AT_ONCE)]
+        cosines = [
+            _cosines(model, torch.from_numpy(column.astype(np.int64)), given[place])
+            for place, column in enumerate((part.head, part.tail))
+        ]
+        order = torch.argsort(cosines[0] + cosines[1], descending=True, stable=True)[:k].tolist()
+        ahead, behind = (column.tolist() for column in cosines)
+        best += [(ahead[i] + behind[i], start + i, ahead[i], behind[i]) for i in order]
+        best = sorted(best, key=lambda one: (-one[0], one[1]))[:k]
+    return [(row, one, other) for _, row, one, other in best]
+
+
+def _unit(model: KGEModel, nodes: Tensor) -> Tensor:
+    distinct, rows = torch.unique(nodes.to(model.device), return_inverse=True)
+    return normalize(model.encode(distinct).vectors.double(), dim=1)[rows]
+
+
+def _cosines(model: KGEModel, nodes: Tensor, to: Tensor) -> Tensor:
+    cosines = _unit(model, nodes) @ to
+    check_scores(cosines[:, None], nodes, None, "tail", nodes)
+    return cosines.cpu()
+
+
+class Explaining:
+    """What makes a model explain its answers.
+
+    Attributes:
+        model: the model over ids.
+        loaded: the model with all that was saved beside it.
+        entities: names of the entities.
+        relations: names of the relations.
+        support_warnings: what must be known of the facts that ``load_support`` loaded.
+    """
+
+    model: KGEModel
+    loaded: LoadedModel
+    entities: Vocabulary
+    relations: Vocabulary
+    support_warnings: tuple[str, ...] = ()
+    _support: Optional[paths.TrainGraph] = None
+    if TYPE_CHECKING:
+
+        @property
+        def labels(self) -> Labels:
+            """Names that people know for the entities."""
+
+        def score(self, triples: Any) -> Tensor:
+            """Score triples."""
+
+    def load_support(
+        self,
+        data_root: Optional[Path] = None,
+        *,
+        dataset: Optional[str] = None,
+        allow_other_data: bool = False,
+    ) -> paths.TrainGraph:
+        """Return the graph of the train facts, which explanations are taken from; read once.
+
+        Nothing is downloaded. Where the dataset is not on this machine, facts are those published
+        with the model, of all splits; ``support_warnings`` then says so.
+
+        Args:
+            data_root: folder of datasets already there.
+            dataset: name or path of the dataset; None: found by its name.
+            allow_other_data: whether the triples may be others than those trained on.
+
+        Raises:
+            UserError: there are no facts, or they are others than the model's.
+        """
+        known = getattr(self, "_known", None)
+        if self._support is None and known is not None and "extended_from" in self.loaded.results:
+            self.use_support(known.triples(), [ALL_SPLITS])  # no dataset has all its facts
+        if self._support is None:
+            facts, told = self.loaded.train_facts(
+                data_root, dataset=dataset, allow_other_data=allow_other_data
+            )
+            self.use_support(facts, told)
+        assert self._support is not None
+        return self._support
+
+    def use_support(self, facts: Triples, warnings: Any = ()) -> None:
+        """Take explanations from facts at hand.
+
+        Args:
+            facts: train facts, in the model's ids.
+            warnings: what must be known of them.
+        """
+        from dglke_distill.predict.paths import TrainGraph
+
+        self._support = TrainGraph(facts, len(self.entities), len(self.relations))
+        self.support_warnings = tuple(warnings)
+
+    def explain(
+        self, head: Name, relation: Name, tail: Name, k: int = 5, *, longest: int = LONGEST
+    ) -> Explanation:
+        """Return the train facts that support a triple.
+
+        Args:
+            head: an entity, by name, label or id.
+            relation: a relation, by name or id.
+            tail: an entity.
+            k: how many analogous facts, and how many kinds of paths, at most.
+            longest: most steps of a path, 1 to 3.
+
+        Returns:
+            Analogous facts and paths, none where there are none. The triple itself, should train
+            have it, is not among them.
+
+        Raises:
+            UserError: an unknown name, k below 1, another length, or no facts; ``load_support``
+                says where they are.
+        """
+        if k < 1:
+            raise UserError(f"k is {k}: ask for at least 1 supporting fact")
+        if longest not in range(1, LONGEST + 1):
+            raise UserError(f"longest is {longest}: paths have 1 to {LONGEST} steps")
+        labels = self.labels
+        first, last = (
+            labels.name_of(name, self.entities, "entity") if isinstance(name, str) else name
+            for name in (head, tail)
+        )
+        h, t = id_of(self.entities, first), id_of(self.entities, last)
+        r = id_of(self.relations, relation)
+        score = float(self.score(torch.tensor([[h, r, t]]))[0])
+        graph = self.load_support()
+        found = graph.paths(h, r, t, longest)
+        return Explanation(
+            self.entities[h],
+            self.relations[r],
+            self.entities[t],
+            score,
+            bool(graph.known.contains(np.array([h]), np.array([r]), np.array([[t]]), "tail")[0, 0]),
+            tuple(self._analogies(graph, (h, r, t), k)),
+            tuple(self._supports(graph, (h, r, t), found.paths, k)),
+            found.whole,
+            self.support_warnings,
+        )
+
+    def _analogies(
+        self, graph: paths.TrainGraph, triple: tuple[int, int, int], k: int
+    ) -> Iterator[Analogy]:
+        h, r, t = triple
+        facts = graph.facts[graph.facts.relation == r]
+        facts = facts[(facts.head != h) | (facts.tail != t)]
+        with torch.no_grad():
+            nearest = nearest_facts(self.model, facts, h, t, k)
+        for row, one, other in nearest:
+            fact = self._fact(int(facts.head[row]), r, int(facts.tail[row]))
+            yield Analogy(fact, (one + other) / 2, one, other)
+
+    def _supports(
+        self,
+        graph: paths.TrainGraph,
+        triple: tuple[int, int, int],
+        found: list[paths.Path],
+        k: int,
+    ) -> list[PathSupport]:
+        from dglke_distill.predict.paths import KINDS
+
+        h, r, t = triple
+        kinds: dict[tuple[int, ...], list[paths.Path]] = {}
+        for path in found:
+            kinds.setdefault(path.steps, []).append(path)
+        of_length: dict[int, int] = {}
+        ranked = []
+        for steps, some in sorted(kinds.items(), key=lambda kind: (len(kind[1]), kind[0])):
+            of_length[len(steps)] = of_length.get(len(steps), 0) + 1
+            if of_length[len(steps)] <= KINDS:
+                worth = graph.confidence(steps, r, (h, t))
+                if worth.hits:
+                    ranked.append((-worth.weight, len(steps), steps, worth, some))
+        ranked.sort(key=lambda one: one[:3])
+        supports = []
+        for _, _, steps, worth, some in ranked[:k]:
+            # Of several, the one through entities of fewest facts: they say most.
+            path = min(some, key=lambda p: (sum(map(graph.degree, p.nodes[1:-1])), p.nodes))
+            supports.append(
+                PathSupport(
+                    tuple(self._steps(path)),
+                    self._rule(steps),
+                    worth.share,
+                    worth.pairs,
+                    worth.hits,
+                    not worth.whole,
+                    len(some),
+                )
+            )
+        return supports
+
+    def _fact(self, head: int, relation: int, tail: int) -> NamedFact:
+        return NamedFact(self.entities[head], self.relations[relation], self.entities[tail])
+
+    def _steps(self, path: paths.Path) -> Iterator[NamedFact]:
+        number = len(self.relations)
+        for step, one, other in zip(path.steps, path.nodes, path.nodes[1:]):
+            back = step >= number
+            yield self._fact(other, step - number, one) if back else self._fact(one, step, other)
+
+    def _rule(self, steps: tuple[int, ...]) -> str:
+        names = ["h", *"xy"[: len(steps) - 1], "t"]
+        number = len(self.relations)
+        parts = []
+        for step, one, other in zip(steps, names, names[1:]):
+            ends = (other, step - number, one) if step >= number else (one, step, other)
+            parts.append(f"({ends[0]}, {self.relations[ends[1]]}, {ends[2]})")
+        return " and ".join(parts)
