@@ -17,7 +17,7 @@ def show_explanation(why: Any, labels: Labels) -> None:
     """Print what supports a triple, entities by their labels where they have one.
 
     Args:
-        why: a ``predict.explaining.Explanation``.
+        why: a ``predict.support.Explanation``.
         labels: of the entities.
     """
 
