@@ -4,10 +4,11 @@
     python experiments/verdicts.py --only family-0 --only random-0
     python experiments/verdicts.py --data umls --data my_triples/    # beside or without the twelve
     python experiments/verdicts.py --dims 64,16 --search 20s --factor 3
-    python experiments/verdicts.py --own --data umls --dims auto --search auto --factor 1.5
+    python experiments/verdicts.py --own --data umls --dims auto --search auto --factor 1.5 --last
 
 The last line is `run` without flags on UMLS and three more graphs: one of under 500 facts, one with
-a relation of each kind, one of about 50,000 facts.
+a relation of each kind, one of about 50,000 facts. ``--last`` keeps to the size that the closing
+sentence is about.
 
 For each graph: what `dglke-distill run GRAPH` does (`kd.distill`), then `dglke-distill tune` of the
 same model and size, trained directly, for ``--factor`` times as long as the student, its teachers
@@ -56,12 +57,14 @@ class Budget(NamedTuple):
         factor: seconds of the long search, over those of the student with its teachers.
         least: seconds of the long search, at least.
         threads: of every training.
+        last: whether to search only for the last size, the one of the closing sentence.
     """
 
     asked: Mapping[str, Any]
     factor: float
     least: float
     threads: int
+    last: bool = False
 
 
 def chain_of(data: AnyDataset, place: Path, budget: Budget) -> ChainResults:
@@ -129,7 +132,7 @@ def rows_of(name: str, data: AnyDataset, place: Path, budget: Budget) -> list[di
     results = chain_of(data, place / "run", budget)
     assert results.verdict is not None
     rows: list[dict[str, object]] = []
-    for size in results.verdict.sizes:
+    for size in results.verdict.sizes[-1 if budget.last else 0 :]:
         assert size.time is not None and size.student_mrr is not None
         long = searched_for_long(data, size, results, place / f"direct-{size.dim}", budget)
         rows.append(
@@ -197,6 +200,7 @@ def main() -> None:
     parser.add_argument("--model", help="score function; that of `run` if not given")
     parser.add_argument("--factor", type=float, default=3.0, help="of the chain's seconds")
     parser.add_argument("--least", type=float, default=60.0, help="seconds of a long search")
+    parser.add_argument("--last", action="store_true", help="only the last size of a run")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs/verdicts"))
     parser.add_argument("--csv", type=Path, default=RESULTS)
@@ -218,7 +222,7 @@ def main() -> None:
     if arguments.search != "auto":
         seconds_of(arguments.search, "--search", none=True)  # a bad one ends here
         asked["search"] = arguments.search
-    budget = Budget(asked, arguments.factor, arguments.least, arguments.threads)
+    budget = Budget(asked, arguments.factor, arguments.least, arguments.threads, arguments.last)
     graphs = [*(arguments.only or ()), *(OWN if arguments.own else ())]
     if not graphs and not arguments.data:
         graphs = list(GRAPHS)
