@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Files whose tests are all `slow`; `make test-fast` does not even import them.
 SLOW = frozenset(
     """
-    api bounds bundle_faults candidates claims cli cli_compress cli_data cli_exits cli_run
+    api bounds bundle_faults calibration calibration_named candidates claims cli cli_calibrate
+    cli_compress cli_data cli_exits cli_run
     compression data_identity data_teachers disk dist_launch dist_partition distill_chain
     distill_compare distill_dualde distill_entries distill_further distill_gradients
     distill_initialization distill_loading distill_mulde distill_objective distill_structure

@@ -23,7 +23,8 @@ from dglke_distill.calibration import (
     reliability,
 )
 from dglke_distill.calibration import fitting as calibrating
-from dglke_distill.calibration.fitting import CalibrationSettings, calibrated
+from dglke_distill.calibration.fitting import calibrated
+from dglke_distill.calibration.settings import CalibrationSettings
 from dglke_distill.data.triples import Dataset, Triples
 
 

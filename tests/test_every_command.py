@@ -33,7 +33,7 @@ PLACES = {
     "--types", "--init", "facts", "--file",
 }  # fmt: skip
 """Parameters that lead to files of others, or to a server."""
-OWN_PLACES = {"--out", "--data-root"}
+OWN_PLACES = {"--out", "--data-root", "--plot"}
 """Folders that the user chooses."""
 VALUES = {
     "--model", "--student-model", "--dim", "--dims", "--from", "--to", "--ratio", "--method",
@@ -43,7 +43,8 @@ VALUES = {
     "--trials", "--time", "--split", "-k", "--head", "--relation", "--tail", "--relations",
     "--format", "--out-format", "--fractions", "--parts", "--port", "--host", "--max-dim",
     "--max-bytes", "pattern", "--name", "--control", "--plugin", "--search", "--candidates",
-    "--protocol", "--hub", "--track",
+    "--protocol", "--hub", "--track", "--negatives-per-positive", "--drawn", "--fewest",
+    "--min-probability",
 }  # fmt: skip
 """Words and numbers."""
 FLAGS = {
@@ -65,6 +66,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "predict": {"model": MODEL, "--head": "hour0", "--relation": "next", "--dataset": DATA,
                 "--exclude-known": "", "--explain": ""},
     "discover": {"model": MODEL, "--relation": "plus2", "-k": "3", "--dataset": DATA},
+    "calibrate": {"model": MODEL, "--out": OUT, "--dataset": DATA},
     "extend": {"model": MODEL, "facts": FACTS, "--out": OUT, "--dataset": DATA},
     "compress": {"model": MODEL, "--to": "int8", "--out": OUT, "--evaluate": "",
                  "--dataset": DATA},

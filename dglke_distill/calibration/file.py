@@ -24,7 +24,7 @@ __all__ = ["CALIBRATION_FILE", "belongs_to", "read_calibration", "write_calibrat
 
 CALIBRATION_FILE = "calibration.safetensors"
 SCHEMA = 1
-_FIX = "calibrate the model anew by `dglke-distill calibrate`, or remove the file"
+_FIX = "remove the file, then calibrate the model anew (`dglke-distill calibrate`)"
 _SAME = 1e-3  # of the spread of the probes: another device or number of threads moves last digits
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 import numpy as np
@@ -21,16 +21,13 @@ from dglke_distill.calibration.curves import (
     expected_calibration_error,
     reliability,
 )
-from dglke_distill.config.components import NEGATIVE_SAMPLERS
+from dglke_distill.calibration.settings import DATASET_NEGATIVES, CalibrationSettings
 from dglke_distill.data.checks import triple_keys
 from dglke_distill.data.triples import SIDES, Dataset, Side, Triples
 from dglke_distill.evaluate.triple_scores import score_in_batches
 from dglke_distill.models.base import KGEModel
 
-__all__ = ["DATASET_NEGATIVES", "MOST_FACTS", "CalibrationSettings", "calibrated"]
-
-DATASET_NEGATIVES = "dataset"
-"""The word for the known-false triples that ship with a dataset."""
+__all__ = ["MOST_FACTS", "calibrated"]
 
 MOST_FACTS = 100_000
 """Facts of a split that are looked at; of more, as many are drawn."""
@@ -39,56 +36,6 @@ _FEWEST_FACTS = 10  # below, no curve says anything
 _HELD_OUT = 5  # one fifth of what there is no other split for
 _PROBES = 32
 _FIT, _MEASURE = range(2)
-
-
-@dataclass(frozen=True)
-class CalibrationSettings:
-    """How a model is calibrated.
-
-    Attributes:
-        method: a name in ``calibration.CALIBRATIONS``.
-        negatives: a negative sampler, ``dataset`` for the known-false triples that ship with the
-            data, or ``given``.
-        per_positive: how many negatives there are for each fact where the probabilities will be
-            used: the positive base rate is 1 / (1 + per_positive). None: 1 of sampled negatives,
-            otherwise as many as there are.
-        drawn: negatives drawn per fact and side; they are weighted to make ``per_positive``.
-        fewest: facts, and negatives, that a relation needs for a curve of its own; None: the
-            method's own number.
-        seed: of what is drawn.
-    """
-
-    method: str = "platt"
-    negatives: str = "uniform"
-    per_positive: Optional[float] = None
-    drawn: int = 10
-    fewest: Optional[int] = None
-    seed: int = 0
-
-    def checked(self) -> CalibrationSettings:
-        """Return the settings with names as published.
-
-        Raises:
-            UserError: an unknown name, or a number out of range.
-        """
-        if self.per_positive is not None and not 1e-6 <= self.per_positive <= 1e9:
-            raise UserError(
-                f"--negatives-per-positive {self.per_positive}: give a number above 0, such as 1, "
-                "or the number of entities"
-            )
-        if not 1 <= self.drawn <= 10_000:
-            raise UserError(f"--drawn {self.drawn}: give 1 to 10000 negatives per fact and side")
-        if self.fewest is not None and self.fewest < 2:
-            raise UserError(f"--fewest {self.fewest}: a curve needs at least 2 facts")
-        method, negatives = CALIBRATIONS.spell(self.method), self.negatives
-        if negatives not in (DATASET_NEGATIVES, "given"):
-            if not NEGATIVE_SAMPLERS.knows(negatives):
-                raise UserError(
-                    f"--negatives {negatives!r:.100}: give a sampler ("
-                    f"{', '.join(NEGATIVE_SAMPLERS.names())}), {DATASET_NEGATIVES}, or @FILE"
-                )
-            negatives = NEGATIVE_SAMPLERS.spell(negatives)
-        return replace(self, method=method, negatives=negatives)
 
 
 @dataclass(frozen=True)
@@ -148,6 +95,7 @@ def calibrated(
     about: dict[str, Any] = {
         "negatives": settings.negatives,
         "negatives_per_positive": per_positive,
+        "asked_per_positive": settings.per_positive,
         "drawn": settings.drawn,
         "fewest": settings.fewest,
         "seed": settings.seed,

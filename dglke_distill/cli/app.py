@@ -14,6 +14,7 @@ from dglke_distill.base.console import tolerant_output
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import toml_text, visible
 from dglke_distill.cli import settings
+from dglke_distill.cli.calibrate import calibrate
 from dglke_distill.cli.compare import compare
 from dglke_distill.cli.compress import compress
 from dglke_distill.cli.data import data_app
@@ -150,6 +151,7 @@ app.command()(tune)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(discover)
+app.command()(calibrate)
 app.command()(compress)
 app.command()(extend)
 app.command()(export)

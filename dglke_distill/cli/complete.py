@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["datasets", "formats", "methods", "models", "published"]
+__all__ = ["calibrations", "datasets", "formats", "methods", "models", "published"]
 
 
 def _fitting(names: Iterable[str], begun: str) -> list[str]:
@@ -23,6 +23,13 @@ def methods(incomplete: str) -> list[str]:
     from dglke_distill.config.components import METHODS
 
     return _fitting(METHODS, incomplete)
+
+
+def calibrations(incomplete: str) -> list[str]:
+    """Return the methods of calibration that a word begins."""
+    from dglke_distill.config.components import CALIBRATIONS
+
+    return _fitting(CALIBRATIONS, incomplete)
 
 
 def formats(incomplete: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.models import check_apart, load_given
 from dglke_distill.cli.output import metrics_table, show_warnings
@@ -15,6 +16,7 @@ from dglke_distill.config import parse_assignment
 
 if TYPE_CHECKING:
     from dglke_distill.artifacts.checkpoint import LoadedModel
+    from dglke_distill.calibration import Calibration
     from dglke_distill.compression import Storage
     from dglke_distill.models.base import KGEModel
 
@@ -81,7 +83,8 @@ def compress(
             after.results["data_warnings"] = warnings
     names = after.entities, after.relations
     labels = before.saved_labels()
-    save_model(out, after.model, after.config, *names, after.results, labels)
+    anew, told = _calibration(before, after, dataset, data_root, allow_other_data)
+    save_model(out, after.model, after.config, *names, after.results, labels, calibration=anew)
     shared = after.results["model"]["shared_bytes"]
     say(
         f"{out}: {before.model.bytes_per_entity} bytes per entity became "
@@ -92,6 +95,8 @@ def compress(
     if not storage.plain and _weights(after.model) > _weights(before.model):
         why = f"the {shared:,} bytes for all together are more than is saved" if shared else to
         say(f"warning: the new model is larger than the old one ({why}); keep the old one")
+    if told:
+        say(told.replace("OUT", str(out)), err=anew is None)
     if evaluate:
         SafeConsole().print(
             metrics_table({split: SplitFigures.of(of, split) for split, of in metrics.items()})
@@ -132,6 +137,42 @@ def in_storage(loaded: "LoadedModel", storage: "Storage") -> "LoadedModel":
     }
     results = {**loaded.results, "model": about, "metrics": {}, "compressed_from": source}
     return LoadedModel(model, config, loaded.entities, loaded.relations, results)
+
+
+def _calibration(
+    before: "LoadedModel",
+    after: "LoadedModel",
+    dataset: Optional[str],
+    data_root: Optional[Path],
+    allow_other_data: bool,
+) -> tuple[Optional["Calibration"], str]:
+    """Return the calibration of the new model, and a line of what became of the old one's.
+
+    That of the old model is of other scores, so it is never kept. Nothing is downloaded.
+    """
+    from dglke_distill.predict.calibrated import calibrate_loaded, settings_of
+
+    if before.calibration is None:
+        return None, ""
+    lost = "warning: the new model is not calibrated, since {}; calibrate it by `{}`"
+    call = "dglke-distill calibrate OUT"
+    chosen = settings_of(before.calibration)
+    if chosen is None:
+        why = "the negatives that the old one was calibrated with are not kept"
+        return None, lost.format(why, f"{call} --negatives @FILE")
+    try:
+        made = calibrate_loaded(
+            after,
+            chosen,
+            dataset=dataset,
+            data_root=data_root,
+            allow_other_data=allow_other_data,
+            offline=True,
+        )
+    except UserError as error:
+        return None, lost.format(f"this needs its dataset ({error})", f"{call} --dataset DATASET")
+    error_now = made.about["held_out"]["after"]["expected_calibration_error"]
+    return made, f"calibrated anew as before: expected calibration error {error_now:.4f}"
 
 
 def _weights(model: "KGEModel") -> int:

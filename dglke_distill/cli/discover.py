@@ -34,6 +34,7 @@ def discover(
         ),
     ] = None,
     types: settings.TypesFlag = None,
+    min_probability: settings.MinProbabilityFlag = None,
     no_loops: Annotated[
         bool,
         typer.Option("--no-loops", help="Leave out triples whose head and tail are the same."),
@@ -49,7 +50,8 @@ def discover(
     """Find the best new facts: triples over all heads and tails that the dataset does not hold.
 
     Each relation has its own list, since scores of two relations do not compare. A reverse with
-    the same score as a triple before it is left out. Memory does not grow with the entities.
+    the same score as a triple before it is left out. A model that is calibrated says how probable
+    each is. Memory does not grow with the entities.
     """
     from dglke_distill.predict import NamedModel
 
@@ -62,6 +64,7 @@ def discover(
     if types is not None and candidates != "typed":
         raise UserError("--types: says what types are; give --candidates typed too")
     named = NamedModel(load_given(model, store=store, offline=offline))
+    named.checked_probability(min_probability)
     labels = named.load_labels(data_root, dataset=dataset)
     if relation is not None:
         named.relation_ids(relation)  # before facts are read
@@ -74,5 +77,8 @@ def discover(
         named.load_ranges(data_root, **place)
         told += [line for line in named.range_warnings if line not in told]
     show_warnings(told, err=True)
-    frame = named.discover(relation, count, candidates=candidates, loops=not no_loops)
+    loops = not no_loops
+    frame = named.discover(
+        relation, count, candidates=candidates, loops=loops, min_probability=min_probability
+    )
     write_rows(with_labels(frame, labels), out, chosen)

@@ -68,6 +68,12 @@ def extend(
         f"{about['seconds']:.1f} s; figures are not inherited"
     )
     new = list(made.entities)[len(named.entities) :]
+    if named.calibration is not None and made.calibration is None:
+        say(
+            f"warning: {out} is not calibrated, since known entities have moved; calibrate it by "
+            f"`dglke-distill calibrate {out} --dataset DATASET`",
+            err=True,
+        )
     looked_at = {name.casefold() for name in new[:_LOOKED_AT]}
     alike: dict[str, str] = {}
     for name in named.entities:

@@ -9,6 +9,7 @@ from rich.table import Table
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
+from dglke_distill.cli.calibrate import probability_note, told_of_calibration
 from dglke_distill.cli.explained import show_explanation
 from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import show_warnings
@@ -62,6 +63,7 @@ def predict(
         ),
     ] = None,
     types: settings.TypesFlag = None,
+    min_probability: settings.MinProbabilityFlag = None,
     file: Annotated[
         Optional[Path],
         typer.Option(
@@ -93,7 +95,7 @@ def predict(
     reciprocal relations scores the same triple otherwise as an answer to (?, relation, tail).
     --explain lists at most as many supporting facts, and paths, as --count says.
     With --file, answers to many questions are rows: question (its number in the file, from 1),
-    rank, head, relation, tail, score.
+    rank, head, relation, tail, score. A model that is calibrated says how probable each answer is.
     """
     from dglke_distill.predict import NamedModel
     from dglke_distill.predict.choosing import per_relation
@@ -118,6 +120,7 @@ def predict(
             "(many questions: --file)"
         )
     named = NamedModel(load_given(model, store=store, offline=offline))
+    named.checked_probability(min_probability)
     labels = named.load_labels(data_root, dataset=dataset)
     head, tail = (
         None if name is None else labels.name_of(name, named.entities, "entity")
@@ -151,22 +154,35 @@ def predict(
     if file is not None and rows_in is not None:
         questions = named_questions(file, asked_of_file, named, labels)
         frame = named.predict_frame(
-            questions, count, exclude_known=exclude_known, candidates=chosen
+            questions,
+            count,
+            exclude_known=exclude_known,
+            candidates=chosen,
+            min_probability=min_probability,
         )
         frame["question"] += 1
         write_rows(with_labels(frame, labels), out, rows_in)
         return
+    told.update(told_of_calibration(named, relation, missing[0] if missing else None))
+    note = probability_note(told, relation)
     if not missing:
+        if min_probability is not None:
+            raise UserError("--min-probability: leaves out answers; ask for one of the three parts")
         triple = (head or "", relation or "", tail or "")
         result: dict[str, Any] = {**given, "score": float(named.score([triple])[0])}
         result["scored_as"] = _ANSWER_TO["tail"]
         why = named.explain(*triple, count) if explain else None
+        if note is not None:
+            result["probability"] = float(named.probability([triple])[0])
         if as_json:
             if why is not None:
                 result["explanation"] = why.to_dict(labels)
-            say_json(result, indent=None if why is None else 2)
+            say_json({**result, **told}, indent=None if why is None else 2)
         else:
             say(f"{result['score']:.4f}")
+            if note is not None:
+                say(f"probability {result['probability']:.4f}")
+                say(note, err=True)
             if named.model.reciprocal:
                 say(_which(_ANSWER_TO["tail"], _ANSWER_TO["head"]), err=True)
             if why is not None:
@@ -180,6 +196,7 @@ def predict(
         "tail": named.predict_tails,
     }
     options: dict[str, Any] = {} if chosen is None else {"candidates": chosen}
+    options["min_probability"] = min_probability
     answers = ask[asked](first, second, count, exclude_known=exclude_known, **options)
     why = None
     if explain and answers:
@@ -187,6 +204,9 @@ def predict(
         why = named.explain(best["head"] or "", best["relation"] or "", best["tail"] or "", count)
     if as_json:
         found = [answer._asdict() for answer in answers]
+        if note is None:
+            for one in found:
+                del one["probability"]
         if labels.labels and asked != "relation":
             found = [
                 {
@@ -209,12 +229,17 @@ def predict(
     if labelled:
         table.add_column("label", overflow="fold")
     table.add_column("score", justify="right")
+    if note is not None:
+        table.add_column("probability", justify="right")
     for rank, answer in enumerate(answers, 1):
         said = [labels.of(answer.name)] if labelled else []
-        table.add_row(str(rank), answer.name, *said, f"{answer.score:.4f}")
+        chance = [] if answer.probability is None else [f"{answer.probability:.4f}"]
+        table.add_row(str(rank), answer.name, *said, f"{answer.score:.4f}", *chance)
     console = SafeConsole()
     console.print(f"({shown})", soft_wrap=True)
     console.print(table)
+    if note is not None:
+        console.print(note, soft_wrap=True)
     if named.model.reciprocal:
         other = _ANSWER_TO["tail" if asked == "head" else "head"]
         console.print(_which(_ANSWER_TO[asked], other), soft_wrap=True)

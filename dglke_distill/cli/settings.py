@@ -85,6 +85,17 @@ RowsFormatFlag = Annotated[
         "the ending of --out; csv on standard output.",
     ),
 ]
+MinProbabilityFlag = Annotated[
+    Optional[float],
+    typer.Option(
+        "--min-probability",
+        min=0.0,
+        max=1.0,
+        metavar="P",
+        help="Leave out what is less probable, of a model that is calibrated (`calibrate`). "
+        "Without it, nothing is left out.",
+    ),
+]
 FiguresAsJsonFlag = Annotated[
     bool, typer.Option("--json", help="Print all figures as JSON instead of a table.")
 ]

@@ -19,9 +19,9 @@ from dglke_distill.predict.names import triples_of
 from dglke_distill.predict.top_k import TopK
 
 if TYPE_CHECKING:
-    from dglke_distill.calibration.fitting import CalibrationSettings
+    from dglke_distill.calibration.settings import CalibrationSettings
 
-__all__ = ["Calibrated", "calibrate_loaded", "read_negatives"]
+__all__ = ["Calibrated", "calibrate_loaded", "read_negatives", "settings_of"]
 
 
 class Calibrated:
@@ -93,7 +93,7 @@ class Calibrated:
                 negative that is a fact.
             NonFiniteScores: a score is NaN or infinite.
         """
-        from dglke_distill.calibration.fitting import DATASET_NEGATIVES, CalibrationSettings
+        from dglke_distill.calibration.settings import DATASET_NEGATIVES, CalibrationSettings
 
         given: Optional[Triples] = None
         kind = "given"
@@ -234,6 +234,36 @@ def calibrate_loaded(
     if told:
         found.about["warnings"] = told
     return found
+
+
+def settings_of(calibration: Calibration) -> Optional[CalibrationSettings]:
+    """Return how a calibration was made; None where that is not known well enough to repeat it.
+
+    Args:
+        calibration: perhaps from a file that anyone may have written.
+    """
+    from dglke_distill.calibration.settings import CalibrationSettings
+
+    about = calibration.about
+    kind, rate = about.get("negatives"), about.get("asked_per_positive")
+    fewest, drawn, seed = (about.get(key) for key in ("fewest", "drawn", "seed"))
+    sound = (
+        isinstance(kind, str)
+        and kind != "given"
+        and (rate is None or isinstance(rate, (int, float)))
+        and (fewest is None or isinstance(fewest, int))
+        and isinstance(drawn, int)
+        and isinstance(seed, int)
+        and seed >= 0
+    )
+    if not sound:
+        return None
+    try:
+        return CalibrationSettings(
+            calibration.method, str(kind), rate, int(drawn or 0), fewest, int(seed or 0)
+        ).checked()
+    except UserError:
+        return None
 
 
 def read_negatives(path: Path, entities: Vocabulary, relations: Vocabulary) -> Triples:

@@ -1,0 +1,232 @@
+"""``dglke-distill calibrate``, and what commands say of probabilities."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.table import Table
+
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
+from dglke_distill.cli import complete, settings
+from dglke_distill.cli.models import check_apart, load_given
+from dglke_distill.cli.output import show_warnings
+from dglke_distill.cli.say import say, say_json
+
+if TYPE_CHECKING:
+    from dglke_distill.calibration import Calibration
+    from dglke_distill.data.triples import Side
+    from dglke_distill.predict import NamedModel
+
+__all__ = ["calibrate", "probability_note", "show_calibration", "told_of_calibration"]
+
+_SHOWN = 8
+
+
+def calibrate(
+    model: settings.CheckpointArgument,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="platt, a logistic curve of the score, or isotonic, any curve that does not fall "
+            "(for many validation facts).",
+            autocompletion=complete.calibrations,
+        ),
+    ] = "platt",
+    negatives: Annotated[
+        str,
+        typer.Option(
+            "--negatives",
+            metavar="WHICH",
+            help="What facts are told from: a sampler (uniform, bernoulli, degree, typed) that "
+            "replaces either side, known facts left out; dataset, the known-false triples that "
+            "ship with the data; or @FILE, lines head<TAB>relation<TAB>tail.",
+        ),
+    ] = "uniform",
+    per_positive: Annotated[
+        Optional[float],
+        typer.Option(
+            "--negatives-per-positive",
+            metavar="N",
+            help="How many wrong triples there are for each fact where the probabilities will be "
+            "used: the base rate is 1 / (1 + N), and every probability hangs on it. If not given: "
+            "1 of sampled negatives, as many as there are of others.",
+        ),
+    ] = None,
+    drawn: Annotated[
+        int,
+        typer.Option(
+            "--drawn",
+            min=1,
+            max=10_000,
+            help="Negatives drawn per fact and side; they are weighted to make N.",
+        ),
+    ] = 10,
+    fewest: Annotated[
+        Optional[int],
+        typer.Option(
+            "--fewest",
+            min=2,
+            help="Validation facts, and negatives, that a relation needs for a curve of its own; "
+            "others share one. If not given: 20 for platt, 100 for isotonic.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=(1 << 31) - 1, help="Of what is drawn.")
+    ] = 0,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--out",
+            help="Directory of a new checkpoint, to be written. If not given: the calibration is "
+            "put into the checkpoint itself, whose other files stay as they are.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--plot", help="File of the reliability plot: .svg, .png or .pdf. Without it, no plot."
+        ),
+    ] = None,
+    dataset: settings.OwnDatasetFlag = None,
+    allow_other_data: settings.OtherDataFlag = False,
+    data_root: settings.DataRootFlag = None,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
+    as_json: settings.FiguresAsJsonFlag = False,
+) -> None:
+    """Fit probabilities to a model's scores, a curve per relation, and measure them.
+
+    Curves are fitted on the validation facts. The figures are of facts that no curve has seen:
+    those of the test split, or without one a fifth of the validation facts.
+    """
+    from dglke_distill.artifacts.checkpoint import check_place
+    from dglke_distill.calibration.file import CALIBRATION_FILE, write_calibration
+    from dglke_distill.calibration.settings import CalibrationSettings
+    from dglke_distill.predict import NamedModel
+    from dglke_distill.zoo.fetch import folder_of
+
+    kind = "given" if negatives.startswith("@") else negatives
+    CalibrationSettings(method, kind, per_positive, drawn, fewest, seed).checked()
+    if plot is not None:
+        _check_plot(plot)
+    place = folder_of(model)
+    if out is not None:
+        check_apart(out, model)
+        check_place(out)
+    elif place is None:
+        raise UserError(
+            f"{model}: is a published model, which never changes; name the directory of the "
+            "calibrated one by --out"
+        )
+    named = NamedModel(load_given(model, store=store, offline=offline))
+    made = named.calibrate(
+        dataset,
+        method=method,
+        negatives=negatives,
+        negatives_per_positive=per_positive,
+        drawn=drawn,
+        fewest=fewest,
+        seed=seed,
+        data_root=data_root,
+        allow_other_data=allow_other_data,
+        offline=offline,
+    )
+    show_warnings(made.about.get("warnings", ()), err=True)
+    written = out if out is not None else (place or Path()) / CALIBRATION_FILE
+    if out is not None:
+        named.save_pretrained(out)
+    else:
+        write_calibration(written, made)
+    if plot is not None:
+        from dglke_distill.report.reliability import write_plot
+
+        write_plot(made.about, plot)
+    if as_json:
+        say_json({"method": made.method, **made.about, "pooled": _pooled(named, made)})
+        return
+    show_calibration(made)
+    pooled = _pooled(named, made)
+    if pooled:
+        shown = ", ".join(pooled[:_SHOWN]) + (" ..." if len(pooled) > _SHOWN else "")
+        say(
+            f"{len(pooled)} of {len(named.relations)} relations have too few facts or negatives "
+            f"for a curve of their own, and share that of all relations together: {shown}"
+        )
+    say(str(written))
+    if plot is not None:
+        say(str(plot))
+
+
+def show_calibration(made: "Calibration") -> None:
+    """Print the figures of a calibration, before and after."""
+    held, fitted = made.about["held_out"], made.about["fitted_on"]
+    table = Table()
+    for heading in ("", "expected calibration error", "Brier score"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for when in ("before", "after"):
+        figures = held[when]
+        error, brier = figures["expected_calibration_error"], figures["brier_score"]
+        table.add_row(when, f"{error:.4f}", f"{brier:.4f}")
+    SafeConsole().print(table)
+    per_positive = made.about["negatives_per_positive"]
+    say(
+        f"{made.method}, fitted on {fitted['facts']} validation facts and {fitted['negatives']} "
+        f"negatives ({made.about['negatives']}); figures of {held['facts']} {held['split']} facts "
+        f"and {held['negatives']} negatives that no curve has seen"
+    )
+    say(
+        f"probabilities hold where {per_positive:g} negatives come with each fact, a base rate of "
+        f"{1 / (1 + per_positive):.3g}; say otherwise by --negatives-per-positive"
+    )
+
+
+def told_of_calibration(
+    named: "NamedModel", relation: Optional[str], asked: Optional[str]
+) -> dict[str, Any]:
+    """Return what JSON says of probabilities; nothing where there are none.
+
+    Args:
+        named: the model that was asked.
+        relation: name of the relation; None where relations are asked for.
+        asked: the part that was asked for; None where a triple was scored.
+    """
+    made = named.calibration
+    if made is None:
+        return {}
+    told = {
+        "method": made.method,
+        "negatives_per_positive": made.about.get("negatives_per_positive"),
+    }
+    if relation is not None:
+        side: Side = "head" if asked == "head" else "tail"
+        told["pooled"] = made.is_pooled(named.relations.id(relation), side)
+    return {"calibration": told}
+
+
+def probability_note(told: dict[str, Any], relation: Optional[str]) -> Optional[str]:
+    """Return the line below answers that says what their probabilities are.
+
+    Args:
+        told: as ``told_of_calibration`` returned it.
+        relation: name of the relation, if it was given.
+    """
+    of = told.get("calibration")
+    if of is None:
+        return None
+    rate = of["negatives_per_positive"]
+    where = f" with {rate:g} negatives per fact" if isinstance(rate, (int, float)) else ""
+    pooled = f"; {relation} has too few facts for a curve of its own" if of.get("pooled") else ""
+    return f"probability: {of['method']}{where}{pooled}"
+
+
+def _pooled(named: "NamedModel", made: "Calibration") -> list[str]:
+    return [name for i, name in enumerate(named.relations) if made.pooled[:, i].any()]
+
+
+def _check_plot(plot: Path) -> None:
+    if plot.suffix.lower() not in (".svg", ".png", ".pdf"):
+        raise UserError(f"--plot {plot}: give a file that ends in .svg, .png or .pdf")
+    if plot.is_dir():
+        raise UserError(f"--plot {plot}: is a folder; name a file")
