@@ -31,6 +31,7 @@ from typing import IO, Any, Optional
 import ceilings
 import numpy as np
 import torch
+from throughput_contestants import TUNED
 
 from dglke_distill.base import runtime
 from dglke_distill.config import ModelConfig
@@ -41,11 +42,6 @@ from dglke_distill.evaluate import RankingResult, evaluate
 from dglke_distill.models import KGEModel, build_model
 
 PEER = Path(__file__).with_name("peer_pykeen_ranking.py")
-TUNED = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 
 
 @dataclass(frozen=True)

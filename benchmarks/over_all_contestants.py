@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from throughput_contestants import TUNED
+from throughput_contestants import TimedProcess, TrainingLoop
 
-from dglke_distill.config import Config
 from dglke_distill.data.triples import Dataset
-from dglke_distill.models import build_model
-from dglke_distill.runs.workspace import Workspace, build_loader, build_optimizer
-from dglke_distill.sampling.batch import Batch
-from dglke_distill.training.loop import step
-from dglke_distill.training.losses import build_loss
-from dglke_distill.training.objective import HardObjective
-from dglke_distill.training.regularizers import build_regularizer
+from dglke_distill.runs.workspace import Workspace
 
 FLOATS, BATCH = 32, 100
 MODES = ("one_vs_all", "k_vs_all")
 
 
-class OursOverAll:
+class OursOverAll(TrainingLoop):
     """Our loop: ComplEx with reciprocals, softmax over all entities, N3, Adagrad."""
 
     def __init__(self, workspace: Workspace, mode: str) -> None:
-        """Build all that a step needs, and warm up."""
-        config = Config.from_mapping(
+        """Build the loop of a mode."""
+        super().__init__(
+            workspace,
             {
                 "model": {"name": "ComplEx", "dim": FLOATS, "reciprocal": True},
                 "loss": {"name": "softmax"},
@@ -42,78 +30,37 @@ class OursOverAll:
                 "optimizer": {"name": "adagrad", "learning_rate": 0.1},
                 "training": {"mode": mode, "batch_size": BATCH},
             },
-            "benchmark",
         )
-        dataset = workspace.dataset
-        self.model = build_model(config.model, dataset.num_entities, dataset.num_relations)
-        self.model.set_row_sparse(entities=True, relations=True)
-        self.model.reset(0)
-        self.loader = build_loader(config, workspace, self.model)
-        self.optimizer = build_optimizer(config.optimizer, self.model)
-        penalty = build_regularizer(config.regularizer)
-        self.objective = HardObjective(build_loss(config.loss), penalty)
-        self.batches = self._batches()
-        for _ in range(4):  # compile, fill caches
-            step(self.model, next(self.batches), self.objective, self.optimizer)
-
-    def _batches(self) -> Iterator[Batch]:
-        epoch = 0
-        while True:
-            yield from self.loader.epoch(epoch)
-            epoch += 1
-
-    def run(self, seconds: float) -> float:
-        """Train for a while; return true triples per second."""
-        begun, triples = time.perf_counter(), 0
-        while time.perf_counter() - begun < seconds:
-            batch = next(self.batches)
-            step(self.model, batch, self.objective, self.optimizer)
-            triples += len(batch.edges)
-        return triples / (time.perf_counter() - begun)
 
 
-class PlainTorch:
+class PlainTorch(TimedProcess):
     """A process that runs Lacroix's loop on demand."""
 
     def __init__(
         self, mode: str, triples: Path, dataset: Dataset, threads: int, tuned: bool
     ) -> None:
         """Start the process and let it warm up."""
-        command = [
-            sys.executable, str(Path(__file__).with_name("peer_torch_over_all.py")),
-            "--triples", str(triples), "--entities", str(dataset.num_entities),
-            "--relations", str(dataset.num_relations), "--floats", str(FLOATS),
-            "--batch-size", str(BATCH), "--mode", mode, "--threads", str(threads),
-        ]  # fmt: skip
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(TUNED if tuned else {})},
-        )
+        options = {
+            "triples": triples,
+            "entities": dataset.num_entities,
+            "relations": dataset.num_relations,
+            "floats": FLOATS,
+            "batch-size": BATCH,
+            "mode": mode,
+            "threads": threads,
+        }
+        super().__init__("peer_torch_over_all.py", options, tuned)
         self.steps = 8
         self.run(0.0)
 
     def run(self, seconds: float) -> float:
         """Train for a while; return true triples per second."""
-        assert self.process.stdin and self.process.stdout
-        spent, triples = 0.0, 0
+        spent = triples = 0.0
         while True:
-            print(self.steps, file=self.process.stdin, flush=True)
-            line = self.process.stdout.readline()
-            if not line:
-                raise RuntimeError("the process of plain torch ended: run it alone to see why")
-            found = json.loads(line)
+            found = self.train(self.steps)
             spent, triples = spent + found["seconds"], triples + found["triples"]
             if spent >= seconds:
-                return float(triples / spent)
-
-    def stop(self) -> None:
-        """End the process."""
-        if self.process.stdin:
-            print("stop", file=self.process.stdin, flush=True)
-        self.process.wait(timeout=60)
+                return triples / spent
 
 
 def measure_over_all(

@@ -23,6 +23,7 @@ from dglke_distill.sampling.batch import Batch
 from dglke_distill.training.loop import step
 from dglke_distill.training.losses import build_loss
 from dglke_distill.training.objective import HardObjective
+from dglke_distill.training.regularizers import build_regularizer
 
 BATCH, NEGATIVES = 1024, 256
 TUNED = {
@@ -42,26 +43,21 @@ class Workload:
     private_ratio: float
 
 
-class Ours:
-    """One of our training loops, timed a while at a time; its epochs go on between timings."""
+class TrainingLoop:
+    """A training loop of ours, timed a while at a time; its epochs go on between timings."""
 
-    def __init__(self, workspace: Workspace, workload: Workload, sharing: str, chunk: int) -> None:
-        """Build the model, its loader and its optimiser."""
-        config = Config.from_mapping(
-            {
-                "model": {"name": workload.model, "dim": workload.floats},
-                "negatives": {"count": NEGATIVES, "sharing": sharing, "chunk_size": chunk},
-                "training": {"batch_size": BATCH},
-            },
-            "benchmark",
-        )
+    def __init__(self, workspace: Workspace, settings: dict[str, Any]) -> None:
+        """Build the model, its loader and its optimiser, and warm up."""
+        config = Config.from_mapping(settings, "benchmark")
         dataset = workspace.dataset
         self.model = build_model(config.model, dataset.num_entities, dataset.num_relations)
         self.model.set_row_sparse(entities=True, relations=True)
         self.model.reset(0)
         self.loader = build_loader(config, workspace, self.model)
         self.optimizer = build_optimizer(config.optimizer, self.model)
-        self.objective = HardObjective(build_loss(config.loss))
+        self.objective = HardObjective(
+            build_loss(config.loss), build_regularizer(config.regularizer)
+        )
         self.batches = self._batches()
         for _ in range(4):  # compile, fill caches
             step(self.model, next(self.batches), self.objective, self.optimizer)
@@ -73,13 +69,28 @@ class Ours:
             epoch += 1
 
     def run(self, seconds: float) -> float:
-        """Train for a while; return positives per second."""
-        begun, positives = time.perf_counter(), 0
+        """Train for a while; return true triples per second."""
+        begun, triples = time.perf_counter(), 0
         while time.perf_counter() - begun < seconds:
             batch = next(self.batches)
             step(self.model, batch, self.objective, self.optimizer)
-            positives += len(batch.edges)
-        return positives / (time.perf_counter() - begun)
+            triples += len(batch.edges)
+        return triples / (time.perf_counter() - begun)
+
+
+class Ours(TrainingLoop):
+    """Our loop with negatives that are shared by chunks, or private."""
+
+    def __init__(self, workspace: Workspace, workload: Workload, sharing: str, chunk: int) -> None:
+        """Build the loop of a workload."""
+        super().__init__(
+            workspace,
+            {
+                "model": {"name": workload.model, "dim": workload.floats},
+                "negatives": {"count": NEGATIVES, "sharing": sharing, "chunk_size": chunk},
+                "training": {"batch_size": BATCH},
+            },
+        )
 
     def overhead(self, steps: int = 20) -> tuple[float, float]:
         """Return the share of a step that is neither score kernels nor optimiser, and its sampling.
@@ -132,20 +143,15 @@ class Ours:
         return seconds
 
 
-class Peer:
-    """A PyKEEN process that trains on demand."""
+class TimedProcess:
+    """A process of a peer: told a number of steps, it answers with a line of JSON."""
 
-    def __init__(
-        self, workload: Workload, triples: Path, dataset: Dataset, threads: int, tuned: bool
-    ) -> None:
-        """Start the process and let it warm up."""
-        command = [
-            sys.executable, str(Path(__file__).with_name("peer_pykeen_training.py")),
-            "--model", workload.model, "--floats", str(workload.floats),
-            "--triples", str(triples), "--entities", str(dataset.num_entities),
-            "--relations", str(dataset.num_relations), "--batch-size", str(BATCH),
-            "--negatives", str(NEGATIVES), "--threads", str(threads),
-        ]  # fmt: skip
+    def __init__(self, script: str, options: dict[str, object], tuned: bool) -> None:
+        """Start a script beside this file, its allocator tuned or as it comes."""
+        self.script = script
+        command = [sys.executable, str(Path(__file__).with_name(script))]
+        for name, value in options.items():
+            command += [f"--{name}", str(value)]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -154,28 +160,50 @@ class Peer:
             text=True,
             env={**os.environ, **(TUNED if tuned else {})},
         )
-        self.few, self.many = (1, 5) if workload.floats >= 256 else (2, 34)
-        self._seconds(self.few)
-        self._seconds(self.many)
 
-    def _seconds(self, steps: int) -> float:
+    def train(self, steps: int) -> dict[str, float]:
+        """Let it take some steps; return what it measured, such as ``seconds``."""
         assert self.process.stdin and self.process.stdout
         print(steps, file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError("the PyKEEN process ended: run it alone to see why")
-        return float(json.loads(line)["seconds"])
-
-    def run(self) -> float:
-        """Return positives per second, the fixed cost of an epoch taken off."""
-        for _ in range(5):
-            few, many = self._seconds(self.few), self._seconds(self.many)
-            if many > few:
-                return BATCH * (self.many - self.few) / (many - few)
-        raise RuntimeError("more steps took less time, five times over")
+            raise RuntimeError(f"{self.script} ended: run it alone to see why")
+        found: dict[str, float] = json.loads(line)
+        return found
 
     def stop(self) -> None:
         """End the process."""
         if self.process.stdin:
             print("stop", file=self.process.stdin, flush=True)
         self.process.wait(timeout=60)
+
+
+class Peer(TimedProcess):
+    """A PyKEEN process that trains on demand."""
+
+    def __init__(
+        self, workload: Workload, triples: Path, dataset: Dataset, threads: int, tuned: bool
+    ) -> None:
+        """Start the process and let it warm up."""
+        options = {
+            "model": workload.model,
+            "floats": workload.floats,
+            "triples": triples,
+            "entities": dataset.num_entities,
+            "relations": dataset.num_relations,
+            "batch-size": BATCH,
+            "negatives": NEGATIVES,
+            "threads": threads,
+        }
+        super().__init__("peer_pykeen_training.py", options, tuned)
+        self.few, self.many = (1, 5) if workload.floats >= 256 else (2, 34)
+        self.train(self.few)
+        self.train(self.many)
+
+    def run(self) -> float:
+        """Return positives per second, the fixed cost of an epoch taken off."""
+        for _ in range(5):
+            few, many = (self.train(steps)["seconds"] for steps in (self.few, self.many))
+            if many > few:
+                return BATCH * (self.many - self.few) / (many - few)
+        raise RuntimeError("more steps took less time, five times over")

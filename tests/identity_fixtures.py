@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_fixtures import Outcome, Run, called
 
-from dglke_distill import cli
 from dglke_distill.data import catalog
 from dglke_distill.data.formats import read_file
 from dglke_distill.data.writers import write_dataset
@@ -22,30 +22,14 @@ TRAIN = [*SMALL, "--dim", "8"]
 CHAIN = [*SMALL, "--set", "shared.training.batch_size=64"]
 
 
-class Outcome:
-    """Exit code and both streams of one call."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-Run = Callable[..., Outcome]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.delenv("DGLKE_DISTILL_DATA", raising=False)
 
     def call(*arguments: Any, code: int = 0) -> Outcome:
-        capsys.readouterr()
-        try:
-            cli.main([str(argument) for argument in arguments])
-            ended = 0
-        except SystemExit as end:
-            ended = int(end.code or 0)
-        outcome = Outcome(ended, *capsys.readouterr())
-        assert ended == code, (outcome.out, outcome.err)
+        outcome = called(capsys, *arguments)
+        assert outcome.code == code, (outcome.out, outcome.err)
         if code == 2:
             assert outcome.err.startswith("error: ")
             assert outcome.err.count("\n") == 1

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_fixtures import Outcome, called
 from safetensors.torch import load_file
 
-from dglke_distill import __version__, cli
+from dglke_distill import __version__
 from dglke_distill.cli.output import duration
 from dglke_distill.cli.train import new_run_directory
 from dglke_distill.config import RECIPES, Config, read_toml, recipe_names
@@ -24,25 +25,12 @@ from dglke_distill.training import loop as train
 SMALL = ["--dim", "8", "--batch-size", "32", "--negatives", "8", "--threads", "1"]
 
 
-class Outcome:
-    """Exit code and both streams of one call."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(*arguments: Any) -> Outcome:
-        capsys.readouterr()
-        try:
-            cli.main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Outcome(code, *capsys.readouterr())
+        return called(capsys, *arguments)
 
     return call
 

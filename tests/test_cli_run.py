@@ -7,20 +7,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from cli_fixtures import Outcome, called
 from distill_fixtures import write_clock
 
-from dglke_distill import cli
 from dglke_distill.config import read_toml
 
 TINY = ["--recipe", "none", "--model", "DistMult", "--threads", "1"]
 TINY += ["--set", "shared.training.batch_size=32", "--set", "shared.negatives.count=4"]
-
-
-class Outcome:
-    """Exit code and both streams of one call."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
 
 
 @pytest.fixture
@@ -29,13 +22,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: Any) -> Outcome:
-        capsys.readouterr()
-        try:
-            cli.main(["run", *(str(argument) for argument in arguments)])
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Outcome(code, *capsys.readouterr())
+        return called(capsys, "run", *arguments)
 
     return call
 

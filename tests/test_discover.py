@@ -12,11 +12,11 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from cli_fixtures import called as call
 from model_formulas import RELATIONS
 from zoo_fixtures import home as home
 from zoo_fixtures import trained as trained
 
-from dglke_distill import cli
 from dglke_distill.base.errors import UserError
 from dglke_distill.compression import Storage, compress
 from dglke_distill.config import ModelConfig
@@ -145,15 +145,6 @@ def test_other_candidates_are_refused(model: NamedModel) -> None:
 
 
 # --- the commands -------------------------------------------------------------------------------
-
-
-def call(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
-    capsys.readouterr()
-    try:
-        cli.main([str(one) for one in arguments])
-    except SystemExit as end:
-        return int(end.code or 0), *capsys.readouterr()
-    return 0, *capsys.readouterr()
 
 
 def test_all_formats_say_the_same(

@@ -16,12 +16,13 @@ from typing import Any, Callable, NamedTuple
 
 import pytest
 import typer
+from cli_fixtures import exit_code as call
 from distill_fixtures import write_clock
 from http_fixtures import Server, server
 from ogb_fixtures import write_wikikg2
 from zoo_fixtures import NAME, home, trained
 
-from dglke_distill import cli, zoo
+from dglke_distill import zoo
 from dglke_distill.base.tensor_files import load_state
 from dglke_distill.cli.app import app
 from dglke_distill.interop import FORMATS
@@ -160,15 +161,6 @@ def test_every_command_is_known_here() -> None:
     """A new one is to be entered above: as a writer with its arguments, or as a reader."""
     known = {"export" if name.startswith("export ") else name for name in WRITERS}
     assert set(commands(typer.main.get_command(app))) == known | READERS
-
-
-def call(*arguments: Any) -> int:
-    """Run a command and return its exit code."""
-    try:
-        cli.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @contextmanager

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 import typer.main
+from cli_fixtures import called
 from distill_fixtures import write_clock
 from zoo_fixtures import NAME, home, trained
 
-from dglke_distill import cli
 from dglke_distill.cli.app import app
 from dglke_distill.data import download, web
 from dglke_distill.serve import PageServer
@@ -256,17 +256,12 @@ def arguments(home: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Any
 
 def outcome(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Return exit code and standard error of a command; whatever else it raises is an error."""
-    capsys.readouterr()
-    begun, code = time.monotonic(), 0
-    try:
-        cli.main(arguments)
-    except SystemExit as end:
-        code = int(end.code or 0)
-    said = capsys.readouterr()
+    begun = time.monotonic()
+    said = called(capsys, *arguments)
     assert time.monotonic() - begun < 20, arguments
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", said.out + said.err), arguments
     assert "Traceback" not in said.err
-    return code, said.err
+    return said.code, said.err
 
 
 def refused(code: int, error: str, given: str) -> None:

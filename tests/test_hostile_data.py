@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cli_fixtures import called
 from http_fixtures import Server, server
 from ogb_fixtures import SIZES, write_biokg, write_wikikg2
 
-from dglke_distill import cli
 from dglke_distill.base.errors import UserError
 from dglke_distill.data import archives, catalog, manifest, ogb_download
 from dglke_distill.data.array_files import map_npy, text_blocks
@@ -189,12 +189,8 @@ def test_hostile_arrays_of_numpy(tmp_path: Path, kind: str) -> None:
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
     """Call the command line; return exit code and errors."""
-    try:
-        cli.main([str(argument) for argument in arguments])
-        code = 0
-    except SystemExit as end:
-        code = int(end.code or 0)
-    return code, capsys.readouterr().err
+    code, _, err = called(capsys, *arguments)
+    return code, err
 
 
 @pytest.mark.parametrize("part", ["split", "processed", "description", "cache"])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cli_fixtures import Outcome, called
 from ogb_fixtures import write_biokg, write_wikikg2
 
 from dglke_distill import cli
@@ -38,13 +39,6 @@ official = true
 """
 
 
-class Outcome:
-    """Exit code and both streams of one call."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
 @pytest.fixture
 def ogb(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setenv("COLUMNS", "200")
@@ -57,13 +51,7 @@ def ogb(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
 
     def call(*arguments: Any) -> Outcome:
-        capsys.readouterr()
-        try:
-            cli.main(["ogb", *(str(argument) for argument in arguments)])
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Outcome(code, *capsys.readouterr())
+        return called(capsys, "ogb", *arguments)
 
     return call
 

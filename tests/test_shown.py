@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from cli_fixtures import Outcome, called
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
@@ -28,26 +29,13 @@ SHOWN = r"[/r/a]:smile:[red]\x1b[2J\x9b5m\u202e\u2066x\u2028\x08\x7f"
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-class Outcome:
-    """Exit code and both streams of one call."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("NO_COLOR", "1")
 
     def call(*arguments: Any) -> Outcome:
-        capsys.readouterr()
-        try:
-            cli.main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Outcome(code, *capsys.readouterr())
+        return called(capsys, *arguments)
 
     return call
 

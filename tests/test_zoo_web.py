@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_fixtures import Outcome, called
 from http_fixtures import Server, server
 from zoo_fixtures import NAME, as_published, change_registry, home, store, trained, variant
 
-from dglke_distill import cli, zoo
+from dglke_distill import zoo
 from dglke_distill.base.errors import UserError
 
 __all__ = ["home", "server", "store", "trained"]
@@ -112,14 +113,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, hom
     """Call the command line; returns exit code, output and errors."""
     monkeypatch.setenv("COLUMNS", "200")
 
-    def call(*arguments: Any) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            cli.main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
+    def call(*arguments: Any) -> Outcome:
+        return called(capsys, *arguments)
 
     return call
 
