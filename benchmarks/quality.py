@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
+from dglke_distill.artifacts.results import read_training_results
 from dglke_distill.cli.exits import script
 from dglke_distill.config import compose
 from dglke_distill.models import canonical_name
@@ -46,46 +46,38 @@ ROWS = (
 RESULTS = Path(__file__).with_name("results") / "quality.csv"
 
 
-def row_of(results: dict[str, Any]) -> dict[str, Any]:
-    """Return one line of the table from a run's ``results.json``."""
-    test, valid = results["metrics"]["test"], results["metrics"]["valid"]
-    training, provenance = results["training"], results["provenance"]
-    git = provenance["git"] or {"revision": "", "dirty": ""}
+def row_of(run: Path) -> dict[str, Any]:
+    """Return one line of the table from the results of a finished run."""
+    results = read_training_results(run / CHECKPOINT_DIRECTORY / "results.json")
+    test, training, origin = results.metrics["test"], results.training, results.provenance
     return {
-        "dataset": results["dataset"]["name"],
-        "model": canonical_name(results["model"]["name"]),
-        "floats_per_entity": results["model"]["floats_per_entity"],
-        "bytes_per_entity": results["model"]["bytes_per_entity"],
-        "parameters": results["model"]["parameters"],
-        "test_mrr": round(test["mrr"], 4),
-        "test_hits_at_1": round(test["hits@1"], 4),
-        "test_hits_at_3": round(test["hits@3"], 4),
-        "test_hits_at_10": round(test["hits@10"], 4),
-        "valid_mrr": round(valid["mrr"], 4),
-        "epochs": training["epochs"],
-        "best_epoch": training["best_epoch"],
-        "training_seconds": round(training["seconds"]),
-        "validation_seconds": round(training["validation_seconds"]),
-        "threads": training["threads"],
-        "device": training["device"],
-        "seed": training["seed"],
-        "recipe": results["config"]["recipe"],
-        "version": provenance["version"],
-        "revision": git["revision"],
-        "dirty": git["dirty"],
-        "torch": provenance["torch"],
-        "dgl": provenance["dgl"],
-        "cpu": provenance["hardware"]["cpu"],
-        "date": provenance["date"],
-        "dataset_fingerprint": results["dataset"]["fingerprint"],
+        "dataset": results.dataset.name,
+        "model": canonical_name(results.model.name),
+        "floats_per_entity": results.model.floats_per_entity,
+        "bytes_per_entity": results.model.bytes_per_entity,
+        "parameters": results.model.parameters,
+        "test_mrr": round(test.mrr, 4),
+        "test_hits_at_1": round(test.hits_at_1, 4),
+        "test_hits_at_3": round(test.hits_at_3, 4),
+        "test_hits_at_10": round(test.hits_at_10, 4),
+        "valid_mrr": round(results.metrics["valid"].mrr, 4),
+        "epochs": training.epochs,
+        "best_epoch": training.best_epoch,
+        "training_seconds": round(training.seconds),
+        "validation_seconds": round(training.validation_seconds),
+        "threads": training.threads,
+        "device": training.device,
+        "seed": training.seed,
+        "recipe": results.config["recipe"],
+        "version": origin.version,
+        "revision": origin.git.revision if origin.git else "",
+        "dirty": origin.git.dirty if origin.git else "",
+        "torch": origin.torch,
+        "dgl": origin.dgl,
+        "cpu": origin.hardware.cpu,
+        "date": origin.date,
+        "dataset_fingerprint": results.dataset.fingerprint,
     }
-
-
-def read_results(run: Path) -> dict[str, Any]:
-    """Return the results of a finished run."""
-    path = run / CHECKPOINT_DIRECTORY / "results.json"
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return results
 
 
 def write(rows: list[dict[str, Any]], path: Path) -> None:
@@ -132,7 +124,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--csv", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    rows = [row_of(read_results(run)) for run in arguments.collect or ()]
+    rows = [row_of(run) for run in arguments.collect or ()]
     for dataset, model, dim in () if arguments.collect else ROWS:
         name = f"{model}-{dataset}-dim{dim}".lower()
         if arguments.only and name not in arguments.only:
@@ -150,7 +142,7 @@ def main() -> None:
             )
             resume = (run / RESUME_FILE).exists()
             train_run(config, run, resume=resume, data_root=arguments.data_root, announce=print)
-        rows.append(row_of(read_results(run)))
+        rows.append(row_of(run))
         write(rows, arguments.csv)
     if rows:
         write(rows, arguments.csv)

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from chains import origin_of, rounded
 from rich.console import Console
 from rich.table import Table
 
+from dglke_distill.artifacts.results import ChainResults, read_chain_results
 from dglke_distill.cli.exits import script
 from dglke_distill.config import compose, merge
 from dglke_distill.distill.chain import CHAIN_FILE, run_chain
@@ -121,7 +122,7 @@ def teacher(runs: Path, arguments: argparse.Namespace, seed: int, workspaces: Wo
 
 
 def run(cell: Cell, seed: int, place: Path, first: Path, arguments: argparse.Namespace,
-        workspaces: Workspaces) -> dict[str, Any]:  # fmt: skip
+        workspaces: Workspaces) -> ChainResults:  # fmt: skip
     """Return a cell's results, from disk where it has been run."""
     if not (place / CHAIN_RESULTS).exists():
         base: Tree = {
@@ -139,33 +140,29 @@ def run(cell: Cell, seed: int, place: Path, first: Path, arguments: argparse.Nam
         chain = compose_chain("none", arguments.dataset, None, [merge(base, cell.settings)])
         resume = (place / CHAIN_FILE).exists()
         run_chain(chain, place, resume=resume, loaded=[first], workspaces=workspaces)
-    results: dict[str, Any] = json.loads((place / CHAIN_RESULTS).read_text())
-    return results
+    return read_chain_results(place / CHAIN_RESULTS)
 
 
-def row_of(cell: Cell, seed: int, results: Mapping[str, Any]) -> dict[str, Any]:
+def row_of(cell: Cell, seed: int, results: ChainResults) -> dict[str, Any]:
     """Return the CSV's line of a cell and seed."""
     role = "direct" if cell.factor == "no teacher" else "student"
-    last = [stage for stage in results["stages"] if stage["role"] == role][-1]["results"]
-    provenance = results["provenance"]
+    last = [stage for stage in results.stages if stage.role == role][-1].results
+    origin = origin_of(results.provenance)
+    del origin["dirty"]
     return {
         "factor": cell.factor,
         "value": cell.value,
         "seed": seed,
-        "dataset": last["dataset"]["name"],
-        "model": last["model"]["name"],
-        "floats_per_entity": last["model"]["floats_per_entity"],
-        "teacher_test_mrr": round(results["summary"]["teacher_mrr"], 4),
-        "test_mrr": round(last["metrics"]["test"]["mrr"], 4),
-        "valid_mrr": round(last["metrics"]["valid"]["mrr"], 4),
+        "dataset": last.dataset.name,
+        "model": last.model.name,
+        "floats_per_entity": last.model.floats_per_entity,
+        "teacher_test_mrr": rounded(results.summary.teacher_mrr),
+        **{f"{split}_mrr": rounded(last.metrics[split].mrr) for split in ("test", "valid")},
         "seconds_of_all_stages": round(
-            sum(s["results"]["training"]["seconds"] for s in results["stages"]), 1
+            sum(stage.results.training.seconds for stage in results.stages), 1
         ),
-        "threads": last["training"]["threads"],
-        "revision": (provenance["git"] or {}).get("revision", ""),
-        "torch": provenance["torch"],
-        "cpu": provenance["hardware"]["cpu"],
-        "date": provenance["date"],
+        "threads": last.training.threads,
+        **origin,
     }
 
 

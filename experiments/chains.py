@@ -14,10 +14,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
+from dglke_distill.artifacts.results import (
+    ChainResults,
+    Provenance,
+    TrainingResults,
+    read_chain_results,
+)
 from dglke_distill.cli.exits import script
 from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain, saved_chain
 from dglke_distill.distill.chain_recipes import chain_recipe_names
@@ -29,48 +34,69 @@ CONFIGS = HERE / "configs"
 RESULTS = HERE / "results" / "chains.csv"
 
 
-def rows_of(name: str, results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a line per stage from a chain's ``results.json``."""
-    git = results["provenance"]["git"] or {"revision": "", "dirty": ""}
-    rows = []
-    for stage in results["stages"]:
-        of = stage["results"]
-        test, valid = of["metrics"].get("test"), of["metrics"].get("valid")
-        training, model = of["training"], of["model"]
-        row: dict[str, Any] = {
+def rows_of(name: str, results: ChainResults) -> list[dict[str, Any]]:
+    """Return a line per stage of a chain."""
+    return [
+        {
             "experiment": name,
-            "method": results["method"],
-            "dataset": of["dataset"]["name"],
-            "stage": stage["name"],
-            "role": stage["role"],
-            "teacher_test_mrr": _rounded(results["summary"]["teacher_mrr"]),
-            "model": model["name"],
-            "floats_per_entity": model["floats_per_entity"],
-            "bytes_per_entity": model["bytes_per_entity"],
-            "parameters": model["parameters"],
+            "method": results.method,
+            "dataset": stage.results.dataset.name,
+            "stage": stage.name,
+            "role": stage.role,
+            "teacher_test_mrr": rounded(results.summary.teacher_mrr),
+            "model": stage.results.model.name,
+            **size_of(stage.results),
+            **test_of(stage.results),
+            **training_of(stage.results),
+            **origin_of(results.provenance),
         }
-        for label, key in (("mrr", "mrr"), *((f"hits_at_{k}", f"hits@{k}") for k in (1, 3, 10))):
-            row[f"test_{label}"] = round(test[key], 4) if test else ""
-        row.update(
-            valid_mrr=round(valid["mrr"], 4) if valid else "",
-            epochs=training["epochs"],
-            best_epoch=training["best_epoch"],
-            seconds=round(training["seconds"], 1),
-            setup_seconds=round(training["setup_seconds"], 1),
-            validation_seconds=round(training["validation_seconds"], 1),
-            threads=training["threads"],
-            seed=training["seed"],
-            revision=git["revision"],
-            dirty=git["dirty"],
-            torch=results["provenance"]["torch"],
-            cpu=results["provenance"]["hardware"]["cpu"],
-            date=results["provenance"]["date"],
-        )
-        rows.append(row)
-    return rows
+        for stage in results.stages
+    ]
 
 
-def _rounded(value: float | None) -> float | str:
+def size_of(results: TrainingResults) -> dict[str, Any]:
+    """Return the columns of a model's size."""
+    keys = ("floats_per_entity", "bytes_per_entity", "parameters")
+    return {key: getattr(results.model, key) for key in keys}
+
+
+def test_of(results: TrainingResults) -> dict[str, Any]:
+    """Return the columns of what was ranked; empty where a split was not."""
+    test, valid = (results.metrics.get(split) for split in ("test", "valid"))
+    keys = ("mrr", "hits_at_1", "hits_at_3", "hits_at_10")
+    return {
+        **{f"test_{key}": rounded(getattr(test, key, None)) for key in keys},
+        "valid_mrr": rounded(getattr(valid, "mrr", None)),
+    }
+
+
+def training_of(results: TrainingResults) -> dict[str, Any]:
+    """Return the columns of how a training went."""
+    of = results.training
+    return {
+        "epochs": of.epochs,
+        "best_epoch": of.best_epoch,
+        "seconds": round(of.seconds, 1),
+        "setup_seconds": round(of.setup_seconds, 1),
+        "validation_seconds": round(of.validation_seconds, 1),
+        "threads": of.threads,
+        "seed": of.seed,
+    }
+
+
+def origin_of(of: Provenance) -> dict[str, Any]:
+    """Return the columns of where figures come from."""
+    return {
+        "revision": of.git.revision if of.git else "",
+        "dirty": of.git.dirty if of.git else "",
+        "torch": of.torch,
+        "cpu": of.hardware.cpu,
+        "date": of.date,
+    }
+
+
+def rounded(value: float | None) -> float | str:
+    """Return a figure to four places, empty where there is none."""
     return "" if value is None else round(value, 4)
 
 
@@ -130,7 +156,7 @@ def main() -> None:
             places[name] = arguments.runs / name
             run(name, places[name], arguments.data_root, arguments.threads)
     for name, place in places.items():
-        write(rows_of(name, json.loads((place / RESULTS_FILE).read_text())), arguments.csv)
+        write(rows_of(name, read_chain_results(place / RESULTS_FILE)), arguments.csv)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chains import write
+from chains import origin_of, rounded, size_of, test_of, training_of, write
 
+from dglke_distill.artifacts.results import (
+    StageResults,
+    read_chain_results,
+    read_comparison_results,
+)
 from dglke_distill.cli.exits import script
 from dglke_distill.config import read_toml
 from dglke_distill.distill.chain import RESULTS_FILE, Watcher
@@ -60,23 +63,21 @@ def run(name: str, directory: Path, data_root: Path | None, threads: int) -> Non
 
 def rows_of(name: str, directory: Path) -> list[dict[str, Any]]:
     """Return a line for the teacher, for each method's last student, and for each of iterde's."""
-    results = json.loads((directory / RESULTS_FILE).read_text())
-    rows = [_row(name, "teacher", results["teacher"], results["teacher_seconds"], {})]
-    gains = results.get("gains", {})
-    found = {
-        row["method"]: {**row, "gain_over_direct": gains.get(row["method"], {}).get("gain")}
-        for row in results["rows"]
-    }
+    results = read_comparison_results(directory / RESULTS_FILE)
+    rows = [_row(name, "teacher", results.teacher, results.teacher_seconds)]
+    found = {row.method: row for row in results.rows}
     chains = {method: directory / "chains" / f"{method}-seed0" for method in found}
     wanted = max(mrr for _, mrr in _validations(chains["iterde"]))
     for method, row in found.items():
-        stages = json.loads((chains[method] / RESULTS_FILE).read_text())["stages"]
-        for stage in stages[:-1]:
-            rows.append(_row(name, method, stage, "", {}))
-        last = _row(name, method, stages[-1], row["chain_seconds"], row)
+        stages = read_chain_results(chains[method] / RESULTS_FILE).stages
+        rows += [_row(name, method, stage) for stage in stages[:-1]]
+        last = _row(name, method, stages[-1], row.chain_seconds)
+        gain = results.gains.get(method)
+        last["share_of_teacher"] = rounded(row.share_of_teacher)
+        last["gain_over_direct"] = rounded(gain and gain.gain)
         reached = [seconds for seconds, mrr in _validations(chains[method]) if mrr >= wanted]
         if reached:
-            before = row["chain_seconds"] - stages[-1]["results"]["training"]["seconds"]
+            before = row.chain_seconds - stages[-1].results.training.seconds
             last["seconds_to_iterde"] = round(before + min(reached), 1)
         rows.append(last)
     return rows
@@ -84,47 +85,31 @@ def rows_of(name: str, directory: Path) -> list[dict[str, Any]]:
 
 def _validations(chain: Path) -> list[tuple[float, float]]:
     """Return seconds and MRR of the validations of a chain's last stage."""
-    stages = json.loads((chain / RESULTS_FILE).read_text())["stages"]
-    with open(chain / stages[-1]["directory"] / "history.csv", encoding="utf-8") as stream:
+    last = read_chain_results(chain / RESULTS_FILE).stages[-1]
+    with open(chain / last.directory / "history.csv", encoding="utf-8") as stream:
         found = [(row["seconds"], row["validation_mrr"]) for row in csv.DictReader(stream)]
     return [(float(seconds), float(mrr)) for seconds, mrr in found if mrr]
 
 
 def _row(
-    name: str, method: str, stage: Mapping[str, Any], seconds: Any, row: Mapping[str, Any]
+    name: str, method: str, stage: StageResults, chain_seconds: float | None = None
 ) -> dict[str, Any]:
-    of = stage["results"]
-    test, training, about = of["metrics"]["test"], of["training"], of["provenance"]
-    git = about["git"] or {"revision": "", "dirty": ""}
+    trained = training_of(stage.results)
+    del trained["setup_seconds"], trained["validation_seconds"]
     return {
         "experiment": name,
         "method": method,
-        "stage": stage["name"],
-        "floats_per_entity": of["model"]["floats_per_entity"],
-        "bytes_per_entity": of["model"]["bytes_per_entity"],
-        "parameters": of["model"]["parameters"],
-        "test_mrr": round(test["mrr"], 4),
-        **{f"test_hits_at_{k}": round(test[f"hits@{k}"], 4) for k in (1, 3, 10)},
-        "valid_mrr": round(of["metrics"]["valid"]["mrr"], 4),
-        "share_of_teacher": _rounded(row.get("share_of_teacher")),
-        "gain_over_direct": _rounded(row.get("gain_over_direct")),
-        "epochs": training["epochs"],
-        "best_epoch": training["best_epoch"],
-        "seconds": round(training["seconds"], 1),
-        "chain_seconds": seconds if seconds == "" else round(seconds, 1),
+        "stage": stage.name,
+        **size_of(stage.results),
+        **test_of(stage.results),
+        "share_of_teacher": "",
+        "gain_over_direct": "",
+        **{key: trained.pop(key) for key in ("epochs", "best_epoch", "seconds")},
+        "chain_seconds": "" if chain_seconds is None else round(chain_seconds, 1),
         "seconds_to_iterde": "",
-        "threads": training["threads"],
-        "seed": training["seed"],
-        "revision": git["revision"],
-        "dirty": git["dirty"],
-        "torch": about["torch"],
-        "cpu": about["hardware"]["cpu"],
-        "date": about["date"],
+        **trained,
+        **origin_of(stage.results.provenance),
     }
-
-
-def _rounded(value: float | None) -> float | str:
-    return "" if value is None else round(value, 4)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Optional, Union, get_args
 from dglke_distill.base import parsing
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field
-from dglke_distill.config.names import fold, published
+from dglke_distill.config.names import current_names, fold, published
 from dglke_distill.config.registry import Registry, nearest
 from dglke_distill.config.sections import (
     DataConfig,
@@ -191,8 +191,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if key in over and fold(str(over[key])) != fold(str(base.get(key, over[key]))):
             result.pop(options, None)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merge(result[key], value) if both else value
+        below, value = current_names(key, result.get(key)), current_names(key, value)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        result[key] = merge(below, value) if both else value
     return result
 
 

@@ -11,7 +11,10 @@ from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origi
 
 from dglke_distill.base.schema import BaseModel
 
-__all__ = ["fold", "published", "spell_choices"]
+__all__ = ["current_names", "fold", "published", "spell_choices"]
+
+_FORMER_NAMES = {"soft": {"further": "extra", "further_pool": "extra_pool"}}
+"""By section: what settings were called once, and are now."""
 
 
 def fold(name: str) -> str:
@@ -25,6 +28,18 @@ def published(name: Any, known: Iterable[str]) -> Any:
         return name
     known = list(known)
     return name if name in known else {fold(one): one for one in known}.get(fold(name), name)
+
+
+def current_names(section: str, value: Any) -> Any:
+    """Return a section with settings that had another name once under the one they have now.
+
+    Where both stand there, the former one stays, to be refused as any other unknown name.
+    """
+    former = _FORMER_NAMES.get(section)
+    if former is None or not isinstance(value, Mapping) or former.keys().isdisjoint(value):
+        return value
+    now = {key: former.get(key, key) for key in value}
+    return {key if now[key] in value else now[key]: each for key, each in value.items()}
 
 
 def spell_choices(kind: type[BaseModel], tree: Any) -> Any:

@@ -17,7 +17,7 @@ from dglke_distill.config.components import (
     ScheduleName,
     SoftLossName,
 )
-from dglke_distill.config.names import spell_choices
+from dglke_distill.config.names import current_names, spell_choices
 
 __all__ = [
     "MOST_FLOATS",
@@ -284,19 +284,25 @@ class SoftLabelConfig(Section):
         description="memory for a teacher's answers, if they fit: its best candidates, "
         "or with all entities its distributions (k_vs_all, kl)",
     )
-    further: float = Field(
+    extra: float = Field(
         0.0,
         ge=0,
         le=1000,
         description="queries that train does not ask, per query of train: plausible pairs of "
         "entity and relation, which the teacher alone answers",
     )
-    further_pool: float = Field(
+    extra_pool: float = Field(
         2.0,
         gt=0,
         le=1000,
         description="how many of them there are to draw from, per query of train",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_names(cls, tree: Any) -> Any:
+        """Take settings of older versions by the names that they had."""
+        return current_names("soft", tree)
 
 
 class SoftWeightConfig(Section):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Optional
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,10 @@ from dglke_distill.data.line_errors import is_time, separator_of
 from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.text import blocks, decode, plural
 
-__all__ = ["CellBlock", "CellTable", "parse_weights"]
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["CellBlock", "CellTable", "cell_frame", "parse_weights"]
 
 Cells = NDArray[np.object_]
 _BLANKS = r"\s+"
@@ -223,8 +226,6 @@ class CellTable:
     # --- rows -----------------------------------------------------------------------------------
 
     def _read(self, start: int, block: bytes) -> CellBlock:
-        import pandas
-
         plan = self.plan
         separator = self.separator
         if len(separator) > 1 and separator != _BLANKS:
@@ -233,21 +234,8 @@ class CellTable:
                 raise UserError(f"{self.path}, line {line}: contains a control character (0x1f)")
             block, separator = block.replace(separator.encode(), _UNIT.encode()), _UNIT
         try:
-            frame = pandas.read_csv(
-                io.BytesIO(block),
-                sep=separator,
-                header=None,
-                dtype=object,
-                na_filter=False,
-                quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
-                skipinitialspace=self.quoted,
-                skip_blank_lines=False,
-                engine="c",
-                lineterminator=None if separator == _BLANKS else "\n",
-                low_memory=False,
-                on_bad_lines="error",
-            )
-        except (pandas.errors.ParserError, pandas.errors.EmptyDataError, ValueError) as error:
+            frame = cell_frame(block, separator, quoted=self.quoted, led_by_blanks=self.quoted)
+        except ValueError as error:
             self._blame(start, block, separator, str(error))
         if frame.shape[1] != plan.width:
             self._blame(start, block, separator, "its lines have other columns than the first")
@@ -286,6 +274,36 @@ class CellTable:
                     "line"
                 )
         raise UserError(f"{self.path}, in the lines from {start}: {otherwise}; correct the file")
+
+
+def cell_frame(block: bytes, separator: str, *, quoted: bool, led_by_blanks: bool) -> DataFrame:
+    """Return the cells of whole lines as they stand there, read by pandas' C reader.
+
+    Args:
+        block: the lines.
+        separator: a character, or the pattern of blanks.
+        quoted: whether a cell may be quoted.
+        led_by_blanks: whether blanks behind a separator are no part of a cell.
+
+    Raises:
+        ValueError: what pandas does not read.
+    """
+    import pandas
+
+    frame: DataFrame = pandas.read_csv(
+        io.BytesIO(block),
+        sep=separator,
+        header=None,
+        dtype=object,
+        na_filter=False,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        skipinitialspace=led_by_blanks,
+        skip_blank_lines=False,
+        engine="c",
+        lineterminator=None if separator == _BLANKS else "\n",
+        low_memory=False,
+    )
+    return frame
 
 
 def _place(cells: Sequence[str], name: str) -> Optional[int]:

@@ -105,7 +105,7 @@ class Labels:
         said = f" ({said[:60]})" if said and not label else ""
         return f"{self.shown(name) if label else name}{said}"
 
-    def kept(self, names: Iterable[str]) -> Labels:
+    def of_names(self, names: Iterable[str]) -> Labels:
         """Return those of some ids alone."""
         wanted = set(names)
         return Labels(

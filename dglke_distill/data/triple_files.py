@@ -6,8 +6,6 @@ by one, to name the bad one.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.cell_tables import CellBlock
+from dglke_distill.data.cell_tables import CellBlock, cell_frame
 from dglke_distill.data.line_errors import blame_names, separator_of
 from dglke_distill.data.text import strip_blanks, table_blocks
 from dglke_distill.data.triples import Triples
@@ -160,23 +158,12 @@ class _Blanks:
 
 def _name_cells(path: Path, first_line: int, block: bytes, separator: str) -> NDArray[np.object_]:
     """Return the cells of a block of lines, strings in an array of shape (3, lines)."""
-    import pandas
-
+    commas = separator == ","
     try:
-        frame = pandas.read_csv(
-            io.BytesIO(block),
-            sep=separator,
-            header=None,
-            dtype=object,
-            na_filter=False,
-            quoting=csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE,
-            skipinitialspace=separator == "," and b', "' in block,
-            skip_blank_lines=False,
-            engine="c",
-            lineterminator="\n",
-            low_memory=False,
+        frame = cell_frame(
+            block, separator, quoted=commas, led_by_blanks=commas and b', "' in block
         )
-    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except ValueError as error:
         blame_names(path, first_line, block, separator, str(error))
     if frame.shape[1] != 3 or len(frame) != block.count(b"\n"):
         blame_names(path, first_line, block, separator, "a quoted name spans several lines")

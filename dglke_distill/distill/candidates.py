@@ -1,4 +1,4 @@
-"""Which further candidates a student is shown beside those of its batch."""
+"""Which extra candidates a student is shown beside those of its batch."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from dglke_distill.distill.teacher import Teacher
 from dglke_distill.models.base import KGEModel
 from dglke_distill.training.objective import Moment
 
-__all__ = ["Candidates", "GraphNeighbors", "TopCandidates"]
+__all__ = ["ExtraCandidates", "GraphNeighbors", "TopCandidates"]
 
 
-class Candidates:
-    """Base of the sources of further candidates."""
+class ExtraCandidates:
+    """Base of the sources of extra candidates."""
 
     def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:
         """Return entity ids (b, k) int64 for queries given by entity and relation ids (b,)."""
         raise NotImplementedError
 
 
-class TopCandidates(Candidates):
+class TopCandidates(ExtraCandidates):
     """The entities that a teacher thinks the best answers.
 
     Args:
         teacher: the teacher.
-        kept: all queries that will be asked, whose candidates are found once; None to find them at
+        cached: all queries that will be asked, whose candidates are found once; None: find them at
             each step.
         count: candidates per query.
         block: queries scored at once.
@@ -39,32 +39,32 @@ class TopCandidates(Candidates):
     def __init__(
         self,
         teacher: Teacher,
-        kept: Optional[QueryRows],
+        cached: Optional[QueryRows],
         *,
         count: int,
         block: int = 256,
     ) -> None:
-        """Find them, if they are to be kept."""
+        """Find them, if they are to be cached."""
         self._model: KGEModel = teacher.model
         self._count = min(count, self._model.num_entities)
         self._block = block
         self._found: dict[Side, Tensor] = {}
-        self._rows = kept
-        if kept is not None:
+        self._rows = cached
+        if cached is not None:
             for side in SIDES:
-                entity, relation = kept.queries(side)
+                entity, relation = cached.queries(side)
                 self._found[side] = self._best(side, entity, relation, torch.int32)
 
     @staticmethod
     def size(rows: QueryRows, count: int) -> int:
-        """Return the bytes that so many candidates of every query take, kept."""
+        """Return the bytes that so many candidates of every query take, cached."""
         return len(rows) * (8 + 4 * count)
 
     def _best(
         self, side: Side, entity: Tensor, relation: Tensor, dtype: torch.dtype = torch.int64
     ) -> Tensor:
         device = self._model.relation_weight.device
-        # In one piece from the start: pieces kept between tables of scores would tear up the heap.
+        # In one piece from the start: pieces between tables of scores would tear up the heap.
         best = torch.empty(len(entity), self._count, dtype=dtype, device=device)
         blocks = zip(*(each.split(self._block) for each in (entity, relation, best)))
         with self._model.frozen():
@@ -74,14 +74,14 @@ class TopCandidates(Candidates):
         return best
 
     def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:
-        """See ``Candidates.of``."""
+        """See ``ExtraCandidates.of``."""
         if self._rows is None:
             return self._best(side, entity, relation)
         rows = self._rows.rows(side, entity, relation)
         return self._found[side][rows.to(self._found[side].device)].long().to(entity.device)
 
 
-class GraphNeighbors(Candidates):
+class GraphNeighbors(ExtraCandidates):
     """Entities next to the known one in the train graph, drawn with replacement.
 
     An entity without neighbours is its own.
@@ -100,7 +100,7 @@ class GraphNeighbors(Candidates):
         self._count, self._seed = count, seed
 
     def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:
-        """See ``Candidates.of``."""
+        """See ``ExtraCandidates.of``."""
         key = (self._seed * 1_000_003 + moment.step) * 2 + (side == "head")
         generator = torch.Generator().manual_seed(key % (1 << 64))
         known = entity.cpu()

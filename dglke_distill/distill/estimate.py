@@ -136,9 +136,7 @@ def _seconds(stage: Stage, workspace: Workspace, teachers: Sequence[KGEModel]) -
         method = build_method(settings.method, settings.options)
         objective = method.objective(here, model, teachers, workspace)
         if isinstance(objective, DistillationObjective) and objective.keeps_answers:
-            kept = cached_queries(
-                config, workspace, objective.labels.further, objective.labels.loss
-            )
+            kept = cached_queries(config, workspace, objective.labels.extra, objective.labels.loss)
     loader = build_loader(config, workspace, model)
     learned = torch.nn.ModuleDict({"model": model, "objective": objective})
     optimizer = build_optimizer(config.optimizer, learned)

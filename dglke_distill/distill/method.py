@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Optional
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, DistillationConfig, validate_options
 from dglke_distill.config.registry import Component
-from dglke_distill.distill.candidates import Candidates, GraphNeighbors, TopCandidates
-from dglke_distill.distill.further import ExtraQueries
+from dglke_distill.distill.candidates import ExtraCandidates, GraphNeighbors, TopCandidates
+from dglke_distill.distill.extra_queries import ExtraQueries
 from dglke_distill.distill.initialization import initialize
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.remembered import Remembered
@@ -63,10 +63,10 @@ class Method(Component):
                 'distillation.soft.candidates "all" needs training.mode k_vs_all or one_vs_all; '
                 "set one of them, or choose batch, top or neighbors"
             )
-        if settings.soft.further and ENCODERS.find(config.model.encoder).needs_blocks:
+        if settings.soft.extra and ENCODERS.find(config.model.encoder).needs_blocks:
             raise UserError(
-                "distillation.soft.further: queries beyond train's have no neighbour blocks; set "
-                "model.encoder to lookup, or further to 0"
+                "distillation.soft.extra: queries beyond train's have no neighbour blocks; set "
+                "model.encoder to lookup, or extra to 0"
             )
 
     def dims(self, dims: Sequence[int]) -> list[int]:
@@ -106,16 +106,16 @@ class Method(Component):
         teacher, scale = _prepared(config, student, teachers, workspace, loss, hard)
         first = teacher if isinstance(teacher, Teacher) else teacher.teachers[0]
         structure = self.build_structure(student, first.model)
-        further = _further(config, workspace) if self.scores else None
+        extra = _extra_queries(config, workspace) if self.scores else None
         labels = SoftLabels(
             loss,
             build_schedule(settings.weight),
-            self.build_candidates(config, first, workspace, further) if self.scores else None,
+            self.build_candidates(config, first, workspace, extra) if self.scores else None,
             scale,
             structure,
             float(getattr(self.options, "structure_weight", 1.0)),
-            further,
-            settings.soft.further,
+            extra,
+            settings.soft.extra,
             config.negatives.count if config.training.mode == "negatives" else None,
         )
         return self.combine(config, hard, settings, teacher, labels, workspace)
@@ -131,9 +131,9 @@ class Method(Component):
     ) -> Objective:
         """Put the pieces together; methods with an objective of their own override this."""
         if settings.soft.candidates == "all":
-            kept = cached_queries(config, workspace, labels.further, labels.loss)
-            if kept is not None:
-                teacher = Remembered(teacher, kept, workspace.dataset.num_entities)
+            cached = cached_queries(config, workspace, labels.extra, labels.loss)
+            if cached is not None:
+                teacher = Remembered(teacher, cached, workspace.dataset.num_entities)
         return DistillationObjective(hard, settings.hard_weight, teacher, labels)
 
     def build_candidates(
@@ -141,14 +141,14 @@ class Method(Component):
         config: Config,
         teacher: Teacher,
         workspace: Workspace,
-        further: Optional[ExtraQueries] = None,
-    ) -> Optional[Candidates]:
-        """Return the source of further candidates that the settings name."""
+        extra: Optional[ExtraQueries] = None,
+    ) -> Optional[ExtraCandidates]:
+        """Return the source of extra candidates that the settings name."""
         assert config.distillation is not None
         soft = config.distillation.soft
         if soft.candidates == "top":
-            kept = cached_queries(config, workspace, further)
-            return TopCandidates(teacher, kept, count=soft.count)
+            cached = cached_queries(config, workspace, extra)
+            return TopCandidates(teacher, cached, count=soft.count)
         if soft.candidates == "neighbors":
             return GraphNeighbors(workspace.graph, count=soft.count, seed=config.training.seed)
         return None
@@ -194,7 +194,7 @@ def _prepared(
 def cached_queries(
     config: Config,
     workspace: Workspace,
-    further: Optional[ExtraQueries],
+    extra: Optional[ExtraQueries],
     loss: Optional[SoftLoss] = None,
 ) -> Optional[QueryRows]:
     """Return all queries of a training, if the teacher's answers to them are found once and kept.
@@ -205,7 +205,7 @@ def cached_queries(
     Args:
         config: the settings.
         workspace: the data.
-        further: queries beyond those of train, or None.
+        extra: queries beyond those of train, or None.
         loss: what compares scores of all entities; they are kept if it allows it.
     """
     assert config.distillation is not None
@@ -214,7 +214,7 @@ def cached_queries(
     everything = soft.candidates == "all" and loss is not None and loss.keepable
     if not best and not (everything and config.training.mode == "k_vs_all"):
         return None
-    queries = None if further is None else further.queries
+    queries = None if extra is None else extra.queries
     rows = QueryRows(workspace.graph, workspace.dataset.num_relations, queries)
     if best:
         size = TopCandidates.size(rows, min(soft.count, workspace.dataset.num_entities))
@@ -223,19 +223,19 @@ def cached_queries(
     return rows if size <= soft.cache_megabytes << 20 else None
 
 
-def _further(config: Config, workspace: Workspace) -> Optional[ExtraQueries]:
+def _extra_queries(config: Config, workspace: Workspace) -> Optional[ExtraQueries]:
     """Return the source of queries beyond train's, if the settings want any and there are any."""
     assert config.distillation is not None
     soft = config.distillation.soft
-    if soft.further == 0:
+    if soft.extra == 0:
         return None
-    further = ExtraQueries(
+    extra = ExtraQueries(
         workspace.graph,
         workspace.dataset.num_relations,
-        size=soft.further_pool,
+        size=soft.extra_pool,
         seed=config.training.seed,
     )
-    return further if len(further) else None
+    return extra if len(extra) else None
 
 
 class OneShot(Method):

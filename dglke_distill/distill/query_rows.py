@@ -19,14 +19,14 @@ class QueryRows:
     Args:
         graph: the train graph, with or without inverse edges, which ask nothing new.
         num_relations: relations, without inverses.
-        further: entity and relation ids (n,) of queries beyond train's, by side, if there are any.
+        extra: entity and relation ids (n,) of queries beyond train's, by side, if there are any.
     """
 
     def __init__(
         self,
         graph: Any,
         num_relations: int,
-        further: Optional[Mapping[Side, tuple[Tensor, Tensor]]] = None,
+        extra: Optional[Mapping[Side, tuple[Tensor, Tensor]]] = None,
     ) -> None:
         """Sort them."""
         self._entities = int(graph.num_nodes())
@@ -38,8 +38,8 @@ class QueryRows:
         for side in SIDES:
             entity = head if side == "tail" else tail
             keys = relation * self._entities + entity
-            if further is not None:
-                others, kinds = further[side]
+            if extra is not None:
+                others, kinds = extra[side]
                 keys = torch.cat([keys, kinds * self._entities + others])
             self._keys[side] = torch.unique(keys)
 

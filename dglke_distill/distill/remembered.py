@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dglke_distill.data.triples import SIDES
-from dglke_distill.distill.further import unanswered
+from dglke_distill.distill.extra_queries import unanswered
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.models.base import KGEModel
 from dglke_distill.sampling.batch import Batch, Queries

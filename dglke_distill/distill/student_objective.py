@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Optional, Protocol
 import torch
 from torch import Tensor
 
-from dglke_distill.distill.candidates import Candidates
-from dglke_distill.distill.further import ExtraQueries
+from dglke_distill.distill.candidates import ExtraCandidates
+from dglke_distill.distill.extra_queries import ExtraQueries
 from dglke_distill.distill.schedules import Schedule
 from dglke_distill.distill.soft import SoftLoss
 from dglke_distill.distill.structure import Structure
@@ -44,16 +44,16 @@ Scale = Literal["none", "standardize"]
 class TeacherReply(Protocol):
     """What ``Teacher.ask`` returns."""
 
-    def __call__(self, numbers: Sequence[int], further: Sequence[Tensor] = ()) -> Tensor:
+    def __call__(self, numbers: Sequence[int], extra: Sequence[Tensor] = ()) -> Tensor:
         """Score what the queries of some groups of the batch met, one group after the other.
 
         Args:
             numbers: places of the groups in the batch.
-            further: entity ids (b_i, k) for each of the groups, or none.
+            extra: entity ids (b_i, k) for each of the groups, or none.
 
         Returns:
-            (b, 1 + n + k) of answers, sampled candidates and further ones; without sampled
-            candidates (b, E) of all entities, or (b, k) of the further ones alone. They are the
+            (b, 1 + n + k) of answers, sampled candidates and extra ones; without sampled
+            candidates (b, E) of all entities, or (b, k) of the extra ones alone. They are the
             caller's to overwrite.
         """
 
@@ -73,25 +73,25 @@ class SoftLabels(NamedTuple):
     Attributes:
         loss: between scores; None to copy no scores.
         schedule: weight of all soft terms over time.
-        candidates: further ones beside the sampled, or in place of all entities.
+        candidates: extra ones beside the sampled, or in place of all entities.
         scale: how the teacher's scores are laid beside the student's.
         structure: a term on the entities' vectors, or None.
         structure_weight: its weight.
-        further: queries beyond those of train, or None.
-        further_share: how many for each of train's in a batch, and how much all of them weigh
+        extra: queries beyond those of train, or None.
+        extra_share: how many for each of train's in a batch, and how much all of them weigh
             beside train's.
-        further_candidates: how many candidates they share; None: all entities.
+        extra_candidates: how many candidates they share; None: all entities.
     """
 
     loss: Optional[SoftLoss]
     schedule: Schedule
-    candidates: Optional[Candidates] = None
+    candidates: Optional[ExtraCandidates] = None
     scale: Scale = "none"
     structure: Optional[Structure] = None
     structure_weight: float = 1.0
-    further: Optional[ExtraQueries] = None
-    further_share: float = 0.0
-    further_candidates: Optional[int] = None
+    extra: Optional[ExtraQueries] = None
+    extra_share: float = 0.0
+    extra_candidates: Optional[int] = None
 
 
 class Terms(NamedTuple):
@@ -160,10 +160,10 @@ class DistillationObjective(HardObjective):
         asked = ask(model, batch)
         hard, soft, own = self.compare(model, batch, asked, moment)
         parts: dict[str, Tensor] = {"hard": hard.detach(), "soft": soft.detach()}
-        if self.labels.further is not None:
-            more = self.further(model, sum(len(q.entity) for q in batch.queries), moment)
-            parts["further"] = more.detach()
-            share = self.labels.further_share
+        if self.labels.extra is not None:
+            more = self.extra(model, sum(len(q.entity) for q in batch.queries), moment)
+            parts["extra"] = more.detach()
+            share = self.labels.extra_share
             soft = (soft + share * more) / (1 + share)
         if self.structure is not None:
             heads, tails = positives(asked)
@@ -178,13 +178,13 @@ class DistillationObjective(HardObjective):
         total = self.hard_weight * hard + weight * soft + extra + sum(own.values())
         return Objectives(total, {**parts, **others})
 
-    def further(self, model: KGEModel, queries: int, moment: Moment) -> Tensor:
+    def extra(self, model: KGEModel, queries: int, moment: Moment) -> Tensor:
         """Return the mean soft loss of queries that train does not ask."""
         labels = self.labels
-        assert labels.further is not None
-        count = max(1, round(queries * labels.further_share))
+        assert labels.extra is not None
+        count = max(1, round(queries * labels.extra_share))
         device = model.relation_weight.device
-        batch = labels.further.draw(count, moment, device, labels.further_candidates)
+        batch = labels.extra.draw(count, moment, device, labels.extra_candidates)
         step = Step(ask(model, batch), batch, moment, self.teacher.ask(batch))
         total = step.asked.entities.vectors.new_zeros(())
         for _, group, scored in step.asked.scored():
@@ -254,13 +254,13 @@ class DistillationObjective(HardObjective):
         if self.labels.candidates is None:
             return scored.table, step.reply(group.numbers)
         batch, model = step.batch, step.asked.model
-        ids = [self._further(batch, step.asked.queries[n][0], step.moment) for n in group.numbers]
+        ids = [self._extra_ids(batch, step.asked.queries[n][0], step.moment) for n in group.numbers]
         if scored.positive is None:
             return scored.logits.gather(1, torch.cat(ids)), step.reply(group.numbers, ids)
         nodes, rows = torch.unique(torch.cat(ids), return_inverse=True)
         entities = model.encode(nodes, model.encoder.blocks_for(nodes))
-        further = model.score(group.query, entities, rows)
-        return torch.cat([scored.table, further], dim=1), step.reply(group.numbers, ids)
+        extra = model.score(group.query, entities, rows)
+        return torch.cat([scored.table, extra], dim=1), step.reply(group.numbers, ids)
 
     def _in_one_pass(
         self, scored: ScoredBatch, teacher: Tensor, hard: Tensor, soft: Tensor
@@ -279,7 +279,7 @@ class DistillationObjective(HardObjective):
             inplace=True,
         )
 
-    def _further(self, batch: Batch, queries: Queries, moment: Moment) -> Tensor:
+    def _extra_ids(self, batch: Batch, queries: Queries, moment: Moment) -> Tensor:
         assert self.labels.candidates is not None
         entity = queries.entity if batch.nodes is None else batch.nodes[queries.entity]
         return self.labels.candidates.of(queries.side, entity, queries.relation, moment)

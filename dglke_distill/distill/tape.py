@@ -8,7 +8,7 @@ from typing import Callable
 from torch import Tensor
 
 from dglke_distill.data.triples import Side
-from dglke_distill.distill.candidates import Candidates
+from dglke_distill.distill.candidates import ExtraCandidates
 from dglke_distill.distill.student_objective import (
     AskedTeacher,
     DistillationObjective,
@@ -51,10 +51,10 @@ class Tape:
         return given
 
 
-class _TapedCandidates(Candidates):
+class _TapedCandidates(ExtraCandidates):
     """A teacher's best candidates."""
 
-    def __init__(self, candidates: Candidates, tape: Tape) -> None:
+    def __init__(self, candidates: ExtraCandidates, tape: Tape) -> None:
         self._candidates, self._tape = candidates, tape
 
     def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:

@@ -123,20 +123,20 @@ class Reply:
         return scores if self._factor == 1 else scores * self._factor
 
     @torch.no_grad()
-    def __call__(self, numbers: Sequence[int], further: Sequence[Tensor] = ()) -> Tensor:
+    def __call__(self, numbers: Sequence[int], extra: Sequence[Tensor] = ()) -> Tensor:
         """See ``TeacherReply``; a student may join other groups than its teacher does."""
         groups = self._asked.of(numbers)
-        if len(groups) < len(further):  # candidates of their own, so one group after the other
+        if len(groups) < len(extra):  # candidates of their own, so one group after the other
             groups = [group for number in numbers for group in self._asked.of([number])]
-        scores = [self._scores(*each) for each in zip_longest(groups, further)]
+        scores = [self._scores(*each) for each in zip_longest(groups, extra)]
         return self._scaled(scores[0] if len(scores) == 1 else torch.cat(scores))
 
-    def _scores(self, group: Group, further: Optional[Tensor]) -> Tensor:
+    def _scores(self, group: Group, extra: Optional[Tensor]) -> Tensor:
         found = []
-        if group.candidates is not None or further is None:
+        if group.candidates is not None or extra is None:
             found.append(self._asked.score(group).table)
-        if further is not None:
-            found.append(self._model.score(group.query, self._model.encode(None), further))
+        if extra is not None:
+            found.append(self._model.score(group.query, self._model.encode(None), extra))
         return torch.cat(found, dim=1) if len(found) > 1 else found[0]
 
 

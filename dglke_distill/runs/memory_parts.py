@@ -271,8 +271,8 @@ def soft_label_bytes(config: Config, size: DataSize) -> int:
         return 0
     soft = config.distillation.soft
     queries = min(2 * size.train, 2 * size.entities * size.relations)
-    if soft.further:
-        queries = round(queries * (1 + soft.further_pool))
+    if soft.extra:
+        queries = round(queries * (1 + soft.extra_pool))
     kept = {
         "top": (8 + 4 * min(soft.count, size.entities)) * queries,
         "all": 2 * size.entities * queries + 8 * queries,

@@ -10,14 +10,14 @@ from distill_fixtures import model_of, settings_of, workspace_of
 from torch.nn.functional import kl_div
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.config import Config
-from dglke_distill.distill.further import ExtraQueries
+from dglke_distill.config import Config, merge
+from dglke_distill.distill.extra_queries import ExtraQueries
 from dglke_distill.distill.methods import build_method
 from dglke_distill.runs.workspace import build_loader
 from dglke_distill.training.objective import Moment
 
 
-def config_of(further: float, cache: int = 0, loss: str = "softmax") -> Config:
+def config_of(extra: float, cache: int = 0, loss: str = "softmax") -> Config:
     return settings_of(
         model={"name": "ComplEx", "dim": 8},
         loss={"name": loss},
@@ -30,7 +30,7 @@ def config_of(further: float, cache: int = 0, loss: str = "softmax") -> Config:
                 "name": "kl",
                 "candidates": "all",
                 "scale": "none",
-                "further": further,
+                "extra": extra,
                 "cache_megabytes": cache,
             },
         },
@@ -124,7 +124,7 @@ def test_the_loss_is_the_divergence_over_all_entities(cache: int, loss: str) -> 
         total = total + kl_div(ours, theirs, log_target=True, reduction="sum")
     found = objective(student, batch, moment)
     exact = {"rtol": 1e-7, "atol": 1e-9} if not cache else {"rtol": 1e-2, "atol": 1e-3}  # float16
-    torch.testing.assert_close(found.parts["further"], total.detach() / count, **exact)
+    torch.testing.assert_close(found.parts["extra"], total.detach() / count, **exact)
     assert float(found.parts["soft"]) == pytest.approx(
         float(plain(student, batch, moment).parts["soft"])
     )
@@ -162,7 +162,7 @@ def test_sampled_candidates_and_the_teachers_best() -> None:
                 "candidates": "top",
                 "count": 3,
                 "scale": "none",
-                "further": 0.5,
+                "extra": 0.5,
             },
         },
     )
@@ -185,18 +185,32 @@ def test_sampled_candidates_and_the_teachers_best() -> None:
             met = torch.cat([shared, theirs.topk(3).indices])
             ours, theirs = ours[met].log_softmax(0), theirs[met].log_softmax(0)
             total += float(kl_div(ours, theirs, log_target=True, reduction="sum"))
-    found = objective(student, batch, moment).parts["further"]
+    found = objective(student, batch, moment).parts["extra"]
     assert float(found) == pytest.approx(total / count)
 
 
 def test_settings_that_cannot_be() -> None:
     workspace = workspace_of(inverse=True)
     model = {"name": "ComplEx", "dim": 8, "encoder": "neighbor"}
-    config = settings_of(model=model, distillation={"soft": {"further": 1.0}})
+    config = settings_of(model=model, distillation={"soft": {"extra": 1.0}})
     settings = {"graph": workspace.graph, "encoder": "neighbor"}
     student, teacher = model_of("ComplEx", **settings), model_of("ComplEx", seed=1)
     config = config.model_copy(
         update={"distillation": config.distillation.model_copy(update={"initialization": "random"})}  # type: ignore[union-attr]
     )
-    with pytest.raises(UserError, match=r"distillation\.soft\.further"):
+    with pytest.raises(UserError, match=r"distillation\.soft\.extra"):
         build_method("iterde", {}).objective(config, student, [teacher], workspace)
+
+
+def test_the_names_that_older_versions_gave_them_are_read() -> None:
+    old = {"distillation": {"soft": {"further": 0.5, "further_pool": 3.0}}}
+    soft = settings_of(**old).distillation.soft
+    assert (soft.extra, soft.extra_pool) == (0.5, 3.0)
+    recipe = {"distillation": {"soft": {"extra": 0.25, "count": 7}}}
+    assert merge(recipe, old)["distillation"]["soft"] == {
+        "extra": 0.5, "extra_pool": 3.0, "count": 7,
+    }  # fmt: skip
+    assert merge(old, recipe)["distillation"]["soft"]["extra"] == 0.25
+    both = {"distillation": {"soft": {"further": 0.5, "extra": 0.5}}}
+    with pytest.raises(UserError, match=r"unknown setting 'distillation\.soft\.further'"):
+        settings_of(**both)
