@@ -14,7 +14,7 @@ from distill_fixtures import ENTITIES, RELATIONS, dataset_of, model_of, settings
 from torch import Tensor
 
 from dglke_distill.data.triples import SIDES, Side, Triples
-from dglke_distill.distill.teacher import Ensemble, Reply, Teacher, calibrate, freeze
+from dglke_distill.distill.teacher import Ensemble, Teacher, TeacherScores, calibrate, freeze
 from dglke_distill.distill.teacher import mean_distribution as mean_of
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import build_loader
@@ -157,7 +157,7 @@ def test_groups_of_a_batch_are_answered_alone_and_together(name: str) -> None:
     assert len(batch.queries) == 2
     teacher = Teacher(model_of(name, seed=2))
     reply = teacher.ask(batch)
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, TeacherScores)
     alone = [reply([number]) for number in (0, 1)]
     torch.testing.assert_close(reply((0, 1)), torch.cat(alone))
     for number, queries in enumerate(batch.queries):

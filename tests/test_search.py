@@ -20,7 +20,14 @@ from dglke_distill.config import Config, read_toml
 from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.search.beforehand import seconds_of
 from dglke_distill.search.space import SPACES, Range, Space, find_space, read_space, space_names
-from dglke_distill.search.study import Found, StudyConfig, Watch, saved_study, space_digest, tune
+from dglke_distill.search.study import (
+    Found,
+    StudyConfig,
+    StudyWatch,
+    saved_study,
+    space_digest,
+    tune,
+)
 
 SPACE = """
 [fixed.model]
@@ -153,7 +160,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def test_a_study_leaves_the_best_of_its_trials_as_a_recipe(tmp_path: Path) -> None:
     heard: list[tuple[int, str, Optional[float]]] = []
-    watch = Watch(ended=lambda number, how, mrr, found: heard.append((number, how, mrr)))
+    watch = StudyWatch(ended=lambda number, how, mrr, found: heard.append((number, how, mrr)))
     out = tmp_path / "study"
     found = tune(study_of(tmp_path), out, trials=5, watch=watch)
     assert found.trials == 5 and [number for number, _, _ in heard] == list(range(5))
@@ -235,9 +242,9 @@ def test_a_student_is_tuned_under_its_teacher(tmp_path: Path) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from dglke_distill.search.study import Watch, saved_study, tune
+from dglke_distill.search.study import StudyWatch, saved_study, tune
 folder = Path(sys.argv[1])
-said = Watch(began=lambda number, chosen: print(number, flush=True))
+said = StudyWatch(began=lambda number, chosen: print(number, flush=True))
 tune(saved_study(folder), folder, trials=int(sys.argv[2]) or None, watch=said)
 """
 

@@ -23,7 +23,7 @@ from dglke_distill.runs.start import check_given, model_tree, start_of
 from dglke_distill.runs.train_run import train_run
 from dglke_distill.search.beforehand import Search, before_training, raced
 from dglke_distill.search.settings import new_study_directory, study_settings
-from dglke_distill.search.study import Watch, saved_study
+from dglke_distill.search.study import StudyWatch, saved_study
 from dglke_distill.search.study import tune as search
 from dglke_distill.training.loop import Progress
 from dglke_distill.zoo.fetch import load_checkpoint
@@ -170,7 +170,7 @@ def tune(
     data_root: Optional[AnyPath] = None,
     out: Optional[AnyPath] = None,
     resume: bool = False,
-    watch: Watch = Watch(),  # noqa: B008 (immutable)
+    watch: StudyWatch = StudyWatch(),  # noqa: B008 (immutable)
 ) -> Study:
     """Search for settings on the validation split: ``dglke-distill tune``.
 

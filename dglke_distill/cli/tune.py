@@ -108,7 +108,7 @@ def _search(
     data_root: Optional[Path],
 ) -> None:
     from dglke_distill.distill.chain import Watcher
-    from dglke_distill.search.study import RECIPE_FILE, STUDY_FILE, Found, Watch
+    from dglke_distill.search.study import RECIPE_FILE, STUDY_FILE, Found, StudyWatch
     from dglke_distill.search.study import tune as search
 
     console = SafeConsole()
@@ -132,7 +132,9 @@ def _search(
             trials=trials,
             seconds=budget,
             data_root=data_root,
-            watch=Watch(began, ended, Watcher(report=display.report, announce=display.announce)),
+            watch=StudyWatch(
+                began, ended, Watcher(report=display.report, announce=display.announce)
+            ),
         )
     say(
         f"{found.trials} trials ({found.pruned} stopped early, {found.failed} failed) in "

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Optional
+from typing import NamedTuple, NoReturn, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +16,11 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.data.headings import heading_left_out, heading_order, named_columns
 from dglke_distill.data.line_errors import is_time, separator_of
 from dglke_distill.data.table_options import TableOptions
-from dglke_distill.data.text import blocks, decode, plural
+from dglke_distill.data.text import BLANKS, blocks, cell_frame, decode, plural
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-__all__ = ["CellBlock", "CellTable", "cell_frame", "parse_weights"]
+__all__ = ["CellBlock", "CellTable", "parse_weights"]
 
 Cells = NDArray[np.object_]
-_BLANKS = r"\s+"
 _UNIT = "\x1f"
 _SHOWN = 12
 
@@ -116,7 +111,7 @@ class CellTable:
             start, block = following
 
     def _split(self, line: str) -> list[str]:
-        if self.separator == _BLANKS:
+        if self.separator == BLANKS:
             return line.split()
         if not self.quoted:
             return [cell.strip() for cell in line.split(self.separator)]
@@ -201,7 +196,7 @@ class CellTable:
         return ", ".join(cell[:40] for cell in cells[:_SHOWN]) + more
 
     def _sign(self) -> str:
-        words = {"\t": "tabs", ",": "commas", ";": "semicolons", _BLANKS: "blanks"}
+        words = {"\t": "tabs", ",": "commas", ";": "semicolons", BLANKS: "blanks"}
         return words.get(self.separator, repr(self.separator))
 
     def _tell_extra(self, block: bytes) -> None:
@@ -228,7 +223,7 @@ class CellTable:
     def _read(self, start: int, block: bytes) -> CellBlock:
         plan = self.plan
         separator = self.separator
-        if len(separator) > 1 and separator != _BLANKS:
+        if len(separator) > 1 and separator != BLANKS:
             if _UNIT.encode() in block:
                 line = start + block.count(b"\n", 0, block.index(_UNIT.encode()))
                 raise UserError(f"{self.path}, line {line}: contains a control character (0x1f)")
@@ -274,36 +269,6 @@ class CellTable:
                     "line"
                 )
         raise UserError(f"{self.path}, in the lines from {start}: {otherwise}; correct the file")
-
-
-def cell_frame(block: bytes, separator: str, *, quoted: bool, led_by_blanks: bool) -> DataFrame:
-    """Return the cells of whole lines as they stand there, read by pandas' C reader.
-
-    Args:
-        block: the lines.
-        separator: a character, or the pattern of blanks.
-        quoted: whether a cell may be quoted.
-        led_by_blanks: whether blanks behind a separator are no part of a cell.
-
-    Raises:
-        ValueError: what pandas does not read.
-    """
-    import pandas
-
-    frame: DataFrame = pandas.read_csv(
-        io.BytesIO(block),
-        sep=separator,
-        header=None,
-        dtype=object,
-        na_filter=False,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        skipinitialspace=led_by_blanks,
-        skip_blank_lines=False,
-        engine="c",
-        lineterminator=None if separator == _BLANKS else "\n",
-        low_memory=False,
-    )
-    return frame
 
 
 def _place(cells: Sequence[str], name: str) -> Optional[int]:

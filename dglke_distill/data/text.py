@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import open_regular
@@ -19,8 +21,13 @@ from dglke_distill.data.opening import (
 )
 from dglke_distill.data.packings import DAMAGED, inner_name, packing_of, without_packing
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 __all__ = [
+    "BLANKS",
     "blocks",
+    "cell_frame",
     "decode",
     "first_bytes",
     "first_rows",
@@ -35,6 +42,8 @@ __all__ = [
     "without_packing",
 ]
 
+BLANKS = r"\s+"
+"""What separates columns by any number of blanks."""
 _BLOCK_BYTES = 1 << 26
 _ENDLESS_BYTES = 1 << 26
 _INVISIBLE = "\ufeff\u200b\u2060"
@@ -197,6 +206,36 @@ def table_blocks(
                 start = 2
         if block:
             yield start, block
+
+
+def cell_frame(block: bytes, separator: str, *, quoted: bool, led_by_blanks: bool) -> DataFrame:
+    """Return the cells of whole lines as they stand there, read by pandas' C reader.
+
+    Args:
+        block: the lines.
+        separator: a character, or the pattern of blanks.
+        quoted: whether a cell may be quoted.
+        led_by_blanks: whether blanks behind a separator are no part of a cell.
+
+    Raises:
+        ValueError: what pandas does not read.
+    """
+    import pandas
+
+    frame: DataFrame = pandas.read_csv(
+        io.BytesIO(block),
+        sep=separator,
+        header=None,
+        dtype=object,
+        na_filter=False,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        skipinitialspace=led_by_blanks,
+        skip_blank_lines=False,
+        engine="c",
+        lineterminator=None if separator == BLANKS else "\n",
+        low_memory=False,
+    )
+    return frame
 
 
 def _refuse_endless(path: Path, line: int, rest: bytes) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.cell_tables import CellBlock, cell_frame
+from dglke_distill.data.cell_tables import CellBlock
 from dglke_distill.data.line_errors import blame_names, separator_of
-from dglke_distill.data.text import strip_blanks, table_blocks
+from dglke_distill.data.text import cell_frame, strip_blanks, table_blocks
 from dglke_distill.data.triples import Triples
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 from dglke_distill.base.errors import UserError
 
-__all__ = ["BrokenOffError", "Reply", "ask"]
+__all__ = ["BrokenOffError", "ServerReply", "ask"]
 
 READ_SECONDS = 20.0
 """A server that sends nothing for so long is given up."""
@@ -39,7 +39,7 @@ class BrokenOffError(Exception):
 
 
 @dataclass
-class Reply:
+class ServerReply:
     """A server's answer, its body not read yet.
 
     Attributes:
@@ -77,7 +77,7 @@ class Reply:
 
 
 @contextlib.contextmanager
-def ask(url: str, headers: Mapping[str, str]) -> Iterator[Reply]:
+def ask(url: str, headers: Mapping[str, str]) -> Iterator[ServerReply]:
     """Ask for an address by GET, following redirects that do not leave the safer protocol.
 
     Args:
@@ -115,7 +115,7 @@ def ask(url: str, headers: Mapping[str, str]) -> Iterator[Reply]:
         yield reply
 
 
-def _reply(url: str, answer: Any, watch: _Watch) -> Reply:
+def _reply(url: str, answer: Any, watch: _Watch) -> ServerReply:
     headers = answer.headers
     if headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
         raise UserError(f"{url}: the server sends {headers['Content-Encoding'][:40]!r} unasked")
@@ -124,7 +124,7 @@ def _reply(url: str, answer: Any, watch: _Watch) -> Reply:
         raise UserError(f"{url}: the server's answer cannot be read")
     length = None if body.chunked else _length(url, headers.get("Content-Length"))
     reason = re.sub(r"[^ -~]", "?", str(answer.reason or ""))[:80]
-    return Reply(url, answer.status_code, reason, headers, length, body, watch)
+    return ServerReply(url, answer.status_code, reason, headers, length, body, watch)
 
 
 def _length(url: str, stated: Optional[str]) -> Optional[int]:

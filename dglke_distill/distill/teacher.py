@@ -18,7 +18,7 @@ from dglke_distill.models.encoders import LookupEncoder
 from dglke_distill.sampling.batch import Batch
 from dglke_distill.training.objective import Group, ask
 
-__all__ = ["Ensemble", "Reply", "Teacher", "calibrate", "freeze", "thaw"]
+__all__ = ["Ensemble", "Teacher", "TeacherScores", "calibrate", "freeze", "thaw"]
 
 
 def freeze(model: KGEModel, device: Optional[torch.device] = None) -> KGEModel:
@@ -106,7 +106,7 @@ def calibrate(model: KGEModel, dataset: Dataset, memory: int = 1 << 28) -> float
     return math.exp((low + high) / 2)
 
 
-class Reply:
+class TeacherScores:
     """What a teacher says to a batch, group by group as ``ask`` has them; nothing is kept.
 
     Args:
@@ -153,9 +153,9 @@ class Teacher:
         self.model, self.factor = freeze(model), factor
 
     @torch.no_grad()
-    def ask(self, batch: Batch) -> Reply:
+    def ask(self, batch: Batch) -> TeacherScores:
         """Answer a batch."""
-        return Reply(self.model, batch, self.factor)
+        return TeacherScores(self.model, batch, self.factor)
 
 
 class Ensemble:

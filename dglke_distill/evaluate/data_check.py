@@ -28,7 +28,7 @@ from dglke_distill.evaluate.data_findings import (
     HELD_OUT,
     LEAKS,
     DataCheck,
-    Held,
+    HeldFacts,
     Leak,
     ProductRelation,
     RelationLink,
@@ -178,7 +178,7 @@ class _Check:
             if link.kind != "symmetric":  # any reverse is looked up
                 rules[link.kind.partition(" ")[0]] += found
         rules["any"] = [rule for kind in LEAKS for rule in rules[kind]]
-        by_split: dict[str, dict[str, Held]] = {kind: {} for kind in rules}
+        by_split: dict[str, dict[str, HeldFacts]] = {kind: {} for kind in rules}
         derived: list[dict[str, int]] = [{} for _ in links]
         for name in HELD_OUT:
             for kind, some in rules.items():
@@ -198,11 +198,11 @@ class _Check:
                 found[at] |= follows(rule, split[at], self.train)
         return found
 
-    def _held(self, name: str, given: NDArray[np.bool_], ranks: Optional[Ranks]) -> Held:
+    def _held(self, name: str, given: NDArray[np.bool_], ranks: Optional[Ranks]) -> HeldFacts:
         count = int(given.sum())
-        return Held(count, count / max(1, len(given)), None if ranks is None else _mrr(ranks))
+        return HeldFacts(count, count / max(1, len(given)), None if ranks is None else _mrr(ranks))
 
-    def _linked(self) -> dict[str, Held]:
+    def _linked(self) -> dict[str, HeldFacts]:
         """Return the held-out facts whose two entities have a train fact, of any relation."""
         train = self.data.train
         alike = replace(train, relation=np.zeros_like(train.relation))
@@ -240,7 +240,7 @@ class _Check:
             for r in order
         ]
 
-    def _product(self, relations: list[int]) -> dict[str, Held]:
+    def _product(self, relations: list[int]) -> dict[str, HeldFacts]:
         """Return what the heads and tails that such relations have in train give away."""
         chosen = self.data.train[np.isin(self.data.train.relation, relations)]
         columns = {}

@@ -14,7 +14,7 @@ __all__ = [
     "KINDS",
     "LEAKS",
     "DataCheck",
-    "Held",
+    "HeldFacts",
     "Leak",
     "ProductRelation",
     "RelationLink",
@@ -31,8 +31,8 @@ LEAKS = ("copy", "reverse", "inverse", "duplicate", "implied")
 
 
 @dataclass(frozen=True)
-class Held:
-    """Held-out facts of a kind.
+class HeldFacts:
+    """HeldFacts-out facts of a kind.
 
     Attributes:
         facts: how many.
@@ -60,8 +60,8 @@ class Leak:
     """
 
     kind: str
-    valid: Held
-    test: Held
+    valid: HeldFacts
+    test: HeldFacts
 
 
 @dataclass(frozen=True)
@@ -214,10 +214,10 @@ class DataCheck:
     facts: dict[str, int]
     threshold: float
     leaks: tuple[Leak, ...]
-    linked: dict[str, Held]
+    linked: dict[str, HeldFacts]
     links: tuple[RelationLink, ...]
     products: tuple[ProductRelation, ...]
-    product: dict[str, Held]
+    product: dict[str, HeldFacts]
     repeated: Repeated
     unseen: dict[str, Unseen]
     skew: Skew

@@ -21,13 +21,13 @@ from dglke_distill.data.triples import Dataset, Side, Triples
 from dglke_distill.evaluate.metrics import RankingResult
 from dglke_distill.evaluate.ranking import ScoresAll, device_of, evaluate, evaluation_mode
 
-__all__ = ["PROTOCOLS", "STANDARD", "Protocol", "evaluate_by", "protocol_named", "seen_rows"]
+__all__ = ["PROTOCOLS", "STANDARD", "RankingProtocol", "evaluate_by", "protocol_named", "seen_rows"]
 
 STANDARD = "all"
 
 
 @dataclass(frozen=True)
-class Protocol:
+class RankingProtocol:
     """A way to rank a split.
 
     Attributes:
@@ -44,20 +44,20 @@ class Protocol:
 PROTOCOLS = {
     of.name: of
     for of in (
-        Protocol(
+        RankingProtocol(
             "all",
             "every triple of the split, among every entity of the dataset; other known answers are "
             "left out",
             "Bordes et al. 2013 and most papers since; LibKGE, OpenKE, DGL-KE; the standard here",
         ),
-        Protocol(
+        RankingProtocol(
             "seen",
             "without the triples whose entities or relation do not occur in the train split, each "
             "other triple once, among the entities of the train split",
             "PyKEEN, whose factories drop such triples, and papers with its splits: ExpressivE, "
             "SpeedE (on WN18RR it drops 210 of 3,134)",
         ),
-        Protocol(
+        RankingProtocol(
             "no-self",
             "as all, but the known entity of the question is no candidate, unless it is the answer",
             "the code of MuRP, and of what is built on it: HyboNet, LorentzKG",
@@ -67,7 +67,7 @@ PROTOCOLS = {
 """By name."""
 
 
-def protocol_named(name: str) -> Protocol:
+def protocol_named(name: str) -> RankingProtocol:
     """Return a protocol by its name, in any letter case.
 
     Raises:

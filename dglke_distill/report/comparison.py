@@ -12,7 +12,7 @@ from dglke_distill.report.numbers import duration, percent, quality
 from dglke_distill.report.page import (
     Drawing,
     KeyFigure,
-    Section,
+    PageSection,
     dataset_text,
     figures,
     page,
@@ -115,8 +115,8 @@ def comparison_page(results: ShownComparison, svg: str) -> str:
     }
     sections = [
         *warnings_section(results.data_warnings),
-        Section("Summary", cards=cards),
-        Section("Methods", table=comparison_table(results), caption=caption),
+        PageSection("Summary", cards=cards),
+        PageSection("Methods", table=comparison_table(results), caption=caption),
         *figures([picture], []),
         provenance(results.provenance, more),
     ]

@@ -13,11 +13,11 @@ from dglke_distill.report.numbers import bytes_text, duration, quality
 from dglke_distill.report.run_results import RunResults, stage_labels
 from dglke_distill.report.theme import Theme
 
-__all__ = ["FIGURES", "Kind"]
+__all__ = ["FIGURES", "FigureKind"]
 
 
 @dataclass(frozen=True)
-class Kind:
+class FigureKind:
     """A figure that a report may have.
 
     Attributes:
@@ -84,7 +84,7 @@ def _seconds(run: RunResults) -> str:
 
 
 FIGURES = (
-    Kind(
+    FigureKind(
         name="quality",
         title="Quality against size",
         note="The line joins each student to the teacher it learnt from. Direct models had no "
@@ -93,28 +93,28 @@ FIGURES = (
         draw=plots.quality,
         describe=_quality,
     ),
-    Kind(
+    FigureKind(
         name="training",
         title="Training",
         note="The dot and its figure mark the epoch that was kept.",
         draw=curves.training_curves,
         describe=_training,
     ),
-    Kind(
+    FigureKind(
         name="soft-labels",
         title="Soft labels",
         note="Above, the weight λ that the teacher's scores have in the loss; below, both losses.",
         draw=curves.soft_labels,
         describe=_soft,
     ),
-    Kind(
+    FigureKind(
         name="categories",
         title="Quality by relation category",
         note="In a 1-N relation a head has many tails, in an N-1 relation a tail has many heads.",
         draw=plots.categories,
         describe=_categories,
     ),
-    Kind(
+    FigureKind(
         name="time",
         title="Time per stage",
         note="The ranking of the test split is not part of it.",

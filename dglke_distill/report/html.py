@@ -8,7 +8,7 @@ from dglke_distill.report.numbers import bytes_text, duration, gain_text, percen
 from dglke_distill.report.page import (
     Drawing,
     KeyFigure,
-    Section,
+    PageSection,
     dataset_text,
     figures,
     page,
@@ -45,13 +45,13 @@ def run_page(run: RunResults, drawings: Sequence[Drawing]) -> str:
     sections = [
         *warnings_section(run.data_warnings),
         *_verdict(run),
-        Section("Summary", cards=_key_figures(run)),
-        Section("Stages", table=run_table(run), caption=caption),
+        PageSection("Summary", cards=_key_figures(run)),
+        PageSection("Stages", table=run_table(run), caption=caption),
         *figures(drawings, run.stages),
         *_references(run),
-        Section("Settings", block=run.settings),
+        PageSection("Settings", block=run.settings),
         provenance(run.provenance, more),
-        Section(
+        PageSection(
             "Reproduce",
             block=_command(run),
             text="With the settings above as chain.toml, if the run's own is no longer there. The "
@@ -86,7 +86,7 @@ def _key_figures(run: RunResults) -> list[KeyFigure]:
     return found
 
 
-def _verdict(run: RunResults) -> list[Section]:
+def _verdict(run: RunResults) -> list[PageSection]:
     if not run.verdicts:
         return []
     last = list(run.verdicts.values())[-1]
@@ -98,15 +98,15 @@ def _verdict(run: RunResults) -> list[Section]:
     if any(each.time is not None and each.time.teachers_loaded for each in run.verdicts.values()):
         caption += " Teachers that were loaded are not counted: their time is not known."
     sentence = f"{last.sentence[:1].upper()}{last.sentence[1:]}."
-    return [Section("Verdict", text=sentence, table=verdict_table(run), caption=caption)]
+    return [PageSection("Verdict", text=sentence, table=verdict_table(run), caption=caption)]
 
 
-def _references(run: RunResults) -> list[Section]:
+def _references(run: RunResults) -> list[PageSection]:
     items = [
         f"{a.name}, {a.floats_per_entity} floats, MRR {a.mrr:g}: {a.citation} ({a.source})"
         for a in shown_anchors(run)
     ]
-    return [Section("Published figures", items=items, items_kind="references")] if items else []
+    return [PageSection("Published figures", items=items, items_kind="references")] if items else []
 
 
 def _command(run: RunResults) -> str:

@@ -18,7 +18,7 @@ from dglke_distill.report.theme import inline_svg, variables
 __all__ = [
     "Drawing",
     "KeyFigure",
-    "Section",
+    "PageSection",
     "dataset_text",
     "figures",
     "page",
@@ -69,7 +69,7 @@ class KeyFigure:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A heading and what stands below it, in the order of the attributes; ``page.html`` writes it.
 
     Attributes:
@@ -102,7 +102,7 @@ class Section:
 
 
 def page(
-    title: str, subtitle: str, sections: Sequence[Section], stages: Sequence[ShownStage]
+    title: str, subtitle: str, sections: Sequence[PageSection], stages: Sequence[ShownStage]
 ) -> str:
     """Return a whole page that needs nothing but itself.
 
@@ -142,18 +142,18 @@ def _styles(stages: Sequence[ShownStage]) -> str:
     return f"{text}:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
-def figures(drawings: Sequence[Drawing], stages: Sequence[ShownStage]) -> list[Section]:
+def figures(drawings: Sequence[Drawing], stages: Sequence[ShownStage]) -> list[PageSection]:
     """Return a section per figure."""
     return [
-        Section(drawing.title, name=drawing.name, drawing=replace(drawing, svg=picture))
+        PageSection(drawing.title, name=drawing.name, drawing=replace(drawing, svg=picture))
         for drawing in drawings
         for picture in [inline_svg(drawing.svg, drawing.name, stages)]
     ]
 
 
-def warnings_section(lines: Sequence[str]) -> list[Section]:
+def warnings_section(lines: Sequence[str]) -> list[PageSection]:
     """Return what must be known before any figure is trusted, nothing without any."""
-    return [Section("Warnings", kind="warnings", items=lines)] if lines else []
+    return [PageSection("Warnings", kind="warnings", items=lines)] if lines else []
 
 
 def dataset_text(dataset: ShownDataset) -> str:
@@ -165,7 +165,7 @@ def dataset_text(dataset: ShownDataset) -> str:
     )
 
 
-def provenance(tree: Mapping[str, Any], more: Mapping[str, str]) -> Section:
+def provenance(tree: Mapping[str, Any], more: Mapping[str, str]) -> PageSection:
     """Return what the figures depend on, as names and values.
 
     Args:
@@ -173,7 +173,7 @@ def provenance(tree: Mapping[str, Any], more: Mapping[str, str]) -> Section:
         more: shown before it.
     """
     rows = {_NAMES.get(key, key): value for key, value in _flat(tree)}
-    return Section("Provenance", pairs={**more, **rows})
+    return PageSection("Provenance", pairs={**more, **rows})
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:

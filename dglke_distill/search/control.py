@@ -16,7 +16,7 @@ from dglke_distill.runs.settings import flattened
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.found import Found, StudyConfig
 from dglke_distill.search.space import find_space, read_space
-from dglke_distill.search.study import Watch, space_digest, tune
+from dglke_distill.search.study import StudyWatch, space_digest, tune
 from dglke_distill.training.loop import Progress
 
 __all__ = ["equal_time", "headroom", "trial_settings"]
@@ -102,7 +102,7 @@ def equal_time(
         place,
         seconds=_SEARCH * seconds,
         workspaces=workspaces,
-        watch=Watch(began, ended, _until(watcher, time.monotonic() + _SEARCH * seconds)),
+        watch=StudyWatch(began, ended, _until(watcher, time.monotonic() + _SEARCH * seconds)),
         plots=False,
         first=[*reversed(known), flattened(config.model_dump())],
     )

@@ -22,6 +22,7 @@ from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.distill.stages import run_stage
 from dglke_distill.distill.tuner import Tuned
 from dglke_distill.distill.watcher import Watcher
+from dglke_distill.models import ENCODERS
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.space import find_space, read_space
 
@@ -164,7 +165,7 @@ def _frame(config: Config) -> dict[str, Any]:
         "training": training,
         "evaluation": config.evaluation.model_dump(),
     }
-    if config.model.encoder != "lookup":
+    if not ENCODERS.find(config.model.encoder).is_table:
         frame["model"] = config.model.model_dump()
     return frame
 

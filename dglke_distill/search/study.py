@@ -60,7 +60,7 @@ _YOUNG = 60.0
 Tree = Mapping[str, Any]
 
 
-class Watch(NamedTuple):
+class StudyWatch(NamedTuple):
     """What hears of a study.
 
     Attributes:
@@ -99,7 +99,7 @@ def tune(
     seconds: Optional[float] = None,
     data_root: Optional[Path] = None,
     workspaces: Optional[Workspaces] = None,
-    watch: Watch = Watch(),  # noqa: B008 (immutable)
+    watch: StudyWatch = StudyWatch(),  # noqa: B008 (immutable)
     plots: bool = True,
     first: Sequence[Mapping[str, Any]] = (),
 ) -> Found:
@@ -276,7 +276,7 @@ def _try(
     space: Space,
     directory: Path,
     workspaces: Workspaces,
-    watch: Watch,
+    watch: StudyWatch,
 ) -> None:
     """Train what a trial chooses, and tell the study how it ended."""
     import optuna
