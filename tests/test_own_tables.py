@@ -18,6 +18,7 @@ import zstandard
 
 import dglke_distill as kd
 from dglke_distill import cli
+from dglke_distill.config import DataConfig
 from dglke_distill.data import opening
 from dglke_distill.data.graph import build_graph
 from dglke_distill.data.table_options import TableOptions
@@ -382,7 +383,8 @@ def test_options_are_for_tables_of_ones_own(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_what_may_be_said_of_columns() -> None:
-    options = TableOptions.parse("t=c, h=a ,relation=b", "\\t", True, " w ")
+    asked = {"columns": "t=c, h=a ,relation=b", "delimiter": "\\t", "weight_column": " w "}
+    options = TableOptions.of(DataConfig(**asked))
     assert options.columns == ("a", "b", "c")
     assert (options.delimiter, options.weight_column) == ("\t", "w")
-    assert not TableOptions.parse(literals="keep").of_text
+    assert not TableOptions.of(DataConfig(literals="keep")).of_text
