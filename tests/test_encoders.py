@@ -8,6 +8,7 @@ import dgl
 import numpy as np
 import pytest
 import torch
+from model_formulas import one_thread  # noqa: F401 (a fixture)
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import ModelConfig
@@ -30,15 +31,6 @@ VARIANTS: list[dict[str, Any]] = [
 IDS = ["-".join(str(v) for v in options.values()) for options in VARIANTS]
 every_variant = pytest.mark.parametrize("options", VARIANTS, ids=IDS)
 both_depths = pytest.mark.parametrize("layers", [1, 2])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors of a dozen rows: a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

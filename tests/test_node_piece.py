@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from distill_fixtures import chain_tree, write_clock
+from model_formulas import one_thread  # noqa: F401 (a fixture)
 from ogb_fixtures import write_wikikg2
 from zoo_fixtures import home
 
@@ -34,15 +35,6 @@ __all__ = ["home"]
 
 ENTITIES, RELATIONS, DIM = 40, 3, 8
 OPTIONS = {"anchors": 6, "per_entity": 3, "context": 2, "max_distance": 4, "token_dim": 5}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors of a few dozen rows: a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

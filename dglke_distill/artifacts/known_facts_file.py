@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.groups import offsets_of
 from dglke_distill.base.tensor_files import read_tensors, save_state
 from dglke_distill.data.checks import triple_keys
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
@@ -48,8 +49,7 @@ def write_known(path: Path, dataset: Dataset) -> int:
     )
     rest, tail = np.divmod(keys, entities)
     head, relation = np.divmod(rest, relations)
-    offsets = np.searchsorted(head, np.arange(entities + 1))
-    columns = {"offsets": offsets, "relation": relation, "tail": tail}
+    columns = {"offsets": offsets_of(head, entities), "relation": relation, "tail": tail}
     save_state(
         path,
         {name: _narrow(torch.from_numpy(column)) for name, column in columns.items()},

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Groups", "group", "group_tensor"]
+__all__ = ["Groups", "group", "group_tensor", "offsets_of"]
 
 
 class Groups(NamedTuple):
@@ -31,6 +31,16 @@ class Groups(NamedTuple):
             yield key, self.order[self.offsets[key] : self.offsets[key + 1]]
 
 
+def offsets_of(keys: NDArray[Any], size: Optional[int] = None) -> NDArray[np.int64]:
+    """Return where the rows of each key begin once they are sorted by it, and the end.
+
+    Args:
+        keys: (n,) whole numbers from 0 on, one a row, in any order.
+        size: number of keys; if not given, the highest and one.
+    """
+    return np.append(0, np.cumsum(np.bincount(keys, minlength=size or 0))).astype(np.int64)
+
+
 def group(keys: NDArray[Any], size: Optional[int] = None) -> Groups:
     """Group rows by key.
 
@@ -38,8 +48,7 @@ def group(keys: NDArray[Any], size: Optional[int] = None) -> Groups:
         keys: (n,) whole numbers from 0 on, one a row.
         size: number of keys; if not given, the highest and one.
     """
-    offsets = np.append(0, np.cumsum(np.bincount(keys, minlength=size or 0)))
-    return Groups(np.argsort(keys, kind="stable"), offsets.astype(np.int64))
+    return Groups(np.argsort(keys, kind="stable"), offsets_of(keys, size))
 
 
 def group_tensor(keys: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any, Optional
 
 import numpy as np
@@ -20,6 +19,7 @@ from dglke_distill.kernels.threads import (
     NativeKernel,
     argument,
     array_at,
+    bits_of,
     float_argument,
     integers_at,
     next_task,
@@ -229,11 +229,6 @@ def _distillation_kernel(data):
 _distillation = NativeKernel(_distillation_kernel)
 
 
-def _bits(value: float) -> int:
-    number: int = struct.unpack("q", struct.pack("d", value))[0]
-    return number
-
-
 def distillation_pass(
     student: Tensor,
     teacher: Tensor,
@@ -280,9 +275,9 @@ def distillation_pass(
         len(answers),
         hard_weight.data_ptr(),
         soft_weight.data_ptr(),
-        _bits(temperature),
-        _bits(1.0 / temperature),
-        _bits(teacher_scale / temperature),
+        bits_of(temperature),
+        bits_of(1.0 / temperature),
+        bits_of(teacher_scale / temperature),
         found.data_ptr(),
         0,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -31,6 +32,7 @@ __all__ = [
     "NativeKernel",
     "argument",
     "array_at",
+    "bits_of",
     "float_argument",
     "integers_at",
     "next_task",
@@ -176,6 +178,12 @@ def _openmp_parallel() -> Optional[Callable[..., None]]:
         run.restype = None
         return run  # type: ignore[no-any-return]
     return None
+
+
+def bits_of(value: float) -> int:
+    """Return the bits of a double as a signed integer, as kernels read it."""
+    number: int = struct.unpack("q", struct.pack("d", value))[0]
+    return number
 
 
 @lru_cache(maxsize=1)

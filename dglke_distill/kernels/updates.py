@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Optional
 
@@ -18,6 +17,7 @@ from dglke_distill.kernels.threads import (
     NativeKernel,
     argument,
     array_at,
+    bits_of,
     float_argument,
     integers_at,
     next_task,
@@ -192,12 +192,6 @@ class RowSlots:
         return torch.from_numpy(unique[:count].copy()), summed.view(count, *rows.shape[1:])
 
 
-def _bits(value: float) -> int:
-    """The bits of a double as a signed integer, as kernels read it."""
-    number: int = struct.unpack("q", struct.pack("d", value))[0]
-    return number
-
-
 def update(
     method: int,
     weight: Tensor,
@@ -261,10 +255,10 @@ def update(
         len(follower),
         addresses.ctypes.data,
         0 if gradient is None else gradient.data_ptr(),
-        _bits(rate),
-        _bits(eps),
-        _bits(betas[0]),
-        _bits(betas[1]),
-        _bits(scale),
+        bits_of(rate),
+        bits_of(eps),
+        bits_of(betas[0]),
+        bits_of(betas[1]),
+        bits_of(scale),
     )
     return count

@@ -14,7 +14,7 @@ from dglke_distill.kernels import table_rows
 from dglke_distill.models.score_function import NoOptions, ScoreFunction
 from dglke_distill.models.tables import new_table
 
-__all__ = ["Encoder", "LookupEncoder", "check_message_graph"]
+__all__ = ["Encoder", "GraphEncoder", "LookupEncoder", "check_message_graph"]
 
 
 class Encoder(nn.Module):
@@ -76,6 +76,27 @@ class Encoder(nn.Module):
     ) -> Tensor:
         """Return the vectors (u, dim) of entity ids (u,) int64, or of all entities in id order."""
         raise NotImplementedError
+
+
+class GraphEncoder(Encoder):
+    """Base of what reads the train graph, to pass messages along it or to take tokens from it."""
+
+    num_relations: int
+    _graph: Any = None
+
+    def attach(self, graph: Optional[Any]) -> None:
+        """Give the encoder its graph; None takes it away.
+
+        Args:
+            graph: train graph with inverse edges, ``build_graph(train, n, inverse=True)``.
+
+        Raises:
+            ValueError: the graph has another number of nodes, no relation ids, no inverse edges,
+                or relation ids out of range.
+        """
+        if graph is not None:
+            check_message_graph(graph, self.num_entities, self.num_relations)
+        self._graph = graph
 
 
 class LookupEncoder(Encoder):

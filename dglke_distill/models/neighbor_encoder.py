@@ -14,7 +14,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.kernels import table_rows
-from dglke_distill.models.encoders import LookupEncoder, check_message_graph
+from dglke_distill.models.encoders import GraphEncoder, LookupEncoder
 from dglke_distill.models.message_passing import BasisLayer, CompositionLayer, RelationalLayer
 from dglke_distill.models.score_function import ScoreFunction
 
@@ -44,7 +44,7 @@ class NeighborOptions(NoOptions):
     residual: bool = Field(True, description="add each layer's input to its output")
 
 
-class NeighborEncoder(LookupEncoder):
+class NeighborEncoder(GraphEncoder, LookupEncoder):
     """A lookup table, then layers of relational message passing over the train graph.
 
     Works on the blocks of a batch (``forward(nodes, blocks)``), or on the whole graph once
@@ -121,20 +121,6 @@ class NeighborEncoder(LookupEncoder):
         for layer in self.layers:
             assert isinstance(layer, RelationalLayer)
             yield layer
-
-    def attach(self, graph: Optional[Any]) -> None:
-        """Give the encoder the graph whose edges carry its messages; None takes it away.
-
-        Args:
-            graph: train graph with inverse edges, ``build_graph(train, n, inverse=True)``.
-
-        Raises:
-            ValueError: the graph has another number of nodes, no relation ids, no inverse edges,
-                or relation ids out of range.
-        """
-        if graph is not None:
-            check_message_graph(graph, self.num_entities, self.num_relations)
-        self._graph = graph
 
     def blocks_for(self, nodes: Tensor) -> Optional[Sequence[Any]]:
         """Return blocks of all neighbours of ``nodes`` (u,), or None if no graph is attached."""

@@ -11,7 +11,7 @@ from torch.nn.functional import dropout, embedding_bag
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.kernels import take_rows
-from dglke_distill.models.encoders import Encoder, check_message_graph
+from dglke_distill.models.encoders import GraphEncoder
 from dglke_distill.models.node_piece_options import NodePieceOptions
 from dglke_distill.models.score_function import ScoreFunction
 
@@ -24,7 +24,7 @@ _SAMPLE = 1024
 Rows = Union[slice, Tensor]
 
 
-class NodePieceEncoder(Encoder):
+class NodePieceEncoder(GraphEncoder):
     """e = W_2 relu(W_1 [a_1 + z_1; ...; a_k + z_k; c_1; ...; c_m] + b_1) + b_2.
 
     a (token_dim,) are vectors of the k anchors nearest to the entity in the train graph, z of their
@@ -145,20 +145,6 @@ class NodePieceEncoder(Encoder):
                 weight.normal_(0.0, deviation, generator=generator)
             self.hidden_bias.zero_()
             self.out_bias.zero_()
-
-    def attach(self, graph: Optional[Any]) -> None:
-        """Give the encoder a graph to take its tokens from if it has none; None takes it away.
-
-        Args:
-            graph: train graph with inverse edges, ``build_graph(train, n, inverse=True)``.
-
-        Raises:
-            ValueError: the graph has another number of nodes, no relation ids, no inverse edges,
-                or relation ids out of range.
-        """
-        if graph is not None:
-            check_message_graph(graph, self.num_entities, self.num_relations)
-        self._graph = graph
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process or a copy needs: tokens, no graph."""

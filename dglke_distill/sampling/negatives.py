@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.groups import group
+from dglke_distill.base.groups import group, offsets_of
 from dglke_distill.base.schema import BaseModel, Field
 from dglke_distill.config import components
 from dglke_distill.config.registry import NoOptions, Registry
@@ -165,9 +165,7 @@ def _seen_with(
 ) -> tuple[Int64, NDArray[np.int32]]:
     """Return ``offsets`` int64 (R + 1,) and the distinct entities of each relation, ascending."""
     pairs = np.unique(relation.astype(np.int64) * num_entities + entity)
-    counts = np.bincount(pairs // num_entities, minlength=num_relations)
-    offsets = np.append(0, np.cumsum(counts)).astype(np.int64)
-    return offsets, (pairs % num_entities).astype(np.int32)
+    return offsets_of(pairs // num_entities, num_relations), (pairs % num_entities).astype(np.int32)
 
 
 NEGATIVE_SAMPLERS: Registry[type[NegativeSampler]] = components.NEGATIVE_SAMPLERS
