@@ -199,6 +199,20 @@ def test_bad_questions(family: tuple[Path, Path], change: dict[str, object], say
         model.explain(**asked)  # type: ignore[arg-type]
 
 
+def test_a_model_extended_in_memory_knows_its_train_facts(family: tuple[Path, Path]) -> None:
+    """Those that it was extended by too, and none of valid and test."""
+    model = kd.load(family[1])
+    grown = model.add_entities(
+        [("nora", "married_to", "otto"), ("otto", "father_of", "paul")], dataset=str(family[0])
+    )
+    why = grown.explain("nora", "mother_of", "paul", k=9)
+    (path,) = (p for p in why.paths if p.rule == "(h, married_to, x) and (x, father_of, t)")
+    assert (path.pairs, path.hits) == (4, 3)  # Jane is no mother in train
+    assert {a.fact.head for a in why.facts} == {"ann", "dora", "gina"}
+    best = grown.predict_heads("mother_of", "paul", k=9, candidates="observed")
+    assert {answer.name for answer in best} == {"ann", "dora", "gina"}
+
+
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     code: object = 0
     try:

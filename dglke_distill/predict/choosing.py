@@ -21,6 +21,7 @@ from dglke_distill.data.entity_types import (
 )
 from dglke_distill.data.triples import Side, Vocabulary
 from dglke_distill.predict.names import Name, id_of, ids_of
+from dglke_distill.predict.trained import Trained
 
 if TYPE_CHECKING:
     from dglke_distill.data.known_answers import KnownAnswers
@@ -44,7 +45,7 @@ def per_relation(candidates: Candidates) -> bool:
     return isinstance(candidates, str) and candidates in (OBSERVED, TYPED)
 
 
-class Choosing:
+class Choosing(Trained):
     """What makes a model answer by candidates that make sense.
 
     Attributes:
@@ -100,7 +101,7 @@ class Choosing:
             UserError: the dataset is not there, or has other triples, entities or relations.
         """
         if self._ranges is None:
-            facts, told = self.loaded.train_facts(
+            facts, told = self.train_facts(
                 data_root, dataset=dataset, allow_other_data=allow_other_data
             )
             self._ranges = Ranges(facts, len(self.entities), len(self.relations))

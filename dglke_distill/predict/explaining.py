@@ -19,6 +19,7 @@ from dglke_distill.models.base import KGEModel
 from dglke_distill.predict.batches import check_scores
 from dglke_distill.predict.names import Name, id_of
 from dglke_distill.predict.support import Analogy, Explanation, NamedFact, PathSupport
+from dglke_distill.predict.trained import Trained
 
 if TYPE_CHECKING:
     from dglke_distill.predict import paths
@@ -29,8 +30,6 @@ FACTS_AT_ONCE = 1 << 14
 """Facts whose vectors are compared at once."""
 
 LONGEST = 3
-
-ALL_SPLITS = "facts are those of all splits, and those that the model was extended by"
 
 
 def nearest_facts(
@@ -78,7 +77,7 @@ def _cosines(model: KGEModel, nodes: Tensor, to: Tensor) -> Tensor:
     return cosines.cpu()
 
 
-class Explaining:
+class Explaining(Trained):
     """What makes a model explain its answers.
 
     Attributes:
@@ -124,11 +123,8 @@ class Explaining:
         Raises:
             UserError: there are no facts, or they are others than the model's.
         """
-        known = getattr(self, "_known", None)
-        if self._support is None and known is not None and "extended_from" in self.loaded.results:
-            self.use_support(known.triples(), [ALL_SPLITS])  # no dataset has all its facts
         if self._support is None:
-            facts, told = self.loaded.train_facts(
+            facts, told = self.train_facts(
                 data_root, dataset=dataset, allow_other_data=allow_other_data
             )
             self.use_support(facts, told)

@@ -66,6 +66,7 @@ class Growing:
         made.results["dataset"] = describe_grown(made, splits, given)
         found: Any = type(self)(made)  # type: ignore[call-arg]
         found._known = KnownAnswers.build([given, *splits], len(made.entities))
+        found._trained = KnownAnswers.build([given, *splits[:1]], len(made.entities)).triples(), []
         found.known_warnings = () if splits else ("only the facts given are known",)
         return found  # type: ignore[no-any-return]
 
