@@ -13,6 +13,8 @@ from test_minimal import alone
 import dglke_distill as kd
 from dglke_distill import cli
 from dglke_distill.calibration.file import CALIBRATION_FILE
+from dglke_distill.serve.api import Api
+from dglke_distill.serve.gallery import Gallery
 
 MODEL = "complex-cldr-dim32"
 LATVIA = ("--head", "Latvia", "--relation", "uses_currency")
@@ -220,3 +222,18 @@ result = [answer.probability for answer in answers]
 """
     answers = kd.load(made).predict_tails("Latvia", "uses_currency", k=3)
     assert alone(code, str(made)) == pytest.approx([one.probability for one in answers], rel=1e-6)
+
+
+def test_a_published_model_keeps_its_probabilities_and_is_served_with_them(
+    made: Path, own: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    said = run(capsys, "zoo", "publish", own, "--store", store)
+    assert MODEL in said
+    found = kd.load(MODEL, store=store)
+    best = kd.load(made).predict_tails("Latvia", "uses_currency", k=3)
+    assert found.predict_tails("Latvia", "uses_currency", k=3) == best
+    gallery = Gallery([MODEL], store=str(store))
+    query = {"entity": ["Latvia"], "relation": ["uses_currency"], "k": ["3"]}
+    answers = Api(gallery).answer("answers", query)["answers"]
+    assert [one["probability"] for one in answers] == [one.probability for one in best]

@@ -115,6 +115,7 @@ def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
     if known is not None:
         facts = known.contains(entity, relation, candidates, side)
     labels = shown.labels.labels
+    chances = named.answer_probabilities(best, side, asked[1])
     answers: list[Union[bytes, Exception]] = []
     for row, question in enumerate(questions):
         facts_of_it, hidden = None, 0
@@ -132,6 +133,7 @@ def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
                 "name": named.entities[i],
                 "label": labels.get(named.entities[i]),
                 "score": score,
+                "probability": None if chances is None else float(chances[row, column]),
                 "known": None if facts is None else bool(facts[row, column]),
                 "place": rounded(places[row, column]),
             }

@@ -207,6 +207,7 @@ ROUTES = {
                 name=_TEXT,
                 label=_or_null(_TEXT),
                 score=_NUMBER,
+                probability=_or_null(_NUMBER),
                 known=_or_null({"type": "boolean"}),
                 place=_PLACE,
             ),

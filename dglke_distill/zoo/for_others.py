@@ -11,9 +11,9 @@ from dglke_distill.artifacts.results import read_results_tree
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import read_object
-from dglke_distill.zoo.schema import KNOWN_FILE, Entry, FileEntry
+from dglke_distill.zoo.schema import CALIBRATION_FILE, KNOWN_FILE, Entry, FileEntry
 
-__all__ = ["with_known", "without_paths"]
+__all__ = ["with_calibration", "with_known", "without_paths"]
 
 _TEXTS = ("config.json", "results.json")
 
@@ -52,6 +52,22 @@ def without_paths(
         text = json.dumps(_renamed(tree, places, entry.dataset), indent=2, ensure_ascii=False)
         changed[name].write_text(text + "\n", encoding="utf-8")
     return _measured(entry, changed, _TEXTS), changed
+
+
+def with_calibration(entry: Entry, files: Mapping[str, Path]) -> tuple[Entry, dict[str, Path]]:
+    """Return an entry and its files with the calibration that lies beside the weights, if any.
+
+    Args:
+        entry: of a checkpoint.
+        files: where its files lie, by name.
+    """
+    place = files["model.safetensors"].parent / CALIBRATION_FILE
+    if CALIBRATION_FILE in files or not place.is_file():
+        return entry, dict(files)
+    made = FileEntry(name=CALIBRATION_FILE, path=CALIBRATION_FILE, sha256="0" * 64, bytes=0)
+    entry = entry.model_copy(update={"files": [*entry.files, made]})
+    changed = {**files, CALIBRATION_FILE: place}
+    return _measured(entry, changed, (CALIBRATION_FILE,)), changed
 
 
 def with_known(

@@ -21,7 +21,7 @@ from dglke_distill.base.regular_files import read_text
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.entries import describe
 from dglke_distill.zoo.fetch import check_file, checked_model
-from dglke_distill.zoo.for_others import with_known, without_paths
+from dglke_distill.zoo.for_others import with_calibration, with_known, without_paths
 from dglke_distill.zoo.index import Place, default_store, read_store, stores
 from dglke_distill.zoo.registry_file import (
     block_of,
@@ -85,6 +85,7 @@ def publish(
         for file in entry.files:
             files[file.name] = source.in_place(file.path)
             check_file(files[file.name], file)
+        entry, files = with_calibration(entry, files)
         checked_model(entry, files)
         with tempfile.TemporaryDirectory() as aside, writing(Path(chosen.place), Path(aside)):
             if known:

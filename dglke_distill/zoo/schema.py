@@ -14,6 +14,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
+    "CALIBRATION_FILE",
     "CHECKPOINT_FILES",
     "KNOWN_FILE",
     "NAME_PATTERN",
@@ -53,6 +54,7 @@ CHECKPOINT_FILES = (
 """The files that make up a checkpoint, all of them needed to load it."""
 
 KNOWN_FILE = "known.safetensors"
+CALIBRATION_FILE = "calibration.safetensors"
 """The facts of the dataset, which may be published beside; see ``known_facts_file``."""
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"
@@ -103,7 +105,8 @@ class FileEntry(_Strict):
     """One file of a checkpoint.
 
     Attributes:
-        name: its name in a checkpoint directory, one of ``CHECKPOINT_FILES``, or ``KNOWN_FILE``.
+        name: its name in a checkpoint directory, one of ``CHECKPOINT_FILES``, ``KNOWN_FILE`` or
+            ``CALIBRATION_FILE``.
         path: its path in the store, relative, with forward slashes.
         sha256: hex digest of its content.
         bytes: its size.
@@ -117,6 +120,7 @@ class FileEntry(_Strict):
         "relations.tsv",
         "results.json",
         "known.safetensors",
+        "calibration.safetensors",
     ]
     path: StorePath
     sha256: Digest
@@ -198,8 +202,9 @@ class Entry(_Strict):
     def _consistent(self) -> Entry:
         """Check that the files are a checkpoint's, and that the name says what the entry does."""
         names: list[str] = sorted(file.name for file in self.files)
-        if names.count(KNOWN_FILE) == 1:
-            names.remove(KNOWN_FILE)
+        for beside in (KNOWN_FILE, CALIBRATION_FILE):
+            if names.count(beside) == 1:
+                names.remove(beside)
         if names != sorted(CHECKPOINT_FILES):
             raise ValueError(f"files must be {', '.join(CHECKPOINT_FILES)}, each once")
         start, end = f"{self.model}-".lower(), _ending(self.dim, self.dtype)

@@ -164,7 +164,7 @@ function answer({ part, map }, found, other) {
   part(".problem").hidden = true;
   part("table").hidden = !found.answers.length;
   const ranks = new Map(other?.answers?.map(({ name }, i) => [name, i + 1]));
-  part("tbody").replaceChildren(...found.answers.map(({ name, label, score, known }, i) => {
+  part("tbody").replaceChildren(...found.answers.map(({ name, label, score, probability, known }, i) => {
     const row = document.createElement("tr");
     const cell = (content, className = "number") => {
       const made = document.createElement("td");
@@ -182,7 +182,10 @@ function answer({ part, map }, found, other) {
     const place = cell(button, "");
     if (label && label !== name) place.append(Object.assign(document.createElement("small"), { className: "muted", textContent: name }));
     if (known) place.append(Object.assign(document.createElement("span"), { className: "known", textContent: "known" }));
-    cell(score.toFixed(4));
+    const shownScore = cell(score.toFixed(4));
+    if (probability != null) {
+      shownScore.append(Object.assign(document.createElement("small"), { className: "muted", title: "probability", textContent: ` p ${probability.toFixed(3)}` }));
+    }
     cell(ranks.has(name) ? String(ranks.get(name)) : "–", "number theirs");
     return row;
   }));
