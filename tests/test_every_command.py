@@ -30,7 +30,7 @@ __all__ = ["home", "trained"]
 PLACES = {
     "dataset", "--dataset", "model", "other", "folder", "directory", "name", "name_or_path",
     "names", "run_dir", "--teacher", "--more-teachers", "--config", "--space", "--about", "--store",
-    "--types", "--init", "facts", "--file",
+    "--types", "--init", "facts", "--file", "--hosts",
 }  # fmt: skip
 """Parameters that lead to files of others, or to a server."""
 OWN_PLACES = {"--out", "--data-root", "--plot"}
@@ -44,14 +44,15 @@ VALUES = {
     "--format", "--out-format", "--fractions", "--parts", "--port", "--host", "--max-dim",
     "--max-bytes", "pattern", "--name", "--control", "--plugin", "--search", "--candidates",
     "--protocol", "--hub", "--track", "--negatives-per-positive", "--drawn", "--fewest",
-    "--min-probability",
+    "--min-probability", "command", "--local", "--trainers", "--negatives-from", "--master-port",
+    "--rsh", "--python", "--timeout",
 }  # fmt: skip
 """Words and numbers."""
 FLAGS = {
     "--allow-other-data", "--resume", "--dry-run", "--json", "--exclude-known", "--evaluate",
     "--ignore-extra", "--no-loops",
     "--offline", "--yes", "--with-known", "--all", "--metrics", "--all-versions", "--refresh",
-    "--private",
+    "--private", "--show-processes",
 }  # fmt: skip
 
 DATA, MODEL, STORE, OUT, FACTS = "DATA", "MODEL", "STORE", "OUT", "FACTS"
@@ -79,6 +80,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "data info": {"name": DATA},
     "data check": {"name_or_path": DATA, "--threshold": "0.9", "--top": "3"},
     "data prepare": {"name_or_path": DATA, "--out": OUT},
+    "dist launch": {"command": "train", "--hosts": FACTS},
     "dist partition": {"dataset": DATA, "--parts": "2", "--out": OUT},
     "zoo list": {"--store": STORE},
     "zoo info": {"name": NAME, "--store": STORE},

@@ -1,7 +1,9 @@
 """``dglke-distill dist``: training on many machines, over DGL's own engine."""
 
+# No `from __future__ import annotations`: as in all files that import typer.
+
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, Optional, cast
 
 import typer
 
@@ -90,3 +92,90 @@ def dist_partition(
     for number, (entities, facts) in enumerate(zip(found.entities, found.facts)):
         say(f"part {number}: {entities:,} entities, {facts:,} facts")
     say(f"wrote {out}; train on it with `dglke-distill dist launch`")
+
+
+@dist_app.command("launch")
+def dist_launch(
+    command: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="-- train PARTS ...",
+            help="What to run: train with its own options; PARTS is a folder that `dist partition` "
+            "wrote, at the same place on each host.",
+        ),
+    ],
+    local: Annotated[
+        Optional[int],
+        typer.Option("--local", min=1, max=256, metavar="N", help="N trainers on this host alone."),
+    ] = None,
+    hosts: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--hosts",
+            help="File of hosts, one a line for each part: NAME [ADDRESS] [PORT]. The first one "
+            "reads and writes the run directory.",
+        ),
+    ] = None,
+    trainers: Annotated[
+        int, typer.Option("--trainers", min=1, max=256, help="Trainers on each of --hosts.")
+    ] = 1,
+    negatives_from: Annotated[
+        str,
+        typer.Option(
+            "--negatives-from",
+            help="joint: any entity is drawn; local: those of the trainer's own machine, as in "
+            "DGL-KE, which moves fewer rows over the network.",
+        ),
+    ] = "joint",
+    port: Annotated[
+        Optional[int],
+        typer.Option(
+            "--port",
+            min=1024,
+            max=65535,
+            help="Port of the server on each of --hosts, where the file states none. If not given: "
+            "30050.",
+        ),
+    ] = None,
+    master_port: Annotated[
+        int,
+        typer.Option(
+            "--master-port",
+            min=1024,
+            max=65535,
+            help="Port of the first of --hosts where trainers find each other.",
+        ),
+    ] = 29555,
+    rsh: Annotated[
+        str,
+        typer.Option("--rsh", help="What runs a command on a host, whose name is put behind it."),
+    ] = "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15",
+    python: Annotated[
+        Optional[str],
+        typer.Option("--python", help="Interpreter on --hosts. If not given: as on this host."),
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            min=1,
+            help="Seconds that hosts may take to answer, and trainers to find each other.",
+        ),
+    ] = 300.0,
+    show_processes: Annotated[
+        bool, typer.Option("--show-processes", help="Print the process id of all that is started.")
+    ] = False,
+) -> None:
+    """Train one model by many processes: on several hosts by ssh, or on this one.
+
+    Every host runs a server of DGL with its part of the graph and of the tables, and trainers. If
+    any process or host fails, the command says which, stops the others, and exits with code 2.
+    """
+    from dglke_distill.cli.launching import Given, run_launch
+
+    run_launch(
+        Given(
+            command, local, hosts, trainers, negatives_from, port, master_port, rsh, python,
+            timeout, show_processes,
+        )
+    )  # fmt: skip

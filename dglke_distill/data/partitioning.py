@@ -51,7 +51,7 @@ Method = Literal["random", "metis"]
 
 MOST_PARTS = 1024
 # Bytes that the partitioner takes at most for a fact and for an entity, beside the dataset; fitted
-# to peaks of random graphs of 1 to 8 million facts (see benchmarks/distributed.py).
+# to peaks of random graphs of millions of facts (benchmarks/distributed.py --peaks).
 _FACT_BYTES: Mapping[str, int] = {"random": 250, "metis": 330}
 _ENTITY_BYTES: Mapping[str, int] = {"random": 150, "metis": 200}
 
@@ -103,6 +103,7 @@ def partition(
     check_replaceable(directory)
     graph = build_graph(dataset.train, dataset.num_entities, num_relations=dataset.num_relations)
     graph.edata["relation"] = graph.edata["relation"].int()
+    graph.edata["fact"] = torch.arange(len(dataset.train))
     if dataset.train_weight is not None:
         graph.edata["weight"] = torch.from_numpy(np.array(dataset.train_weight, np.float32))
     with directory_aside(directory) as aside:
@@ -118,6 +119,7 @@ def partition(
             "parts": parts,
             "method": method if parts > 1 else "none",
             "seed": seed,
+            "given_candidates": dataset.gives_candidates,
         }
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         digest.update(own.numpy().tobytes())

@@ -59,6 +59,7 @@ class Partition:
         method: by which entities were dealt to them.
         entity_ranges: first and one past the last of DGL's entity ids, part by part.
         fact_ranges: the same of the facts.
+        given_candidates: whether the dataset is ranked among candidates of its own.
     """
 
     directory: Path
@@ -70,6 +71,7 @@ class Partition:
     method: str
     entity_ranges: tuple[tuple[int, int], ...]
     fact_ranges: tuple[tuple[int, int], ...]
+    given_candidates: bool = False
 
     @property
     def entities(self) -> list[int]:
@@ -173,6 +175,7 @@ def read_partition(directory: Path) -> Partition:
             _text(about["method"]),
             _ranges(graph["node_map"]),
             _ranges(graph["edge_map"]),
+            about.get("given_candidates") is True,
         )
         whole = int(about["parts"]) == found.parts == len(found.entity_ranges)
         whole = whole and sum(found.entities) == int(about["entities"]) == graph["num_nodes"]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dglke_distill.kernels.compiled import njit
 
-__all__ = ["RankCounts", "count", "count_numba", "count_torch"]
+__all__ = ["RankCounts", "count", "count_numba", "count_share", "count_torch"]
 
 Int64 = NDArray[np.int64]
 
@@ -117,6 +117,56 @@ def _count_queries(  # type: ignore[no-untyped-def]
             # A target ties with itself, unless it was subtracted as a known answer already.
             if not _is_among(filtered, chosen[j]):
                 tied[j] -= 1
+
+
+@njit(cache=True, nogil=True)
+def _count_shares(  # type: ignore[no-untyped-def]
+    scores, offsets, columns, values, known_offsets, known, largest, greater, equal
+):
+    bad = -1
+    for query in range(len(scores)):
+        row = scores[query]
+        first, last = offsets[query], offsets[query + 1]
+        above, tied, targets = greater[first:last], equal[first:last], values[first:last]
+        filtered = known[known_offsets[query] : known_offsets[query + 1]]
+        if _count_values(row, targets, largest, 1, above, tied) != len(row) and bad < 0:
+            bad = query
+        others = np.empty(len(filtered), row.dtype)
+        for j in range(len(filtered)):
+            others[j] = row[filtered[j]]
+        _count_values(others, targets, largest, -1, above, tied)
+        for j in range(len(targets)):
+            column = columns[first + j]
+            if column >= 0 and not _is_among(filtered, column):
+                tied[j] -= 1
+    return bad
+
+
+def count_share(
+    scores: NDArray[np.floating[Any]],
+    target_offsets: Int64,
+    targets: Int64,
+    values: NDArray[np.floating[Any]],
+    known_offsets: Int64,
+    known: Int64,
+) -> RankCounts:
+    """Count among some of the candidates; counts of all shares add up to those of ``count``.
+
+    Args:
+        scores: (b, n) of the share's n candidates.
+        target_offsets: as for ``count_numba``.
+        targets: (t,) columns of the true answers; -1 for those of other shares.
+        values: (t,) what the true answers score, of the scores' dtype.
+        known_offsets: as for ``count_numba``.
+        known: (k,) columns to filter, ascending within a query and distinct.
+    """
+    greater, equal = np.zeros(len(targets), np.int64), np.zeros(len(targets), np.int64)
+    largest = np.finfo(scores.dtype).max
+    bad = _count_shares(
+        scores, target_offsets, targets, values.astype(scores.dtype), known_offsets, known,
+        largest, greater, equal,
+    )  # fmt: skip
+    return greater, equal, int(bad)
 
 
 def count_numba(

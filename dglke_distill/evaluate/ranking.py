@@ -37,6 +37,7 @@ __all__ = [
     "evaluate",
     "evaluate_subset",
     "evaluation_mode",
+    "group_queries",
 ]
 
 QUERY_BLOCK_BYTES = 256 * 2**20
@@ -72,7 +73,7 @@ class NonFiniteScores(FloatingPointError):
         self.entity, self.relation, self.side = entity, relation, side
 
 
-class _QueryGroups(NamedTuple):
+class QueryGroups(NamedTuple):
     """A split by distinct query: row ``rows[offsets[i]:offsets[i + 1]]`` ask query i."""
 
     entity: NDArray[np.int64]
@@ -82,7 +83,7 @@ class _QueryGroups(NamedTuple):
     answer: NDArray[np.int64]
 
 
-def _group_queries(split: Triples, side: Side) -> _QueryGroups:
+def group_queries(split: Triples, side: Side) -> QueryGroups:
     """Group the triples by query, ordered by relation and then by entity."""
     known, answer = (split.head, split.tail) if side == "tail" else (split.tail, split.head)
     rows = np.lexsort((known, split.relation))
@@ -90,7 +91,7 @@ def _group_queries(split: Triples, side: Side) -> _QueryGroups:
     starts = np.ones(len(rows), np.bool_)
     starts[1:] = (entity[1:] != entity[:-1]) | (relation[1:] != relation[:-1])
     offsets = np.append(np.flatnonzero(starts), len(rows)).astype(np.int64)
-    return _QueryGroups(
+    return QueryGroups(
         entity[starts], relation[starts], offsets, rows, answer[rows].astype(np.int64)
     )
 
@@ -136,7 +137,7 @@ def evaluate(
     num_queries = 0
     with torch.no_grad(), evaluation_mode(model):
         for position, side in enumerate(SIDES):
-            groups = _group_queries(split, side)
+            groups = group_queries(split, side)
             num_queries += len(groups.entity)
             for first in range(0, len(groups.entity), block):
                 last = min(first + block, len(groups.entity))
@@ -183,7 +184,7 @@ def evaluate_subset(
 
 def _rank_block(
     model: ScoresAll,
-    groups: _QueryGroups,
+    groups: QueryGroups,
     first: int,
     last: int,
     known: KnownAnswers,

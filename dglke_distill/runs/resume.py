@@ -22,7 +22,7 @@ from dglke_distill.base.tensor_files import SavedState, all_finite, restore_stat
 from dglke_distill.config import TrainingConfig
 from dglke_distill.training.loop import TrainState
 
-__all__ = ["best_reached", "restore_run", "restore_training"]
+__all__ = ["best_reached", "read_state", "restore_run", "restore_training"]
 
 _MEND = "restore the file, or choose another --out to begin anew"
 _OWN = ("lr", "steps", "params")  # of an optimiser's group, what a run changes
@@ -78,12 +78,23 @@ def restore_run(
     threads = about.get("threads")
     if threads is not None and (type(threads) is not int or not 1 <= threads <= 1 << 20):
         raise UserError(f"{tensors.path}: threads is {threads!r:.40}; {_MEND}")
-    state = _read_state(about.get("state"), config, batches, tensors.path)
+    state = read_state(about.get("state"), config, batches, tensors.path)
     restore_training(tensors, learned, optimizer, tensors.path)
     return state
 
 
-def _read_state(tree: Any, config: TrainingConfig, batches: int, path: Path) -> TrainState:
+def read_state(tree: Any, config: TrainingConfig, batches: int, path: Path) -> TrainState:
+    """Return where a run stands.
+
+    Args:
+        tree: what ``TrainState.to_dict`` returned, read from a file.
+        config: the run's training.
+        batches: of an epoch.
+        path: the file, for messages.
+
+    Raises:
+        UserError: it says what no run can have left.
+    """
     try:
         found = _State.model_validate(tree)
     except ValidationError as error:

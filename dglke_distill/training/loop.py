@@ -197,6 +197,7 @@ def train(
     keep_best: Callable[[], None] = lambda: None,
     save: Callable[[TrainState], None] = lambda state: None,
     report: Callable[[Progress], None] = lambda progress: None,
+    agree: Callable[[bool, bool], tuple[bool, bool]] = lambda stop, save: (stop, save),
 ) -> TrainState:
     """Train until the last epoch, or until validation stops improving.
 
@@ -213,6 +214,8 @@ def train(
         keep_best: called when the model is the best so far, to keep its weights.
         save: called every ``checkpoint_minutes``, at the end and when interrupted.
         report: called a few times a second.
+        agree: given whether to stop and whether to save, returns what all processes that train
+            together do.
 
     Returns:
         The final state.
@@ -268,10 +271,12 @@ def train(
                             state.best,
                         )
                     )
-                if stop.is_set() or now - last_save > 60 * config.checkpoint_minutes:
+                due = now - last_save > 60 * config.checkpoint_minutes
+                stopping, saving = agree(stop.is_set(), due)
+                if stopping or saving:
                     save(state)
                     last_save = before = time.perf_counter()
-                    if stop.is_set():
+                    if stopping:
                         raise Interrupted
             progress = (state.epoch + 1) / config.epochs
             rate = base_rates[0] * learning_rate_factor(optimizer_config, progress)

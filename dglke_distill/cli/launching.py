@@ -1,0 +1,216 @@
+"""What ``dist launch`` does: reads the command behind ``--``, starts it on all hosts, shows it."""
+
+import functools
+import secrets
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import typer
+import typer.main
+
+from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.errors import UserError
+from dglke_distill.cli import settings
+from dglke_distill.cli.exits import STOPPED, with_plugins
+from dglke_distill.cli.output import TrainingDisplay, metrics_table
+from dglke_distill.cli.say import say
+from dglke_distill.cli.train import train
+from dglke_distill.config import Config
+from dglke_distill.config.plugins import named_plugins
+from dglke_distill.data.partitions import Partition, read_partition
+from dglke_distill.runs.distributed_memory import distributed_need
+from dglke_distill.runs.distributed_run import check_settings
+from dglke_distill.runs.launching.hosts import (
+    DEFAULT_PORT,
+    Host,
+    free_ports,
+    local_hosts,
+    read_hosts,
+)
+from dglke_distill.runs.launching.launcher import Ended, Launch, launch
+from dglke_distill.runs.launching.task import Task
+from dglke_distill.runs.memory import bytes_text
+from dglke_distill.runs.settings import new_run_directory, saved_settings
+from dglke_distill.training.distributed.engine import Job
+from dglke_distill.training.loop import Progress
+
+__all__ = ["Given", "run_launch"]
+
+_NOT_TAKEN = ("init", "store", "offline", "search", "track", "data_root", "columns", "delimiter",
+              "ignore_extra", "weight_column", "processes", "memory")  # fmt: skip
+
+
+class Given(NamedTuple):
+    """The options of the command, see ``cli.dist``."""
+
+    command: Sequence[str]
+    local: Optional[int]
+    hosts: Optional[Path]
+    trainers: int
+    negatives_from: str
+    port: Optional[int]
+    master_port: int
+    rsh: str
+    python: Optional[str]
+    timeout: float
+    show_processes: bool
+
+
+def run_launch(given: Given) -> None:
+    """Start a training on all its hosts and show it as ``train`` does."""
+    if (given.local is None) == (given.hosts is None):
+        raise UserError("dist launch: give either --local N or --hosts FILE")
+    drawn = given.negatives_from.lower()
+    if drawn not in ("joint", "local"):
+        raise UserError(f"--negatives-from {given.negatives_from!r:.40}: choose joint or local")
+    if not 1 <= given.timeout <= 1e6:
+        raise UserError(f"--timeout {given.timeout:g}: give 1 to 1000000 seconds")
+    if given.hosts is not None:
+        read_hosts(given.hosts, given.port or DEFAULT_PORT)  # wrong before all else
+    asked = _asked(given.command)
+    partition = read_partition(Path(asked["dataset"]).absolute())
+    hosts, trainers = _hosts(given, partition)
+    config = _settings(asked, partition)
+    check_settings(config)
+    out = asked["out"] or new_run_directory(config)
+    need = distributed_need(config, partition, trainers)
+    for line in need.lines(bytes_text):
+        say(line)
+    if asked["dry_run"]:
+        return
+    local = given.local is not None
+    master = ("127.0.0.1", free_ports(1)[0]) if local else (hosts[0].address, given.master_port)
+    addresses = tuple((host.address, host.port) for host in hosts)
+    job = Job(f"dk{secrets.token_hex(4)}", addresses, trainers, master)
+    task = Task(
+        job, str(partition.directory), partition.id, config.to_toml(), str(Path(out).absolute()),
+        bool(asked["resume"]), drawn, tuple(named_plugins()), config.training.threads or 1,
+    )  # fmt: skip
+    rsh = () if local else tuple(shlex.split(given.rsh))
+    if not local and not rsh:
+        raise UserError("--rsh is empty: name what runs a command on a host, such as ssh")
+    python = sys.executable if local else given.python or sys.executable
+    how = Launch(hosts, rsh, python, given.timeout, need.shared)
+    console = SafeConsole()
+    console.print(
+        f"{config.model.name}, {config.model.size}, on {config.data.dataset}, "
+        f"{job.world} trainers on {len(hosts)} " + ("part(s)" if local else "host(s)")
+    )
+    try:
+        found = _shown(task, how, console, given.show_processes)
+    except (Ended, KeyboardInterrupt):
+        say("interrupted", err=True)
+        again = f"train {shlex.quote(str(asked['dataset']))} --resume --out {shlex.quote(str(out))}"
+        say(f"go on with: {with_plugins(_launch_words(given))} -- {again}", err=True)
+        raise typer.Exit(STOPPED) from None
+    from dglke_distill.artifacts.results import TrainingResults
+
+    results = TrainingResults.of(found, Path(out))
+    if results.metrics:
+        console.print(metrics_table(results.metrics))
+    elif partition.given_candidates:
+        say(f"{partition.name} gives the candidates of its questions: rank with `ogb evaluate`")
+    say(f"trained in {found['training']['seconds']:.1f} s; checkpoint: {Path(out) / 'checkpoint'}")
+
+
+def _shown(task: Task, how: Launch, console: SafeConsole, processes: bool) -> dict[str, Any]:
+    def started(role: str, number: int, pid: int) -> None:
+        if processes:
+            say(f"{role} {number}: process {pid}")
+
+    with TrainingDisplay(console) as display:
+        return launch(
+            task,
+            how,
+            report=lambda values: display.report(Progress(*values)),
+            announce=display.announce,
+            started=started,
+        )
+
+
+def _launch_words(given: Given) -> str:
+    drawn = " --negatives-from local" if given.negatives_from.lower() == "local" else ""
+    if given.local is not None:
+        return f"dglke-distill dist launch --local {given.local}{drawn}"
+    hosts = shlex.quote(str(given.hosts))
+    return f"dglke-distill dist launch --hosts {hosts} --trainers {given.trainers}{drawn}"
+
+
+def _asked(words: Sequence[str]) -> dict[str, Any]:
+    """Return what the command behind ``--`` asks for, by the parameters of ``train``.
+
+    Raises:
+        UserError: it is no training of parts, or takes what a launch cannot do.
+    """
+    if not words or words[0] != "train":
+        named = f" {words[0]!r:.30}" if words else ""
+        raise UserError(
+            f"dist launch: cannot run{named}; write `-- train PARTS ...`, PARTS being a folder "
+            "that `dist partition` wrote"
+        )
+    found: dict[str, Any] = {}
+
+    @functools.wraps(train)
+    def catch(**values: Any) -> None:
+        found.update(values)
+
+    holder = typer.Typer(add_completion=False)
+    holder.command("train")(catch)
+    typer.main.get_command(holder).main(list(words[1:]), "train", standalone_mode=False)
+    if not found:  # its help was asked for
+        raise typer.Exit
+    for name in _NOT_TAKEN:
+        if found[name]:
+            raise UserError(
+                f"dist launch: --{name.replace('_', '-')} is not taken by a training by many; "
+                "leave it out"
+            )
+    if found["dataset"] is None:
+        raise UserError("dist launch: name the folder of parts: -- train PARTS ...")
+    if found["resume"] and found["out"] is None:
+        raise UserError("--resume: say which run by --out RUN_DIR")
+    return found
+
+
+def _hosts(given: Given, partition: Partition) -> tuple[tuple[Host, ...], int]:
+    """Return a host for each part, and how many trainers each has."""
+    parts = partition.parts
+    if given.local is not None:
+        if given.local % parts:
+            raise UserError(
+                f"--local {given.local}: {partition.directory} has {parts} parts, and each takes "
+                f"as many trainers; give a multiple of {parts}, or cut the data anew"
+            )
+        return local_hosts(parts), given.local // parts
+    assert given.hosts is not None
+    hosts = read_hosts(given.hosts, given.port or DEFAULT_PORT)
+    if len(hosts) != parts:
+        raise UserError(
+            f"{given.hosts}: names {len(hosts)} host(s), but {partition.directory} has {parts} "
+            f"part(s); give one host for each part, or cut the data into {len(hosts)}"
+        )
+    return hosts, given.trainers
+
+
+def _settings(asked: dict[str, Any], partition: Partition) -> Config:
+    """Return the settings of the run, as ``train`` composes them."""
+    from dglke_distill.runs.workspace import Workspaces
+    from dglke_distill.search.beforehand import before_training
+
+    flags = settings.given({**asked, "dataset": None})
+    if asked["resume"]:
+        changes = settings.overrides(flags, asked["assignments"])
+        return saved_settings(Path(asked["out"]), changes)
+    config, _ = before_training(
+        flags,
+        settings.assigned(asked["assignments"]),
+        data={"data": partition.data.model_dump(exclude_none=True)},
+        file=asked["config"],
+        recipe=asked["recipe"],
+        search="none",
+        workspaces=Workspaces(dataset=partition.dataset()),
+    )
+    return config

@@ -1,0 +1,70 @@
+"""How much memory each host of a training by many will take, said before it begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+from dglke_distill.config import Config
+from dglke_distill.data.partitions import Partition
+
+__all__ = ["DistributedNeed", "distributed_need"]
+
+_PROCESS = 450 << 20
+"""A process of the program with torch, dgl and compiled kernels."""
+_STATES = {"adagrad": 1.0, "adam": 2.0, "rowwise_adagrad": 0.0}
+"""Tables that an optimiser keeps, by the size of the table that it moves."""
+
+
+@dataclass(frozen=True)
+class DistributedNeed:
+    """Bytes that the hosts need.
+
+    Attributes:
+        shared: of each host, in /dev/shm: its part of graph, tables and optimiser state.
+        host: of each host, all its processes together, shared memory included.
+        first: what the first host needs besides, to collect the table for a checkpoint.
+    """
+
+    shared: tuple[int, ...]
+    host: tuple[int, ...]
+    first: int
+
+    def lines(self, text: Callable[[float], str]) -> list[str]:
+        """Return what the user is told.
+
+        Args:
+            text: writes a number of bytes.
+        """
+        return [
+            f"needs about {text(max(self.host))} of memory on each host, of which "
+            f"{text(max(self.shared))} in /dev/shm; on the first one {text(self.first)} more for "
+            "checkpoints"
+        ]
+
+
+def distributed_need(config: Config, partition: Partition, trainers: int) -> DistributedNeed:
+    """Estimate what each host needs.
+
+    Args:
+        config: the settings.
+        partition: what was cut.
+        trainers: of each host.
+    """
+    floats = config.model.dim + config.model.entity_bias
+    table = 4 * floats
+    kept = table + round(table * _STATES.get(config.optimizer.name.lower(), 2.0)) + 4
+    entities, facts = sum(partition.entities), sum(partition.facts)
+    shared = tuple(
+        # Facts with one end elsewhere bring that end along; a graph in two formats.
+        kept * own + 120 * edges + 40 * own
+        for own, edges in zip(partition.entities, partition.facts)
+    )
+    filtered = config.negatives.filtered or config.negatives.sampler.lower() != "uniform"
+    wide = 2 * config.training.batch_size + config.negatives.count
+    process = _PROCESS + 12 * facts + 16 * entities + (56 * facts if filtered else 0)
+    process += 8 * wide * table + (config.evaluation.query_block_megabytes << 20)
+    process += 32 * facts + 16 * entities  # known answers, when it is ranked
+    own = max(partition.entities) * table // trainers + 60 * max(partition.facts) // trainers
+    host = tuple(each + _PROCESS + trainers * (process + own) for each in shared)
+    return DistributedNeed(shared, host, entities * (table + kept) + 130 * entities)

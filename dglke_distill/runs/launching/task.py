@@ -1,0 +1,74 @@
+"""What is to be done, as launcher, agents, servers and trainers tell each other."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Optional
+
+from dglke_distill.training.distributed.engine import Job
+
+__all__ = ["MARK", "Task", "heard", "tell"]
+
+MARK = "@dglke-distill "
+"""Begins a line that is a message; whatever else is printed is a library's."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What each process of a launch must know.
+
+    Attributes:
+        job: who takes part.
+        partition: folder of the parts, on each host.
+        partition_id: which one it must be.
+        settings: of the run, as TOML.
+        out: run directory, on the first host.
+        resume: whether to go on with what it holds.
+        drawn: where negatives come from.
+        plugins: modules to import first.
+        threads: of each trainer.
+        teacher: checkpoint folder that the first trainer reads, or None.
+    """
+
+    job: Job
+    partition: str
+    partition_id: str
+    settings: str
+    out: str
+    resume: bool = False
+    drawn: str = "joint"
+    plugins: tuple[str, ...] = ()
+    threads: int = 1
+    teacher: Optional[str] = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a mapping that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Task:
+        """Return what ``to_dict`` took."""
+        rest = {name: value for name, value in tree.items() if name not in ("job", "plugins")}
+        return cls(job=Job.of(tree["job"]), plugins=tuple(tree["plugins"]), **rest)
+
+
+def tell(**message: Any) -> None:
+    """Send a message to whoever started this process."""
+    with suppress(OSError, ValueError):  # gone: this process will be ended
+        sys.__stdout__.write(MARK + json.dumps(message) + "\n")  # type: ignore[union-attr]
+        sys.__stdout__.flush()  # type: ignore[union-attr]
+
+
+def heard(line: str) -> Optional[dict[str, Any]]:
+    """Return the message that a line is, None for any other line."""
+    if not line.startswith(MARK):
+        return None
+    try:
+        found = json.loads(line[len(MARK) :])
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
