@@ -23,6 +23,7 @@ from ogb_fixtures import write_wikikg2
 from zoo_fixtures import NAME, home, trained
 
 from dglke_distill import zoo
+from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import load_state
 from dglke_distill.cli.app import app
 from dglke_distill.interop import FORMATS
@@ -317,3 +318,43 @@ def test_notes_in_a_report_stay(place: Place, capsys: pytest.CaptureFixture[str]
     assert call(*arguments) == 2
     assert "holds 'notes.md', which this program did not write" in capsys.readouterr().err
     assert tree(place.out) == before
+
+
+def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+    from dglke_distill.base.files import atomic_write_text, directory_aside
+
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file" / "a", tmp_path / "file" / "a" / "b"):
+        for write in (lambda p: atomic_write_text(p, ""), lambda p: directory_aside(p).__enter__()):
+            with pytest.raises(
+                UserError, match=f"{tmp_path / 'file'} is a file, no folder; choose"
+            ):
+                write(place)
+    if Path("/proc/self").exists():
+        with pytest.raises(UserError, match="no file can be made below /proc; choose"):
+            directory_aside(Path("/proc/nobody/b")).__enter__()
+
+
+@pytest.mark.parametrize("command", ["train", "run", "compare", "tune"])
+def test_a_run_does_not_spread_among_other_files(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dglke_distill import cli
+
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "a.log").write_text("x")
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "cldr", "--out", str(tmp_path)])
+    assert end.value.code == 2 and "holds 'notes.txt', which no run" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.log", "notes.txt"]
+
+
+def test_logs_may_lie_in_the_folder_of_a_run(tmp_path: Path) -> None:
+    from dglke_distill.cli.models import check_run_folder
+
+    for name in ("a.log", "nohup.out", ".hidden"):
+        (tmp_path / name).write_text("x")
+    check_run_folder(tmp_path)
+    (tmp_path / "file.txt").write_text("x")
+    (tmp_path / "checkpoint").mkdir()  # what a run has left is told of elsewhere
+    check_run_folder(tmp_path)

@@ -33,7 +33,7 @@ PLACES = {
     "--types", "--init", "facts", "--file", "--hosts",
 }  # fmt: skip
 """Parameters that lead to files of others, or to a server."""
-OWN_PLACES = {"--out", "--data-root", "--plot"}
+OWN_PLACES = {"--out", "--data-out", "--data-root", "--plot"}
 """Folders that the user chooses."""
 VALUES = {
     "--model", "--student-model", "--dim", "--dims", "--from", "--to", "--ratio", "--method",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from export_fixtures import loaded_model
@@ -143,10 +145,14 @@ def test_refresh_moves_what_the_facts_touch_and_nothing_else(model: Any) -> None
 
 def test_what_cannot_be_added_is_said(model: Any, tmp_path: Path) -> None:
     for facts, message in (
-        ([("Baltistan", "uses_curency", "Euro")], "fact 1: unknown relation.*did you mean"),
+        ([("Baltistan", "uses_curency", "Euro")], "fact 1, .*: unknown relation.*did you mean"),
         ([("Latvia", "uses_currency", "Euro")], "add --refresh"),
         ([("Baltistan", "uses_currency")], "give head, relation and tail"),
         ([("a\tb", "uses_currency", "Euro")], "tab or line break"),
+        (
+            [*FACTS, ("X", "uses_currency", "Y"), ("Y", "uses_currency", "Z")],
+            "^'X', 'Y', 'Z': no fact links them to an entity that the model knows",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             model.add_entities(facts)
@@ -201,7 +207,66 @@ def test_the_command(run: Any, tmp_path: Path, model: Any) -> None:
     assert "shares codes" in said
     assert not (tmp_path / "x").exists()
     facts.write_text("Baltistan\tuses_currency\n")
-    assert "line 1: 2 columns" in run("extend", MODEL, facts, "--out", tmp_path / "x", code=2).err
+    assert "line 1: has 2 columns" in run("extend", MODEL, facts, "--out", shared / "x", code=2).err
+
+
+def test_new_entities_may_hang_on_each_other(model: Any) -> None:
+    chain = [("A", "contained_in", "B"), ("B", "contained_in", "C"), ("C", "uses_currency", "Euro")]
+    made = model.add_entities(chain)
+    assert list(made.entities)[-3:] == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "flags"),
+    [
+        ("f.csv", "head,relation,tail\nBaltistan,uses_currency,Euro\n", []),
+        ("f.csv", "d;a;c\nEuro;Baltistan;uses_currency\n",
+         ["--columns", "head=a,relation=c,tail=d", "--delimiter", ";"]),
+        ("f.tsv.gz", "Baltistan\tuses_currency\tEuro\t2020\n", ["--ignore-extra"]),
+        ("f.tsv", "Euro\tuses_currency\tBaltistan\r\n", ["--set", "data.format=names_trh"]),
+        ("f.parquet", "Baltistan,uses_currency,Euro", []),
+    ],
+)  # fmt: skip
+def test_facts_are_read_as_training_data_are(
+    run: Any, tmp_path: Path, name: str, text: str, flags: list[str]
+) -> None:
+    path = tmp_path / name
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(text.encode()))
+    elif name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+        columns = zip(("head", "relation", "tail"), text.split(","))
+        pandas.DataFrame({column: [cell] for column, cell in columns}).to_parquet(path)
+    else:
+        path.write_bytes(text.encode())
+    (tmp_path / "entities.dict").write_text("0\tEuro\n")  # of something else that lies there
+    (tmp_path / "relations.dict").write_text("0\tuses_currency\n")
+    told = run("extend", MODEL, path, "--out", tmp_path / "grown", *flags).out
+    assert "1 new entity from 1 fact, in" in told and "new: Baltistan" in told
+
+
+def test_the_grown_data_are_written(run: Any, tmp_path: Path) -> None:
+    facts, out, data = tmp_path / "facts.tsv", tmp_path / "my grown", tmp_path / "data"
+    facts.write_text("".join("\t".join(fact) + "\n" for fact in FACTS))
+    told = run("extend", MODEL, facts, "--out", out, "--data-out", data).out
+    assert f"evaluate it: dglke-distill evaluate '{out}' --dataset {data}" in told
+    lines = (data / "train.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(set(lines)) and {"\t".join(fact) for fact in FACTS} <= set(lines)
+    told = json.loads(run("evaluate", out, "--dataset", data, "--json").out)
+    assert told["mrr"] > 0.55 and not [line for line in told["warnings"] if "OTHER" in line]
+    again = ["extend", MODEL, facts, "--out", tmp_path / "again", "--data-out"]
+    assert "holds something already" in run(*again, data, code=2).err
+    for place in (tmp_path / "again", tmp_path / "again" / "data", tmp_path):
+        assert "--out" in run(*again, place, code=2).err
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_grown_model_names_no_data_that_have_fewer_facts(run: Any, tmp_path: Path) -> None:
+    facts = tmp_path / "facts.tsv"
+    facts.write_text("Baltistan\tuses_currency\tEuro\n")
+    run("extend", MODEL, facts, "--out", tmp_path / "grown")
+    told = run("evaluate", tmp_path / "grown", code=2).err
+    assert "its data are the folder that `extend --data-out FOLDER` writes" in told
 
 
 def test_a_new_name_that_differs_by_case_alone_is_doubted(run: Any, tmp_path: Path) -> None:

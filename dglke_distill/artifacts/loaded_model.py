@@ -134,17 +134,25 @@ class LoadedModel:
         """
         from dglke_distill.data.own_dataset import fix, own_dataset
 
-        found = own_dataset(
-            self.identity,
-            who=name,
-            dataset=dataset,
-            data_root=data_root,
-            offline=offline,
-            allow_other_data=allow_other_data,
-        )
-        return self.check_dataset(
-            found, name, fix=fix(self.identity, dataset), allow_other_data=allow_other_data
-        )
+        try:
+            found = own_dataset(
+                self.identity,
+                who=name,
+                dataset=dataset,
+                data_root=data_root,
+                offline=offline,
+                allow_other_data=allow_other_data,
+            )
+            return self.check_dataset(
+                found, name, fix=fix(self.identity, dataset), allow_other_data=allow_other_data
+            )
+        except UserError as error:
+            if "extended_from" not in self.results or self.identity.path is not None:
+                raise
+            raise UserError(
+                f"{error}. The model was extended: its data are the folder that `extend "
+                "--data-out FOLDER` writes, with the added facts in the train split"
+            ) from None
 
     def check_dataset(
         self, found: Dataset, name: str, *, fix: str, allow_other_data: bool = False

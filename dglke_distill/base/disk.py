@@ -54,8 +54,22 @@ def wrong(error: OSError, *, named: bool = True) -> str:
         said = f"{_text(error.filename)}: {said}"
     elif error.errno == errno.ENOENT and not _has_working_folder():
         return "the working folder is gone: change to another one"
+    if isinstance(error.filename, (str, bytes)) and (
+        part := _file_inside(Path(_text(error.filename)), error.errno)
+    ):
+        return f"{_text(error.filename)}: {part} is a file, no folder; choose another place"
     fix = _FIXES.get(error.errno or 0)
     return said if fix is None else f"{said}; {fix}"
+
+
+def _file_inside(path: Path, number: Optional[int]) -> Optional[Path]:
+    """Return the part of a path that is a file where a folder is needed, if that was the error."""
+    if number not in (errno.EEXIST, errno.ENOTDIR):
+        return None
+    try:
+        return next((part for part in (path, *path.parents) if part.is_file()), None)
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -98,10 +112,23 @@ def _not_written(path: Path, number: Optional[int], words: Optional[str]) -> str
             + _FIXES[errno.ENOSPC]
         )
     said = f"{path}: not written: {words or os.strerror(number)}"
+    if part := _file_inside(path, number):
+        return f"{path}: not written: {part} is a file, no folder; choose another place"
+    if number == errno.ENOENT and (top := _kernel_folder(path)) is not None:
+        return f"{path}: not written: no file can be made below {top}; choose another place"
     if number == errno.ENOENT:
         return f"{said}; the folder was removed meanwhile: make it anew, or choose another place"
     fix = _FIXES.get(number)
     return said if fix is None else f"{said}; {fix}"
+
+
+def _kernel_folder(path: Path) -> Optional[Path]:
+    """Return the part of a path that is there, if it is of a system without storage: /proc."""
+    try:
+        place = next(part for part in (path, *path.absolute().parents) if part.exists())
+        return None if os.statvfs(place).f_blocks else place
+    except (OSError, StopIteration, AttributeError):
+        return None
 
 
 def _holds(folder: str, place: str) -> bool:

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-__all__ = ["fenced", "json_text", "markdown_text", "toml_text", "visible"]
+__all__ = ["fenced", "json_text", "markdown_text", "plural", "toml_text", "visible"]
 
 # Control characters (C0, delete, C1), soft hyphen, marks and turns of direction, invisible
 # operators and spaces, line and paragraph ends, lone halves of characters, and tags that are read
@@ -35,6 +35,20 @@ def visible(text: str, keep: str = "") -> str:
         ),
         text,
     )
+
+
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Return the count with its noun, as in ``1 line`` and ``2,000 lines``.
+
+    Args:
+        count: how many.
+        noun: of one.
+        nouns: of several; empty: the noun with an s, or ``entities`` for ``entity``.
+    """
+    if count == 1:
+        return f"1 {noun}"
+    several = nouns or (f"{noun[:-1]}ies" if noun.endswith("ty") else f"{noun}s")
+    return f"{count:,} {several}"
 
 
 def markdown_text(text: str) -> str:

@@ -12,6 +12,7 @@ from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import TrainingDisplay, duration, show_warnings
 from dglke_distill.cli.report import show_table
 from dglke_distill.cli.say import say
@@ -91,6 +92,7 @@ def compare(
             raise UserError("--resume: say which comparison by --out DIRECTORY")
         comparison = saved_comparison(out)
     else:
+        check_run_folder(out)
         overrides: list[settings.Tree] = [] if config is None else [read_chain(config)]
         overrides += chain_trees(
             {"epochs": epochs, "device": device, "threads": threads},

@@ -1,11 +1,16 @@
 """``dglke-distill extend``."""
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
+from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
+from dglke_distill.cli.given_data import DataSetFlag, data_flags, own_data
 from dglke_distill.cli.models import check_apart, load_given
 from dglke_distill.cli.say import say
 
@@ -20,12 +25,22 @@ def extend(
     facts: Annotated[
         Path,
         typer.Argument(
-            metavar="FACTS", help="File of lines head<TAB>relation<TAB>tail; entities may be new."
+            metavar="FACTS",
+            help="File of facts, as `train` reads one: head<TAB>relation<TAB>tail on each line, "
+            "or .csv, .nt, .parquet, compressed; entities may be new.",
         ),
     ],
     out: Annotated[
         Path, typer.Option("--out", help="Directory of the new checkpoint, to be written.")
     ],
+    data_out: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--data-out",
+            help="New folder for the data of the new model, its dataset with the facts in the "
+            "train split: what `evaluate --dataset` needs. If not given: they are not written.",
+        ),
+    ] = None,
     refresh: Annotated[
         bool,
         typer.Option(
@@ -37,6 +52,10 @@ def extend(
     seed: Annotated[
         int, typer.Option("--seed", min=0, max=(1 << 31) - 1, help="Of the questions drawn.")
     ] = 0,
+    columns: settings.ColumnsFlag = None,
+    delimiter: settings.DelimiterFlag = None,
+    ignore_extra: settings.IgnoreExtraFlag = None,
+    assignments: DataSetFlag = None,
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
     data_root: settings.DataRootFlag = None,
@@ -44,13 +63,24 @@ def extend(
     offline: settings.OfflineFlag = False,
 ) -> None:
     """Add entities to a trained model by their facts, in seconds, without training it again."""
+    flags = locals()
     from dglke_distill.artifacts.checkpoint import check_place
+    from dglke_distill.data.formats import read_facts
+    from dglke_distill.data.table_options import TableOptions
     from dglke_distill.predict import NamedModel
-    from dglke_distill.predict.extending import read_facts
 
     check_apart(out, model)
     check_place(out)
-    given = read_facts(facts)
+    if data_out is not None:
+        one, other = resolved(out), resolved(data_out)
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise UserError(f"--data-out {data_out}: lies in --out, or holds it; choose another")
+    own = own_data(str(facts), data_flags(flags), assignments)
+    given, told = read_facts(
+        facts, format=own.format, header=own.header, table=TableOptions.of(own)
+    )
+    for line in told:
+        say(f"warning: {line}", err=True)
     named = NamedModel(load_given(model, store=store, offline=offline))
     made = named.add_entities(
         given,
@@ -59,12 +89,14 @@ def extend(
         data_root=data_root,
         allow_other_data=allow_other_data,
         seed=seed,
+        data_out=data_out,
     )
     made.save_pretrained(out)
     about = made.results["extended_from"]
     moved = f", {about['refreshed']} known ones refreshed" if refresh else ""
+    new_ones = plural(about["entities"], "new entity")
     say(
-        f"{out}: {about['entities']} new entities from {about['facts']} facts{moved}, in "
+        f"{out}: {new_ones} from {plural(about['facts'], 'fact')}{moved}, in "
         f"{about['seconds']:.1f} s; figures are not inherited"
     )
     new = list(made.entities)[len(named.entities) :]
@@ -84,5 +116,8 @@ def extend(
             old = alike[name.casefold()]
             say(f"warning: {name!r} is new, but {old!r} was known; is it the same?", err=True)
     say(f"new: {', '.join(new[:_SHOWN])}{' ...' if len(new) > _SHOWN else ''}")
+    if data_out is not None:
+        place = shlex.quote(str(data_out))
+        say(f"evaluate it: dglke-distill evaluate {shlex.quote(str(out))} --dataset {place}")
     for line in made.known_warnings:
         say(f"warning: {line}; name the dataset it was trained on by --dataset", err=True)

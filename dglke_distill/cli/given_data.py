@@ -1,6 +1,6 @@
 """How commands on data read them: the flags, ``--set``, and loading by both."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -8,12 +8,12 @@ import typer
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
-from dglke_distill.config import Config, merge, parse_assignment
+from dglke_distill.config import Config, DataConfig, merge, parse_assignment
 from dglke_distill.data import catalog
 from dglke_distill.data.table_options import reading
 from dglke_distill.data.triples import Dataset
 
-__all__ = ["DataSetFlag", "data_flags", "load_own"]
+__all__ = ["DataSetFlag", "data_flags", "load_own", "own_data"]
 
 DataSetFlag = Annotated[
     Optional[list[str]],
@@ -56,11 +56,27 @@ def load_own(
     Raises:
         UserError: an assignment is none of the data, or the dataset cannot be read.
     """
-    tree: dict[str, Any] = {"data": {"dataset": name_or_path, **flags}}
+    data = own_data(name_or_path, flags, assignments)
+    return catalog.load(data.dataset, data_root=data_root, **reading(data), **options)
+
+
+def own_data(
+    place: str, flags: Mapping[str, Any], assignments: Optional[Sequence[str]]
+) -> DataConfig:
+    """Return how a command reads a user's own data, by its flags and ``--set``.
+
+    Args:
+        place: name or path of the data.
+        flags: see ``data_flags``.
+        assignments: of ``--set``; they win.
+
+    Raises:
+        UserError: a setting is unknown or malformed, or not of the data.
+    """
+    tree: dict[str, Any] = {"data": {"dataset": place, **flags}}
     for text in assignments or ():
         change = parse_assignment(text)
         if set(change) != {"data"}:
             raise UserError(f"--set {text}: only settings of the data are taken here, data.*")
         tree = merge(tree, change)
-    data = Config.from_mapping(tree, "--set").data
-    return catalog.load(data.dataset, data_root=data_root, **reading(data), **options)
+    return Config.from_mapping(tree, "--set").data

@@ -12,7 +12,9 @@ from dglke_distill.cli.say import say
 if TYPE_CHECKING:
     from dglke_distill.artifacts.checkpoint import LoadedModel
 
-__all__ = ["check_apart", "load_given", "say_which"]
+__all__ = ["check_apart", "check_run_folder", "load_given", "say_which"]
+
+_LOGS = (".log", ".out", ".err")
 
 
 def load_given(model: str, *, store: Optional[str] = None, offline: bool = False) -> LoadedModel:
@@ -49,6 +51,38 @@ def check_apart(out: Path, model: str) -> None:
 
     if resolved(out) in (resolved(Path(model)), resolved(folder_of(model) or Path(model))):
         raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
+
+
+def check_run_folder(out: Optional[Path]) -> None:
+    """Check that a run does not spread among files that have nothing to do with it.
+
+    Hidden files and logs may lie there, since a shell makes them before a command begins. What a
+    run before has left is not looked at here.
+
+    Args:
+        out: the directory that the user named; None: a new one is made.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    if out is None or not out.is_dir():
+        return
+    from dglke_distill.distill.chain import CHAIN_FILE
+    from dglke_distill.distill.compare import COMPARISON_FILE
+    from dglke_distill.distill.controls import SEARCHES
+    from dglke_distill.distill.finished import STAGES
+    from dglke_distill.runs.run_files import BEST_FILE, CHECKPOINT_DIRECTORY, CONFIG_FILE
+    from dglke_distill.search.study import STUDY_FILE
+
+    ours = {BEST_FILE, CHAIN_FILE, CHECKPOINT_DIRECTORY, COMPARISON_FILE, CONFIG_FILE, SEARCHES}
+    ours |= {STAGES, STUDY_FILE}
+    there = sorted(path.name for path in out.iterdir())
+    others = [name for name in there if not name.startswith(".") and not name.endswith(_LOGS)]
+    if others and not ours.intersection(there):
+        raise UserError(
+            f"--out {out}: holds {others[0]!r}, which no run has left there; name a new or empty "
+            "folder"
+        )
 
 
 def say_which(model: str) -> None:

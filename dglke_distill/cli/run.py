@@ -11,6 +11,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import complete, settings
 from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import (
     TrainingDisplay,
     chain_table,
@@ -188,6 +189,7 @@ def run(
             raise UserError("--resume: say which chain by --out RUN_DIR")
         chain, loaded = saved_chain(out)
     else:
+        check_run_folder(out)
         chain = chain_settings(
             dataset,
             model,

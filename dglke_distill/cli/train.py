@@ -10,7 +10,7 @@ from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
-from dglke_distill.cli.models import load_given
+from dglke_distill.cli.models import check_run_folder, load_given
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say
 from dglke_distill.cli.tracked import check_tracker, tracked
@@ -94,6 +94,7 @@ def train(
             raise UserError("--resume: say which run by --out RUN_DIR")
         resolved = saved_settings(out, settings.overrides(flags, assignments))
     else:
+        check_run_folder(out)
         changes = settings.assigned(assignments)
         if before is not None:
             changes = [model_tree(before), *changes]

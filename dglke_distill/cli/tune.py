@@ -11,6 +11,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import TrainingDisplay, duration
 from dglke_distill.cli.say import say
 
@@ -88,8 +89,10 @@ def tune(
             raise UserError("--resume: say which study by --out DIRECTORY")
         study = saved_study(out)
     else:
+        given = settings.given(locals())
+        check_run_folder(out)
         study = study_settings(
-            settings.given(locals()),
+            given,
             settings.assigned(assignments),
             space=space,
             method=method,

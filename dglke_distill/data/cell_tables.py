@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.data.headings import heading_left_out, heading_order, named_columns
 from dglke_distill.data.line_errors import is_time, separator_of
 from dglke_distill.data.table_options import TableOptions
-from dglke_distill.data.text import BLANKS, blocks, cell_frame, decode, plural
+from dglke_distill.data.text import BLANKS, blocks, cell_frame, decode
 
 __all__ = ["CellBlock", "CellTable", "parse_weights"]
 

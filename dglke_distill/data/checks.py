@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.text import plural
+from dglke_distill.base.shown import plural
 from dglke_distill.data.triples import Triples, Vocabulary
 
 __all__ = ["find_warnings", "triple_keys"]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.data.split_names import files_in
-from dglke_distill.data.text import lines, plural, strip_blanks, without_packing
+from dglke_distill.data.text import lines, strip_blanks, without_packing
 
 __all__ = [
     "ambiguous_dictionary",

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.data.spelling import likely_names
-from dglke_distill.data.text import lines, plural
+from dglke_distill.data.text import lines
 from dglke_distill.data.triples import SIDES, Side, Triples, Vocabulary
 
 __all__ = [

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
+from dglke_distill.base.shown import plural
 from dglke_distill.data.checks import find_warnings
 from dglke_distill.data.dictionaries import read_dictionary
 from dglke_distill.data.id_files import read_id_triples
@@ -56,10 +57,10 @@ from dglke_distill.data.named_splits import read_named
 from dglke_distill.data.split import split_triples, weights_of
 from dglke_distill.data.split_names import parse_split_name
 from dglke_distill.data.table_options import TableOptions
-from dglke_distill.data.text import plural, without_packing
+from dglke_distill.data.text import without_packing
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["FORMAT_NAMES", "Format", "parse_format", "read_file", "read_folder"]
+__all__ = ["FORMAT_NAMES", "Format", "parse_format", "read_facts", "read_file", "read_folder"]
 
 Weight = Optional[NDArray[np.float32]]
 
@@ -165,6 +166,55 @@ def read_file(
         weight = weights_of(split.train, facts, weight, len(entities), len(relations))
     own = Path(without_packing(path.name)).stem
     return _finish(name or own, splits, entities, relations, warnings, weight)
+
+
+def read_facts(
+    path: Path,
+    *,
+    format: str = "auto",
+    header: Optional[bool] = None,
+    table: Optional[TableOptions] = None,
+) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """Read one file of facts by names, as ``read_file`` does, without a split.
+
+    Args:
+        path: the file; dictionaries beside it are not looked at.
+        format: ``names_hrt``, letters in any order; ``auto`` stands for it.
+        header: whether the file begins with a heading; None: found out.
+        table: which columns are read, and what separates them.
+
+    Returns:
+        Head, relation and tail of each fact in the file's order, and warnings.
+
+    Raises:
+        UserError: as for ``read_file``, or the format is one of ids.
+    """
+    layout = parse_format(format) or Format("names", "hrt")
+    if layout.family != "names":
+        raise UserError(f"data.format {format}: new facts are read by names; say names_hrt")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give one file of facts")
+    warnings: list[str] = []
+    special = is_special(path, table)
+    if header is not False and not special:
+        check_order(path, layout, warnings)
+
+    def opened(split: str) -> Optional[NameTable]:
+        if not special:
+            return None
+        return open_table(
+            path, table, order=layout.order, header=header, warnings=warnings, weigh=False
+        )
+
+    entities, relations, splits = read_named(
+        {"train": path}, layout, (None, None), header, warnings, opened, []
+    )
+    facts = splits["train"]
+    if not len(facts):
+        raise UserError(f"{path}: is empty; give it one fact per line")
+    columns = (facts.head, entities), (facts.relation, relations), (facts.tail, entities)
+    rows = list(zip(*([names[i] for i in ids.tolist()] for ids, names in columns)))
+    return rows, warnings
 
 
 def _read_files(

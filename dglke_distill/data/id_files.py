@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.data.headings import heading_left_out, heading_order
 from dglke_distill.data.line_errors import too_many
-from dglke_distill.data.text import decode, plural, table_blocks
+from dglke_distill.data.text import decode, table_blocks
 from dglke_distill.data.triple_files import join_parts
 from dglke_distill.data.triples import Triples
 

@@ -99,7 +99,8 @@ class Identity:
         stated = stated if isinstance(stated, Mapping) else {}
         name, path = stated.get("name"), stated.get("path")
         if not isinstance(path, str):
-            path = data.dataset if _is_path(data.dataset) else None
+            grown = "extended_from" in results  # what lies there has fewer facts
+            path = data.dataset if _is_path(data.dataset) and not grown else None
         if not isinstance(name, str) or not name:
             name = Path(data.dataset).name
         triples = stated.get("triples")

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.data.file_kinds import python_command
 from dglke_distill.data.headings import named_columns
-from dglke_distill.data.text import decode, inner_name, plural, without_packing
+from dglke_distill.data.text import decode, inner_name, without_packing
 
 __all__ = ["blame_names", "is_time", "separator_of", "too_many"]
 

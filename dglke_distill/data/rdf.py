@@ -11,10 +11,11 @@ import numpy as np
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import shown
+from dglke_distill.base.shown import plural
 from dglke_distill.data.cell_tables import CellBlock
 from dglke_distill.data.file_kinds import text_kind
 from dglke_distill.data.opening import open_unpacked
-from dglke_distill.data.text import first_bytes, inner_name, plural
+from dglke_distill.data.text import first_bytes, inner_name
 
 __all__ = ["RDF_ENDINGS", "RdfTable", "rdf_format"]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import open_regular
+from dglke_distill.base.shown import plural
 from dglke_distill.data.file_kinds import HEAD_BYTES, FileKind, binary_kind, text_kind
 from dglke_distill.data.opening import (
     expands,
@@ -35,7 +36,6 @@ __all__ = [
     "kind_of_file",
     "lines",
     "open_unpacked",
-    "plural",
     "strip_blanks",
     "table_blocks",
     "triple_lines",
@@ -88,8 +88,8 @@ def triple_lines(path: Path, what: str, also: str = "") -> Iterator[tuple[int, l
         parts = [part.strip() for part in line.rstrip("\r\n").split("\t")]
         if len(parts) != 3 or not all(parts):
             raise UserError(
-                f"{path}, line {number}: {len(parts)} columns, where head, relation and tail are "
-                f"wanted, with a tab between them{also}"
+                f"{path}, line {number}: {plural(len(parts), 'column')}, where head, relation and "
+                f"tail are wanted, with a tab between them{also}"
             )
         empty = False
         yield number, parts
@@ -267,8 +267,3 @@ def decode(path: Path, number: int, raw: bytes) -> str:
         raise UserError(
             f"{path}, line {number}: byte {error.start + 1} is not UTF-8; save the file as UTF-8"
         ) from None
-
-
-def plural(count: int, noun: str) -> str:
-    """Return the count with its noun, as in ``1 line`` and ``2 lines``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

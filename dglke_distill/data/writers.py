@@ -14,7 +14,7 @@ from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS, parse_format
 from dglke_distill.data.text import strip_blanks
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["write_dataset"]
+__all__ = ["check_new", "write_dataset"]
 
 _ROWS = 1 << 17
 _FORBIDDEN = {"\t": "a tab", "\n": "a line end", "\r": "a carriage return", "\0": "a zero byte"}
@@ -42,8 +42,7 @@ def write_dataset(dataset: Dataset, folder: Path, *, format: str = "names_hrt") 
     layout = parse_format(format)
     if layout is None:
         raise UserError("format 'auto' is for reading: say which format to write, e.g. names_hrt")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds something already: give a new folder")
+    check_new(folder)
     for vocabulary in (dataset.entities, dataset.relations):
         _check_names(vocabulary)
     splits = {split: dataset.split(split) for split in SPLITS}
@@ -81,6 +80,19 @@ def write_dataset(dataset: Dataset, folder: Path, *, format: str = "names_hrt") 
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
     return [folder / name for name in names]
+
+
+def check_new(folder: Path) -> None:
+    """Check that data may be written into a folder.
+
+    Raises:
+        UserError: it is no folder, or holds something.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} holds something already: give a new folder")
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
 
 
 def _names(dataset: Dataset) -> tuple[Callable[[int], str], Callable[[int], str]]:

@@ -17,26 +17,16 @@ from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.compression import CompressedModel
 from dglke_distill.config import Config
-from dglke_distill.data.text import triple_lines
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 from dglke_distill.models.fold_in import RIDGE, Facts, fold_in
 from dglke_distill.predict.names import triples_of
 
-__all__ = ["NamedFact", "extended", "read_facts"]
+__all__ = ["NamedFact", "describe", "extended", "grown_data"]
 
 NamedFact = tuple[str, str, str]
 _MOST_ADDED = 1_000_000
-
-
-def read_facts(path: Path) -> list[NamedFact]:
-    """Read a file of lines ``head<TAB>relation<TAB>tail``; blank lines are skipped.
-
-    Raises:
-        UserError: it cannot be read, is empty, or a line has not three names.
-    """
-    return [(head, relation, tail) for _, (head, relation, tail) in triple_lines(path, "fact")]
 
 
 def extended(
@@ -59,11 +49,12 @@ def extended(
         ridge: how near new entities stay to the mean one; see ``models.fold_in.RIDGE``.
 
     Raises:
-        UserError: an unknown relation, nothing new, or a model whose entities have no vectors of
-            their own.
+        UserError: an unknown relation, nothing new, new entities that no fact links to known ones,
+            or a model whose entities have no vectors of their own.
     """
     begun = time.perf_counter()
     entities, added = _names(loaded, facts)
+    _check_anchored(loaded, facts, added)
     count = len(loaded.entities)
     given = triples_of(entities, loaded.relations, facts).to_array().astype(np.int64)
     given = np.unique(given, axis=0)
@@ -125,8 +116,8 @@ def extended(
     )
 
 
-def describe_grown(made: LoadedModel, splits: Sequence[Triples], given: Triples) -> dict[str, Any]:
-    """Return what results say of the data: the given facts belong to the train split now.
+def grown_data(made: LoadedModel, splits: Sequence[Triples], given: Triples) -> Dataset:
+    """Return the data of an extended model: the given facts belong to the train split now.
 
     Args:
         made: the extended model.
@@ -138,16 +129,54 @@ def describe_grown(made: LoadedModel, splits: Sequence[Triples], given: Triples)
     have = {tuple(row) for row in train.to_array().tolist()}
     new = [row for row in np.unique(given.to_array(), axis=0).tolist() if tuple(row) not in have]
     whole = np.concatenate([train.to_array(), np.array(new, np.int64).reshape(-1, 3)])
-    data = Dataset(
+    return Dataset(
         made.dataset_name, made.entities, made.relations, Triples.from_array(whole), valid, test
     )
-    return {
+
+
+def describe(data: Dataset, place: Optional[Path] = None) -> dict[str, Any]:
+    """Return what results say of grown data.
+
+    Args:
+        data: see ``grown_data``.
+        place: where they were written; None: nowhere.
+    """
+    found: dict[str, Any] = {
         "name": data.name,
         "fingerprint": data.fingerprint,
         "entities": data.num_entities,
         "relations": data.num_relations,
         "triples": {split: len(data.split(split)) for split in ("train", "valid", "test")},
     }
+    return found if place is None else {**found, "path": str(place)}
+
+
+def _check_anchored(loaded: LoadedModel, facts: list[NamedFact], added: Sequence[str]) -> None:
+    """Refuse new entities that no chain of facts leads to what the model knows.
+
+    Raises:
+        UserError: there is one; nothing says where it belongs.
+    """
+    beside: dict[str, list[str]] = {name: [] for name in added}
+    for head, _, tail in facts:
+        for one, other in ((head, tail), (tail, head)):
+            if one in beside:
+                beside[one].append(other)
+    reached = [name for name, others in beside.items() if any(o not in beside for o in others)]
+    seen = set(reached)
+    while reached:
+        for other in beside[reached.pop()]:
+            if other in beside and other not in seen:
+                seen.add(other)
+                reached.append(other)
+    lost = [name for name in added if name not in seen]
+    if lost:
+        more = f" and {len(lost) - 3:,} more" if len(lost) > 3 else ""
+        raise UserError(
+            f"{', '.join(repr(name)[:100] for name in lost[:3])}{more}: no fact links "
+            f"{'it' if len(lost) == 1 else 'them'} to an entity that the model knows, so nothing "
+            "says where to place new ones; add such a fact"
+        )
 
 
 def _names(loaded: LoadedModel, facts: list[NamedFact]) -> tuple[Vocabulary, list[str]]:
@@ -162,7 +191,8 @@ def _names(loaded: LoadedModel, facts: list[NamedFact]) -> tuple[Vocabulary, lis
                 loaded.relations.id(relation)
             except UserError as error:
                 raise UserError(
-                    f"fact {number}: {error}; only entities can be new, so train anew for it"
+                    f"fact {number}, {' '.join(fact)!r:.200}: {error}; only entities can be new, "
+                    "so train anew for it"
                 ) from None
         for name in (head, tail):
             if name not in loaded.entities:
@@ -170,7 +200,7 @@ def _names(loaded: LoadedModel, facts: list[NamedFact]) -> tuple[Vocabulary, lis
                     raise UserError(f"fact {number}: a name has a tab or line break: {name!r:.100}")
                 new[name] = None
     if len(new) > _MOST_ADDED:
-        raise UserError(f"{len(new)} new entities are too many; train anew, with train --init")
+        raise UserError(f"{len(new):,} new entities are too many; train anew, with train --init")
     return Vocabulary([*loaded.entities, *new]), list(new)
 
 

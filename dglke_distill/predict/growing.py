@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional, TypeVar, Union
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
+from dglke_distill.config import DataConfig
 from dglke_distill.data.triples import Triples
-from dglke_distill.predict.names import triples_of
+from dglke_distill.predict.names import rows_of, triples_of
 
 __all__ = ["Growing"]
 
@@ -34,6 +37,7 @@ class Growing:
         data_root: Optional[Path] = None,
         allow_other_data: bool = False,
         seed: int = 0,
+        data_out: Union[str, Path, None] = None,
     ) -> Kind:
         """Return a model that knows new entities too, folded in from their facts.
 
@@ -50,20 +54,39 @@ class Growing:
             data_root: folder of datasets already there.
             allow_other_data: whether the triples may be others than those trained on.
             seed: of the questions that are drawn.
+            data_out: new folder for the data that the new model belongs to: its dataset with the
+                facts added to the train split, so that the model can be evaluated; None: they are
+                not written.
 
         Raises:
-            UserError: an unknown relation, nothing new, a model whose entities have no vectors of
-                their own, or a dataset that is another one.
+            UserError: an unknown relation, nothing new, new entities that no fact links to known
+                ones, a model whose entities have no vectors of their own, a dataset that is
+                another one; or data are to be written, and the dataset is not at hand or the folder
+                holds something.
         """
         from dglke_distill.data.known_answers import KnownAnswers
-        from dglke_distill.predict.extending import describe_grown, extended
+        from dglke_distill.data.writers import check_new, write_dataset
+        from dglke_distill.predict.extending import describe, extended, grown_data
 
-        facts: Any = [tuple(fact) for fact in triples]
+        facts: Any = [tuple(fact) for fact in rows_of(triples)]
+        place = None if data_out is None else resolved(data_out)
+        if place is not None:
+            check_new(place)
         splits = self._at_hand(data_root, dataset, allow_other_data)
+        if place is not None and len(splits) != 3:
+            raise UserError(
+                f"{data_out}: nothing can be written there, since the dataset that the model was "
+                "trained on is not at hand; name it by --dataset (in Python dataset=...)"
+            )
         trained = splits[0] if splits else None
         made = extended(self.loaded, facts, trained, refresh=refresh, seed=seed)
         given = triples_of(made.entities, made.relations, facts)
-        made.results["dataset"] = describe_grown(made, splits, given)
+        data = grown_data(made, splits, given)
+        made.results["dataset"] = describe(data, place)
+        if place is not None:
+            write_dataset(data, place)
+            as_written = DataConfig(dataset=str(place), format="names_hrt")
+            made = replace(made, config=made.config.model_copy(update={"data": as_written}))
         found: Any = type(self)(made)  # type: ignore[call-arg]
         found._known = KnownAnswers.build([given, *splits], len(made.entities))
         found._trained = KnownAnswers.build([given, *splits[:1]], len(made.entities)).triples(), []
