@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import dglke_distill as kd
 from dglke_distill import cli
 from dglke_distill.api.datasets import data_settings
 from dglke_distill.artifacts.results import read_training_results
-from dglke_distill.cli.app import app
+from dglke_distill.cli.commands import COMMANDS
 from dglke_distill.config import Config, read_toml
 from dglke_distill.runs.settings import nested
 
@@ -85,10 +86,8 @@ def test_rooms_of_the_same_name_stay_rooms(first: str) -> None:
 
 
 def flags_of(command: str) -> set[str]:
-    (found,) = [
-        one.callback for one in app.registered_commands
-        if one.callback is not None and one.callback.__name__ == command
-    ]  # fmt: skip
+    place = COMMANDS[command]
+    found = getattr(import_module(f"dglke_distill.cli.{place.module}"), place.attribute)
     return set(inspect.signature(found).parameters)
 
 

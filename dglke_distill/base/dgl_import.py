@@ -17,12 +17,16 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dglke_distill.base.errors import UserError
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+else:  # only their types: importing them takes longer than all else that this package imports
+    Loader = MetaPathFinder = object
 
 __all__ = ["load_dgl", "tolerate_missing_graphbolt"]
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING or find_spec("pydantic") is not None:
     from pydantic import (
         AfterValidator,
-        BaseModel,
         BeforeValidator,
         ConfigDict,
         Field,
@@ -21,6 +20,12 @@ if TYPE_CHECKING or find_spec("pydantic") is not None:
         field_validator,
         model_validator,
     )
+    from pydantic import BaseModel as _BaseModel
+
+    class BaseModel(_BaseModel):
+        """A typed tree, whose reader is built when a first one is read: importing stays quick."""
+
+        model_config = ConfigDict(defer_build=True)
 else:
     from dglke_distill.base.plain_schema import (
         AfterValidator,

@@ -18,7 +18,6 @@ import typer
 from dglke_distill.base.disk import NotWritten, writing, wrong
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli.say import say
-from dglke_distill.config.plugins import named_plugins
 
 __all__ = ["drop_output", "fixable", "resumable", "script", "standard_streams", "stop_signals"]
 
@@ -60,6 +59,8 @@ def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
 
 def with_plugins(command: str) -> str:
     """Return a command with the plug-ins that this process was told to import."""
+    from dglke_distill.config.plugins import named_plugins
+
     named = (f" --plugin {shlex.quote(plugin)}" for plugin in named_plugins())
     return command + "".join(named)
 

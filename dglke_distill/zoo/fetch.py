@@ -11,6 +11,7 @@ from dglke_distill.artifacts.checkpoint_places import meant_checkpoint
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.regular_files import check_regular, open_regular
+from dglke_distill.base.runtime import without_collector
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.hub import hub_card, hub_files, is_hub, repository_of
 from dglke_distill.zoo.index import FoundEntry, Place, default_cache, find, read_store, stores
@@ -65,7 +66,8 @@ def load(
         UserError: there is no such model, it cannot be downloaded, or a file is damaged, tampered
             with, or no part of a sound checkpoint.
     """
-    from dglke_distill.predict import NamedModel
+    with without_collector():  # torch may be imported here
+        from dglke_distill.predict import NamedModel
 
     if is_hub(name):
         entry, places = hub_files(name, offline=offline)
@@ -99,7 +101,8 @@ def load_checkpoint(
     Raises:
         UserError: as ``load`` and ``checkpoint.load_model`` do.
     """
-    from dglke_distill.artifacts import checkpoint
+    with without_collector():  # torch may be imported here
+        from dglke_distill.artifacts import checkpoint
 
     written = str(name_or_directory)
     if is_hub(name_or_directory):

@@ -1,0 +1,176 @@
+"""The commands by name: where each lies and what it is for; imported when it is called.
+
+The line of a command stands here too, so that ``--help`` and the tab key import none of them.
+"""
+
+# No `from __future__ import annotations`: as in all files that import typer.
+
+from collections.abc import Callable, Iterator, MutableMapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import typer
+import typer.core
+import typer.main
+
+__all__ = ["COMMANDS", "Commands", "Place", "command_of"]
+
+
+class Place(NamedTuple):
+    """Where a command lies.
+
+    Attributes:
+        module: below ``dglke_distill.cli``.
+        attribute: a function, or a ``typer.Typer`` of several commands.
+        line: what the list of commands says of it: the first paragraph of its own help.
+    """
+
+    module: str
+    attribute: str
+    line: str
+
+
+COMMANDS = {
+    "run": Place(
+        "run", "run", "Train a teacher, distil it down a chain of sizes, and report every step."
+    ),
+    "compare": Place(
+        "compare",
+        "compare",
+        "Compare methods: each a chain of its own, all with one teacher and the same seeds.",
+    ),
+    "train": Place(
+        "train", "train", "Train a model, rank its test split and leave a checkpoint."
+    ),
+    "tune": Place(
+        "tune",
+        "tune",
+        "Search for the settings with the best validation MRR; the test split is never ranked.",
+    ),
+    "evaluate": Place(
+        "evaluate",
+        "evaluate",
+        "Rank a split with a trained model: every entity, both sides, known answers filtered.",
+    ),
+    "predict": Place(
+        "predict",
+        "predict",
+        "Complete a triple: give two of head, relation and tail; or score it: give all three.",
+    ),
+    "discover": Place(
+        "discover",
+        "discover",
+        "Find the best new facts: triples over all heads and tails that the dataset does not hold.",
+    ),
+    "calibrate": Place(
+        "calibrate",
+        "calibrate",
+        "Fit probabilities to a model's scores, a curve per relation, and measure them.",
+    ),
+    "compress": Place(
+        "compress",
+        "compress",
+        "Store a model's tables in fewer bytes; the new checkpoint loads, ranks and predicts "
+        "alike.",
+    ),
+    "extend": Place(
+        "extend",
+        "extend",
+        "Add entities to a trained model by their facts, in seconds, without training it again.",
+    ),
+    "export": Place("export", "export", "Write a model in another program's format."),
+    "formats": Place(
+        "export",
+        "formats",
+        "Print the formats of `export`, with their options and what these are if not given.",
+    ),
+    "import": Place(
+        "importing",
+        "import_model",
+        "Save another library's model as a checkpoint: a teacher, or a model to use.",
+    ),
+    "serve": Place(
+        "serve",
+        "serve",
+        "Look at models in the browser: ask them, compare two, see a map of their entities.",
+    ),
+    "report": Place(
+        "report", "report", "Write the report of a finished run anew: page, figures and table."
+    ),
+    "data": Place(
+        "data", "data_app", "The datasets: list them, look at one, get one ready."
+    ),
+    "zoo": Place(
+        "zoo", "zoo_app", "Published models: list, load, publish, verify them."
+    ),
+    "ogb": Place(
+        "ogb", "ogb_app", "Runs, figures and the submission sheet for the OGB leaderboard."
+    ),
+    "dist": Place(
+        "dist",
+        "dist_app",
+        "Training on many machines, or by many processes, over DGL's own engine.",
+    ),
+    "config": Place("config", "config_app", "The settings of a run."),
+    "recipes": Place("config", "recipes_app", "The recipes that ship with the package."),
+}  # fmt: skip
+"""In the order in which ``--help`` lists them."""
+
+
+def command_of(name: str) -> Any:
+    """Import a command and return it as ``typer`` has made it.
+
+    Args:
+        name: of ``COMMANDS``.
+    """
+    place = COMMANDS[name]
+    found = getattr(import_module(f"dglke_distill.cli.{place.module}"), place.attribute)
+    holder = typer.Typer(add_completion=False)
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name)(found)
+        holder.callback()(lambda: None)  # makes it a group, so that the command keeps its name
+    return typer.main.get_command(holder).commands[name]  # type: ignore[attr-defined]
+
+
+class Commands(MutableMapping[str, Any]):
+    """All commands by name; one is imported when it is asked for.
+
+    Args:
+        finish: is called with each command after it was imported.
+    """
+
+    def __init__(self, finish: Callable[[Any], None]) -> None:
+        self._finish = finish
+        self._made: dict[str, Any] = dict.fromkeys(COMMANDS)
+
+    def __getitem__(self, name: str) -> Any:
+        made = self._made[name]
+        if made is None:
+            made = command_of(name)
+            self._finish(made)
+            self._made[name] = made
+        return made
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __contains__(self, name: object) -> bool:  # without an import, unlike the mixin's
+        return name in self._made
+
+    def listed(self) -> dict[str, Any]:
+        """Return the commands by name as a list shows them: name and line, nothing imported."""
+        return {
+            name: made or typer.core.TyperCommand(name, help=COMMANDS[name].line)
+            for name, made in self._made.items()
+        }

@@ -1,0 +1,67 @@
+"""``dglke-distill config`` and ``recipes``: the settings of a run, and those that ship."""
+
+# No `from __future__ import annotations`: as in all files that import typer.
+
+from typing import Annotated
+
+import tomli_w
+import typer
+
+from dglke_distill import config
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import toml_text
+from dglke_distill.cli import settings
+from dglke_distill.cli.say import say, say_text
+from dglke_distill.runs.settings import resolve
+
+__all__ = ["config_app", "recipes_app"]
+
+config_app = typer.Typer(help="The settings of a run.", no_args_is_help=True)
+recipes_app = typer.Typer(help="The recipes that ship with the package.", no_args_is_help=True)
+
+
+@config_app.command("show")
+def config_show(
+    dataset: settings.DatasetArgument = None,
+    model: settings.ModelFlag = None,
+    dim: settings.DimFlag = None,
+    recipe: settings.RecipeFlag = "auto",
+    file: settings.ConfigFlag = None,
+    assignments: settings.SetFlag = None,
+    epochs: settings.EpochsFlag = None,
+    batch_size: settings.BatchSizeFlag = None,
+    learning_rate: settings.LearningRateFlag = None,
+    negatives: settings.NegativesFlag = None,
+    loss: settings.LossFlag = None,
+    seed: settings.SeedFlag = None,
+    device: settings.DeviceFlag = None,
+    threads: settings.ThreadsFlag = None,
+    dtype: settings.DtypeFlag = None,
+) -> None:
+    """Print the settings that `train` with the same flags would use, as TOML."""
+    flags = settings.given(locals())
+    resolved = resolve(flags, settings.assigned(assignments), file=file, recipe=recipe)
+    say_text(toml_text(resolved.to_toml()).rstrip("\n"))
+
+
+@recipes_app.command("list")
+def recipes_list() -> None:
+    """Print the names of the recipes: those of `train`, then the chains of `run`."""
+    for name in config.recipe_names():
+        say(name)
+    for name in config.recipe_names("chains"):
+        say(f"chains/{name}")
+
+
+@recipes_app.command("show")
+def recipes_show(name: Annotated[str, typer.Argument(help="A name from `recipes list`.")]) -> None:
+    """Print a recipe as it ships; `config show` says what it makes of a model."""
+    folder, _, stem = name.lower().rpartition("/")
+    if stem not in config.recipe_names(folder):
+        raise UserError(f"no recipe {name!r}; see `dglke-distill recipes list`")
+    if not folder and stem in config.PLUGIN_RECIPES:
+        tree = config.read_recipe(stem)
+        say_text(toml_text(tomli_w.dumps(tree)).rstrip("\n"))
+        return
+    path = config.RECIPES / folder / f"{stem}.toml"
+    say_text(path.read_text(encoding="utf-8").rstrip("\n"))
