@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 from dglke_distill.base import dgl_import as _dgl_import  # noqa: F401 (lets DGL be imported)
-from dglke_distill.base import runtime as _runtime  # sets the environment that torch reads
+from dglke_distill.base import runtime as _runtime  # noqa: F401 (environment that torch reads)
+from dglke_distill.base.collector import without_collector as _without_collector
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -76,7 +77,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with _runtime.without_collector():
+    with _without_collector():
         found = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
     globals()[name] = found
     return found

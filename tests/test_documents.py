@@ -216,3 +216,14 @@ def test_blocks_are_found_with_their_marks(tmp_path: Path) -> None:
     assert (second.language, second.code, second.mark) == ("python", "x = 1\n", None)
     assert third.said == "--epochs 1"
     assert commands(third) == [("one", "1\n2\n"), ("two", "")]
+
+
+def test_filtering_candidates_is_two_clicks_from_the_first_page() -> None:
+    """One click opens the page, another the part; both links are on the site's first page too."""
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    assert re.search(r"^      - [^\n]*filter candidates: how-to/ask\.md$", nav, re.MULTILINE)
+    first = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    row = next(line for line in first.splitlines() if "filter the candidates" in line)
+    assert "(how-to/ask.md#filter-the-candidates)" in row
+    page = (ROOT / "docs" / "how-to" / "ask.md").read_text(encoding="utf-8")
+    assert re.search(r"^## .*\{ #filter-the-candidates \}$", page, re.MULTILINE)

@@ -11,7 +11,7 @@ import sys
 import pytest
 import typer.main
 
-from dglke_distill.base.runtime import without_collector
+from dglke_distill.base.collector import without_collector
 from dglke_distill.cli.app import app
 from dglke_distill.cli.commands import COMMANDS
 

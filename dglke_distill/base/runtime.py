@@ -28,7 +28,6 @@ __all__ = [
     "speed_up_products",
     "torch_is_for_gpus",
     "tune_allocator",
-    "without_collector",
 ]
 
 # OpenMP threads that wait for each other spin before they sleep, with libgomp's default for many
@@ -128,25 +127,6 @@ def rounded_products(rounded: bool) -> Iterator[None]:
         for place, kept in zip(places, before):
             if kept is not None:
                 place.fp32_precision = kept
-
-
-@contextmanager
-def without_collector() -> Iterator[None]:
-    """Keep Python's garbage collector from running inside the context.
-
-    Importing torch makes hundreds of thousands of objects, none of which is garbage. The collector
-    goes through them again and again meanwhile, for 0.2 s of 1.2 s of processor time.
-    """
-    import gc
-
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def available_cores() -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
 from dglke_distill.artifacts.checkpoint_places import meant_checkpoint
+from dglke_distill.base.collector import without_collector
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.regular_files import check_regular, open_regular
-from dglke_distill.base.runtime import without_collector
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.hub import hub_card, hub_files, is_hub, repository_of
 from dglke_distill.zoo.index import FoundEntry, Place, default_cache, find, read_store, stores
