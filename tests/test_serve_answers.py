@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -207,6 +208,7 @@ def test_answers_are_as_the_description_says(page: Page, town: Path) -> None:
     questions_of["answers"] = [
         {**more, "entity": "Ada", "relation": "runs"} for more in questions_of["answers"]
     ]
+    questions_of["explanation"] = [{"head": "Ada", "relation": "runs", "tail": "Zoë"}]
     for name, asked in questions_of.items():
         answer = told["paths"][f"/api/{name}"]["get"]["responses"]["200"]
         schema = answer["content"]["application/json"]["schema"]
@@ -218,6 +220,24 @@ def test_answers_are_as_the_description_says(page: Page, town: Path) -> None:
     mistake = told["components"]["schemas"]["Mistake"]
     refused = json.loads(page.request("/api/answers?entity=Adda&relation=runs")[2])
     assert refused["suggestions"] and set(refused) == set(mistake["required"])
+
+
+def test_explanations_are_of_train_facts(page: Page, town: Path) -> None:
+    asked = {"head": "Ada", "relation": "runs", "tail": "Zoë"}
+    told = page.get("explanation", **asked, k=3)
+    assert {told[part] for part in asked} == {"Ada", "runs", "Zoë"}
+    assert told["facts"] and len(told["facts"]) <= 3
+    for one in told["facts"]:
+        assert one["fact"]["relation"] == "runs"
+        assert (one["fact"]["head"], one["fact"]["tail"]) != ("Ada", "Zoë")
+    address = "/api/explanation?head=Ada&relation=runs&tail="
+    status, _, body = page.request(address + "Zo")
+    assert status == 404 and json.loads(body)["field"] == "tail"
+    status, _, body = page.request(address)
+    assert status == 400 and json.loads(body)["error"] == "tail is missing"
+    lost = quote(str(town / "lost"))
+    status, _, body = page.request(f"{address}Ada&model={lost}")
+    assert status == 400 and "dataset" in json.loads(body)["error"]
 
 
 def test_every_route_is_described_and_every_parameter_taken(page: Page) -> None:
@@ -235,6 +255,8 @@ def test_every_route_is_described_and_every_parameter_taken(page: Page) -> None:
             most = parameter["schema"].get("maximum")
             if most:
                 base = f"/api/{name}?entity=Ada&relation=runs&" if name == "answers" else ""
+                if name == "explanation":
+                    base = f"/api/{name}?head=Ada&relation=runs&tail=Ada&"
                 base = base or f"/api/{name}?"
                 assert page.request(f"{base}{key}={most}")[0] == 200
                 assert page.request(f"{base}{key}={most + 1}")[0] == 400

@@ -42,6 +42,7 @@ class Api:
             "model": self._model,
             "entities": self._entities,
             "relations": self._relations,
+            "explanation": self._explanation,
             "map": self._map,
         }
 
@@ -151,6 +152,23 @@ class Api:
             "known": None if counts is None else [int(counts[i]) for i in found],
         }
 
+    def _explanation(self, given: Mapping[str, str]) -> dict[str, Any]:
+        shown = self._shown(given)
+        names = shown.named.entities
+        head, tail = (_entity(given, shown, part) for part in ("head", "tail"))
+        relation = shown.named.relations[_id(given, "relation", shown.named.relations)]
+        k = ROUTES["explanation"].parameters["k"].number(given, "k")
+
+        def explained() -> dict[str, Any]:
+            assert shown.explains
+            why = shown.named.explain(names[head], relation, names[tail], k)
+            told = why.to_dict(shown.labels)
+            labels = told.get("labels", {}).items()
+            return {**told, "labels": [{"name": name, "label": label} for name, label in labels]}
+
+        found: dict[str, Any] = self.gallery.in_turn(explained)
+        return found
+
     def _map(self, given: Mapping[str, str]) -> dict[str, Any]:
         shown = self._shown(given)
         if shown.drawn is None:
@@ -210,12 +228,12 @@ def _id(given: Mapping[str, str], parameter: str, names: Vocabulary) -> int:
     return names.id(name)
 
 
-def _entity(given: Mapping[str, str], shown: Shown) -> int:
+def _entity(given: Mapping[str, str], shown: Shown, parameter: str = "entity") -> int:
     """Return the entity that is named, by its name or by its label."""
-    text = given.get("entity")
+    text = given.get(parameter)
     if not text:
-        raise Refused(400, "entity is missing", "entity")
-    return _entity_named(text, shown, "entity")
+        raise Refused(400, f"{parameter} is missing", parameter)
+    return _entity_named(text, shown, parameter)
 
 
 def _entity_named(text: str, shown: Shown, parameter: str) -> int:

@@ -12,7 +12,7 @@ from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.labels import Labels
-from dglke_distill.data.triples import Side
+from dglke_distill.data.triples import Side, Triples
 
 __all__ = ["FactShelf", "Role", "main_role", "prominence", "relation_counts"]
 
@@ -73,6 +73,19 @@ class FactShelf:
             except OSError as error:
                 raise UserError(f"{loaded.dataset_name}: cannot be read ({error})") from None
         return self._read[key]
+
+    def trained(self, loaded: LoadedModel) -> tuple[Triples, list[str]]:
+        """Return the train facts of a model, and what must be known of them.
+
+        Args:
+            loaded: the model.
+
+        Raises:
+            UserError: they are not here, cannot be read, or are others.
+        """
+        return loaded.train_facts(
+            self._data_root, dataset=self._dataset, allow_other_data=self._allow_other_data
+        )
 
     def labels(self, loaded: LoadedModel) -> Labels:
         """Return the labels of a model's entities; there may be none.

@@ -68,7 +68,7 @@ class Shown:
             self.facts, self.fact_notes = shelf.of(loaded)
         except UserError as error:
             self.no_facts = str(error)
-        self._dataset = loaded.dataset_name
+        self._dataset, self._shelf = loaded.dataset_name, shelf
         weight = None if self.facts is None else prominence(self.facts)
         self.labels = Labels()
         try:
@@ -82,6 +82,17 @@ class Shown:
             self.labelled = NameSearch(said, weight)
         self.relations = NameSearch(self.named.relations)
         self.drawn: Optional[dict[str, Any]] = None
+
+    @cached_property
+    def explains(self) -> bool:
+        """Whether train facts are read, which explanations are taken from: at the first of them.
+
+        Raises:
+            UserError: there are none.
+        """
+        self.named.use_support(*self._shelf.trained(self.named.loaded))
+        self.named.labels = self.labels
+        return True
 
     @cached_property
     def map(self) -> EntityMap:

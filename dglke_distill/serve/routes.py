@@ -131,6 +131,8 @@ def _each(**keys: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": item}
 
 
+_FACTS = _each(head=_TEXT, relation=_TEXT, tail=_TEXT)
+
 _MODEL = Parameter("one of those that /api/models lists; the first one where it is not given")
 _SIDE = Parameter("the side that is asked for", choices=("tail", "head"))
 _TYPED = Parameter("a part of the name, whatever the letter case and accents")
@@ -211,6 +213,41 @@ ROUTES = {
                 known=_or_null({"type": "boolean"}),
                 place=_PLACE,
             ),
+        },
+    ),
+    "explanation": Route(
+        "The train facts that support a triple: analogous facts, and paths from head to tail.",
+        {
+            "model": _MODEL,
+            "head": Parameter("the head, by its name or label", required=True),
+            "relation": Parameter("the relation, by its name", required=True),
+            "tail": Parameter("the tail, by its name or label", required=True),
+            "k": Parameter("most analogous facts, and most paths", most=100, default=5),
+        },
+        {
+            "head": _TEXT,
+            "relation": _TEXT,
+            "tail": _TEXT,
+            "score": _NUMBER,
+            "in_train": {"type": "boolean"},
+            "facts": _each(
+                fact=_FACTS["items"],
+                similarity=_NUMBER,
+                head_similarity=_NUMBER,
+                tail_similarity=_NUMBER,
+            ),
+            "paths": _each(
+                facts=_FACTS,
+                rule=_TEXT,
+                confidence=_NUMBER,
+                pairs=_WHOLE,
+                hits=_WHOLE,
+                sampled={"type": "boolean"},
+                count=_WHOLE,
+            ),
+            "whole": {"type": "boolean"},
+            "warnings": _TEXTS,
+            "labels": _each(name=_TEXT, label=_TEXT),
         },
     ),
     "map": Route(
