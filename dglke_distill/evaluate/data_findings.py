@@ -32,7 +32,7 @@ LEAKS = ("copy", "reverse", "inverse", "duplicate", "implied")
 
 @dataclass(frozen=True)
 class HeldFacts:
-    """HeldFacts-out facts of a kind.
+    """Held-out facts of a kind.
 
     Attributes:
         facts: how many.

@@ -124,9 +124,17 @@ class Explaining(Trained):
             UserError: there are no facts, or they are others than the model's.
         """
         if self._support is None:
-            facts, told = self.train_facts(
-                data_root, dataset=dataset, allow_other_data=allow_other_data
-            )
+            try:
+                facts, told = self.train_facts(
+                    data_root, dataset=dataset, allow_other_data=allow_other_data
+                )
+            except UserError as error:
+                if dataset is not None:
+                    raise
+                raise UserError(
+                    f"{error} (explanations need the train facts: `data prepare` gets a published "
+                    "dataset, --dataset names a folder)"
+                ) from None
             self.use_support(facts, told)
         assert self._support is not None
         return self._support
