@@ -20,6 +20,7 @@ from report_fixtures import (
     MRR,
     PROVENANCE,
     SENTENCE,
+    calibrate_stage,
     chain_stages,
     stage,
     write_comparison_results,
@@ -86,6 +87,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = write_run(tmp_path_factory.mktemp("run"))
+    calibrate_stage(directory, chain_stages()[-1]["name"])
     write_report(directory)
     return directory
 
@@ -93,6 +95,23 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(run_directory: Path) -> Page:
     return Page((run_directory / "report" / "report.html").read_text(encoding="utf-8"))
+
+
+def test_a_calibrated_stage_shows_its_errors(run_directory: Path) -> None:
+    text = (run_directory / "report" / "report.html").read_text(encoding="utf-8")
+    assert (
+        "expected calibration error 0.2500 before, 0.0312 after, on 60 held-out test facts and "
+        "120 negatives" in text
+    )
+
+
+def test_without_calibration_no_plot_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    directory = write_run(tmp_path / "run")
+    write_report(directory)
+    assert not (directory / "report" / "reliability.svg").exists()
+    calibrate_stage(directory, chain_stages()[-1]["name"], held_out={"facts": "many"})
+    with pytest.raises(UserError, match=r"calibration\.safetensors: has no figures of held-out"):
+        write_report(directory)
 
 
 def test_every_figure_is_there_in_all_its_forms(run_directory: Path, page: Page) -> None:
@@ -111,7 +130,8 @@ def test_every_figure_is_there_in_all_its_forms(run_directory: Path, page: Page)
 
 
 def test_the_pictures_say_in_words_what_they_show(page: Page) -> None:
-    quality, training, soft, categories, time = page.labels
+    quality, training, soft, categories, reliability, time = page.labels
+    assert "expected calibration error 0.2500 before" in reliability
     assert "Teacher 512: test MRR 0.3571 at 2 KiB per entity" in quality
     assert "Direct, equal time 32: test MRR 0.2991 at 128 B per entity" in quality
     assert "Student 64: 40 epochs, epoch 40 kept" in training
@@ -189,7 +209,8 @@ def test_colours_of_the_page_follow_its_theme(run_directory: Path) -> None:
 
 
 def test_written_twice_the_figures_are_the_same_bytes(run_directory: Path, tmp_path: Path) -> None:
-    write_report(write_run(tmp_path))
+    calibrate_stage(write_run(tmp_path), chain_stages()[-1]["name"])
+    write_report(tmp_path)
     for path in (run_directory / "report").iterdir():
         assert (tmp_path / "report" / path.name).read_bytes() == path.read_bytes(), path.name
     assert b"<dc:date>" not in (tmp_path / "report" / "quality.svg").read_bytes()

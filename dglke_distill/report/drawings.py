@@ -8,7 +8,7 @@ from typing import Callable, Optional
 
 from matplotlib.figure import Figure
 
-from dglke_distill.report import curves, plots
+from dglke_distill.report import curves, plots, reliability
 from dglke_distill.report.numbers import bytes_text, duration, quality
 from dglke_distill.report.run_results import RunResults, stage_labels
 from dglke_distill.report.theme import Theme
@@ -113,6 +113,15 @@ FIGURES = (
         note="In a 1-N relation a head has many tails, in an N-1 relation a tail has many heads.",
         draw=plots.categories,
         describe=_categories,
+    ),
+    FigureKind(
+        name="reliability",
+        title="Calibration",
+        note="On the dotted line what is said to be probable is true as often as that; the points "
+        "are ten bins of equal width, of facts that no curve has seen. Before: the logistic "
+        "function of the score.",
+        draw=reliability.reliability_of_run,
+        describe=reliability.describe_run,
     ),
     FigureKind(
         name="time",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from matplotlib.figure import Figure
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import file_aside
+from dglke_distill.base.tensor_files import load_state
+from dglke_distill.calibration.file import CALIBRATION_FILE
+from dglke_distill.report.run_results import RunResults, stage_labels
 from dglke_distill.report.theme import LIGHT, Theme, drawing, png, svg
 
-__all__ = ["draw_reliability", "write_plot"]
+__all__ = ["describe_run", "draw_reliability", "reliability_of_run", "write_plot"]
 
 
 def draw_reliability(
@@ -69,3 +73,52 @@ def write_plot(about: Mapping[str, Any], path: Path) -> None:
             aside.write_bytes(png(figure, LIGHT))
         else:
             figure.savefig(aside, format="pdf", metadata={"CreationDate": None})
+
+
+def reliability_of_run(run: RunResults, theme: Theme) -> Optional[Figure]:
+    """Draw the plots of a run's calibrated stages; None where no stage is calibrated.
+
+    Raises:
+        UserError: a calibration cannot be read.
+    """
+    found = _held_out(run)
+    if not found:
+        return None
+    colours, labels = theme.stage_colours(run.stages), stage_labels(run.stages)
+    held = [(f"{labels[name]}, ", colours[name], figures) for name, figures in found.items()]
+    return draw_reliability(held, theme)
+
+
+def describe_run(run: RunResults) -> str:
+    """Return the expected calibration errors of a run's calibrated stages, in words."""
+    labels = stage_labels(run.stages)
+    return "; ".join(
+        f"{labels[name]}: expected calibration error "
+        f"{held['before']['expected_calibration_error']:.4f} before, "
+        f"{held['after']['expected_calibration_error']:.4f} after, on {held['facts']} held-out "
+        f"{held['split']} facts and {held['negatives']} negatives"
+        for name, held in _held_out(run).items()
+    )
+
+
+def _held_out(run: RunResults) -> dict[str, dict[str, Any]]:
+    """Return the held-out figures of each calibrated stage by its name."""
+    found = {}
+    for stage in run.stages:
+        path = run.directory / "stages" / stage.name / "checkpoint" / CALIBRATION_FILE
+        if not path.is_file():
+            continue
+        about = load_state(path)[1].get("about")
+        try:
+            held = about["held_out"]  # type: ignore[index]
+            for when in ("before", "after"):
+                float(held[when]["expected_calibration_error"])
+                for one in held[when]["reliability"]:
+                    float(one["predicted"]), float(one["observed"])
+            int(held["facts"]), int(held["negatives"]), str(held["split"])
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise UserError(
+                f"{path}: has no figures of held-out facts; calibrate the model anew"
+            ) from None
+        found[stage.name] = held
+    return found
