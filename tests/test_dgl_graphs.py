@@ -454,3 +454,9 @@ def test_a_trained_models_predictor_scores_as_it_does() -> None:
             predictor(vectors[head], vectors[tail], rels)
     with pytest.raises(kd.UserError, match=r"both must be \(edges, 8\)"):
         predictor(vectors[head, :3], vectors[tail, :3], 0)
+
+
+@pytest.mark.parametrize("given", [None, 7, "graph", [(0, 1)]])
+def test_what_is_no_graph_is_refused(given: Any) -> None:
+    with pytest.raises(kd.UserError, match=r"^graph is .*: give a DGL graph"):
+        kd.from_dgl(given)

@@ -342,3 +342,13 @@ def test_the_zoo_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("option", ["--max-dim", "--max-bytes"])
+def test_nothing_is_smaller_than_one(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from dglke_distill import cli
+
+    with pytest.raises(SystemExit) as end:
+        cli.main(["zoo", "list", option, "-4"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"error: {option} -4: give a whole number above 0\n"

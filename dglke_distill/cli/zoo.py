@@ -56,6 +56,9 @@ def zoo_list(
     as_json: JsonFlag = False,
 ) -> None:
     """List the models that there are."""
+    for option, most in (("--max-dim", max_dim), ("--max-bytes", max_bytes)):
+        if most is not None and most < 1:
+            raise UserError(f"{option} {most}: give a whole number above 0")
     from dglke_distill.zoo.index import list_found
     from dglke_distill.zoo.listing import HEADINGS, row_of
 

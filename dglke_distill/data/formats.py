@@ -154,11 +154,15 @@ def read_file(
     if split.duplicates:
         warnings.append(f"{path.name}: {plural(split.duplicates, 'duplicate triple')} removed")
     held_out = len(split.valid) + len(split.test)
-    stayed = plural(split.kept_back, "chosen triple")
+    stayed = ""
+    if split.kept_back:
+        stayed = (
+            f"; {plural(split.kept_back, 'chosen triple')} could not be held out without leaving "
+            "an entity or relation out of train"
+        )
     warnings.append(
         f"{path.name}: split with seed {split_seed} into {len(split.train)} train, "
-        f"{len(split.valid)} valid and {len(split.test)} test triples; {stayed} could not be held "
-        f"out without leaving an entity or relation out of train"
+        f"{len(split.valid)} valid and {plural(len(split.test), 'test triple')}{stayed}"
         + (f", so {held_out} of {split.wanted} were" if held_out < split.wanted else "")
     )
     splits = {"train": split.train, "valid": split.valid, "test": split.test}

@@ -85,9 +85,12 @@ def from_dgl(
         UserError: the graph has no edges, does not say what its relations are, or names do not
             fit.
     """
-    for each in (graph, valid, test):
-        if each is not None:
-            is_typed(each)  # refuses blocks
+    for what, each in (("graph", graph), ("valid", valid), ("test", test)):
+        if each is None and what != "graph":
+            continue
+        if not hasattr(each, "canonical_etypes"):
+            raise UserError(f"{what} is {each!r:.100}: give a DGL graph")
+        is_typed(each)  # refuses blocks
     nodes = _Nodes(graph, node_names)
     relations = _Relations(graph, relation_names, relation_key)
     entities, types = nodes.vocabulary, nodes.types
