@@ -302,3 +302,8 @@ def test_training_goes_on_from_a_model(tmp_path: Path) -> None:
 def data_lines() -> list[str]:
     place = Path(kd.__file__).parent.parent / "datasets" / "cldr" / "train.txt"
     return place.read_text(encoding="utf-8").splitlines()[:400]
+
+
+def test_a_wrong_setting_is_not_blamed_on_the_model(run: Any) -> None:
+    told = run("evaluate", MODEL, "--threads", "-1", code=2).err
+    assert "error: the settings given: setting 'training.threads' is -1" in told

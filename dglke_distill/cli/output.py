@@ -276,13 +276,15 @@ def verdict_lines(results: ChainResults) -> list[str]:
         if size.gain is None:
             continue
         reached = size.student_seconds, size.control_seconds
-        student, direct = ("never" if t is None else f"after {duration(t)}" for t in reached)
+        student, direct = (
+            "never reached" if t is None else f"reached after {duration(t)}" for t in reached
+        )
         left_out = size.time is not None and size.time.teachers_loaded
         loaded = "; loaded teachers are not counted" if left_out else ""
         gain = gain_text(size.gain, size.low, size.high)
         lines.append(
             f"{size.student}: MRR {size.student_mrr:.4f}, {size.control_mrr:.4f} directly "
-            f"({size.control}), {gain}; the direct model's validation MRR was reached {student} "
-            f"by the student, {direct} directly{loaded}"
+            f"({size.control}), {gain}; the direct model's validation MRR was {student} "
+            f"by the student, and {direct} directly{loaded}"
         )
     return lines
