@@ -276,6 +276,8 @@ class _Watch:
         limit = time.monotonic() + _PATIENCE
         for agent in self.agents:
             try:
+                if not agent.answered:  # it has started nothing
+                    agent.process.kill()
                 agent.process.wait(max(0.1, limit - time.monotonic()))
             except subprocess.TimeoutExpired:
                 agent.process.kill()
