@@ -65,7 +65,8 @@ class PlainErrors(typer.core.TyperGroup):
             _add_option(command, option)
             _show_flags(command)
 
-        self.commands = Commands(finish)
+        self._commands = Commands(finish)
+        self.commands = self._commands
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help; see ``click.Command``."""
@@ -80,7 +81,7 @@ class PlainErrors(typer.core.TyperGroup):
     @contextmanager
     def _listed(self) -> Iterator[None]:
         """Have names and lines in place of the commands, within it: none is imported."""
-        commands = self.commands
+        commands = self._commands
         self.commands = commands.listed()
         try:
             yield

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Callable, Optional
 
 import tomli_w
-from pydantic import Field
 
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.artifacts.results import TrainingResults, read_results_tree, write_results
 from dglke_distill.base import runtime
 from dglke_distill.base.claims import Kind, among, claimed
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field
 from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
 from dglke_distill.config.components import MethodName
 from dglke_distill.config.sections import MOST_SEED

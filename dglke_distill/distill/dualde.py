@@ -25,10 +25,10 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field
 from dglke_distill.config import DistillationConfig
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.distill.method import OneShot

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import Field
-
+from dglke_distill.base.schema import Field
 from dglke_distill.config import components
 from dglke_distill.config.registry import NoOptions, Registry
 from dglke_distill.distill.method import Method, OneShot

@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from dglke_distill.base.schema import Field
 from dglke_distill.config import DistillationConfig, LossConfig
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.distill.method import OneShot

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Optional
 
 import tomli_w
-from pydantic import Field, field_validator
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field, field_validator
 from dglke_distill.config import (
     Config,
     DataConfig,

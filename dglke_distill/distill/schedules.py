@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 
-from pydantic import Field
-
+from dglke_distill.base.schema import Field
 from dglke_distill.config import SoftWeightConfig, components
 from dglke_distill.config.registry import Component, NoOptions, Registry
 from dglke_distill.training.objective import Moment

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, Optional
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from dglke_distill.base.capabilities import Declares
+from dglke_distill.base.schema import Field
 from dglke_distill.config import SoftLabelConfig, components
 from dglke_distill.config.registry import Component, NoOptions, Registry
 from dglke_distill.training.scored import weighted_mean

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
+from dglke_distill.base.schema import BaseModel, Field
 from dglke_distill.config.registry import NoOptions
 
 __all__ = ["STRUCTURES", "FitNet", "LengthAngle", "RelationalDistance", "Structure"]

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Optional
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import BaseModel
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.interop.dglke_folder import INVERSE

@@ -9,10 +9,10 @@ from typing import Any, Literal, Optional
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field
 from dglke_distill.compression.int8 import Int8, Int8Options
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Vocabulary

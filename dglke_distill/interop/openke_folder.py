@@ -8,11 +8,11 @@ from typing import Any, Callable, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import parse_json
 from dglke_distill.base.regular_files import read_bytes
+from dglke_distill.base.schema import BaseModel, ConfigDict, Field
 from dglke_distill.config.sections import Options
 from dglke_distill.data.dictionaries import read_dictionary
 from dglke_distill.interop.foreign import (

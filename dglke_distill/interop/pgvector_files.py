@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field
 from dglke_distill.interop.base import Array
 from dglke_distill.interop.vectors import Found, SearchVectors, VectorExport, VectorOptions
 

@@ -9,9 +9,9 @@ from typing import Any, Callable, Literal, Optional
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import BaseModel, ConfigDict, Field
 from dglke_distill.config.sections import Options
 from dglke_distill.interop.foreign import (
     SETTINGS_FILE,

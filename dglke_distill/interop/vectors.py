@@ -24,11 +24,11 @@ from typing import Any, Literal, NamedTuple, Optional
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.interop.base import Array, ExportFormat, as_float32, entity_bias, entity_table

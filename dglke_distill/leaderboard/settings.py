@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 import tomli_w
-from pydantic import Field
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
+from dglke_distill.base.schema import Field
 from dglke_distill.config import Section, read_toml, validate_tree
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.data.ogb import OGB_DATASETS

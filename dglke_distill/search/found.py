@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Optional
 
 import tomli_w
-from pydantic import Field
 
+from dglke_distill.base.schema import Field
 from dglke_distill.config import Config, Section
 
 __all__ = ["Found", "StudyConfig"]

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from pydantic import Field, model_validator
-
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field, model_validator
 from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
 from dglke_distill.models import canonical_name
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Optional
 
-from pydantic import BaseModel
 from torch import Tensor
 
 from dglke_distill.base.capabilities import Declares
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import BaseModel
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.training.scored import ScoredBatch
 

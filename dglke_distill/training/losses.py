@@ -9,9 +9,9 @@ from typing import ClassVar, Optional
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
+from dglke_distill.base.schema import Field
 from dglke_distill.config import LossConfig, components
 from dglke_distill.config.registry import NoOptions, Registry
 from dglke_distill.kernels import adversarial_costs, softmax_cross_entropy
