@@ -179,8 +179,9 @@ def test_a_model_without_probabilities_is_named(
     words = LATVIA if command == "predict" else LATVIA[2:]
     error = fails(capsys, command, MODEL, *words, "--min-probability", 0.5)
     assert "not calibrated" in error and "dglke-distill calibrate" in error
-    assert "Invalid value" in fails(capsys, command, MODEL, *words, "--min-probability", 1.5)
-    assert "Invalid value" in fails(capsys, command, MODEL, *words, "--min-probability", "nan")
+    for value in ("1.5", "nan"):
+        error = fails(capsys, command, MODEL, *words, "--min-probability", value)
+        assert f"--min-probability is {value}; give a number from 0 to 1" in error
 
 
 def test_a_compressed_model_is_calibrated_anew(

@@ -13,10 +13,11 @@ import typer.main
 
 from dglke_distill import __version__
 from dglke_distill.base.console import tolerant_output
-from dglke_distill.base.shown import visible
+from dglke_distill.base.errors import UserError
 from dglke_distill.cli.commands import Commands
 from dglke_distill.cli.exits import STOPPED, fixable, standard_streams, stop_signals
 from dglke_distill.cli.say import say
+from dglke_distill.cli.usage import is_usage_error, usage_line
 
 __all__ = ["app", "main"]
 
@@ -49,7 +50,7 @@ def _takes_plugins(plugin: PluginFlag = None) -> None:
 
 
 class PlainErrors(typer.core.TyperGroup):
-    """The commands; what is wrong with their arguments is said without the arguments' escapes.
+    """The commands; what is wrong with their words is said in one line.
 
     All of them take ``--plugin``.
     """
@@ -91,12 +92,12 @@ class PlainErrors(typer.core.TyperGroup):
     def make_context(self, *given: Any, **more: Any) -> Any:
         """Read the arguments; see ``click.Command``."""
         _show_flags(self)  # not earlier: typer adds options of its own to what it has made
-        with _visible_errors():
+        with _plain_errors():
             return super().make_context(*given, **more)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; see ``click.Command``."""
-        with _visible_errors():
+        with _plain_errors():
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt:  # before there was anything to go on with
@@ -142,13 +143,14 @@ class _HelpFlag:
 
 
 @contextmanager
-def _visible_errors() -> Iterator[None]:
+def _plain_errors() -> Iterator[None]:
+    """Within it, what is wrong with the words of a command is our error: one line, exit code 2."""
     try:
         yield
     except Exception as error:  # click's own, of which typer may carry a copy
-        if hasattr(error, "format_message") and isinstance(getattr(error, "message", None), str):
-            error.message = visible(error.message)  # type: ignore[attr-defined]
-        raise
+        if not is_usage_error(error):
+            raise
+        raise UserError(usage_line(error)) from None
 
 
 app = typer.Typer(

@@ -106,14 +106,20 @@ def dist_launch(
     ],
     local: Annotated[
         Optional[int],
-        typer.Option("--local", min=1, max=256, metavar="N", help="N trainers on this host alone."),
+        typer.Option(
+            "--local",
+            min=1,
+            max=256,
+            metavar="N",
+            help="N trainers on this host alone. If not given: those of --hosts.",
+        ),
     ] = None,
     hosts: Annotated[
         Optional[Path],
         typer.Option(
             "--hosts",
             help="File of hosts, one a line for each part: NAME [ADDRESS] [PORT]. The first one "
-            "reads and writes the run directory.",
+            "reads and writes the run directory. If not given: --local is.",
         ),
     ] = None,
     trainers: Annotated[
