@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -27,9 +28,9 @@ _EPS = {"adagrad": 1e-10, "rowwise_adagrad": 1e-10, "adam": 1e-8}
 def _row_wise() -> Any:
     """Return Adagrad with one sum of squares for each row, as a distributed optimiser of DGL."""
     dgl = load_dgl()
-    from dgl.distributed.optim.pytorch.sparse_optim import DistSparseGradOptimizer
+    base: Any = import_module("dgl.distributed.optim.pytorch.sparse_optim").DistSparseGradOptimizer
 
-    class RowWiseAdagrad(DistSparseGradOptimizer):  # type: ignore[misc]
+    class RowWiseAdagrad(base):  # type: ignore[misc]
         """s += mean(g^2) over the row, w -= lr g / (sqrt(s) + eps); DGL has it not."""
 
         def __init__(self, params: Any, lr: float, eps: float, initial: float) -> None:
