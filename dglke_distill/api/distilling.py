@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from dglke_distill.api.datasets import AnyDataset, data_settings
+from dglke_distill.api.datasets import AnyDataset, data_begun, data_settings
 from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, workspaces_of
 from dglke_distill.api.outcomes import DistillationRun
 from dglke_distill.artifacts.results import ChainResults
@@ -60,7 +60,8 @@ def distill(
     settings on the validation split precede teacher and students.
 
     Args:
-        dataset: name, folder, file or loaded dataset; ``cldr`` if None.
+        dataset: name, folder, file, loaded dataset, or tables in memory as ``load_dataset`` takes
+            them; ``cldr`` if None.
         model: score function of all stages.
         student_model: score function of the students, if another.
         dims: floats per entity of every stage, falling; the recipe's if None.
@@ -94,7 +95,6 @@ def distill(
     Raises:
         UserError: bad settings or data, or a directory in use.
     """
-    data, loaded = data_settings(dataset)
     changes = nested(settings)
     reading = flag_trees(
         {
@@ -102,12 +102,15 @@ def distill(
             "weight_column": weight_column,
         }
     )  # fmt: skip
-    workspaces = workspaces_of(data_root, loaded, resume)
     if resume:
         if out is None:
             raise UserError("resume=True: say which chain by out=")
         chain, teachers = saved_chain(Path(out))
+        _, loaded = data_settings(dataset, data_begun(chain.model_dump(exclude_none=True)))
+        workspaces = workspaces_of(data_root, loaded, resume)
     else:
+        data, loaded = data_settings(dataset, *reading, changes)
+        workspaces = workspaces_of(data_root, loaded, resume)
         chain = chain_settings(
             data["data"]["dataset"] if data else None,
             model,

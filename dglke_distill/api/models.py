@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional, Union
 
-from dglke_distill.api.datasets import AnyDataset, data_settings
+from dglke_distill.api.datasets import AnyDataset, data_settings, read_as
 from dglke_distill.api.given import AnyPath, path_of
 from dglke_distill.api.outcomes import DistillationRun, TrainingRun
 from dglke_distill.artifacts.loaded_model import LoadedModel
@@ -81,7 +81,8 @@ def evaluate(
         split: ``train``, ``valid`` or ``test``.
         protocol: ``all``, the standard; ``seen``, PyKEEN's; or ``no-self``, that of MuRP's code;
             see ``evaluate.protocols.PROTOCOLS``.
-        dataset: what it was trained on, where that is not found by its name.
+        dataset: what it was trained on, where that is not found by its name: a name, a folder, a
+            file, a dataset or tables in memory.
         allow_other_data: whether to go on with other triples; ``warnings`` then says so.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: of torch and the kernels; all cores if None.
@@ -100,7 +101,7 @@ def evaluate(
     of = model.loaded if isinstance(model, NamedModel) else model
     if not isinstance(of, LoadedModel):
         of = load_checkpoint(of, store=store, offline=offline)
-    data, loaded = data_settings(dataset)
+    data, loaded = data_settings(read_as(dataset, of.config.data))
     figures, _ = rank_loaded(
         of,
         split.lower(),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from dglke_distill.api.datasets import AnyDataset, data_settings
+from dglke_distill.api.datasets import AnyDataset, data_begun, data_settings
 from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, workspaces_of
 from dglke_distill.api.outcomes import Study, TrainingRun
 from dglke_distill.artifacts.loaded_model import LoadedModel
@@ -71,7 +71,8 @@ def train(
     data, and a race of settings on the validation split precedes the training.
 
     Args:
-        dataset: name, folder, file or loaded dataset; ``cldr`` if None.
+        dataset: name, folder, file, loaded dataset, or tables in memory as ``load_dataset`` takes
+            them; ``cldr`` if None.
         model: score function, in any letter case.
         dim: floats of an entity's vector; complex parts counted, a bias not.
         recipe: shipped recipe to start from; ``auto``: the best fit; ``none``.
@@ -105,7 +106,6 @@ def train(
     Raises:
         UserError: bad settings or data, or a directory in use.
     """
-    data, loaded = data_settings(dataset)
     flags = {
         "model": model, "dim": dim, "epochs": epochs, "batch_size": batch_size,
         "learning_rate": learning_rate, "negatives": negatives, "loss": loss, "seed": seed,
@@ -114,6 +114,12 @@ def train(
         "ignore_extra": ignore_extra, "weight_column": weight_column,
     }  # fmt: skip
     changes = nested(settings)
+    begun: dict[str, Any] = {}
+    if resume:
+        if out is None:
+            raise UserError("resume=True: say which run by out=")
+        begun = data_begun(saved_settings(Path(out), []).model_dump(exclude_none=True))
+    data, loaded = data_settings(dataset, begun, *flag_trees(flags), changes)
     workspaces = workspaces_of(data_root, loaded, False)
     start: dict[str, Any] = {}
     if init is not None and not resume:
@@ -122,9 +128,7 @@ def train(
         flags["model"] = model or before.config.model.name
         changes = merge(model_tree(before), changes)
         start = start_of(before, "a model" if isinstance(init, LoadedModel) else str(init))
-    if resume:
-        if out is None:
-            raise UserError("resume=True: say which run by out=")
+    if resume and out is not None:
         resolved = saved_settings(Path(out), [*flag_trees(flags), data, changes])
     else:
         resolved, seconds = before_training(
@@ -175,7 +179,8 @@ def tune(
     """Search for settings on the validation split: ``dglke-distill tune``.
 
     Args:
-        dataset: name, folder, file or loaded dataset; ``cldr`` if None.
+        dataset: name, folder, file, loaded dataset, or tables in memory as ``load_dataset`` takes
+            them; ``cldr`` if None.
         model: score function.
         dim: floats per entity.
         space: a TOML file, or a space that ships; the model's own if None.
@@ -200,17 +205,18 @@ def tune(
     Raises:
         UserError: bad settings or data, or a directory in use.
     """
-    data, loaded = data_settings(dataset)
+    flags = {
+        "model": model, "dim": dim, "epochs": epochs, "seed": seed, "device": device,
+        "threads": threads, "columns": columns, "delimiter": delimiter,
+        "ignore_extra": ignore_extra, "weight_column": weight_column,
+    }  # fmt: skip
     if resume:
         if out is None:
             raise UserError("resume=True: say which study by out=")
         study = saved_study(Path(out))
+        data, loaded = data_settings(dataset, data_begun(study.settings))
     else:
-        flags = {
-            "model": model, "dim": dim, "epochs": epochs, "seed": seed, "device": device,
-            "threads": threads, "columns": columns, "delimiter": delimiter,
-            "ignore_extra": ignore_extra, "weight_column": weight_column,
-        }  # fmt: skip
+        data, loaded = data_settings(dataset, *flag_trees(flags), nested(settings))
         study = study_settings(
             flags,
             [data, nested(settings)],

@@ -128,7 +128,9 @@ class DatasetDescription(ResultsNode):
     entities: int = Field(description="number of entities")
     relations: int = Field(description="number of relations")
     triples: dict[str, int] = Field(description="split to its number of triples")
-    format: Optional[str] = Field(None, description="file format that it was read by")
+    format: Optional[str] = Field(
+        None, description="file format that it was read by; memory: a table given from Python"
+    )
     split_seed: Optional[int] = Field(None, description="seed where one file was split")
     header: Optional[bool] = Field(None, description="whether its files begin with a heading")
     columns: Optional[str] = Field(None, description="which columns of its files were read")

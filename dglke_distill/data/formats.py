@@ -26,15 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Callable, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
-from dglke_distill.base.shown import plural
-from dglke_distill.data.checks import find_warnings
+from dglke_distill.data.datasets_made import Weight, finished, split_up
 from dglke_distill.data.dictionaries import read_dictionary
 from dglke_distill.data.id_files import read_id_triples
 from dglke_distill.data.layout import (
@@ -54,15 +53,20 @@ from dglke_distill.data.layout import (
 )
 from dglke_distill.data.name_tables import NameTable, is_special, open_table
 from dglke_distill.data.named_splits import read_named
-from dglke_distill.data.split import split_triples, weights_of
 from dglke_distill.data.split_names import parse_split_name
 from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.text import without_packing
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["FORMAT_NAMES", "Format", "parse_format", "read_facts", "read_file", "read_folder"]
-
-Weight = Optional[NDArray[np.float32]]
+__all__ = [
+    "FORMAT_NAMES",
+    "Format",
+    "parse_format",
+    "read_facts",
+    "read_file",
+    "read_folder",
+    "read_tables",
+]
 
 
 def read_folder(
@@ -96,7 +100,7 @@ def read_folder(
     entities, relations, splits, weight = _read_files(
         folder, files, layout, header, warnings, table
     )
-    return _finish(name or resolved(folder).name, splits, entities, relations, warnings, weight)
+    return finished(name or resolved(folder).name, splits, entities, relations, warnings, weight)
 
 
 def read_file(
@@ -139,37 +143,50 @@ def read_file(
             f"beside it ({', '.join(file.name for file in siblings)}); give the folder to use the "
             f"files as they are"
         )
-    try:
-        split = split_triples(
-            facts,
-            len(entities),
-            len(relations),
-            fractions=split_fractions,
-            seed=split_seed,
-            entities=entities,
-            relations=relations,
-        )
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    if split.duplicates:
-        warnings.append(f"{path.name}: {plural(split.duplicates, 'duplicate triple')} removed")
-    held_out = len(split.valid) + len(split.test)
-    stayed = ""
-    if split.kept_back:
-        stayed = (
-            f"; {plural(split.kept_back, 'chosen triple')} could not be held out without leaving "
-            "an entity or relation out of train"
-        )
-    warnings.append(
-        f"{path.name}: split with seed {split_seed} into {len(split.train)} train, "
-        f"{len(split.valid)} valid and {plural(len(split.test), 'test triple')}{stayed}"
-        + (f", so {held_out} of {split.wanted} were" if held_out < split.wanted else "")
-    )
-    splits = {"train": split.train, "valid": split.valid, "test": split.test}
-    if weight is not None:
-        weight = weights_of(split.train, facts, weight, len(entities), len(relations))
     own = Path(without_packing(path.name)).stem
-    return _finish(name or own, splits, entities, relations, warnings, weight)
+    label = (str(path), path.name, name or own)
+    return split_up(
+        label, facts, entities, relations, warnings, weight, split_seed, split_fractions
+    )
+
+
+def read_tables(
+    places: Mapping[str, Path],
+    opened: Callable[[str, list[str]], NameTable],
+    *,
+    name: str,
+    split_seed: int,
+    split_fractions: Optional[tuple[float, float, float]],
+) -> Dataset:
+    """Read tables of names that are in memory, as files of names are.
+
+    Args:
+        places: by split, train first: what each table is called in messages.
+        opened: returns the reader of a split's table, and fills a list of warnings.
+        name: the dataset's name.
+        split_seed: seed where the only table is split.
+        split_fractions: shares of train, valid and test into which the only table is split; None:
+            there is one for each.
+
+    Raises:
+        UserError: as for ``read_folder`` and ``read_file``.
+    """
+    warnings: list[str] = []
+    weights: list[NDArray[np.float32]] = []
+    entities, relations, splits = read_named(
+        places, Format("names"), (None, None), None, warnings,
+        lambda split: opened(split, warnings), weights,
+    )  # fmt: skip
+    weight = _joined(weights)
+    if split_fractions is None:
+        return finished(name, splits, entities, relations, warnings, weight)
+    facts = splits["train"]
+    if not len(facts):
+        raise UserError(f"{name} is empty: give it one fact per row")
+    label = (name, name, name)
+    return split_up(
+        label, facts, entities, relations, warnings, weight, split_seed, split_fractions
+    )
 
 
 def read_facts(
@@ -299,28 +316,3 @@ def _read_files(
 
 def _joined(weights: list[NDArray[np.float32]]) -> Weight:
     return np.concatenate(weights) if weights else None
-
-
-def _finish(
-    name: str,
-    splits: dict[str, Triples],
-    entities: Vocabulary,
-    relations: Vocabulary,
-    warnings: list[str],
-    weight: Weight = None,
-) -> Dataset:
-    if not len(splits["train"]):
-        raise UserError(f"{name}: the train split is empty; give it one fact per line")
-    for split, consequence in (
-        ("valid", "the last model is kept instead of the best"),
-        ("test", "no test figures can be given"),
-    ):
-        if not len(splits[split]):
-            warnings.append(f"{split} is empty: {consequence}")
-    warnings += find_warnings(splits, entities, relations)
-    if weight is not None and not weight.any():
-        raise UserError(f"{name}: every weight is 0; give some facts one above")
-    fields: dict[str, Any] = dict(splits)
-    return Dataset(
-        name, entities, relations, warnings=tuple(warnings), train_weight=weight, **fields
-    )

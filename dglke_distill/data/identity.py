@@ -14,6 +14,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import DataConfig
 from dglke_distill.data.layout import SPLITS
+from dglke_distill.data.table_options import IN_MEMORY
 from dglke_distill.data.text import without_packing
 from dglke_distill.data.triples import Dataset
 
@@ -154,10 +155,14 @@ def located(place: str) -> str:
 def located_data(data: DataConfig, begun: Optional[Mapping[str, Any]] = None) -> DataConfig:
     """Return settings whose dataset, if it was given by a path, is an absolute one.
 
+    A table in memory has a name, which no folder of that name is.
+
     Args:
         data: of a run or a chain.
         begun: all settings of the run that is to be resumed: what stands there stays as it is.
     """
+    if data.format == IN_MEMORY:
+        return data
     stated = (begun or {}).get("data")
     if isinstance(stated, Mapping) and stated.get("dataset") == data.dataset:
         return data

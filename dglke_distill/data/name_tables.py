@@ -7,13 +7,14 @@ from typing import Optional, Union
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.cell_tables import CellTable
+from dglke_distill.data.column_tables import ColumnTable
 from dglke_distill.data.parquet_tables import ParquetTable, is_parquet
 from dglke_distill.data.rdf import RdfTable, rdf_format
 from dglke_distill.data.table_options import PLAIN, TableOptions
 
 __all__ = ["NameTable", "is_special", "open_table"]
 
-NameTable = Union[CellTable, ParquetTable, RdfTable]
+NameTable = Union[CellTable, ColumnTable, RdfTable]
 """Yields blocks of cells; ``may_have_heading`` says if the first row may be no fact."""
 
 

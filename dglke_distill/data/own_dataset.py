@@ -22,7 +22,7 @@ from dglke_distill.data.identity import Identity, shown
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.sources import DATASETS, load_source
-from dglke_distill.data.table_options import reading
+from dglke_distill.data.table_options import IN_MEMORY, PLAIN, reading
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
 __all__ = ["fix", "own_dataset", "renumbered"]
@@ -70,6 +70,11 @@ def own_dataset(
     place = _in_data_root(identity.name, data_root)
     if place is not None:
         return _read(str(place), identity, data_root, offline)
+    if identity.data.format == IN_MEMORY:
+        raise UserError(
+            f"{who}: its dataset {shown(identity.name)} was a table in memory; in Python give the "
+            "same table by dataset=, or save it as a file and name that by --dataset FILE"
+        )
     raise UserError(
         f"{who}: its dataset {shown(identity.name)} is neither in the catalog nor in the data "
         f"root; {fix(identity)}"
@@ -146,8 +151,10 @@ def _read(place: str, identity: Identity, data_root: Optional[Path], offline: bo
     """Read what the user names, in the format it had, or in the one that it shows now."""
     data = identity.data
     arguments = reading(data)
-    for format in dict.fromkeys((data.format, "auto")):
-        arguments["format"] = format
+    ways = [(format, arguments["table"]) for format in dict.fromkeys((data.format, "auto"))]
+    if data.format == IN_MEMORY:  # the file that it was saved as may have fewer columns
+        ways = [("auto", arguments["table"]), ("auto", PLAIN)]
+    for arguments["format"], arguments["table"] in ways:
         try:
             return catalog.load(place, data_root=data_root, offline=offline, **arguments)
         except UserError as error:

@@ -20,6 +20,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import read_toml
 from dglke_distill.data.identity import located_data
+from dglke_distill.data.table_options import IN_MEMORY
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.controls import (
     LONGER,
@@ -187,7 +188,9 @@ def _run_stages(
         "data_warnings": data_warnings(done),
         "summary": summary(done, teacher),
         "verdict": _verdict(run, stages, done, searched, repeats),
-        "command": f"dglke-distill run --recipe none --config {shlex.quote(str(settings))}",
+        "command": None
+        if chain.data.format == IN_MEMORY  # no command has the table
+        else f"dglke-distill run --recipe none --config {shlex.quote(str(settings))}",
         "provenance": runtime.provenance(),
     }
     write_results(directory / RESULTS_FILE, results)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.data.table_options import IN_MEMORY
 from dglke_distill.distill.finished import chain_seconds, with_teachers
 from dglke_distill.distill.gains import LEVEL, Gain, gain_of, percent_text
 from dglke_distill.runs import run_files
@@ -146,7 +147,9 @@ def _judge_size(
         )
         return found
     settings = (directory / control["directory"] / run_files.CONFIG_FILE).resolve()
-    found["command"] = f"dglke-distill train --recipe none --config {shlex.quote(str(settings))}"
+    train = f"dglke-distill train --recipe none --config {shlex.quote(str(settings))}"
+    in_memory = control["results"]["dataset"].get("format") == IN_MEMORY  # no command has the table
+    found["command"] = None if in_memory else train
     found["time"] = _time(directory, student, control, stages, searched)
     pairs = [(student, control), *_pairs(student, control, repeats)]
     files = [[directory / stage["directory"] / RANKS_FILE for stage in pair] for pair in pairs]
@@ -178,7 +181,7 @@ def _judge_size(
         outcome=outcome,
     )
     found["claim"] = _claim(gain, outcome, notes)
-    ending = f": {found['command']}" if outcome == "direct" else ""
+    ending = f": {found['command']}" if outcome == "direct" and found["command"] else ""
     found["sentence"] = f"{found['claim']}{ending}"
     return found
 

@@ -21,6 +21,7 @@ from dglke_distill.artifacts.results_node import FIX
 from dglke_distill.artifacts.results_verdict import SizeVerdict
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.ogb import OGB_DATASETS
+from dglke_distill.data.table_options import IN_MEMORY
 from dglke_distill.report.history import read_history, read_text
 
 __all__ = [
@@ -34,6 +35,9 @@ __all__ = [
     "read_stage",
     "stage_labels",
 ]
+
+_IN_PYTHON = 'kd.distill(TABLE, recipe="none", config="chain.toml")'
+"""Runs a chain again whose data were a table in memory."""
 
 ROLES = {
     "teacher": "Teacher",
@@ -238,6 +242,7 @@ def read_run(directory: Path) -> RunResults:
         if times > 1:
             raise UserError(f"{path}: stages holds {name!r} {times} times; {FIX}")
     sizes = [] if chain.verdict is None else chain.verdict.sizes
+    in_memory = chain.dataset.format == IN_MEMORY
     return RunResults(
         directory=directory,
         method=chain.method,
@@ -249,7 +254,7 @@ def read_run(directory: Path) -> RunResults:
         settings=read_text(directory / "chain.toml"),
         provenance=chain.provenance.to_tree(),
         data_warnings=tuple(chain.data_warnings),
-        command=chain.command or RunResults.command,
+        command=chain.command or (_IN_PYTHON if in_memory else RunResults.command),
         verdicts={verdict.student: verdict for verdict in sizes},
     )
 

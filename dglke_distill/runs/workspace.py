@@ -17,7 +17,7 @@ from dglke_distill.data import catalog
 from dglke_distill.data.graph import KnownAnswers, build_graph
 from dglke_distill.data.labels import Labels, find_labels
 from dglke_distill.data.sources import is_named
-from dglke_distill.data.table_options import reading
+from dglke_distill.data.table_options import IN_MEMORY, reading
 from dglke_distill.data.triples import Dataset
 from dglke_distill.kernels import set_num_threads
 from dglke_distill.models import ENCODERS, canonical_name
@@ -78,6 +78,11 @@ def load_data(
     Raises:
         UserError: the data cannot be found or read.
     """
+    if data.format == IN_MEMORY:
+        raise UserError(
+            f"{data.dataset}: its triples were a table in memory, and lie in no file; go on from "
+            "Python, with the same table: kd.train(table, resume=True, out=...), or kd.distill"
+        )
     if saved and Path(data.dataset).name == data.dataset and is_named(data.dataset):
         return catalog.load_named(data.dataset, data_root=data_root, format=data.format)
     return catalog.load(data.dataset, data_root=data_root, **reading(data))
