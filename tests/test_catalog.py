@@ -169,15 +169,15 @@ def test_embedded_dataset_loads_from_anywhere(
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("schema = 1", "schema = 2", r"toy\.toml: schema: Input should be 1"),
+        ("schema = 1", "schema = 2", r"toy\.toml: schema: must be 1"),
         ('licence = "MIT"', 'license = "MIT"', r"toy\.toml: licen[sc]e: "),
         ('name = "toy"', 'name = "joy"', r"name is 'joy'; it must equal the file's name"),
-        ("entities = 3", "entities = 0", r"counts\.entities: Input should be greater than 0"),
+        ("entities = 3", "entities = 0", r"counts\.entities: must be more than 0"),
         ("[files.valid]", "[files.extra]", r"files\.extra"),
         ('"data/train.txt"', '"../train.txt"', r"files\.train\.path: .*without '\.\.'"),
         ('kind = "files"', 'kind = "ogb"', r"needs an \[ogb\] table"),
         ("schema = 1", "schema = = 1", r"toy\.toml: not valid TOML"),
-        ("url = ", "commit = ", r"source\.commit: String should match"),
+        ("url = ", "commit = ", r"source\.commit: must be written as the pattern"),
     ],
 )  # fmt: skip
 def test_wrong_manifests(manifests: Path, before: str, after: str, message: str) -> None:

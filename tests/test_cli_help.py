@@ -11,7 +11,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from dglke_distill.cli.app import app
-from dglke_distill.runs.settings import FLAGS
+from dglke_distill.config.flags import FLAGS
 
 ADDED_BY_TYPER = ("--install-completion", "--show-completion", "--help")
 

@@ -306,4 +306,4 @@ def data_lines() -> list[str]:
 
 def test_a_wrong_setting_is_not_blamed_on_the_model(run: Any) -> None:
     told = run("evaluate", MODEL, "--threads", "-1", code=2).err
-    assert "error: the settings given: setting 'training.threads' is -1" in told
+    assert "error: --threads (training.threads) is -1; it must be at least 1" in told

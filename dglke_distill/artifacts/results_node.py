@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.faults import fault_words
 from dglke_distill.base.schema import BaseModel, ConfigDict, ValidationError
 
 __all__ = ["FIX", "ResultsNode", "json_text"]
@@ -90,5 +91,5 @@ def _fault(error: ValidationError) -> str:
     elif kind == "literal_error":
         fault = f"is {value!r:.60}, not {first['ctx']['expected']}"
     else:
-        fault = _FAULTS.get(kind, first["msg"].lower())
+        fault = _FAULTS.get(kind, fault_words(first))
     return f"{place.lstrip('.') or 'the content'} {fault}"

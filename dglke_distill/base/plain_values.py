@@ -191,9 +191,9 @@ def _scalar(wanted: Any, value: Any, config: Mapping[str, Any]) -> Any:
 
 
 _BOUNDS = {
-    "ge": (lambda value, bound: value >= bound, "greater than or equal to"),
+    "ge": (lambda value, bound: value >= bound, "greater than equal"),
     "gt": (lambda value, bound: value > bound, "greater than"),
-    "le": (lambda value, bound: value <= bound, "less than or equal to"),
+    "le": (lambda value, bound: value <= bound, "less than equal"),
     "lt": (lambda value, bound: value < bound, "less than"),
 }
 _KNOWN = {*_BOUNDS, "min_length", "max_length", "pattern", "allow_inf_nan"}
@@ -207,18 +207,22 @@ def _bounded(value: Any, config: Mapping[str, Any], bounds: Mapping[str, Any]) -
         raise ValidationError("finite_number", "Input should be a finite number", value)
     for name, (holds, words) in _BOUNDS.items():
         if name in bounds and not holds(value, bounds[name]):
-            raise ValidationError(name, f"Input should be {words} {bounds[name]}", value)
+            bound, kind = bounds[name], words.replace(" ", "_")
+            raise ValidationError(kind, f"Input is not {words} {bound}", value, **{name: bound})
     if isinstance(value, str):
         _check_length(value, bounds)
         pattern = bounds.get("pattern")
         if pattern is not None and re.search(pattern.removesuffix("$") + r"\Z", value) is None:
-            raise ValidationError("pattern", f"String should match pattern '{pattern}'", value)
+            kind, words = "string_pattern_mismatch", f"String should match pattern '{pattern}'"
+            raise ValidationError(kind, words, value, pattern=pattern)
     return value
 
 
 def _check_length(value: Any, bounds: Mapping[str, Any]) -> None:
     least, most = bounds.get("min_length", 0), bounds.get("max_length", math.inf)
     if not least <= len(value) <= most:
-        kind = "too_short" if len(value) < least else "too_long"
-        words = f"at least {least}" if len(value) < least else f"at most {most}"
-        raise ValidationError(kind, f"Input should have {words} items or characters", value)
+        short, of_text = len(value) < least, "string_" * isinstance(value, str)
+        kind = f"{of_text}too_short" if short else f"{of_text}too_long"
+        words = f"at least {least}" if short else f"at most {most}"
+        more = {"min_length": least} if short else {"max_length": most}
+        raise ValidationError(kind, f"Input should have {words} parts", value, **more)

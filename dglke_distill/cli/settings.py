@@ -8,7 +8,8 @@ import typer
 
 from dglke_distill.cli import complete
 from dglke_distill.config import parse_assignment
-from dglke_distill.runs.settings import FLAGS, flag_trees
+from dglke_distill.config.flags import FLAGS
+from dglke_distill.runs.settings import flag_trees
 
 DatasetArgument = Annotated[
     Optional[str],

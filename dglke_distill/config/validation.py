@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.faults import fault_words
 from dglke_distill.base.schema import BaseModel, ValidationError
+from dglke_distill.config.flags import named_setting
 from dglke_distill.config.names import spell_choices
 
 __all__ = ["Tree", "validate_options", "validate_tree"]
@@ -16,6 +18,9 @@ _MAX_DEPTH = 64
 _LARGEST = 1e30
 """Larger numbers do not fit float32, or what is computed with them does not."""
 _LARGEST_INTEGER = 1 << 63
+
+_SPOKEN = ("command line", "configuration", "settings", "chain", "compare")
+"""Sources that are no file: what is wrong there was a flag's or ``--set``'s."""
 
 Tree = TypeVar("Tree", bound=BaseModel)
 
@@ -72,11 +77,17 @@ def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
         known = f"known: {', '.join(model.model_fields)}"
         hint = f"did you mean {' or '.join(meant)}?" if meant else known
         return f"{source}: unknown setting {key!r}; {hint}"
+    fault = fault_words(first)
     if not path:
-        return f"{source}: {first['msg'].removeprefix('Value error, ')}"
+        return f"{source}: {fault}"
+    named = f"{source}: setting {key!r}"
+    if source in _SPOKEN and named_setting(key).startswith("--"):
+        named = named_setting(key)
+    if first["type"] == "missing":
+        return f"{named} {fault}"
     value = repr(first["input"])
     value = value if len(value) <= 200 else f"{value[:200]}..."
-    return f"{source}: setting {key!r} is {value}: {first['msg'].lower()}"
+    return f"{named} is {value}; {'it ' * fault.startswith('must ')}{fault}"
 
 
 def _way_down(value: Any) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.faults import fault_words
 from dglke_distill.base.parsing import read_toml
 from dglke_distill.base.schema import (
     BaseModel,
@@ -291,7 +292,7 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file as a whole"
-        raise UserError(f"{path}: {where}: {first['msg']}") from None
+        raise UserError(f"{path}: {where}: {fault_words(first)}") from None
     if manifest.name != path.stem:
         raise UserError(f"{path}: name is {manifest.name!r}; it must equal the file's name")
     return manifest

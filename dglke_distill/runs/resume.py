@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.faults import fault_words
 from dglke_distill.base.regular_files import shown
 from dglke_distill.base.tensor_files import SavedState, all_finite, restore_state
 from dglke_distill.config import TrainingConfig
@@ -100,7 +101,7 @@ def read_state(tree: Any, config: TrainingConfig, batches: int, path: Path) -> T
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(["state", *map(str, first["loc"])])[:100]
-        raise UserError(f"{path}: {where}: {first['msg'].lower()}; {_MEND}") from None
+        raise UserError(f"{path}: {where}: {fault_words(first)}; {_MEND}") from None
     stopped = config.patience is not None and found.stale >= config.patience
     for wrong, fault in (
         (found.epoch > config.epochs, f"epoch {found.epoch} of {config.epochs}"),

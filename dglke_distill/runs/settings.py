@@ -8,10 +8,10 @@ from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, compose, merge, read_toml
+from dglke_distill.config.flags import FLAGS
 from dglke_distill.data.identity import label_of, located, located_data
 
 __all__ = [
-    "FLAGS",
     "flag_trees",
     "flattened",
     "nested",
@@ -23,28 +23,6 @@ __all__ = [
 
 Tree = Mapping[str, Any]
 """Settings by section, not all of them."""
-
-FLAGS = {
-    "dataset": "data.dataset",
-    "model": "model.name",
-    "dim": "model.dim",
-    "epochs": "training.epochs",
-    "batch_size": "training.batch_size",
-    "learning_rate": "optimizer.learning_rate",
-    "negatives": "negatives.count",
-    "loss": "loss.name",
-    "seed": "training.seed",
-    "device": "training.device",
-    "threads": "training.threads",
-    "dtype": "training.dtype",
-    "processes": "training.processes",
-    "memory": "training.memory_megabytes",
-    "columns": "data.columns",
-    "delimiter": "data.delimiter",
-    "ignore_extra": "data.ignore_extra",
-    "weight_column": "data.weight_column",
-}
-"""Which setting each flag, or keyword of the same name, stands for."""
 
 
 def flag_trees(flags: Mapping[str, Any]) -> list[Tree]:

@@ -103,7 +103,7 @@ def rank_loaded(
     tree = loaded.config.model_dump(exclude_none=True)
     named = None
     for change in settings:
-        Config.from_mapping(change, "the settings given")  # so that the model is not blamed
+        Config.from_mapping(change, "command line")  # so that the model is not blamed
         named = change.get("data", {}).get("dataset", named)
         tree = merge(tree, change)
     config = Config.from_mapping(tree, name)

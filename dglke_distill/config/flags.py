@@ -1,0 +1,45 @@
+"""Flags of commands that stand for one setting, and how messages name a setting."""
+
+from __future__ import annotations
+
+__all__ = ["FLAGS", "named_setting"]
+
+FLAGS = {
+    "dataset": "data.dataset",
+    "model": "model.name",
+    "dim": "model.dim",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "learning_rate": "optimizer.learning_rate",
+    "negatives": "negatives.count",
+    "loss": "loss.name",
+    "seed": "training.seed",
+    "device": "training.device",
+    "threads": "training.threads",
+    "dtype": "training.dtype",
+    "processes": "training.processes",
+    "memory": "training.memory_megabytes",
+    "columns": "data.columns",
+    "delimiter": "data.delimiter",
+    "ignore_extra": "data.ignore_extra",
+    "weight_column": "data.weight_column",
+}
+"""Which setting each flag, or keyword of the same name, stands for."""
+
+_WRITTEN = {"learning_rate": "lr"}
+"""Flags whose words are not those of the keyword."""
+_ALONE = ("dims", "seeds")
+"""Settings of a chain whose flag has their name."""
+
+
+def named_setting(setting: str) -> str:
+    """Return how a message names a setting that stands in no file: by its flag, if it has one.
+
+    Args:
+        setting: such as ``training.threads``.
+    """
+    for keyword, key in FLAGS.items():
+        if key == setting:
+            return f"--{_WRITTEN.get(keyword, keyword).replace('_', '-')} ({setting})"
+    top = setting.partition(".")[0]  # a number counts the items of a list
+    return f"--{top}" if top in _ALONE else f"setting {setting!r}"
