@@ -239,3 +239,36 @@ def test_data_are_checked_in_memory(tmp_path: Path) -> None:
     found = kd.check_data(frame()).to_dict()
     differ = {key for key in file if file[key] != found[key]}
     assert differ <= {"dataset", "name", "warnings"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> kd.TrainingRun:
+    return kd.train(frame(), out=tmp_path_factory.mktemp("trained") / "run", **SMALL)
+
+
+def test_answers_are_tables(trained: kd.TrainingRun) -> None:
+    answers = trained.model.predict_tails("e1", "r2", k=3)
+    rows = [(n, a.name, a.id, a.score) for n, a in enumerate(answers, 1)]
+    assert list(answers.to_pandas().itertuples(index=False, name=None)) == rows
+    table = answers.to_arrow()
+    assert table.column_names == ["rank", "name", "id", "score"]
+    assert [tuple(row.values()) for row in table.to_pylist()] == rows
+
+    none = trained.model.predict_tails("e1", "r2", k=3, candidates=["e4"], exclude_known=[
+        ("e1", "r2", "e4")])  # fmt: skip
+    assert none == []
+    assert none.to_arrow().column_names == ["rank", "name", "id", "score"]
+
+    found = trained.model.discover("r2", k=4, known=FACTS)
+    assert pyarrow.table(found).column("tail").to_pylist() == list(found["tail"])
+
+
+def test_figures_are_tables(trained: kd.TrainingRun) -> None:
+    figures = kd.evaluate(trained)
+    for made in (trained, trained.results, figures):
+        table, pandas_table = made.to_arrow(), made.to_pandas()
+        assert table.column_names == list(pandas_table.columns)
+        pandas.testing.assert_frame_equal(pandas_table, made.frame())
+        assert table.column("mrr").to_pylist() == list(made.frame()["mrr"])
+    sides = figures.to_arrow().to_pylist()
+    assert (sides[0]["side"], sides[0]["mrr"]) == ("both", figures.mrr)

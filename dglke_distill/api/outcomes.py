@@ -16,6 +16,7 @@ from dglke_distill.artifacts.results import (
     TrainingResults,
 )
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.tabular import Tabular
 from dglke_distill.config import Config
 from dglke_distill.predict import NamedModel
 from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY, HISTORY_FILE
@@ -30,7 +31,7 @@ __all__ = ["DistillationRun", "Study", "TrainingRun"]
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class TrainingRun(Tabular):
     """A finished training.
 
     Attributes:
@@ -70,7 +71,7 @@ class TrainingRun:
 
 
 @dataclass(frozen=True)
-class DistillationRun:
+class DistillationRun(Tabular):
     """A finished chain from a teacher to small students.
 
     Attributes:
@@ -126,7 +127,7 @@ class DistillationRun:
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Tabular):
     """A search for settings.
 
     Attributes:

@@ -38,6 +38,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.base.parsing import read_object
 from dglke_distill.base.schema import Field, model_validator
+from dglke_distill.base.tabular import Tabular
 
 if TYPE_CHECKING:
     import pandas
@@ -80,7 +81,7 @@ _MISSING = "no such file; is that the directory of a finished run?"
 Kind = TypeVar("Kind", bound="ResultsNode")
 
 
-class TrainingResults(ResultsNode):
+class TrainingResults(ResultsNode, Tabular):
     """``results.json`` of a checkpoint: what was trained, how, and how good it is.
 
     A model of another library has no ``training``, ``config`` or ``provenance``; one that was never
@@ -129,7 +130,7 @@ class TrainingResults(ResultsNode):
         )
 
 
-class EvaluationResults(SplitFigures):
+class EvaluationResults(SplitFigures, Tabular):
     """What ``evaluate`` returns, and prints with ``--json``: one ranked split."""
 
     dataset: DatasetName = Field(description="what was ranked")
@@ -170,7 +171,7 @@ class StageResults(ResultsNode):
         return () if self.teacher is None else (self.teacher,)
 
 
-class ChainResults(ResultsNode):
+class ChainResults(ResultsNode, Tabular):
     """``results.json`` of a chain, also of one seed of an OGB entry."""
 
     KIND: ClassVar[str] = "chain"
@@ -212,7 +213,7 @@ class ChainResults(ResultsNode):
 # --- a comparison -----------------------------------------------------------------------------
 
 
-class ComparisonResults(ResultsNode):
+class ComparisonResults(ResultsNode, Tabular):
     """``results.json`` of methods side by side under one teacher."""
 
     KIND: ClassVar[str] = "comparison"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from dglke_distill.base.tabular import Tabular
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.predict.names import Question, by_asked, ids_of, rows_of
 from dglke_distill.predict.top_k import TopK
@@ -15,7 +16,7 @@ from dglke_distill.predict.top_k import TopK
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Prediction", "frame_of", "predictions"]
+__all__ = ["Prediction", "Predictions", "frame_of", "predictions"]
 
 _PARTS = ("head", "relation", "tail")
 
@@ -36,6 +37,25 @@ class Prediction(NamedTuple):
     probability: Optional[float] = None
 
 
+class Predictions(list[Prediction], Tabular):
+    """Answers to one question, best first: a list, and a table."""
+
+    def frame(self) -> pandas.DataFrame:
+        """Return a row per answer: ``rank`` (from 1), ``name``, ``id``, ``score``, ``probability``.
+
+        ``probability`` is there where the model is calibrated.
+        """
+        import pandas
+
+        calibrated = any(answer.probability is not None for answer in self)
+        columns = ["rank", "name", "id", "score", *(["probability"] if calibrated else [])]
+        rows = [
+            (rank, answer.name, answer.id, answer.score, answer.probability)[: len(columns)]
+            for rank, answer in enumerate(self, 1)
+        ]
+        return pandas.DataFrame(rows, columns=columns)
+
+
 def predictions(
     found: TopK,
     names: Vocabulary,
@@ -43,7 +63,7 @@ def predictions(
     *,
     probability: Optional[Tensor] = None,
     at_least: Optional[float] = None,
-) -> list[Prediction]:
+) -> Predictions:
     """Return the answers of one question, best first.
 
     Args:
@@ -55,11 +75,11 @@ def predictions(
     """
     ids, scores = found.ids[row].tolist(), found.scores[row].tolist()
     chances = [None] * len(ids) if probability is None else probability[row].tolist()
-    return [
+    return Predictions(
         Prediction(names[i], score, i, chance)
         for i, score, chance in zip(ids, scores, chances)
         if i >= 0 and (at_least is None or chance is None or chance >= at_least)
-    ]
+    )
 
 
 def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) -> pandas.DataFrame:

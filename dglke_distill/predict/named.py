@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.data.labels import Labels
 from dglke_distill.data.triples import Side, Vocabulary
-from dglke_distill.predict.answers import Prediction, frame_of, predictions
+from dglke_distill.predict.answers import Prediction, Predictions, frame_of, predictions
 from dglke_distill.predict.batches import (
     best_entities,
     best_relations,
@@ -37,7 +37,7 @@ from dglke_distill.predict.top_k import TopK
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Candidates", "Facts", "NamedModel", "Prediction", "Question"]
+__all__ = ["Candidates", "Facts", "NamedModel", "Prediction", "Predictions", "Question"]
 
 
 class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, Growing, nn.Module):
@@ -135,7 +135,7 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
         exclude_known: Facts = False,
         candidates: Candidates = None,
         min_probability: Optional[float] = None,
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """Answer (head, relation, ?).
 
         Args:
@@ -148,7 +148,8 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
                 model.
 
         Returns:
-            The best answers, best first, with probabilities where the model is calibrated.
+            The best answers, best first, with probabilities where the model is calibrated: a list
+            of ``Prediction``, with ``to_pandas()`` and ``to_arrow()``.
 
         Raises:
             UserError: an unknown name, k below 1, facts that are not there to be excluded, or a
@@ -170,7 +171,7 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
         exclude_known: Facts = False,
         candidates: Candidates = None,
         min_probability: Optional[float] = None,
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """Answer (?, relation, tail); see ``predict_tails``.
 
         A model with reciprocal relations has rows of their own for this question: its scores are
@@ -190,7 +191,7 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
         *,
         exclude_known: Facts = False,
         min_probability: Optional[float] = None,
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """Answer (head, ?, tail); see ``top_relations`` and ``predict_tails``."""
         self.checked_probability(min_probability)
         found = self.top_relations(
@@ -221,7 +222,7 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
             check_scores(scores[:, None], head, relation, "tail", tail)
         return scores
 
-    def nearest_entities(self, entity: Name, k: int = 10) -> list[Prediction]:
+    def nearest_entities(self, entity: Name, k: int = 10) -> Predictions:
         """Return the other entities whose vectors have the greatest cosine with that of ``entity``.
 
         Vectors are as the model compares them (``entity_embeddings``), complex numbers as pairs of
