@@ -276,7 +276,7 @@ def test_the_mean_probability_is_the_base_rate_that_was_asked_for() -> None:
     [
         ({"method": "plat"}, "--method: unknown calibration method 'plat'; did you mean 'platt'"),
         ({"negatives": "unifrm"}, "--negatives 'unifrm': give a sampler (uniform,"),
-        ({"per_positive": 0}, "--negatives-per-positive 0: give a number above 0"),
+        ({"per_positive": 0}, "--negatives-per-positive 0: give a number from 1e-6"),
         ({"per_positive": float("nan")}, "--negatives-per-positive nan"),
         ({"per_positive": float("inf")}, "--negatives-per-positive inf"),
         ({"per_positive": -1.0}, "--negatives-per-positive -1.0"),

@@ -103,17 +103,27 @@ def test_isotonic_and_negatives_of_a_file(
     assert "Latvia, uses_currency, Euro is a fact of the" in fails(capsys, *words)
     file.write_text("\n".join(lines[:9]), encoding="utf-8")
     assert "--negatives: 9 are too few" in fails(capsys, *words)
+    file.write_text("\n".join(lines[:9] * 20), encoding="utf-8")  # nine, however often repeated
+    assert "--negatives: 9 are too few" in fails(capsys, *words)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("gone-cldr-dim32",), "gone-cldr-dim32: no such"),
         ((MODEL,), "is a published model, which never changes; name the directory"),
         ((MODEL, "--out", "NEW", "--method", "plat"), "did you mean 'platt'?"),
         ((MODEL, "--out", "NEW", "--negatives", "unifrm"), "give a sampler (uniform,"),
         ((MODEL, "--out", "NEW", "--negatives", "@gone.tsv"), "gone.tsv: there is no file"),
-        ((MODEL, "--out", "NEW", "--negatives-per-positive", "0"), "give a number above 0"),
-        ((MODEL, "--out", "NEW", "--negatives-per-positive", "nan"), "give a number above 0"),
+        (
+            (MODEL, "--out", "NEW", "--negatives-per-positive", "0"),
+            "give a number from 1e-6 to 1e9",
+        ),
+        ((MODEL, "--out", "NEW", "--negatives-per-positive", "1e300"), "from 1e-6 to 1e9"),
+        (
+            (MODEL, "--out", "NEW", "--negatives-per-positive", "nan"),
+            "give a number from 1e-6 to 1e9",
+        ),
         ((MODEL, "--out", "NEW", "--plot", "a.gif"), "ends in .svg, .png or .pdf"),
         ((MODEL, "--out", "NEW", "--negatives", "dataset"), "has no known-false triples"),
     ],
@@ -238,3 +248,12 @@ def test_a_published_model_keeps_its_probabilities_and_is_served_with_them(
     query = {"entity": ["Latvia"], "relation": ["uses_currency"], "k": ["3"]}
     answers = Api(gallery).answer("answers", query)["answers"]
     assert [one["probability"] for one in answers] == [one.probability for one in best]
+
+
+def test_without_an_answer_there_is_nothing_to_explain(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", made, *LATVIA, "--min-probability", 1, "--explain"]
+    assert run(capsys, *words).splitlines()[-1] == "no answer to explain"
+    told = json.loads(run(capsys, *words, "--json"))
+    assert told["predictions"] == [] and told["explanation"] is None

@@ -169,11 +169,11 @@ def _negatives(
         given = found[0]
     if settings.negatives in (DATASET_NEGATIVES, "given"):
         assert given is not None
-        _check_false(dataset, given)
+        given = _distinct_false(dataset, given)
         if len(given) < _FEWEST_FACTS:
             raise UserError(
-                f"--negatives: {len(given)} are too few; {_FEWEST_FACTS} are needed, since a "
-                "fifth of them is held out for the figures"
+                f"--negatives: {len(given)} are too few; {_FEWEST_FACTS} different ones are needed, "
+                "since a fifth of them is held out for the figures"
             )
         order = rng.permutation(len(given))
         first = max(1, len(given) // _HELD_OUT)
@@ -181,7 +181,12 @@ def _negatives(
     return _drawn(dataset, settings, fit, _FIT), _drawn(dataset, settings, held, _MEASURE)
 
 
-def _check_false(dataset: Dataset, given: Triples) -> None:
+def _distinct_false(dataset: Dataset, given: Triples) -> Triples:
+    """Return each negative once: a repeated one would be fitted on and held out as well.
+
+    Raises:
+        UserError: one of them is a fact.
+    """
     sizes = dataset.num_entities, dataset.num_relations
     keys = triple_keys(given, *sizes)
     for split in ("train", "valid", "test"):
@@ -197,6 +202,8 @@ def _check_false(dataset: Dataset, given: Triples) -> None:
             raise UserError(
                 f"--negatives: {', '.join(names)} is a fact of the {split} split; leave it out"
             )
+    _, first = np.unique(keys, return_index=True)
+    return given[np.sort(first)]
 
 
 def _drawn(

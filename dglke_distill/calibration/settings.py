@@ -47,8 +47,8 @@ class CalibrationSettings:
         """
         if self.per_positive is not None and not 1e-6 <= self.per_positive <= 1e9:
             raise UserError(
-                f"--negatives-per-positive {self.per_positive}: give a number above 0, such as 1, "
-                "or the number of entities"
+                f"--negatives-per-positive {self.per_positive}: give a number from 1e-6 to 1e9, "
+                "such as 1, or the number of entities"
             )
         if not 1 <= self.drawn <= 10_000:
             raise UserError(f"--drawn {self.drawn}: give 1 to 10000 negatives per fact and side")

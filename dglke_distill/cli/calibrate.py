@@ -115,12 +115,12 @@ def calibrate(
     if out is not None:
         check_apart(out, model)
         check_place(out)
-    elif place is None:
+    named = NamedModel(load_given(model, store=store, offline=offline))
+    if out is None and place is None:
         raise UserError(
             f"{model}: is a published model, which never changes; name the directory of the "
             "calibrated one by --out"
         )
-    named = NamedModel(load_given(model, store=store, offline=offline))
     made = named.calibrate(
         dataset,
         method=method,

@@ -217,8 +217,8 @@ def predict(
                 for one in found
             ]
         result = {**given, "scored_as": _ANSWER_TO[asked], "predictions": found, **told}
-        if why is not None:
-            result["explanation"] = why.to_dict(labels)
+        if explain:
+            result["explanation"] = None if why is None else why.to_dict(labels)
         say_json(result)
         return
     shown = ", ".join("?" if name is None else labels.shown(name) for name in given.values())
@@ -245,6 +245,8 @@ def predict(
         console.print(_which(_ANSWER_TO[asked], other), soft_wrap=True)
     if why is not None:
         show_explanation(why, labels)
+    elif explain:
+        say("no answer to explain")
 
 
 def _is_word(candidates: list[str], entities: "Vocabulary") -> bool:
