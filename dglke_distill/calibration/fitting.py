@@ -172,8 +172,8 @@ def _negatives(
         given = _distinct_false(dataset, given)
         if len(given) < _FEWEST_FACTS:
             raise UserError(
-                f"--negatives: {len(given)} are too few; {_FEWEST_FACTS} different ones are needed, "
-                "since a fifth of them is held out for the figures"
+                f"--negatives: {len(given)} are too few; {_FEWEST_FACTS} different ones are "
+                "needed, since a fifth of them is held out for the figures"
             )
         order = rng.permutation(len(given))
         first = max(1, len(given) // _HELD_OUT)
