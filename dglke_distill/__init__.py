@@ -12,6 +12,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from dglke_distill.base import interrupts as _interrupts  # noqa: F401 (Ctrl-C during imports)
+
 __version__ = "0.1.0"
 
 from dglke_distill.base import dgl_import as _dgl_import  # noqa: F401 (lets DGL be imported)

@@ -91,3 +91,43 @@ def test_a_training_whose_terminal_goes(tmp_path: Path, ignored: bool) -> None:
     assert (out / "resume.safetensors").is_file()
     assert (out / "checkpoint").is_dir() == ignored
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+
+
+SLOW = """
+import sys, time
+print("importing", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("script_file", [False, True])
+def test_ctrl_c_during_the_imports_is_quiet(tmp_path: Path, script_file: bool) -> None:
+    (tmp_path / "typer.py").write_text(SLOW)  # stands for any import that takes a while
+    command = tmp_path / "dglke-distill"
+    command.write_text("from dglke_distill.cli import main\nmain()\n")
+    words = [str(command)] if script_file else ["-m", "dglke_distill"]
+    child = importing([*words, "--help"], tmp_path)
+    assert child.wait(20) == 130
+    assert child.stderr is not None and child.stderr.read() == ""
+
+
+def test_programs_that_import_the_package_are_left_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text(SLOW)
+    child = importing(["-c", "from dglke_distill import cli"], tmp_path)
+    assert child.wait(20) == -signal.SIGINT
+    assert child.stderr is not None and "KeyboardInterrupt" in child.stderr.read()
+
+
+def importing(words: list[str], first: Path) -> subprocess.Popen[str]:
+    """Start Python, and send it SIGINT once it imports what lies in ``first``."""
+    path = os.pathsep.join([str(first), str(Path(__file__).parents[1])])
+    child = subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert child.stdout is not None and child.stdout.readline() == "importing\n"
+    child.send_signal(signal.SIGINT)
+    return child

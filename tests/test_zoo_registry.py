@@ -271,7 +271,7 @@ def test_tables_of_other_models_are_skipped(store: Path, quotes: str) -> None:
     with pytest.raises(UserError, match="dim"):
         registry_file.parse_registry(broken, "x")
     comment = f"\n[[model]]\nnote = {quotes}\n[[model]]\n{quotes}\n"
-    with pytest.raises(UserError, match="note"):
+    with pytest.raises(UserError, match="model 2: setting 'name' is missing"):
         registry_file.parse_registry(text + comment, "x", NAME)
 
 
@@ -352,3 +352,30 @@ def test_nothing_is_smaller_than_one(option: str, capsys: pytest.CaptureFixture[
         cli.main(["zoo", "list", option, "-4"])
     assert end.value.code == 2
     assert capsys.readouterr().err == f"error: {option} -4: give a whole number above 0\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["zoo", "list"],
+        ["zoo", "info", "x"],
+        ["zoo", "load", "x"],
+        ["predict", "x", "--head", "a", "--relation", "b"],
+        ["evaluate", "x"],
+    ],
+)
+@pytest.mark.parametrize("kind", ["absent", "file"])
+def test_a_store_that_is_not_there_is_named(
+    words: list[str], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dglke_distill import cli
+
+    place = tmp_path / kind
+    if kind == "file":
+        place.write_text("")
+    with pytest.raises(SystemExit) as end:
+        cli.main([*words, "--store", str(place)])
+    fault = "is no folder" if kind == "file" else "there is no such folder"
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and told.startswith("error: ") and told.count("\n") == 1
+    assert told.endswith(f" --store {place}: {fault}; name one that holds zoo.toml\n")

@@ -14,6 +14,7 @@ import typer.main
 from dglke_distill import __version__
 from dglke_distill.base.console import tolerant_output
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.interrupts import started
 from dglke_distill.cli.commands import Commands
 from dglke_distill.cli.exits import STOPPED, fixable, standard_streams, stop_signals
 from dglke_distill.cli.say import say
@@ -186,6 +187,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     """
 
     def call() -> None:
+        started()
         with stop_signals():
             app(args=None if arguments is None else list(arguments))
 

@@ -100,6 +100,17 @@ def stores(place: Place = None) -> list[Store]:
     return [*map(open_store, Environment().stores), default_store(), shipped_store()]
 
 
+def _searched(place: Place) -> list[Store]:
+    """Return the stores to search; unlike one to write to, one that is named must be there."""
+    found = stores(place)
+    first = found[0]
+    if place is not None and isinstance(first, LocalStore) and place != SHIPPED:
+        if not first.root.is_dir():
+            fault = "is no folder" if first.root.exists() else "there is no such folder"
+            raise UserError(f"--store {first.place}: {fault}; name one that holds zoo.toml")
+    return found
+
+
 def read_store(
     store: Store,
     *,
@@ -146,7 +157,7 @@ def find(
         UserError: no store has it; near spellings are suggested.
     """
     wanted, version = split_version(name)
-    places = stores(store)
+    places = _searched(store)
     failed: dict[int, UserError] = {}
     for place in places:
         entries = _read_or_warn(
@@ -216,7 +227,7 @@ def list_found(
     """Return what ``list_models`` does, with the stores."""
     found: dict[tuple[str, int], FoundEntry] = {}
     owners: dict[str, Store] = {}
-    places = stores(store)
+    places = _searched(store)
     for place in places:
         for entry in _read_or_warn(place, {}, len(places), offline=offline):
             if owners.setdefault(entry.name, place) is place:
