@@ -93,7 +93,7 @@ def test_dataset_travels_whole(tmp_path: Path) -> None:
     assert found.data.dataset == "/somewhere"
 
 
-def test_the_same_call_gives_the_same_parts(tmp_path: Path) -> None:
+def test_the_same_call_gives_the_same_random_parts(tmp_path: Path) -> None:
     dataset = parallel()
     ids = []
     for number, seed in enumerate((1, 1, 2)):

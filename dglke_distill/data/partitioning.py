@@ -80,7 +80,8 @@ def partition(
 ) -> Partition:
     """Cut a dataset into parts and write them; the directory appears whole or not at all.
 
-    The same dataset, parts, method and seed give the same parts.
+    With ``random``, the same dataset, parts and seed give the same parts; METIS may cut otherwise
+    the next time.
 
     Args:
         dataset: the dataset.
@@ -88,7 +89,7 @@ def partition(
         directory: a new one.
         parts: how many, one for each machine.
         method: see ``Method``.
-        seed: of the draw of ``random``; METIS draws nothing.
+        seed: of the draw of ``random``; METIS takes none.
 
     Raises:
         UserError: too many parts for the data, or a directory that is in use.
