@@ -51,6 +51,7 @@ def distill(
     weight_column: Optional[str] = None,
     data_root: Optional[AnyPath] = None,
     out: Optional[AnyPath] = None,
+    init: Optional[AnyPath] = None,
     resume: bool = False,
     watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
 ) -> DistillationRun:
@@ -89,6 +90,8 @@ def distill(
         weight_column: ``data.weight_column``: the column of how much each fact counts.
         data_root: folder that holds datasets already.
         out: the chain's directory; if None, a new one below ``runs/``.
+        init: model that the first stage goes on from, on grown data, as in ``train``: a folder or a
+            name of the zoo; ``dims`` begins with its size.
         resume: whether to go on with the chain in ``out``, by its own settings.
         watcher: hears of stages and their progress.
 
@@ -102,6 +105,9 @@ def distill(
             "weight_column": weight_column,
         }
     )  # fmt: skip
+    if init is not None and (resume or places_of(teacher)):
+        why = "a chain that goes on has it already" if resume else "teacher= is no stage to train"
+        raise UserError(f"init: {why}; leave one out")
     if resume:
         if out is None:
             raise UserError("resume=True: say which chain by out=")
@@ -123,6 +129,7 @@ def distill(
             control=control,
             seeds=seeds,
             allow_other_data=allow_other_data,
+            init=init,
             training={
                 "epochs": epochs, "seed": seed, "device": device, "threads": threads,
                 "processes": processes, "memory_megabytes": memory,

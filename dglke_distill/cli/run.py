@@ -164,6 +164,15 @@ def run(
         Optional[Path],
         typer.Option("--out", help="Run directory. If not given: a new one below runs/."),
     ] = None,
+    init: Annotated[
+        Optional[str],
+        typer.Option(
+            "--init",
+            metavar="NAME_OR_CHECKPOINT",
+            help="Model that the first stage goes on from, on grown data, as in `train --init`; "
+            "--dims begins with its size. Without it: at random.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the chain in --out, by its own settings.")
     ] = False,
@@ -184,6 +193,9 @@ def run(
     from dglke_distill.search.beforehand import before_chain
 
     check_tracker(track)
+    if init is not None and (resume or teacher):
+        why = "a chain that goes on has it already" if resume else "--teacher is no stage to train"
+        raise UserError(f"--init: {why}; leave one out")
     if resume:
         if out is None:
             raise UserError("--resume: say which chain by --out RUN_DIR")
@@ -205,6 +217,7 @@ def run(
             control=control,
             seeds=seeds,
             allow_other_data=allow_other_data,
+            init=init,
             training={
                 "epochs": epochs,
                 "seed": seed,

@@ -39,6 +39,7 @@ from dglke_distill.distill.finished import (
     data_warnings,
     summary,
 )
+from dglke_distill.distill.going_on import check_init
 from dglke_distill.distill.loading import check_teachers, teacher_results
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.distill.stages import ChainRun, run_stage
@@ -120,6 +121,9 @@ def run_chain(
     workspaces = workspaces or Workspaces(data_root, saved=resume)
     if not resume and not begun:  # before anything is written
         _check_judged(workspaces.of(stages[0].config).dataset)
+        if loaded and chain.init is not None:
+            raise UserError("--init: is of a first stage that is trained; leave --teacher out")
+        check_init(chain, workspaces.of(stages[0].config).dataset)
         allowed = bool(chain.allow_other_data)
         check_teachers(loaded, lambda: workspaces.of(stages[-1].config), allowed)
     names = [str(path) for path in loaded]

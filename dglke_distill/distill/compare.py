@@ -145,6 +145,8 @@ def run_comparison(
     chain = comparison.chain.model_copy(update={"data": data})
     comparison = comparison.model_copy(update={"chain": chain})
     _check(comparison)
+    if chain.init is not None:
+        raise UserError("init: a comparison trains its teachers anew; leave it out, or use `run`")
     workspaces = Workspaces(data_root, saved=resume)
     if not resume and not (directory / COMPARISON_FILE).exists():  # before anything is written
         places = [Path(path) for path in comparison.loaded]
@@ -226,9 +228,7 @@ def _check(comparison: ComparisonConfig) -> None:
         chain = chain_of(comparison, method, comparison.seeds[0])
         for stage in plan(chain, _asked(method, [Path(f"teacher {i}") for i in range(count)])):
             if stage.config.evaluation.split != "test":
-                raise UserError(
-                    "evaluation.split: a comparison needs the test figures; leave it at test"
-                )
+                raise UserError("evaluation.split: test figures are compared; leave it at test")
 
 
 def _asked(method: str, places: Sequence[Path]) -> list[Any]:

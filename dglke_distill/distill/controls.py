@@ -9,6 +9,7 @@ from typing import Any, Optional
 from dglke_distill.config import Config, read_toml
 from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.distill.finished import STAGES, chain_seconds, with_teachers
+from dglke_distill.distill.going_on import begins
 from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.distill.stages import ChainRun, checkpoint_of
 from dglke_distill.distill.tuner import Tuned, save_tuned, saved_tuned
@@ -105,6 +106,8 @@ def raced(
         searched: receives what the race took.
     """
     stage, all_seconds = stages[number], run.chain.search_seconds
+    if begins(run.chain, stage):  # its settings are the model's that it goes on from
+        return list(stages)
     first = next((s for s in stages if s.role == stage.role), None)
     if all_seconds is None or stage.role not in ("teacher", "student") or stage is not first:
         return list(stages)

@@ -83,6 +83,7 @@ class ChainConfig(Section):
     allow_other_data: Optional[bool] = Field(
         None, description="whether teachers may have been trained on other triples"
     )
+    init: Optional[str] = Field(None, description="model that the first stage goes on from")
     control: Literal["none", "recipe", "both", "tuned"] = Field(
         "recipe",
         description="train every student's size without a teacher too: by its recipe; with both, "
@@ -271,10 +272,9 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
         _check_teachers(method, len(teachers))
         for dim in dims[1:]:
             config = _student(chain, method, dim)
-            stage = Stage(f"{len(stages)}-{_label(config)}", "student", config, teachers)
-            stages.append(stage)
+            stages.append(Stage(f"{len(stages)}-{_label(config)}", "student", config, teachers))
             if method.chained:
-                teachers = (stage.name,)
+                teachers = (stages[-1].name,)
     sizes = dims[-1:] if not method.taught else dims[1:] if chain.control != "none" else []
     for dim in sizes:
         config = _direct(chain, dim)

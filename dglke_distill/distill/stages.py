@@ -12,6 +12,7 @@ from dglke_distill.config import Config
 from dglke_distill.data.identity import OtherData
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.finished import STAGES, finished, stage_results
+from dglke_distill.distill.going_on import begins, start
 from dglke_distill.distill.loading import describe_teacher, load_teacher, teacher_data, teacher_name
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import ChainConfig, Stage
@@ -48,8 +49,9 @@ class ChainRun(NamedTuple):
         self.watcher.stage(stage, number, total)
         allowed = bool(self.chain.allow_other_data)
         return run_stage(
-            stage, self.directory, self.workspaces, self.watcher, allow_other_data=allowed
-        )
+            stage, self.directory, self.workspaces, self.watcher, allow_other_data=allowed,
+            init=self.chain if begins(self.chain, stage) else None,
+        )  # fmt: skip
 
 
 def run_stage(
@@ -59,6 +61,7 @@ def run_stage(
     watcher: Watcher,
     *,
     allow_other_data: bool = False,
+    init: Optional[ChainConfig] = None,
 ) -> dict[str, Any]:
     """Run a stage, go on with it, or read what it left, whichever is due.
 
@@ -68,6 +71,7 @@ def run_stage(
         workspaces: the data.
         watcher: hears of progress.
         allow_other_data: whether its teachers may have been trained on other triples.
+        init: the chain, if the stage goes on from the chain's model.
 
     Returns:
         The stage's entry in ``results.json``.
@@ -85,6 +89,9 @@ def run_stage(
         setup: Optional[Setup] = None
         sizes: list[TeacherSize] = []
         others: list[OtherData] = []
+        if init is not None:
+            begun = start(init)
+            about, setup = begun["about"], begun["setup"]
         if stage.teachers:
             dataset = workspaces.of(stage.config).dataset
             about, others, setup = _taught(stage, directory, dataset, allow_other_data)

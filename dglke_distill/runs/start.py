@@ -10,13 +10,13 @@ import torch
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
-from dglke_distill.data.triples import Vocabulary
-from dglke_distill.models import canonical_name
+from dglke_distill.data.triples import Dataset, Vocabulary
+from dglke_distill.models import ENCODERS, canonical_name
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Setup, Workspace, build_objective
 from dglke_distill.training.objective import Objective
 
-__all__ = ["check_given", "model_tree", "start_from", "start_of"]
+__all__ = ["check_given", "check_start", "model_tree", "start_from", "start_of"]
 
 
 def model_tree(loaded: LoadedModel) -> dict[str, Any]:
@@ -75,16 +75,11 @@ def start_from(loaded: LoadedModel) -> Setup:
     """
 
     def setup(config: Config, model: KGEModel, workspace: Workspace) -> Objective:
-        _check_same(loaded, config, model)
         old, dataset = loaded.model, workspace.dataset
+        check_start(loaded, config, dataset)
         with torch.no_grad():
             entities = _common(dataset.entities, loaded.entities)
             relations = _common(dataset.relations, loaded.relations)
-            if not entities.shape[1]:
-                raise UserError(
-                    f"--init: none of the {len(dataset.entities)} entities of {dataset.name} has a "
-                    "name that the model knows"
-                )
             found = old.encode(None)
             _copy(model.encoder.weight, found.vectors, entities)
             if model.bias_weight is not None and found.bias is not None:
@@ -100,7 +95,17 @@ def start_from(loaded: LoadedModel) -> Setup:
     return setup
 
 
-def _check_same(loaded: LoadedModel, config: Config, model: KGEModel) -> None:
+def check_start(loaded: LoadedModel, config: Config, dataset: Optional[Dataset] = None) -> None:
+    """Refuse a training that cannot go on from a model.
+
+    Args:
+        loaded: the model to go on from.
+        config: settings of the training.
+        dataset: what it trains on; None: not looked at yet.
+
+    Raises:
+        UserError: the settings are not the model's, or no entity has a name that it knows.
+    """
     ours, theirs = config.model, loaded.config.model
     for key in ("name", "dim", "reciprocal", "entity_bias", "options", "encoder"):
         if getattr(ours, key) != getattr(theirs, key):
@@ -109,10 +114,15 @@ def _check_same(loaded: LoadedModel, config: Config, model: KGEModel) -> None:
                 f"{getattr(theirs, key)!r}, while this run has {getattr(ours, key)!r}; leave that "
                 "setting out"
             )
-    if not getattr(model.encoder, "is_table", False):
+    if not ENCODERS.find(ours.encoder).is_table:
         raise UserError(
             f"--init: the encoder {ours.encoder} has no vector for each entity to start from; "
             "train without it"
+        )
+    if dataset is not None and not any(name in loaded.entities for name in dataset.entities):
+        raise UserError(
+            f"--init: none of the {len(dataset.entities)} entities of {dataset.name} has a name "
+            "that the model knows"
         )
 
 

@@ -1,0 +1,101 @@
+"""Chains whose first stage goes on from a model, on grown data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+
+import dglke_distill as kd
+from dglke_distill.base.errors import UserError
+from dglke_distill.distill.plan import read_chain
+
+OLD = [(f"e{i}", f"r{step}", f"e{(i + step) % 12}") for step in (1, 2, 5) for i in range(12)]
+NEW = [*OLD, *((f"n{i}", f"r{step}", f"e{i}") for step in (1, 2) for i in range(4))]
+SMALL: dict[str, Any] = {"epochs": 1, "threads": 1, "search": "none"}
+STILL = {"teacher.optimizer.learning_rate": 1e-9}
+
+
+def frame(facts: list[tuple[str, str, str]]) -> pandas.DataFrame:
+    return pandas.DataFrame(facts, columns=["head", "relation", "tail"])
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> kd.TrainingRun:
+    return kd.train(
+        frame(OLD), model="complex", dim=8, out=tmp_path_factory.mktemp("before") / "old", **SMALL
+    )
+
+
+def same_vectors(ours: kd.NamedModel, theirs: kd.NamedModel) -> None:
+    for name in theirs.entities:
+        np.testing.assert_allclose(
+            ours.entity_embeddings[ours.entities.id(name)],
+            theirs.entity_embeddings[theirs.entities.id(name)],
+            atol=1e-6,
+        )
+
+
+def test_the_first_stage_goes_on_and_students_follow(
+    before: kd.TrainingRun, tmp_path: Path
+) -> None:
+    out = tmp_path / "chain"
+    run = kd.distill(
+        frame(NEW), init=before.directory, dims=[8, 4], control="recipe", settings=STILL, out=out,
+        **SMALL,
+    )  # fmt: skip
+    assert run.teacher is not None
+    same_vectors(run.teacher.model, before.model)
+    assert len(run.teacher.model.entities) == 16
+    found = run.teacher.results.init
+    assert found is not None
+    assert (found.name, found.entities) == ("old", 12)
+    assert all(s.results.init is None for s in run.results.stages if s.role != "teacher")
+    assert read_chain(out / "chain.toml")["init"] == str(before.checkpoint.resolve())
+
+    # An interruption before the first stage has saved anything does not lose where it begins.
+    for left in (out / "results.json", *sorted((out / "stages").rglob("*"), reverse=True)):
+        left.rmdir() if left.is_dir() else left.unlink()
+    again = kd.distill(frame(NEW), resume=True, out=out)
+    assert again.teacher is not None
+    same_vectors(again.teacher.model, before.model)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"dims": [16, 8]}, "of 8 floats cannot go on as a first stage of 16; give --dims 8"),
+        ({"model": "distmult"}, "cannot go on as distmult"),
+        ({"settings": {"teacher.model.reciprocal": "other"}}, "with model.reciprocal"),
+        ({"method": "direct", "dims": [8]}, "a direct chain trains no teacher"),
+        ({"init": "nowhere/at/all"}, "no such checkpoint directory"),
+        ({"teacher": "own"}, "teacher= is no stage to train"),
+        ({"resume": True}, "a chain that goes on has it already"),
+        ({"dataset": [("x", "r1", "y"), ("y", "r1", "x"), ("x", "r2", "y"), ("y", "r2", "x"),
+                      ("x", "r3", "x"), ("y", "r3", "y")]}, "none of the 2 entities"),
+    ],
+)  # fmt: skip
+def test_what_cannot_go_on_is_one_line(
+    before: kd.TrainingRun, tmp_path: Path, given: dict[str, Any], said: str
+) -> None:
+    options: dict[str, Any] = {
+        "init": before.directory, "dims": [8, 4], "control": "none", "out": tmp_path / "out",
+        **SMALL, **given,
+    }  # fmt: skip
+    if given.get("teacher"):
+        options["teacher"] = before.checkpoint
+    if "settings" in given:
+        options["settings"] = {"teacher.model.reciprocal": not reciprocal(before)}
+    data = frame(options.pop("dataset", NEW))
+    with pytest.raises(UserError) as caught:
+        kd.distill(data, **options)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def reciprocal(run: kd.TrainingRun) -> bool:
+    return bool(run.model.model.reciprocal)
