@@ -96,7 +96,7 @@ def test_prepare_splits_one_file(tmp_path: Path) -> None:
 def test_prepare_reads_other_orders(tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text("r\ta\tb\nr\tb\tc\n")
-    assert "3 entities, 1 relations" in run("prepare", str(tmp_path), "--format", "names_rht")
+    assert "3 entities, 1 relation;" in run("prepare", str(tmp_path), "--format", "names_rht")
     with pytest.raises(UserError, match="unknown format 'names_rhx'"):
         run("prepare", str(tmp_path), "--format", "names_rhx")
 

@@ -160,7 +160,7 @@ def test_bad_calls_are_one_line(parts: Path, tmp_path: Path) -> None:
     train = ["--", "train", parts, *TRAIN]
     assert "either --local N or --hosts" in refused(*train)
     assert "give a multiple of 2" in refused("--local", 3, *train)
-    assert "names 3 host(s)" in refused("--hosts", hosts, *train)
+    assert "names 3 hosts" in refused("--hosts", hosts, *train)
     assert "choose joint or local" in refused("--local", 2, "--negatives-from", "x", *train)
     assert "cannot run 'run'" in refused("--local", 2, "--", "run", parts)
     assert "name the folder" in refused("--local", 2, "--", "train")

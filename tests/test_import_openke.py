@@ -219,7 +219,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "ragged": (lambda f: in_json(f, '{"x": [[1], [1, 2]]}'), "no parameters that OpenKE saved"),
     "no names": (lambda f: (f / "relation2id.txt").unlink(), r"relation2id\.txt"),
     "fewer names": (
-        lambda f: (f / "entity2id.txt").write_text("1\ne0\t0\n"), "names 1 entities, but .* 6 rows"
+        lambda f: (f / "entity2id.txt").write_text("1\ne0\t0\n"), "names 1 entity, but .* 6 rows"
     ),
 }  # fmt: skip
 

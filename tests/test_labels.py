@@ -143,7 +143,7 @@ def test_a_model_made_of_another_keeps_them(model: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("hour0\n", "line 1: has 1 columns; write id<TAB>label"),
+        ("hour0\n", "line 1: has 1 column; write id<TAB>label"),
         ("hour0\tMidnight\n\tOne\n", "line 2: has no id"),
         ("hour0\t \n", "line 1: has no label"),
         ("hour0\ta\tb\tc\n", "line 1: has 4 columns"),

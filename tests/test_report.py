@@ -356,7 +356,7 @@ def test_broken_runs_are_named(tmp_path: Path, fault: str) -> None:
     [
         ("", "no epochs"),
         ("loss\n1\n", "no column named epoch"),
-        ("epoch,loss\n1,2\n2\n", "line 3 has 1 cells, not 2"),
+        ("epoch,loss\n1,2\n2\n", "line 3 has 1 cell, not 2"),
         ("epoch,loss\n1,much\n", "line 2, loss: 'much' is no number"),
     ],
 )

@@ -94,7 +94,7 @@ def test_without_facts_nothing_is_offered_and_labels_may_be_malformed(tmp_path: 
     with served([str(model)], store=str(tmp_path / "none")) as page:
         about = page.get("model")
         assert about["examples"] == [] and about["labels"] == 0
-        assert "line 1: has 1 columns" in about["fact_notes"][0]
+        assert "line 1: has 1 column" in about["fact_notes"][0]
 
 
 def test_models_are_asked_before_anybody_does(labelled: Page) -> None:

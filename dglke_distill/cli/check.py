@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from dglke_distill.base.console import SafeConsole
+from dglke_distill.base.shown import plural
 from dglke_distill.cli.say import say, say_json
 
 __all__ = ["FailOnFlag", "ThresholdFlag", "TopFlag", "show_check"]
@@ -69,7 +70,8 @@ def _show(check: Any, top: int) -> None:
     console = SafeConsole()
     facts = check.facts
     say(
-        f"{check.dataset}: {check.entities:,} entities, {check.relations:,} relations; "
+        f"{check.dataset}: {plural(check.entities, 'entity')}, "
+        f"{plural(check.relations, 'relation')}; "
         f"{facts['train']:,} train, {facts['valid']:,} valid, {facts['test']:,} test triples"
     )
     for warning in check.warnings:
@@ -149,13 +151,15 @@ def _lines(check: Any) -> list[str]:
     lines = []
     for name, of in check.unseen.items():
         lines.append(
-            f"unseen in train: {of.entities:,} entities and {of.relations:,} relations of {name}, "
-            f"in {of.facts:,} facts ({of.share:.1%}), whose ranks stay near chance"
+            f"unseen in train: {plural(of.entities, 'entity')} and "
+            f"{plural(of.relations, 'relation')} of {name}, in {plural(of.facts, 'fact')} "
+            f"({of.share:.1%}), whose ranks stay near chance"
         )
     of = check.repeated
     lines.append(
-        f"repeated: {of.train:,} lines in train, {of.valid:,} in valid, {of.test:,} in test; "
-        f"{of.test_in_valid:,} facts of test also in valid"
+        f"repeated: {plural(of.train, 'line')} in train, {of.valid:,} in valid, {of.test:,} in "
+        f"test; "
+        f"{plural(of.test_in_valid, 'fact')} of test also in valid"
     )
     of = check.skew
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in of.categories.items())
@@ -167,7 +171,7 @@ def _lines(check: Any) -> list[str]:
     lines.append(
         f"skew: 1% of the entities have {of.top_share:.1%} of all places; degree median "
         f"{of.median_degree:g}, mean {of.mean_degree:.1f}, most {of.largest_degree:,} "
-        f"({of.largest_entity}); {of.unused_entities:,} entities without a train fact"
+        f"({of.largest_entity}); {plural(of.unused_entities, 'entity')} without a train fact"
     )
     scores = (
         f"{name} {'-' if mrr is None else format(mrr, '.4f')}"

@@ -10,6 +10,7 @@ from rich.table import Table
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
+from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.check import FailOnFlag, ThresholdFlag, TopFlag, show_check
 from dglke_distill.cli.given_data import DataSetFlag, data_flags, load_own
@@ -304,8 +305,8 @@ def _print_labels(
 
 def _print_dataset(console: SafeConsole, dataset: Dataset) -> None:
     console.print(
-        f"{dataset.name}: {dataset.num_entities:,} entities, "
-        f"{dataset.num_relations:,} relations; {len(dataset.train):,} train, "
+        f"{dataset.name}: {plural(dataset.num_entities, 'entity')}, "
+        f"{plural(dataset.num_relations, 'relation')}; {len(dataset.train):,} train, "
         f"{len(dataset.valid):,} valid, {len(dataset.test):,} test triples"
     )
     console.print(f"fingerprint {dataset.fingerprint}")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Optional, cast
 import typer
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.data import YesFlag, agree_to_download
 from dglke_distill.cli.say import say
@@ -90,7 +91,7 @@ def dist_partition(
         say(f"warning: {warning}")
     found = partition(loaded, config, out, parts, chosen, seed)
     for number, (entities, facts) in enumerate(zip(found.entities, found.facts)):
-        say(f"part {number}: {entities:,} entities, {facts:,} facts")
+        say(f"part {number}: {plural(entities, 'entity')}, {plural(facts, 'fact')}")
     say(f"wrote {out}; train on it with `dglke-distill dist launch`")
 
 

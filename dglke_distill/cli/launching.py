@@ -13,6 +13,7 @@ import typer.main
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import STOPPED, with_plugins
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
@@ -97,7 +98,7 @@ def run_launch(given: Given) -> None:
     console = SafeConsole()
     console.print(
         f"{config.model.name}, {config.model.size}, on {config.data.dataset}, "
-        f"{job.world} trainers on {len(hosts)} " + ("part(s)" if local else "host(s)")
+        f"{plural(job.world, 'trainer')} on {plural(len(hosts), 'part' if local else 'host')}"
     )
     try:
         found = _shown(task, how, console, given.show_processes)
@@ -181,7 +182,8 @@ def _hosts(given: Given, partition: Partition) -> tuple[tuple[Host, ...], int]:
     if given.local is not None:
         if given.local % parts:
             raise UserError(
-                f"--local {given.local}: {partition.directory} has {parts} parts, and each takes "
+                f"--local {given.local}: {partition.directory} has {plural(parts, 'part')}, and "
+                f"each takes "
                 f"as many trainers; give a multiple of {parts}, or cut the data anew"
             )
         return local_hosts(parts), given.local // parts
@@ -189,8 +191,9 @@ def _hosts(given: Given, partition: Partition) -> tuple[tuple[Host, ...], int]:
     hosts = read_hosts(given.hosts, given.port or DEFAULT_PORT)
     if len(hosts) != parts:
         raise UserError(
-            f"{given.hosts}: names {len(hosts)} host(s), but {partition.directory} has {parts} "
-            f"part(s); give one host for each part, or cut the data into {len(hosts)}"
+            f"{given.hosts}: names {plural(len(hosts), 'host')}, but {partition.directory} has "
+            f"{plural(parts, 'part')}; give one host for each part, or cut the data into "
+            f"{len(hosts)}"
         )
     return hosts, given.trainers
 

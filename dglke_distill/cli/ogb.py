@@ -10,6 +10,7 @@ from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import MAX_TOML_BYTES
 from dglke_distill.base.regular_files import read_text
+from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.data import YesFlag, agree_to_download
 from dglke_distill.cli.exits import resumable
@@ -229,8 +230,8 @@ def _show_plan(asked: "SeedsConfig", data_root: Optional[Path]) -> None:
     console.print(plan_table(stages, sizes))
     seconds = asked.seeds * sum(size.seconds for size in sizes)
     say(
-        f"{sum(size.parameters for size in sizes):,} parameters over all stages; "
-        f"{asked.seeds} seeds take about {duration(seconds)}"
+        f"{plural(sum(size.parameters for size in sizes), 'parameter')} over all stages; "
+        f"{plural(asked.seeds, 'seed')} take about {duration(seconds)}"
     )
 
 

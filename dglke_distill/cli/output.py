@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from dglke_distill.base.shown import plural
 from dglke_distill.cli.exits import drop_output
 from dglke_distill.cli.say import say
 
@@ -212,7 +213,7 @@ def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
     from dglke_distill.runs.memory import bytes_text
 
     total = sum(size.seconds for size in sizes)
-    title = f"{len(stages)} stages, about {duration(total)} of training on this machine"
+    title = f"{plural(len(stages), 'stage')}, about {duration(total)} of training on this machine"
     # Eighty columns must hold every figure whole; names fold.
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("stage", overflow="fold")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import file_aside
-from dglke_distill.base.shown import json_text
+from dglke_distill.base.shown import json_text, plural
 from dglke_distill.cli.say import say, say_json, say_text
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def write_rows(frame: pandas.DataFrame, out: Optional[Path], format: str) -> Non
         else:
             with aside.open("w", encoding="utf-8", newline="\n") as stream:
                 stream.writelines(json_text(row, indent=None) + "\n" for row in _records(frame))
-    say(f"{out}: {len(frame)} rows")
+    say(f"{out}: {plural(len(frame), 'row')}")
 
 
 def _records(frame: pandas.DataFrame) -> Any:

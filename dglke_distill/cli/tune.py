@@ -8,6 +8,7 @@ import typer
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
@@ -140,7 +141,7 @@ def _search(
             ),
         )
     say(
-        f"{found.trials} trials ({found.pruned} stopped early, {found.failed} failed) in "
+        f"{plural(found.trials, 'trial')} ({found.pruned} stopped early, {found.failed} failed) in "
         f"{duration(found.seconds)}"
     )
     if found.mrr is None:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.cli import complete, settings
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json, say_text
@@ -123,7 +124,8 @@ def zoo_load(
     model = zoo.load(name, device=device or "cpu", store=store, offline=offline)
     milliseconds = (time.perf_counter() - begun) * 1000
     say(
-        f"{name}: {len(model.entities):,} entities, {len(model.relations):,} relations, loaded in "
+        f"{name}: {plural(len(model.entities), 'entity')}, "
+        f"{plural(len(model.relations), 'relation')}, loaded in "
         f"{milliseconds:.0f} ms, imports included"
     )
 

@@ -113,7 +113,7 @@ def _unseen(
         if rows.any():
             ids = np.union1d(split.head[new_head], split.tail[new_tail])
             count = len(ids)
-            what = "1 entity" if count == 1 else f"{count} entities"
+            what = plural(count, "entity")
             warnings.append(
                 f"{name}: {plural(int(rows.sum()), 'triple')} with {what} never seen in train, "
                 f"e.g. {entities[ids[0]]}"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import shown
+from dglke_distill.base.shown import plural
 from dglke_distill.data.cell_tables import CellBlock, parse_weights
 from dglke_distill.data.headings import heading_order, named_columns
 from dglke_distill.data.table_options import TableOptions
@@ -88,7 +89,8 @@ class ColumnTable:
         out = [name for name in names if name not in used and name != options.weight_column]
         if out and options.columns is None and not options.ignore_extra:
             raise self._closed(
-                f"has {len(names)} columns ({self._shown(names)}), of which {len(used)} are read: "
+                f"has {plural(len(names), 'column')} ({self._shown(names)}), of which "
+                f"{len(used)} are read: "
                 f"say {self.EXTRA} to leave the others out, or choose by {self.CHOOSE}"
             )
         if out and warnings is not None:
@@ -155,7 +157,8 @@ class ColumnTable:
         if len(rest) == 3 or (len(rest) > 3 and self.options.ignore_extra):
             return [rest[order.index(role)] for role in "hrt"]
         raise self._closed(
-            f"has {len(names)} columns ({self._shown(names)}): say by {self.CHOOSE} which hold the "
+            f"has {plural(len(names), 'column')} ({self._shown(names)}): say by {self.CHOOSE} "
+            f"which hold the "
             "triples"
         )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.data.file_kinds import PACKINGS
 from dglke_distill.data.manifest import Manifest, datasets_dir, load_manifest
 from dglke_distill.data.spelling import likely_names
@@ -141,7 +142,7 @@ def read_labels(path: Path, entities: Optional[Vocabulary] = None) -> Labels:
         if number == 1 and [column.lower() for column in columns[:2]] == ["id", "label"]:
             continue
         if not 2 <= len(columns) <= 3:
-            raise UserError(f"{path}, line {number}: has {len(columns)} columns; {_FIX}")
+            raise UserError(f"{path}, line {number}: has {plural(len(columns), 'column')}; {_FIX}")
         name, label = columns[:2]
         if not name or not label or len(label) > _MOST:
             what = "no id" if not name else "no label" if not label else "a label that is too long"

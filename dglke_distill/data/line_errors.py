@@ -104,7 +104,7 @@ def _hint(path: Path, number: int, line: str, cells: list[str], separator: str) 
                     f"them: {_convert(path, sign, line)}"
                 )
             if sign != separator and len(parts) > 3:
-                count = f"{len(parts)} columns separated by {name}"
+                count = f"{plural(len(parts), 'column')} separated by {name}"
                 return f"; there are {count} instead{too_many(path, parts, sign)}"
         if len(line.split()) == 3:
             return f"; replace the spaces between columns by {_SEPARATORS[separator]}"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.data.cell_tables import CellBlock
 from dglke_distill.data.line_errors import blame_names, separator_of
 from dglke_distill.data.text import cell_frame, strip_blanks, table_blocks
@@ -151,7 +152,8 @@ class _Blanks:
     def report(self, warnings: Optional[list[str]]) -> None:
         if self.count and warnings is not None:
             warnings.append(
-                f"{self.path}: blanks around names were removed {self.count} times, e.g. from "
+                f"{self.path}: blanks around names were removed {plural(self.count, 'time')}, "
+                f"e.g. from "
                 f"{self.example!r}"
             )
 

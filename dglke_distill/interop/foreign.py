@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import check_regular, shown
+from dglke_distill.base.shown import plural
 from dglke_distill.config import ModelConfig, read_toml, validate_tree
 from dglke_distill.config.validation import Tree
 from dglke_distill.data.triples import Dataset, Vocabulary
@@ -74,13 +75,14 @@ class ForeignModel:
         """
         factor = 2 if self.config.reciprocal else 1
         for kind, table, times in (
-            ("entities", self.entities, 1),
-            ("relations", self.relations, factor),
+            ("entity", self.entities, 1),
+            ("relation", self.relations, factor),
         ):
             if times * len(table.names) != len(table.rows):
                 raise UserError(
-                    f"{table.dictionary}: names {len(table.names)} {kind}, but the teacher has "
-                    f"{len(table.rows)} rows"
+                    f"{table.dictionary}: names {plural(len(table.names), kind)}, but the "
+                    f"teacher has "
+                    f"{plural(len(table.rows), 'row')}"
                 )
         wanted = build_score_function(self.config).relation_floats
         found = self.relations.rows.shape[1]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 
 __all__ = ["BLOCKS", "STRUCTURES", "Term", "joined", "read_structure"]
 
@@ -60,7 +61,8 @@ def read_structure(structure: Union[str, Sequence[int]]) -> list[Term]:
     numbers = list(structure)
     if len(numbers) < BLOCKS or len(numbers) % 4:
         raise UserError(
-            f"{where} has {len(numbers)} numbers; give four tail blocks, then four numbers per "
+            f"{where} has {plural(len(numbers), 'number')}; give four tail blocks, then four "
+            f"numbers per "
             "further term: relation, head and tail block, and sign"
         )
     terms = [Term(block, block, tail, 1) for block, tail in enumerate(numbers[:BLOCKS])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from dglke_distill.base.shown import plural
 from dglke_distill.report.comparison_results import ShownComparison, Spread
 from dglke_distill.report.curves import shortened
 from dglke_distill.report.labels import Label, place_labels
@@ -121,5 +122,5 @@ def comparison_page(results: ShownComparison, svg: str) -> str:
         provenance(results.provenance, more),
     ]
     title = f"Methods compared on {results.dataset.name}"
-    subtitle = f"{len(groups)} methods · {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    subtitle = f"{plural(len(groups), 'method')} · {plural(len(seeds), 'seed')}"
     return page(title, subtitle, sections, [])

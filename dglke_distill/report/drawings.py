@@ -8,6 +8,7 @@ from typing import Callable, Optional
 
 from matplotlib.figure import Figure
 
+from dglke_distill.base.shown import plural
 from dglke_distill.report import curves, plots, reliability
 from dglke_distill.report.numbers import bytes_text, duration, quality
 from dglke_distill.report.run_results import RunResults, stage_labels
@@ -56,7 +57,8 @@ def _training(run: RunResults) -> str:
     return _each(
         run,
         (
-            f"{len(stage.history.points('loss')[0])} epochs, epoch {stage.best_epoch} kept"
+            f"{plural(len(stage.history.points('loss')[0]), 'epoch')}, epoch {stage.best_epoch} "
+            f"kept"
             if stage.best_epoch is not None
             else ""
             for stage in run.stages

@@ -10,6 +10,7 @@ from pathlib import Path
 from dglke_distill.artifacts.results_node import FIX
 from dglke_distill.base import regular_files
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 
 __all__ = ["read_history", "read_text"]
 
@@ -40,7 +41,9 @@ def read_history(path: Path) -> dict[str, tuple[float, ...]]:
     columns: dict[str, list[float]] = {name: [] for name in names}
     for line, row in enumerate(rows[1:], start=2):
         if len(row) != len(names):
-            raise UserError(f"{path}: line {line} has {len(row)} cells, not {len(names)}; {FIX}")
+            raise UserError(
+                f"{path}: line {line} has {plural(len(row), 'cell')}, not {len(names)}; {FIX}"
+            )
         for name, cell in zip(names, row):
             try:
                 columns[name].append(float(cell) if cell else math.nan)

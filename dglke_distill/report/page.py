@@ -10,6 +10,7 @@ from typing import Any, Optional
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dglke_distill import __version__
+from dglke_distill.base.shown import plural
 from dglke_distill.report.numbers import NONE, bytes_text, printable
 from dglke_distill.report.run_results import ShownDataset, ShownStage
 from dglke_distill.report.tables import Table
@@ -160,7 +161,8 @@ def dataset_text(dataset: ShownDataset) -> str:
     """Return size and digest of a dataset in words."""
     triples = ", ".join(f"{count:,} {split}" for split, count in dataset.triples.items())
     return (
-        f"{dataset.name}: {dataset.entities:,} entities, {dataset.relations:,} relations, "
+        f"{dataset.name}: {plural(dataset.entities, 'entity')}, "
+        f"{plural(dataset.relations, 'relation')}, "
         f"{triples} triples; sha256 {dataset.fingerprint}"
     )
 

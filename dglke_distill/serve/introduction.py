@@ -7,6 +7,7 @@ from typing import Any, Optional
 import numpy as np
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.labels import Labels
 from dglke_distill.data.sources import credits
@@ -33,16 +34,16 @@ def sentences(named: NamedModel) -> list[str]:
     dataset = named.loaded.dataset_name
     kind = canonical_name(named.config.model.name)
     said = [
-        f"{kind} model of {dataset}: {len(named.entities):,} entities of "
+        f"{kind} model of {dataset}: {plural(len(named.entities), 'entity')} of "
         f"{model.bytes_per_entity:,} bytes each ({model.floats_per_entity} floats), and "
-        f"{len(named.relations):,} relations."
+        f"{plural(len(named.relations), 'relation')}."
     ]
     figures = None if results.ranked is None else results.metrics[results.ranked]
     if figures is None:
         said.append("How good it is has not been measured.")
     else:
         said.append(
-            f"Of {figures.count:,} questions of the {results.ranked} split it answers "
+            f"Of {plural(figures.count, 'question')} of the {results.ranked} split it answers "
             f"{figures.hits_at_1:.0%} right at the first place, and {figures.hits_at_10:.0%} "
             f"within the first ten (MRR {figures.mrr:.4f})."
         )

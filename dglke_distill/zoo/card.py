@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from dglke_distill.base.shown import fenced, visible
+from dglke_distill.base.shown import fenced, plural, visible
 from dglke_distill.zoo.schema import Entry, TimeToQuality
 from dglke_distill.zoo.store import LocalStore, Store
 
@@ -28,8 +28,9 @@ def render_card(entry: Entry, store: Store, *, published: bool = False) -> str:
     lines = [
         f"# {_plain(entry.name)}",
         "",
-        f"{_plain(entry.model)} of {count.entities.count:,} entities and {count.relations.count:,} "
-        f"relations of {_plain(entry.dataset)}: {entry.dim} floats per entity, stored as "
+        f"{_plain(entry.model)} of {plural(count.entities.count, 'entity')} and "
+        f"{plural(count.relations.count, 'relation')} of {_plain(entry.dataset)}: {entry.dim} "
+        f"floats per entity, stored as "
         f"{_plain(entry.dtype)}, {entry.bytes_per_entity} bytes each{shared}. "
         f"Version {entry.version}.",
         "",
