@@ -45,14 +45,14 @@ VALUES = {
     "--max-bytes", "pattern", "--name", "--control", "--plugin", "--search", "--candidates",
     "--protocol", "--hub", "--track", "--negatives-per-positive", "--drawn", "--fewest",
     "--min-probability", "command", "--local", "--trainers", "--negatives-from", "--master-port",
-    "--rsh", "--python", "--timeout",
+    "--rsh", "--python", "--timeout", "--threshold", "--top", "--fail-on",
 }  # fmt: skip
 """Words and numbers."""
 FLAGS = {
     "--allow-other-data", "--resume", "--dry-run", "--json", "--exclude-known", "--evaluate",
     "--ignore-extra", "--no-loops",
     "--offline", "--yes", "--with-known", "--all", "--metrics", "--all-versions", "--refresh",
-    "--private", "--show-processes",
+    "--private", "--show-processes", "--explain",
 }  # fmt: skip
 
 DATA, MODEL, STORE, OUT, FACTS = "DATA", "MODEL", "STORE", "OUT", "FACTS"

@@ -113,6 +113,7 @@ gina\tmarried_to\tivo
 ivo\tfather_of\thans
 jane\tmarried_to\tkarl
 karl\tfather_of\tlena
+eve\tfriend_of\thans
 """
 
 
@@ -203,7 +204,12 @@ def test_a_model_extended_in_memory_knows_its_train_facts(family: tuple[Path, Pa
     """Those that it was extended by too, and none of valid and test."""
     model = kd.load(family[1])
     grown = model.add_entities(
-        [("nora", "married_to", "otto"), ("otto", "father_of", "paul")], dataset=str(family[0])
+        [
+            ("nora", "married_to", "otto"),
+            ("otto", "father_of", "paul"),
+            ("dora", "friend_of", "nora"),
+        ],
+        dataset=str(family[0]),
     )
     why = grown.explain("nora", "mother_of", "paul", k=9)
     (path,) = (p for p in why.paths if p.rule == "(h, married_to, x) and (x, father_of, t)")

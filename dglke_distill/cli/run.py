@@ -168,9 +168,10 @@ def run(
         Optional[str],
         typer.Option(
             "--init",
-            metavar="NAME_OR_CHECKPOINT",
-            help="Model that the first stage goes on from, on grown data, as in `train --init`; "
-            "--dims begins with its size. Without it: at random.",
+            metavar="CHECKPOINT",
+            help="Model that the first stage goes on from, on grown data, as in `train --init`: a "
+            "checkpoint, a run or a name of the zoo. --dims begins with its size. Without it: at "
+            "random.",
         ),
     ] = None,
     resume: Annotated[

@@ -5,6 +5,7 @@ What is written is described in ``partitions``.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -148,12 +149,29 @@ def _cut(graph: Any, folder: Path, parts: int, method: Method, seed: int, name: 
                 balance_edges=method == "metis",
                 return_mapping=True,
             )
-    except (IndexError, AssertionError, dgl.DGLError):  # what DGL says of an empty part
+    except (IndexError, AssertionError, dgl.DGLError) as error:
+        if "Write incomplete" in str(error):
+            _write_likewise(folder, graph.num_edges())
+        # Else it is what DGL says of an empty part.
         raise UserError(
             f"--parts {parts}: DGL cannot cut {name} so, a part would hold no entity or no fact; "
             "give fewer parts"
         ) from None
     return cast(Tensor, own).long()
+
+
+def _write_likewise(folder: Path, facts: int) -> None:
+    """Write as much as DGL could not: it does not say why, the system does.
+
+    Raises:
+        OSError: why nothing more is written there.
+    """
+    place = folder / "room"
+    try:
+        place.write_bytes(bytes(8 * facts + (1 << 20)))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    finally:
+        place.unlink(missing_ok=True)
 
 
 @contextmanager
