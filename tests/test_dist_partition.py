@@ -132,6 +132,9 @@ def test_command_says_memory_and_parts(tmp_path: Path) -> None:
     place = str(tmp_path / "out")
     result = CliRunner().invoke(app, ["dist", "partition", "cldr", "--parts", "2", "--out", place])
     assert result.exit_code == 0, result.output
+    assert "holds parts already" in refused("cldr", "--parts", "2", "--out", place)
+    read = CliRunner().invoke(app, ["data", "info", place])
+    assert "dist launch" in str(read.exception)
     lines = result.output.splitlines()
     assert lines[0].startswith("needs about ")
     assert [line.split(":")[0] for line in lines[1:3]] == ["part 0", "part 1"]

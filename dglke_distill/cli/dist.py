@@ -61,10 +61,10 @@ def dist_partition(
     tree: dict[str, object] = {"dataset": dataset}
     for given in settings.given_data(locals()):
         tree.update(given["data"])
-    from dglke_distill.base.files import check_replaceable
     from dglke_distill.data.identity import located_data
     from dglke_distill.data.partitioning import (
         check_partition_memory,
+        check_place,
         partition,
         partition_bytes,
     )
@@ -73,7 +73,7 @@ def dist_partition(
 
     config = Config.from_mapping({"data": tree}, "dist partition").data
     config = located_data(config)
-    check_replaceable(out)
+    check_place(out)
     agree_to_download(dataset, yes, data_root)
     loaded = None
     size = DataSize.published(config.dataset)

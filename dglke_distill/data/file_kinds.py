@@ -12,6 +12,7 @@ from typing import Optional
 __all__ = [
     "HEAD_BYTES",
     "PACKINGS",
+    "PARTITION_FILE",
     "FileKind",
     "binary_kind",
     "python_command",
@@ -23,6 +24,9 @@ HEAD_BYTES = 1 << 16
 
 PACKINGS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 """Endings of compressed files that are read as they are."""
+
+PARTITION_FILE = "partition.json"
+"""What a dataset that was cut into parts has in its folder; see ``partitions``."""
 
 _RARE = [[byte] for byte in (*range(1, 9), *range(14, 27), *range(28, 32))]
 """Control characters that text has none of; a zero byte may be one of a file with holes."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.data.file_kinds import PARTITION_FILE
 from dglke_distill.data.formats import read_file, read_folder
 from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.triples import Dataset
@@ -36,6 +37,11 @@ def read_own(
         UserError: as for ``formats.read_folder`` and ``formats.read_file``.
     """
     if path.is_dir():
+        if (path / PARTITION_FILE).is_file():
+            raise UserError(
+                f"{path}: is a dataset cut into parts; train on it with `dglke-distill dist launch "
+                f"--local N -- train {path}`, or give the dataset that it was cut from"
+            )
         return read_folder(path, format=format, header=header, table=table)
     if holds_splits(path):
         return read_zip(

@@ -27,11 +27,11 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import check_replaceable, directory_aside
 from dglke_distill.base.tensor_files import save_state
 from dglke_distill.config import DataConfig
+from dglke_distill.data.file_kinds import PARTITION_FILE
 from dglke_distill.data.graph import build_graph
 from dglke_distill.data.partitions import (
     FACTS_FILE,
     GRAPH_NAME,
-    PARTITION_FILE,
     SCHEMA,
     SPLITS,
     Partition,
@@ -43,6 +43,7 @@ __all__ = [
     "MOST_PARTS",
     "Method",
     "check_partition_memory",
+    "check_place",
     "partition",
     "partition_bytes",
 ]
@@ -102,7 +103,7 @@ def partition(
             f"--parts {parts}: {dataset.name} has {dataset.num_entities:,} entities and "
             f"{len(dataset.train):,} facts to learn from; give fewer parts"
         )
-    check_replaceable(directory)
+    check_place(directory)
     graph = build_graph(dataset.train, dataset.num_entities, num_relations=dataset.num_relations)
     graph.edata["relation"] = graph.edata["relation"].int()
     graph.edata["fact"] = torch.arange(len(dataset.train))
@@ -130,6 +131,20 @@ def partition(
         text = json.dumps(about, indent=1) + "\n"
         (aside / PARTITION_FILE).write_text(text, encoding="utf-8")
     return read_partition(directory)
+
+
+def check_place(directory: Path) -> None:
+    """Look whether parts may be written there.
+
+    Args:
+        directory: the place.
+
+    Raises:
+        UserError: something is there already.
+    """
+    if (directory / PARTITION_FILE).is_file():
+        raise UserError(f"{directory}: holds parts already; remove it, or choose another --out")
+    check_replaceable(directory)
 
 
 def _cut(graph: Any, folder: Path, parts: int, method: Method, seed: int, name: str) -> Tensor:

@@ -22,13 +22,13 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import parse_json, read_object
 from dglke_distill.base.tensor_files import SavedState
 from dglke_distill.config import DataConfig
+from dglke_distill.data.file_kinds import PARTITION_FILE
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
 __all__ = [
     "FACTS_FILE",
     "GRAPH_FILE",
     "GRAPH_NAME",
-    "PARTITION_FILE",
     "SCHEMA",
     "SPLITS",
     "Partition",
@@ -36,7 +36,6 @@ __all__ = [
     "read_partition",
 ]
 
-PARTITION_FILE = "partition.json"
 GRAPH_NAME = "facts"
 GRAPH_FILE = f"{GRAPH_NAME}.json"
 FACTS_FILE = "facts.safetensors"
