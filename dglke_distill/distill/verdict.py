@@ -148,7 +148,8 @@ def _judge_size(
         return found
     settings = (directory / control["directory"] / run_files.CONFIG_FILE).resolve()
     train = f"dglke-distill train --recipe none --config {shlex.quote(str(settings))}"
-    in_memory = control["results"]["dataset"].get("format") == IN_MEMORY  # no command has the table
+    data = control["results"].get("dataset") or {}
+    in_memory = data.get("format") == IN_MEMORY  # no command has the table
     found["command"] = None if in_memory else train
     found["time"] = _time(directory, student, control, stages, searched)
     pairs = [(student, control), *_pairs(student, control, repeats)]
