@@ -100,7 +100,7 @@ def test_every_score_function_has_a_space() -> None:
         ("[search.a]\nlow = 0\nhigh = 1\ndefault = 2\n", "the default is none"),
         ("[search.a]\nchoices = [1]\nwhen = { b = 1 }\n", "must stand before it"),
         ("[search.a]\nlow = nan\nhigh = 1\n", "finite number"),
-        ("[search]\n", "at least 1 item"),
+        ("[search]\n", "at least 1 entry"),
         ('[search."training.epoch"]\nchoices = [1]\ndefault = 1\n', "did you mean 'epochs'"),
     ],
 )
