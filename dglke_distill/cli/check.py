@@ -7,6 +7,7 @@ from rich.table import Table
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.shown import plural
+from dglke_distill.cli.output import figures_table
 from dglke_distill.cli.say import say, say_json
 
 __all__ = ["FailOnFlag", "ThresholdFlag", "TopFlag", "show_check"]
@@ -85,17 +86,8 @@ def _show(check: Any, top: int) -> None:
         say(line)
 
 
-def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in left:
-        table.add_column(name, overflow="fold")
-    for name in right:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
 def _held_table(check: Any) -> Table:
-    table = _table(
+    table = figures_table(
         "Held-out (h, r, t), by what train has of it; MRR of a rule from that alone",
         ("kind", "train has"),
         ("valid", "", "MRR", "test", "", "MRR"),
@@ -119,7 +111,7 @@ def _held_table(check: Any) -> Table:
 def _link_table(check: Any, top: int) -> Table:
     shown = check.links[:top]
     count = f"{len(shown)} of {len(check.links)}"
-    table = _table(
+    table = figures_table(
         f"Relations that tell each other's facts (share {check.threshold:g} or more): {count}",
         ("kind", "relation", "other"),
         ("shared", "share", "of other", "valid", "test"),
@@ -136,7 +128,7 @@ def _link_table(check: Any, top: int) -> Table:
 def _product_table(check: Any, top: int) -> Table:
     shown = check.products[:top]
     count = f"{len(shown)} of {len(check.products)}"
-    table = _table(
+    table = figures_table(
         f"Relations of all heads with all tails (share {check.threshold:g} or more): {count}",
         ("relation",),
         ("heads", "tails", "facts", "share"),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-
 from dglke_distill.base.console import SafeConsole
+from dglke_distill.cli.output import figures_table
 from dglke_distill.cli.say import say
 from dglke_distill.data.labels import Labels
 
@@ -30,10 +29,7 @@ def show_explanation(why: Any, labels: Labels) -> None:
     if why.in_train:
         say("it is a train fact itself, which is not counted")
     if why.facts:
-        table = Table(title="Analogous facts", title_justify="left", box=None, pad_edge=False)
-        table.add_column("fact", overflow="fold")
-        for name in ("cosine", "of heads", "of tails"):
-            table.add_column(name, justify="right", no_wrap=True)
+        table = figures_table("Analogous facts", ("fact",), ("cosine", "of heads", "of tails"))
         for one in why.facts:
             cosines = (one.similarity, one.head_similarity, one.tail_similarity)
             table.add_row(told(one.fact), *(f"{cosine:.3f}" for cosine in cosines))
@@ -41,10 +37,7 @@ def show_explanation(why: Any, labels: Labels) -> None:
     else:
         say(f"no analogous fact: train has no other of {why.relation}")
     if why.paths:
-        table = Table(title="Paths", title_justify="left", box=None, pad_edge=False)
-        table.add_column("path", overflow="fold")
-        for name in ("confidence", "pairs", "paths"):
-            table.add_column(name, justify="right", no_wrap=True)
+        table = figures_table("Paths", ("path",), ("confidence", "pairs", "paths"))
         for path in why.paths:
             about = "about " if path.sampled else ""
             pairs = f"{path.hits:,} of {path.pairs:,}"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TrainingDisplay",
     "chain_table",
+    "figures_table",
     "metrics_table",
     "plan_table",
     "show_warnings",
@@ -205,6 +206,24 @@ def metrics_table(metrics: Mapping[str, SplitFigures]) -> Table:
     return table
 
 
+def figures_table(title: str, words: Sequence[str], figures: Sequence[str]) -> Table:
+    """Return an empty table without lines; names fold, so that every figure stays whole.
+
+    Args:
+        title: what stands over it.
+        words: headings of the columns of words.
+        figures: headings of the columns of figures, after those.
+    """
+    table = Table(
+        title=title, title_justify="left", caption_justify="left", box=None, pad_edge=False
+    )
+    for name in words:
+        table.add_column(name, overflow="fold")
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
 def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
     """Return what a chain will train: sizes, the seconds its steps will take, and its memory.
 
@@ -214,12 +233,8 @@ def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
 
     total = sum(size.seconds for size in sizes)
     title = f"{plural(len(stages), 'stage')}, about {duration(total)} of training on this machine"
-    # Eighty columns must hold every figure whole; names fold.
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("stage", overflow="fold")
-    table.add_column("from", overflow="fold")
-    for name in ("floats", "bytes", "parameters", "epochs", "time", "memory"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = ("floats", "bytes", "parameters", "epochs", "time", "memory")
+    table = figures_table(title, ("stage", "from"), names)  # eighty columns hold it
     labels = {stage.name: stage.name.partition("-")[0] for stage in stages}
     for stage, size in zip(stages, sizes):
         teachers = (labels.get(teacher, Path(teacher).name) for teacher in stage.teachers)
@@ -246,13 +261,8 @@ def chain_table(results: ChainResults) -> Table:
     given = protocol is not None and protocol.candidates == "given"
     candidates = "given candidates" if given else "all entities"
     title = f"Filtered ranking of the test split, {candidates}, realistic ties"
-    table = Table(
-        title=title, title_justify="left", caption_justify="left", box=None, pad_edge=False
-    )
-    table.add_column("stage", overflow="fold")
     names = ("bytes", "MRR", "Hits@1", "Hits@3", "Hits@10", "kept", "s")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = figures_table(title, ("stage",), names)
     for stage in results.stages:
         of = stage.results
         test, model, training = of.metrics.get("test"), of.model, of.training
