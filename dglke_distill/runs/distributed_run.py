@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Callable, Optional, cast
+from typing import Any, Optional, cast
 
 from torch import Tensor, nn
 
@@ -117,7 +117,6 @@ def train_part(
     resume: bool,
     drawn: Drawn,
     said: Said,
-    objective: Optional[Callable[[Config, DistributedRun], Any]] = None,
 ) -> Optional[dict[str, Any]]:
     """Train with all others, rank together, and have the first trainer leave a checkpoint.
 
@@ -129,7 +128,6 @@ def train_part(
         resume: go on from what the run has saved.
         drawn: where negatives come from.
         said: hears how it goes.
-        objective: returns what to minimise; None: the hard objective.
 
     Returns:
         What ``results.json`` holds; None for all but the first trainer.
@@ -143,7 +141,7 @@ def train_part(
     run = DistributedRun(config, member, partition, claim, said)
     loader = distributed_loader(config, member, partition, run.dataset, drawn)
     begun = time.perf_counter()
-    wanted = (objective or (lambda config, run: build_objective(config, run.model)))(config, run)
+    wanted = build_objective(config, run.model)
     setup_seconds = time.perf_counter() - begun
     run.model.set_row_sparse(entities=False, relations=False)
     learned = nn.ModuleDict({"model": run.model, "objective": wanted})

@@ -28,7 +28,7 @@ from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.partitions import check_files, read_partition
-from dglke_distill.runs.launching.task import Task, heard, tell
+from dglke_distill.runs.launching.task import Task, listen, tell
 from dglke_distill.training.distributed.engine import SHARED_MEMORY, clean_up
 
 __all__ = ["main", "port_is_free"]
@@ -53,12 +53,7 @@ class _Process:
 
     def _read(self, events: Any) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            message = heard(line)
-            if message is None:
-                self.tail.append(line.rstrip())
-            else:
-                events.put(message)
+        listen(self.process.stdout, self.tail, events.put)
         events.put({"ended": self.role, "number": self.number, "code": self.process.wait(),
                     "tail": list(self.tail)})  # fmt: skip
 

@@ -17,7 +17,7 @@ from typing import Any, Callable, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.runs.launching.hosts import Host
-from dglke_distill.runs.launching.task import Task, heard
+from dglke_distill.runs.launching.task import Task, listen
 
 __all__ = ["Ended", "Launch", "launch"]
 
@@ -76,12 +76,7 @@ class _Agent:
 
     def _read(self, events: Any) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            message = heard(line)
-            if message is None:
-                self.tail.append(line.rstrip())
-            else:
-                events.put((self, message))
+        listen(self.process.stdout, self.tail, lambda message: events.put((self, message)))
         events.put((self, {"lost": self.process.wait()}))
 
     def send(self, text: str) -> None:

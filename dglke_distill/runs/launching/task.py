@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 from dglke_distill.training.distributed.engine import Job
 
-__all__ = ["MARK", "Task", "heard", "tell"]
+__all__ = ["MARK", "Task", "listen", "tell"]
 
 MARK = "@dglke-distill "
 """Begins a line that is a message; whatever else is printed is a library's."""
@@ -31,7 +32,6 @@ class Task:
         drawn: where negatives come from.
         plugins: modules to import first.
         threads: of each trainer.
-        teacher: checkpoint folder that the first trainer reads, or None.
     """
 
     job: Job
@@ -43,7 +43,6 @@ class Task:
     drawn: str = "joint"
     plugins: tuple[str, ...] = ()
     threads: int = 1
-    teacher: Optional[str] = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a mapping that JSON can hold."""
@@ -63,7 +62,23 @@ def tell(**message: Any) -> None:
         sys.__stdout__.flush()  # type: ignore[union-attr]
 
 
-def heard(line: str) -> Optional[dict[str, Any]]:
+def listen(lines: Iterable[str], tail: deque[str], hear: Callable[[dict[str, Any]], None]) -> None:
+    """Hand on what a process tells until it ends.
+
+    Args:
+        lines: what it prints.
+        tail: keeps the last lines that are no message.
+        hear: is called with each message.
+    """
+    for line in lines:
+        message = _heard(line)
+        if message is None:
+            tail.append(line.rstrip())
+        else:
+            hear(message)
+
+
+def _heard(line: str) -> Optional[dict[str, Any]]:
     """Return the message that a line is, None for any other line."""
     if not line.startswith(MARK):
         return None
