@@ -32,12 +32,16 @@ from dglke_distill.evaluate.metrics import RankingResult, summarise
 __all__ = [
     "QUERY_BLOCK_BYTES",
     "NonFiniteScores",
+    "QueryGroups",
     "ScoresAll",
+    "categories_of",
     "device_of",
     "evaluate",
     "evaluate_subset",
     "evaluation_mode",
     "group_queries",
+    "rank_in_blocks",
+    "sample_rows",
 ]
 
 QUERY_BLOCK_BYTES = 256 * 2**20
@@ -133,19 +137,12 @@ def evaluate(
     started = time.perf_counter()
     device = device_of(model)
     block = max(1, query_block_bytes // (_score_bytes(model) * known.num_entities))
-    ranks = {side: np.empty(len(split), np.float64) for side in SIDES}
-    num_queries = 0
+
+    def rank_block(groups: QueryGroups, first: int, last: int, side: Side) -> NDArray[np.float64]:
+        return _rank_block(model, groups, first, last, known, side, device, mask_known)
+
     with torch.no_grad(), evaluation_mode(model):
-        for position, side in enumerate(SIDES):
-            groups = group_queries(split, side)
-            num_queries += len(groups.entity)
-            for first in range(0, len(groups.entity), block):
-                last = min(first + block, len(groups.entity))
-                start, stop = groups.offsets[first], groups.offsets[last]
-                found = _rank_block(model, groups, first, last, known, side, device, mask_known)
-                ranks[side][groups.rows[start:stop]] = found
-                if progress is not None:
-                    progress(position * len(split) + int(stop), 2 * len(split))
+        ranks, num_queries = rank_in_blocks(split, block, rank_block, progress)
     return summarise(
         split,
         ranks["head"],
@@ -153,8 +150,47 @@ def evaluate(
         num_entities=known.num_entities,
         num_queries=num_queries,
         seconds=time.perf_counter() - started,
-        categories=None if train is None else relation_categories(train, _relations(train, split)),
+        categories=None if train is None else categories_of(train, split),
     )
+
+
+def rank_in_blocks(
+    split: Triples,
+    block: int,
+    rank_block: Callable[[QueryGroups, int, int, Side], NDArray[np.float64]],
+    progress: Optional[Progress] = None,
+) -> tuple[dict[Side, NDArray[np.float64]], int]:
+    """Rank a split, so many queries at a time.
+
+    Args:
+        split: the triples.
+        block: queries at a time.
+        rank_block: takes the queries, the first and one past the last of a block, and the side;
+            returns the ranks (n,) of their answers in the order of the queries.
+        progress: called after each block.
+
+    Returns:
+        The ranks (triples,) of each side in the split's order, and the number of queries.
+    """
+    ranks = {side: np.empty(len(split), np.float64) for side in SIDES}
+    num_queries = 0
+    for position, side in enumerate(SIDES):
+        groups = group_queries(split, side)
+        num_queries += len(groups.entity)
+        for first in range(0, len(groups.entity), block):
+            last = min(first + block, len(groups.entity))
+            start, stop = groups.offsets[first], groups.offsets[last]
+            ranks[side][groups.rows[start:stop]] = rank_block(groups, first, last, side)
+            if progress is not None:
+                progress(position * len(split) + int(stop), 2 * len(split))
+    return ranks, num_queries
+
+
+def sample_rows(rows: int, limit: Optional[int], seed: int) -> Optional[NDArray[np.int64]]:
+    """Return the rows of a split that ``limit`` leaves, ascending; None: all of them."""
+    if limit is None or limit >= rows:
+        return None
+    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
 
 
 def evaluate_subset(
@@ -176,9 +212,9 @@ def evaluate_subset(
         seed: of the sample.
         options: as for ``evaluate``, which see for the other arguments and errors too.
     """
-    if limit is None or limit >= len(split):
+    rows = sample_rows(len(split), limit, seed)
+    if rows is None:
         return evaluate(model, split, known, **options)
-    rows = np.sort(np.random.default_rng(seed).choice(len(split), limit, replace=False))
     return replace(evaluate(model, split[rows], known, **options), sampled_from=len(split))
 
 
@@ -232,9 +268,10 @@ def _with_known(
     return np.searchsorted(rows, np.arange(len(entity) + 1)).astype(np.int64), answers
 
 
-def _relations(*parts: Triples) -> int:
-    """Return one more than the highest relation id."""
-    return 1 + max(int(part.relation.max(initial=-1)) for part in parts)
+def categories_of(train: Triples, split: Triples) -> NDArray[np.int8]:
+    """Return the category of each relation of both; see ``relation_categories``."""
+    highest = max(int(part.relation.max(initial=-1)) for part in (train, split))
+    return relation_categories(train, 1 + highest)
 
 
 def device_of(model: object) -> torch.device:

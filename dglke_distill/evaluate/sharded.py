@@ -16,11 +16,16 @@ import torch.distributed as together
 from numpy.typing import NDArray
 
 from dglke_distill.data.graph import KnownAnswers
-from dglke_distill.data.triples import SIDES, Side, Triples
-from dglke_distill.evaluate.categories import relation_categories
+from dglke_distill.data.triples import Side, Triples
 from dglke_distill.evaluate.counting import count_share
 from dglke_distill.evaluate.metrics import RankingResult, summarise
-from dglke_distill.evaluate.ranking import NonFiniteScores, QueryGroups, group_queries
+from dglke_distill.evaluate.ranking import (
+    NonFiniteScores,
+    QueryGroups,
+    categories_of,
+    rank_in_blocks,
+    sample_rows,
+)
 from dglke_distill.models.base import EntityRows, KGEModel
 
 __all__ = ["evaluate_sharded"]
@@ -53,29 +58,24 @@ def evaluate_sharded(
         NonFiniteScores: a score is NaN or infinite.
     """
     started, sampled = time.perf_counter(), None
-    if limit is not None and limit < len(split):
-        sampled = len(split)
-        rows = np.random.default_rng(seed).choice(len(split), limit, replace=False)
-        split = split[np.sort(rows)]
+    rows = sample_rows(len(split), limit, seed)
+    if rows is not None:
+        sampled, split = len(split), split[rows]
     widest = torch.tensor([share[1] - share[0]])
     together.all_reduce(widest, together.ReduceOp.MAX)
     block = max(1, query_block_bytes // (4 * max(1, int(widest))))
-    ranks = {side: np.empty(len(split), np.float64) for side in SIDES}
-    queries = 0
     training = model.training
     model.eval()
     with torch.no_grad():
         entities = model.encode_range(*share)
-        for side in SIDES:
-            groups = group_queries(split, side)
-            queries += len(groups.entity)
-            for first in range(0, len(groups.entity), block):
-                last = min(first + block, len(groups.entity))
-                start, stop = groups.offsets[first], groups.offsets[last]
-                found = _rank_block(model, entities, share, groups, first, last, known, side)
-                ranks[side][groups.rows[start:stop]] = found
+
+        def rank_block(
+            groups: QueryGroups, first: int, last: int, side: Side
+        ) -> NDArray[np.float64]:
+            return _rank_block(model, entities, share, groups, first, last, known, side)
+
+        ranks, queries = rank_in_blocks(split, block, rank_block)
     model.train(training)
-    relations = 1 + max(int(part.relation.max(initial=-1)) for part in (train, split))
     return summarise(
         split,
         ranks["head"],
@@ -83,7 +83,7 @@ def evaluate_sharded(
         num_entities=known.num_entities,
         num_queries=queries,
         seconds=time.perf_counter() - started,
-        categories=relation_categories(train, relations),
+        categories=categories_of(train, split),
         sampled_from=sampled,
     )
 
