@@ -24,7 +24,7 @@ from dglke_distill.models import ENCODERS, canonical_name
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.sampling.batch import BatchLoader
-from dglke_distill.sampling.negatives import build_sampler
+from dglke_distill.sampling.negatives import configured_sampler
 from dglke_distill.training.losses import build_loss
 from dglke_distill.training.objective import HardObjective, Objective
 from dglke_distill.training.optim import OPTIMIZERS
@@ -191,25 +191,19 @@ class Workspaces:
 
 def build_loader(config: Config, workspace: Workspace, model: KGEModel) -> BatchLoader:
     """Build the loader that the configuration describes, with its sampler and neighbour blocks."""
-    training, negatives = config.training, config.negatives
+    training = config.training
     sampler = neighbors = None
     if model.encoder.needs_blocks:
         from dglke_distill.sampling.neighbors import NeighborBlocks
 
         neighbors = NeighborBlocks(workspace.graph, model.encoder.fanouts, training.seed)
     if training.mode == "negatives":
-        sampler = build_sampler(
-            negatives.sampler,
+        sampler = configured_sampler(
+            config.negatives,
             workspace.graph,
             workspace.dataset.num_relations,
-            count=negatives.count,
-            sharing=negatives.sharing,
-            chunk_size=negatives.chunk_size,
-            filtered=negatives.filtered,
-            sides=negatives.sides,
             entity_type=workspace.dataset.entity_type,
             seed=training.seed,
-            options=negatives.options,
         )
     return BatchLoader(
         workspace.graph,

@@ -26,6 +26,8 @@ from dglke_distill.sampling.draw import Pools, alias_table, coins
 if TYPE_CHECKING:
     from dgl import DGLGraph
 
+    from dglke_distill.config import NegativesConfig
+
 __all__ = [
     "NEGATIVE_SAMPLERS",
     "BernoulliNegatives",
@@ -34,6 +36,7 @@ __all__ = [
     "TypedNegatives",
     "UniformNegatives",
     "build_sampler",
+    "configured_sampler",
 ]
 
 _COINS = 100
@@ -185,3 +188,31 @@ def build_sampler(
         UserError: no such sampler, or a wrong option.
     """
     return NEGATIVE_SAMPLERS.find(name)(graph, num_relations, options=options, **settings)
+
+
+def configured_sampler(
+    config: NegativesConfig, graph: DGLGraph, num_relations: int, **rest: Any
+) -> NegativeSampler:
+    """Build the sampler that settings describe.
+
+    Args:
+        config: the settings.
+        graph: what positives are of.
+        num_relations: relations of the dataset.
+        rest: what no setting of negatives says: ``entity_type`` and ``seed``.
+
+    Raises:
+        UserError: no such sampler, or a wrong option.
+    """
+    return build_sampler(
+        config.sampler,
+        graph,
+        num_relations,
+        count=config.count,
+        sharing=config.sharing,
+        chunk_size=config.chunk_size,
+        filtered=config.filtered,
+        sides=config.sides,
+        options=config.options,
+        **rest,
+    )

@@ -17,7 +17,7 @@ from dglke_distill.data.partitions import Partition
 from dglke_distill.data.triples import Dataset, Triples
 from dglke_distill.sampling.batch import BatchLoader
 from dglke_distill.sampling.draw import Pools
-from dglke_distill.sampling.negatives import NegativeSampler, build_sampler
+from dglke_distill.sampling.negatives import NegativeSampler, configured_sampler
 from dglke_distill.sampling.order import subsampling_weights
 from dglke_distill.training.distributed.engine import Member
 from dglke_distill.training.loop import Steps, Stride, take_steps
@@ -99,18 +99,12 @@ def _sampler(
     config: Config, member: Member, partition: Partition, dataset: Dataset, graph: Any, drawn: Drawn
 ) -> NegativeSampler:
     negatives, kinds = config.negatives, dataset.entity_type
-    sampler = build_sampler(
-        negatives.sampler,
+    sampler = configured_sampler(
+        negatives,
         graph,
         dataset.num_relations,
-        count=negatives.count,
-        sharing=negatives.sharing,
-        chunk_size=negatives.chunk_size,
-        filtered=negatives.filtered,
-        sides=negatives.sides,
         entity_type=None if kinds is None else kinds[partition.own_ids.numpy()],
         seed=config.training.seed,
-        options=negatives.options,
     )
     if drawn == "local":
         first, last = partition.entity_ranges[member.machine]
