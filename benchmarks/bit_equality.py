@@ -34,7 +34,7 @@ SMALL = [
     "--set={}training.epochs=2",
     "--set={}training.evaluate_every=1",
 ]
-METHODS = ("iterde", "fan_out", "bkd", "ta", "dualde", "rkd", "fitnet", "mulde", "direct")
+METHODS = ("iterde", "fan_out", "dgkd", "bkd", "ta", "dualde", "rkd", "fitnet", "mulde", "direct")
 TIMED = {"seconds", "validation_seconds"}
 NAMED = {"name"}  # of the protocol, which results name since; no figure
 

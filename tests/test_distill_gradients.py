@@ -150,7 +150,7 @@ def test_the_weight_is_a_number_and_the_gradient_that_of_the_sum(
             torch.testing.assert_close(gradient, 0.8 * hard[key] + weight * soft[key])
 
 
-@pytest.mark.parametrize("name", ["iterde", "bkd", "ta", "rkd", "fitnet"])
+@pytest.mark.parametrize("name", ["iterde", "dgkd", "bkd", "ta", "rkd", "fitnet"])
 def test_every_method_hears_its_teacher_in_every_epoch(name: str) -> None:
     config = settings_of(
         training={"batch_size": 12},

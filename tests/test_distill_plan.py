@@ -65,6 +65,7 @@ def test_sizes_that_cannot_be(first: int, last: int, ratio: float, words: str) -
     ("method", "asked", "dims"),
     [
         ("iterde", [512, 256, 128, 64, 32], [512, 256, 128, 64, 32]),
+        ("dgkd", [512, 256, 32], [512, 256, 32]),
         ("bkd", [512, 256, 128, 64, 32], [512, 32]),
         ("rkd", [512, 256, 32], [512, 32]),
         ("fitnet", [512, 256, 32], [512, 32]),
@@ -105,6 +106,22 @@ def test_stages_of_a_chain() -> None:
     assert names(without) == ["0-teacher-transe-dim16", "1-transe-dim8"]
     assert names(without, "/models/big") == ["0-transe-dim8"]
     assert plan(without, ["/models/big"])[0].teachers == ("/models/big",)
+
+
+def test_who_teaches_whom() -> None:
+    taught = {
+        method: [
+            stage.teachers
+            for stage in plan(
+                composed({"dims": [16, 8, 4, 2]}, {"method": method, "control": "none"})
+            )
+        ][1:]
+        for method in ("iterde", "fan_out", "dgkd")
+    }
+    first, second, third = "0-teacher-transe-dim16", "1-transe-dim8", "2-transe-dim4"
+    assert taught["iterde"] == [(first,), (second,), (third,)]
+    assert taught["fan_out"] == [(first,), (first,), (first,)]
+    assert taught["dgkd"] == [(first,), (first, second), (first, second, third)]
 
 
 def test_every_method_has_a_plan() -> None:

@@ -70,8 +70,8 @@ MethodFlag = Annotated[
     typer.Option(
         "--method",
         autocompletion=complete.methods,
-        help="Who teaches whom: iterde, fan_out, bkd, ta, dualde, rkd, fitnet, mulde, direct. If "
-        "not given: the recipe's, else iterde.",
+        help="Who teaches whom: iterde, fan_out, dgkd, bkd, ta, dualde, rkd, fitnet, mulde, "
+        "direct. If not given: the recipe's, else iterde.",
     ),
 ]
 StudentModelFlag = Annotated[

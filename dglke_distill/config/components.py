@@ -173,6 +173,7 @@ METHODS: Registry[Any] = Registry(
         {
             "iterde": "methods:IterDE",
             "fan_out": "methods:FanOut",
+            "dgkd": "methods:DenselyGuided",
             "bkd": "methods:BasicDistillation",
             "ta": "methods:TeacherAssistant",
             "dualde": "dualde:DualDE",

@@ -318,7 +318,7 @@ class DistillationConfig(Section):
 
     method: MethodName = Field(
         "iterde",
-        description="iterde, fan_out, bkd, ta, dualde, mulde, rkd, fitnet or direct",
+        description="iterde, fan_out, dgkd, bkd, ta, dualde, mulde, rkd, fitnet or direct",
     )
     options: Options = Field(default_factory=dict, description="the method's own options")
     hard_weight: float = Field(

@@ -30,8 +30,6 @@ __all__ = ["Method", "OneShot"]
 class Method(Component):
     """Base of the methods: one soft-label stage per size, as ``distillation`` describes it."""
 
-    chained: ClassVar[bool] = True
-    """Whether each student is the next one's teacher; else the first teacher teaches all."""
     taught: ClassVar[bool] = True
     """Whether there is a teacher at all."""
     least_teachers: ClassVar[int] = 1
@@ -72,6 +70,15 @@ class Method(Component):
     def dims(self, dims: Sequence[int]) -> list[int]:
         """Return the sizes to train, the teacher's first, out of those asked for."""
         return list(dims)
+
+    def next_teachers(self, teachers: tuple[str, ...], student: str) -> tuple[str, ...]:
+        """Return who teaches the next size: here the student that was just made.
+
+        Args:
+            teachers: names of the stages that taught it.
+            student: its own.
+        """
+        return (student,)
 
     def defaults(self) -> dict[str, Any]:
         """Return settings that the method prefers; those of the chain win over them."""

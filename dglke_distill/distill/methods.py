@@ -27,7 +27,28 @@ class FanOut(Method):
     """Every size in one shot from the first teacher, by default with a weight that stays."""
 
     name = "fan_out"
-    chained = False
+
+    def next_teachers(self, teachers: tuple[str, ...], student: str) -> tuple[str, ...]:
+        """Return the first teacher again."""
+        return teachers
+
+    def defaults(self) -> dict[str, Any]:
+        """Keep the weight constant."""
+        return {"distillation": {"weight": {"name": "constant"}}}
+
+
+class DenselyGuided(Method):
+    """Every size in turn, taught by all models before it: the mean of their distributions.
+
+    Son, Na, Choi, Hwang 2021, "Densely guided knowledge distillation using multiple teacher
+    assistants".
+    """
+
+    name = "dgkd"
+
+    def next_teachers(self, teachers: tuple[str, ...], student: str) -> tuple[str, ...]:
+        """Return all models so far, the largest first."""
+        return (*teachers, student)
 
     def defaults(self) -> dict[str, Any]:
         """Keep the weight constant."""

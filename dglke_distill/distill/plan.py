@@ -273,8 +273,7 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
         for dim in dims[1:]:
             config = _student(chain, method, dim)
             stages.append(Stage(f"{len(stages)}-{_label(config)}", "student", config, teachers))
-            if method.chained:
-                teachers = (stages[-1].name,)
+            teachers = method.next_teachers(teachers, stages[-1].name)
     sizes = dims[-1:] if not method.taught else dims[1:] if chain.control != "none" else []
     for dim in sizes:
         config = _direct(chain, dim)
