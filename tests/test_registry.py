@@ -37,16 +37,16 @@ class {name}(ScoreFunction):
 
 
 @pytest.fixture(autouse=True)
-def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Forget what a test's plug-ins registered."""
     monkeypatch.setenv(plugins.PLUGINS, "")
     monkeypatch.setattr(plugins, "_named", [])
     for registry in (SCORE_FUNCTIONS, LOSSES, REGULARIZERS):
         monkeypatch.setattr(registry, "_registered", {})
-    modules, path = set(sys.modules), list(sys.path)
+    path = list(sys.path)
     yield
-    for name in set(sys.modules) - modules:
-        if not name.startswith("dglke_distill"):
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]
     sys.path[:] = path
     plugins.offered.cache_clear()

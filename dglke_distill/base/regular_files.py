@@ -18,6 +18,7 @@ __all__ = [
     "check_names",
     "check_path",
     "check_regular",
+    "in_home",
     "open_regular",
     "read_bytes",
     "read_text",
@@ -51,6 +52,14 @@ def check_path(path: AnyPath) -> None:
         raise UserError(f"{shown(path)}: no file can be called so") from None
     if "\0" in str(path):
         raise UserError(f"{shown(path)}: a path has no NUL character; remove it")
+
+
+def in_home(path: AnyPath) -> Path:
+    """Return a path with the home directory for a ``~``; one of a user who is not here stays.
+
+    ``Path.expanduser`` raises there.
+    """
+    return Path(os.path.expanduser(path))
 
 
 def resolved(path: AnyPath) -> Path:

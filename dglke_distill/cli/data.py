@@ -9,7 +9,7 @@ from rich.table import Table
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import resolved
+from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.check import FailOnFlag, ThresholdFlag, TopFlag, show_check
@@ -108,7 +108,7 @@ def data_info(
     """
     reading = data_flags(locals())
     manifest = load_manifest(name)
-    own = Path(name).expanduser()
+    own = in_home(name)
     console = SafeConsole(soft_wrap=True)
     if manifest is None:
         if not own.exists() and DATASETS.knows(name):

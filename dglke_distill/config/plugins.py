@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import in_home
 from dglke_distill.config.names import fold
 
 __all__ = [
@@ -93,26 +94,27 @@ def offered() -> Mapping[str, tuple[Offer, ...]]:
     return {group: tuple(offers.values()) for group, offers in found.items()}
 
 
-def load_plugin(plugin: str) -> None:
+def load_plugin(plugin: str, said: str = "--plugin") -> None:
     """Import a module that registers components, once; processes begun from here on do so too.
 
     Args:
         plugin: a module's name, or the path of its file, which ends in ``.py``.
+        said: the option or variable that names it, for messages.
 
     Raises:
         UserError: it cannot be imported.
     """
     plugin = plugin.strip()
     if plugin.endswith(".py"):
-        plugin = str(Path(plugin).expanduser().absolute())
+        plugin = str(in_home(plugin).absolute())
     if plugin in _named:
         return
     if not plugin or not plugin.isprintable() or "," in plugin:
-        raise UserError(f"--plugin {plugin!r}: give a module's name or the path of its .py file")
+        raise UserError(f"{said} {plugin!r}: give a module's name or the path of its .py file")
     _named.append(plugin)
     _loading.append(Path(plugin).stem if plugin.endswith(".py") else plugin)
     try:
-        with plugin_errors(f"--plugin {plugin}"):
+        with plugin_errors(f"{said} {plugin}"):
             _import(plugin)
     except BaseException:
         _named.remove(plugin)
@@ -146,7 +148,7 @@ def load_environment() -> None:
     """
     for plugin in _environment():
         if plugin not in _named:
-            load_plugin(plugin)
+            load_plugin(plugin, PLUGINS)
 
 
 def loading() -> Optional[str]:
@@ -175,15 +177,15 @@ def _import(plugin: str) -> None:
             except ModuleNotFoundError as error:
                 if f"{plugin}.".startswith(f"{error.name}."):
                     raise UserError(
-                        f"--plugin {plugin}: there is no module {error.name!r}; install its "
-                        "package, or give the path of its .py file"
+                        f"there is no module {error.name!r}; install its package, or give the path "
+                        "of its .py file"
                     ) from error
                 raise
             return
-        raise UserError(f"--plugin {plugin}: give a module's name or the path of its .py file")
+        raise UserError("give a module's name or the path of its .py file")
     path, name = Path(plugin), Path(plugin).stem
     if not path.is_file():
-        raise UserError(f"--plugin {plugin}: there is no such file")
+        raise UserError("there is no such file")
     there = sys.modules.get(name)
     if there is not None or not name.isidentifier():
         place = getattr(there, "__file__", None)
@@ -191,9 +193,7 @@ def _import(plugin: str) -> None:
         found = importlib.util.find_spec(name)
         place = plugin if found is None else found.origin
     if place is None or Path(place).resolve() != path.resolve():
-        raise UserError(
-            f"--plugin {plugin}: {name!r} is another module's name, or none; rename the file"
-        )
+        raise UserError(f"{name!r} is another module's name, or none; rename the file")
     if there is not None:
         return
     spec = importlib.util.spec_from_file_location(name, path)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import resolved
+from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.config.registry import nearest
 from dglke_distill.data.dgl_copies import find_dgl_copy, load_dgl_copy
 from dglke_distill.data.download import Progress, console_progress, fetch, identify
@@ -102,7 +102,7 @@ def load(
         UserError: there is no such dataset, it cannot be downloaded, a copy is not what the
             catalog says it is, or a file is malformed.
     """
-    path = Path(name_or_path).expanduser()
+    path = in_home(name_or_path)
     manifest = load_manifest(name_or_path)
     if path.exists():
         ogb = _ogb_manifest(path)
@@ -206,7 +206,7 @@ def resolve_data_root(data_root: Optional[Path] = None) -> Optional[Path]:
     root = data_root or Environment().data
     if root is None:
         return None
-    root = root.expanduser()
+    root = in_home(root)
     if not root.is_dir():
         origin = "--data-root" if data_root is not None else "DGLKE_DISTILL_DATA"
         raise UserError(f"{origin}: there is no folder {root}; make it or name another")
@@ -219,7 +219,7 @@ def default_cache_dir() -> Path:
 
     given = Environment().cache
     if given is not None:
-        return given.expanduser()
+        return given
     import pooch
 
     return Path(pooch.os_cache("dglke_distill")) / "datasets"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import resolved
+from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.config import DataConfig
 from dglke_distill.data.layout import SPLITS
 from dglke_distill.data.table_options import IN_MEMORY
@@ -144,7 +144,7 @@ def located(place: str) -> str:
     """
     if not place.strip():  # as of a variable that a shell does not know
         raise UserError("the name of the dataset is empty; name one of the catalog, or a path")
-    path = Path(place).expanduser()
+    path = in_home(place)
     if not path.exists():
         return place
     if path.name in ("", ".."):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import in_home
 from dglke_distill.base.shown import plural
 from dglke_distill.data.file_kinds import PACKINGS
 from dglke_distill.data.manifest import Manifest, datasets_dir, load_manifest
@@ -184,7 +185,7 @@ def find_labels(
     Raises:
         UserError: a file of labels is malformed; see ``read_labels``.
     """
-    if place is not None and (given := Path(place).expanduser()).exists():
+    if place is not None and (given := in_home(place)).exists():
         found = _in_folder(given if given.is_dir() else given.parent)
         if found is not None:
             return read_labels(found, entities)

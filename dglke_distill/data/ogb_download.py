@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import in_home
 from dglke_distill.data import catalog
 from dglke_distill.data.archives import unpack_zip
 from dglke_distill.data.download import Progress, console_progress, fetch
@@ -39,7 +40,7 @@ def offer(
         UserError: it would have to be downloaded, and the user has not agreed; or it cannot be.
     """
     manifest = load_manifest(dataset)
-    if manifest is None or manifest.name not in OGB_DATASETS or Path(dataset).expanduser().exists():
+    if manifest is None or manifest.name not in OGB_DATASETS or in_home(dataset).exists():
         return
     location = catalog.locate(manifest, data_root=data_root)
     if location.place != "to download":

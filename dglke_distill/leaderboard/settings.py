@@ -9,7 +9,7 @@ from typing import Any, Optional
 import tomli_w
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import resolved
+from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.base.schema import Field
 from dglke_distill.config import Section, read_toml, validate_tree
 from dglke_distill.data.manifest import load_manifest
@@ -76,7 +76,7 @@ def ogb_name(dataset: str) -> str:
     Raises:
         UserError: it is none.
     """
-    path = Path(dataset).expanduser()
+    path = in_home(dataset)
     if path.is_dir():
         name = resolved(path).name.replace("_", "-")
         if name in OGB_DATASETS and name != resolved(path).name:
@@ -116,7 +116,7 @@ def compose_seeds(
         UserError: no such dataset or recipe, unknown key or bad value.
     """
     name = ogb_name(dataset)
-    place = dataset if Path(dataset).expanduser().is_dir() else name
+    place = dataset if in_home(dataset).is_dir() else name
     chain = compose_chain(recipe, place, model, [{"control": "none"}, *overrides])
     if len(chain.dims) == 1:
         chain = overlaid(chain, {"method": "direct"})

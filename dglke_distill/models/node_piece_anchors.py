@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.base.groups import group
 from dglke_distill.data.triples import Triples
-from dglke_distill.kernels.compiled import njit
 from dglke_distill.kernels.random import stream_key
 
 __all__ = ["choose_anchors", "page_rank"]
@@ -55,31 +55,21 @@ def page_rank(triples: Triples, num_entities: int) -> NDArray[np.float64]:
     Brin, Page 1998, "The anatomy of a large-scale hypertextual web search engine"; damping 0.85,
     entities without tails lead everywhere.
     """
-    return _page_rank(triples.head, triples.tail, num_entities, _DAMPING, _ITERATIONS, _TOLERANCE)
+    from scipy.sparse import csr_matrix
 
-
-@njit(cache=True, nogil=True)
-def _page_rank(head, tail, size, damping, iterations, tolerance):  # type: ignore[no-untyped-def]
-    out = np.zeros(size, np.int64)
-    for node in head:
-        out[node] += 1
-    rank = np.full(size, 1.0 / size)
-    share, following = np.empty(size), np.empty(size)
-    for _ in range(iterations):
-        idle = 0.0
-        for node in range(size):
-            if out[node] > 0:
-                share[node] = rank[node] / out[node]
-            else:
-                idle += rank[node]
-        following[:] = 0.0
-        for edge in range(len(head)):
-            following[tail[edge]] += share[head[edge]]
-        change = 0.0
-        for node in range(size):
-            value = (1.0 - damping + damping * idle) / size + damping * following[node]
-            change += abs(value - rank[node])
-            rank[node] = value
-        if change < tolerance:
+    size = num_entities
+    into = group(triples.tail, size)
+    heads = triples.head[into.order]
+    edges = csr_matrix((np.ones(len(heads)), heads, into.offsets), shape=(size, size))
+    degree = np.bincount(triples.head, minlength=size)
+    leading = degree > 0
+    rank = np.full(size, 1 / size)
+    for _ in range(_ITERATIONS):
+        share = np.divide(rank, degree, out=np.zeros(size), where=leading)
+        # Added one after the other: pairwise sums order some nearly equal entities otherwise.
+        idle = np.cumsum(np.where(leading, 0, rank))[-1]
+        everywhere = (1 - _DAMPING + _DAMPING * idle) / size
+        before, rank = rank, everywhere + _DAMPING * (edges @ share)
+        if np.abs(rank - before).sum() < _TOLERANCE:
             break
     return rank

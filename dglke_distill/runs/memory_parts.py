@@ -7,12 +7,12 @@ together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 
+from dglke_distill.base.regular_files import in_home
 from dglke_distill.config import Config
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.data.triples import Dataset
@@ -89,7 +89,7 @@ class DataSize(NamedTuple):
             name: as settings have it.
             saved: as for ``workspace.prepare``.
         """
-        here = not saved and Path(name).expanduser().exists()
+        here = not saved and in_home(name).exists()
         manifest = None if here else load_manifest(name)
         if manifest is None:
             return None

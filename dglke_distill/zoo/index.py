@@ -39,7 +39,7 @@ __all__ = [
     "stores",
 ]
 
-"""Environment variable with further stores, separated by commas."""
+_VARIABLE = "DGLKE_DISTILL_STORES"
 
 SHIPPED = "shipped"
 """The name of the store inside the package."""
@@ -79,7 +79,7 @@ def default_cache() -> Path:
     from dglke_distill.data.catalog import default_cache_dir
 
     given = Environment().cache
-    return (default_cache_dir().parent if given is None else given.expanduser()) / "zoo"
+    return (default_cache_dir().parent if given is None else given) / "zoo"
 
 
 def stores(place: Place = None) -> list[Store]:
@@ -97,7 +97,23 @@ def stores(place: Place = None) -> list[Store]:
         return [shipped_store() if place == SHIPPED else open_store(place)]
     from dglke_distill.base.environment import Environment
 
-    return [*map(open_store, Environment().stores), default_store(), shipped_store()]
+    named = [_named_store(one) for one in Environment().stores]
+    return [*named, default_store(), shipped_store()]
+
+
+def _named_store(place: str) -> Store:
+    """Return a store that the environment names; one in a folder need not be there yet.
+
+    Raises:
+        UserError: an address that no store can have, or a file.
+    """
+    try:
+        store = open_store(place)
+        if isinstance(store, LocalStore) and store.root.exists() and not store.root.is_dir():
+            raise UserError(f"{place} is no folder; name one that holds zoo.toml")
+    except UserError as error:
+        raise UserError(f"{_VARIABLE}: {error}") from None
+    return store
 
 
 def _searched(place: Place) -> list[Store]:

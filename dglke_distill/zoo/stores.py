@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Union
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import check_path
+from dglke_distill.base.regular_files import check_path, in_home
 from dglke_distill.zoo.remote_stores import RemoteStore, WebStore
 from dglke_distill.zoo.store import LocalStore, Store
 
@@ -34,7 +34,7 @@ def open_store(place: Union[str, Path]) -> Store:
     check_path(text)
     scheme, colon, rest = text.partition("://")
     if isinstance(place, Path) or not colon:
-        return LocalStore(Path(place).expanduser())
+        return LocalStore(in_home(place))
     if scheme == "file":
         return LocalStore(Path(rest), place=text)
     if scheme not in SCHEMES:
