@@ -398,6 +398,23 @@ FAULTS: dict[str, Callable[[], bytes]] = {
     "names of entities for relations": lambda: put(
         "names/relations", {"text": "text", "ends": "ends"}
     ),
+    **{
+        f"labels {value!r}": (lambda value=value: put("labels", value))  # type: ignore[misc]
+        for value in (
+            False,
+            0,
+            "",
+            [],
+            "text",
+            {},
+            {"text": "text"},
+            {"ends": "ends"},
+            {"text": "entity", "ends": "ends"},
+            {"text": "text", "ends": "entity_scale"},
+            {"text": "text", "ends": "text"},
+            {"text": None, "ends": "ends"},
+        )
+    },
     "names that end before they begin": lambda: names([2, 1, 10, 14, LENGTH]),
     "names that end beyond the text": lambda: names([2, 4, 10, 14, LENGTH + 1]),
     "names that end far beyond the text": lambda: names([2, 4, 10, 14, 2**32 - 1]),
@@ -433,5 +450,7 @@ SOUND: dict[str, Callable[[], bytes]] = {
     "deep enough": lambda: raw('"DistMult"', nested(15)),
     "more keys": lambda: put("more", {"__proto__": [True, False, None, "\\u0041\ud83d\ude00"]}),
     "a long text": lambda: put("dataset", 'a\\"' * 150_000),
+    "labels": lambda: put("labels", {"text": "text", "ends": "ends"}),
+    "no labels": lambda: put("labels", None),
     "brackets in a text": lambda: put("dataset", "[[{{" * 1000),
 }

@@ -243,3 +243,174 @@ def test_text_is_read_back(tmp_path: Path) -> None:
     written = Labels({"a": "A", "b": "B, c"}, {"b": "the second"})
     (tmp_path / "labels.tsv").write_text(written.text())
     assert read_labels(tmp_path / "labels.tsv") == written
+
+
+# --- what leaves: exports, published models, parts ---------------------------------------------
+
+SAID = {"hour12": "Noon", "hour0": "Midnight", "hour1": "One", "hour13": "one"}
+
+
+def exported(model: Path, format: str, out: Path, *more: str) -> str:
+    command = ["export", str(model), "--format", format, "--out", str(out), *more]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def told_of(names: list[str], labels: list[str]) -> dict[str, str]:
+    return {name: label for name, label in zip(names, labels, strict=True) if label}
+
+
+def test_tables_that_are_exported_have_them(model: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    exported(model, "npz", tmp_path / "model.npz")
+    with np.load(tmp_path / "model.npz") as arrays:
+        names = arrays["entity_names"].tolist()
+        assert told_of(names, arrays["entity_labels"].tolist()) == SAID
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    exported(model, "parquet", tmp_path / "tables")
+    rows = parquet.read_table(tmp_path / "tables" / "entities.parquet")
+    assert told_of(rows["name"].to_pylist(), rows["label"].to_pylist()) == SAID
+    assert rows["label"].null_count == 20
+    relations = parquet.read_table(tmp_path / "tables" / "relations.parquet")
+    assert "label" not in relations.column_names
+    exported(model, "dglke", tmp_path / "theirs")
+    assert (tmp_path / "theirs" / "labels.tsv").read_text() == NOON
+    command = ["import", str(tmp_path / "theirs"), "--out", str(tmp_path / "back")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert load_model(tmp_path / "back").find_labels().of("hour12") == "Noon"
+
+
+def test_graphs_that_are_exported_have_them(model: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    exported(model, "onnx", tmp_path / "model.onnx")
+    about = {one.key: one.value for one in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert told_of(json.loads(about["entities"]), json.loads(about["labels"])) == SAID
+
+
+def test_keys_of_word2vec_may_be_labels(model: Path, tmp_path: Path) -> None:
+    exported(model, "word2vec", tmp_path / "plain")
+    exported(model, "word2vec", tmp_path / "said", "--set", "keys=labels")
+    plain, said = (
+        [line.split(" ")[0] for line in (tmp_path / name).read_text().splitlines()[1:]]
+        for name in ("plain", "said")
+    )
+    want = {**{name: name for name in plain}, **{i: f"{said}_({i})" for i, said in SAID.items()}}
+    assert said == [want[name] for name in plain]  # One and one are two keys
+    for more, message in (
+        (["table=relations"], "relations have no labels"),
+        (["table=entities"], "no entity of this model has a label"),
+    ):
+        which = str(model) if "table=relations" in more else "complex-cldr-dim32"
+        command = ["export", which, "--format", "word2vec", "--out", str(tmp_path / "no")]
+        command += ["--set", "keys=labels", "--set", *more]
+        assert message in str(CliRunner().invoke(app, command).exception)
+        assert not (tmp_path / "no").exists()
+
+
+def test_bundles_have_them_and_both_readers_read_them(model: Path, tmp_path: Path) -> None:
+    import shutil
+    import subprocess
+
+    from kg_bundle import Bundle
+
+    output = exported(model, "bundle", tmp_path / "model.bundle")
+    bundle = Bundle(tmp_path / "model.bundle")
+    assert bundle.labels is not None and told_of(bundle.entities, bundle.labels) == SAID
+    exported(model, "bundle", tmp_path / "bare", "--set", "labels=false")
+    bare = Bundle(tmp_path / "bare")
+    assert bare.labels is None
+    text, ends = len("".join(SAID.values()).encode()), 4 * 24
+    assert f"labels take {text + ends} bytes of it; --set labels=false" in output
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    reader = Path(__file__).resolve().parents[1] / "readers" / "js" / "kg_bundle.js"
+    shutil.copy(reader, tmp_path / "kg_bundle.mjs")
+    (tmp_path / "ask.mjs").write_text(
+        'import { readFileSync } from "node:fs"; import { Bundle } from "./kg_bundle.mjs";\n'
+        "for (const name of process.argv.slice(2)) {\n"
+        "  const bytes = readFileSync(name);\n"
+        "  const end = bytes.byteOffset + bytes.byteLength;\n"
+        "  const bundle = new Bundle(bytes.buffer.slice(bytes.byteOffset, end));\n"
+        '  const found = bundle.predictTails("hour0", 0, { k: 24 });\n'
+        "  console.log(JSON.stringify([bundle.labels, found]));\n}\n"
+    )
+    command = ["node", "ask.mjs", "model.bundle", "bare"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (labels, found), (none, plain) = map(json.loads, done.stdout.splitlines())
+    assert labels == bundle.labels and none is None
+    assert {one["name"]: one["label"] for one in found if one["label"]} == SAID
+    assert set(plain[0]) == {"id", "name", "score"}
+
+
+@pytest.mark.slow
+def test_vector_databases_have_them(model: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    exported(model, "pgvector", tmp_path / "pg", "--set", "questions=0")
+    rows = [line.split("\t") for line in (tmp_path / "pg/entities.copy").read_text().splitlines()]
+    assert {row[1]: row[3] for row in rows if row[3] != "\\N"} == SAID
+    assert "    label text\n);" in (tmp_path / "pg" / "schema.sql").read_text()
+    assert "(id, name, embedding, label) FROM" in (tmp_path / "pg" / "load.sql").read_text()
+    with np.load(tmp_path / "pg" / "queries.npz") as arrays:
+        names = arrays["entity_names"].tolist()
+        assert told_of(names, arrays["entity_labels"].tolist()) == SAID
+    pytest.importorskip("sqlite_vec", reason="sqlite-vec is not installed")
+    import sqlite3
+
+    exported(model, "sqlite-vec", tmp_path / "lite", "--set", "questions=0")
+    base = sqlite3.connect(tmp_path / "lite" / "entities.db")
+    found = base.execute("SELECT name, label FROM entities WHERE label NOT NULL").fetchall()
+    assert dict(found) == SAID
+    client = pytest.importorskip("qdrant_client", reason="qdrant-client is not installed")
+    exported(model, "qdrant", tmp_path / "q", "--set", "questions=0")
+    points = client.QdrantClient(path=str(tmp_path / "q" / "qdrant")).scroll("entities", limit=99)
+    payloads = [point.payload for point in points[0]]
+    assert {one["name"]: one["label"] for one in payloads if "label" in one} == SAID
+
+
+def test_they_are_published_with_the_model(model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    store = tmp_path / "zoo"
+    (entry,) = zoo.publish(model, store=store)
+    assert entry.file("labels.tsv").path.startswith("vocabularies/")
+    loaded = zoo.load(entry.name, store=store)
+    assert loaded.labels.labels == SAID
+    assert loaded.labels.descriptions == {"hour12": "when the sun stands highest"}
+    command = ["predict", entry.name, "--head", "noon", "--relation", "plus2", "--store"]
+    said = CliRunner().invoke(app, [*command, str(store)])
+    assert "(Noon (hour12), plus2, ?)" in said.output, said.output
+    assert zoo.publish(model, store=store)[0].version == 1  # nothing new
+    spoiled = tmp_path / "spoiled"
+    shutil.copytree(model, spoiled)
+    (spoiled / "labels.tsv").write_text("hour0\n")
+    with pytest.raises(UserError, match="line 1: has 1 column"):
+        zoo.publish(spoiled, store=tmp_path / "other")
+    (spoiled / "labels.tsv").unlink()
+    (bare,) = zoo.publish(spoiled, store=store)
+    assert bare.version == 2 and "labels.tsv" not in bare.content
+
+
+def test_labels_of_the_catalog_are_published_with_their_licence(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dglke_distill.data import manifest
+
+    known = load_manifest("fb15k237")
+    assert known is not None and known.labels is not None
+    monkeypatch.setattr(manifest, "load_manifest", lambda name: known)
+    (entry,) = zoo.publish(model, store=tmp_path / "zoo")
+    assert entry.licence.endswith(f"; labels: {known.labels.licence}")
+
+
+@pytest.mark.slow
+def test_parts_keep_them(clock: Path, tmp_path: Path) -> None:
+    from dglke_distill.data.labels import labels_in
+
+    command = ["dist", "partition", str(clock), "--parts", "2", "--out", str(tmp_path / "parts")]
+    result = CliRunner().invoke(app, [*command, "--method", "random"])
+    assert result.exit_code == 0, result.output
+    found = labels_in(tmp_path / "parts")
+    assert found is not None and found.labels == SAID

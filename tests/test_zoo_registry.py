@@ -17,6 +17,7 @@ from dglke_distill import zoo
 from dglke_distill.artifacts import checkpoint, known_facts_file
 from dglke_distill.base.errors import UserError
 from dglke_distill.calibration.file import CALIBRATION_FILE
+from dglke_distill.data import labels
 from dglke_distill.zoo import index, registry_file, schema
 from dglke_distill.zoo.index import find, list_found, read_store, shipped_store, stores
 from dglke_distill.zoo.store import LocalStore
@@ -233,7 +234,9 @@ def test_the_shipped_registry_describes_itself() -> None:
 def test_names_of_files_agree() -> None:
     assert schema.CHECKPOINT_FILES == checkpoint.CHECKPOINT_FILES
     named = get_args(schema.FileEntry.model_fields["name"].annotation)
-    assert named == (*schema.CHECKPOINT_FILES, schema.KNOWN_FILE, schema.CALIBRATION_FILE)
+    beside = schema.KNOWN_FILE, schema.CALIBRATION_FILE, schema.LABELS_FILE
+    assert named == (*schema.CHECKPOINT_FILES, *beside)
+    assert schema.LABELS_FILE == labels.LABELS_FILE
     assert schema.CALIBRATION_FILE == CALIBRATION_FILE
     assert schema.KNOWN_FILE == known_facts_file.KNOWN_FILE
 

@@ -142,9 +142,8 @@ def save_model(
         _write_names(aside / ENTITIES_FILE, entities)
         _write_names(aside / RELATIONS_FILE, relations)
         (aside / RESULTS_FILE).write_text(json_text(results), encoding="utf-8")
-        if labels is not None and not labels.shipped:
-            text = labels.of_names(entities).text()
-            (aside / LABELS_FILE).write_text(text, encoding="utf-8", newline="")
+        if labels is not None:
+            labels.write(aside, entities)
         if known is not None:
             facts, none = known.triples(), Triples.from_array(np.zeros((0, 3), np.int32))
             grown = Dataset("grown", entities, relations, facts, none, none)

@@ -69,7 +69,7 @@ def dist_partition(
         partition_bytes,
     )
     from dglke_distill.runs.memory import DataSize, bytes_text
-    from dglke_distill.runs.workspace import load_data
+    from dglke_distill.runs.workspace import dataset_labels, load_data
 
     config = Config.from_mapping({"data": tree}, "dist partition").data
     config = located_data(config)
@@ -89,7 +89,8 @@ def dist_partition(
         loaded = load_data(config, data_root=data_root)
     for warning in loaded.warnings:
         say(f"warning: {warning}")
-    found = partition(loaded, config, out, parts, chosen, seed)
+    labels = dataset_labels(loaded, config, data_root)
+    found = partition(loaded, config, out, parts, chosen, seed, labels)
     for number, (entities, facts) in enumerate(zip(found.entities, found.facts)):
         say(f"part {number}: {plural(entities, 'entity')}, {plural(facts, 'fact')}")
     say(f"wrote {out}; train on it with `dglke-distill dist launch`")

@@ -21,7 +21,7 @@ from dglke_distill.data.spelling import likely_names
 from dglke_distill.data.text import lines
 from dglke_distill.data.triples import Vocabulary
 
-__all__ = ["LABELS_FILE", "Labels", "fetch_labels", "find_labels", "read_labels"]
+__all__ = ["LABELS_FILE", "Labels", "fetch_labels", "find_labels", "labels_in", "read_labels"]
 
 LABELS_FILE = "labels.tsv"
 _FIX = "write id<TAB>label<TAB>description, the description only where there is one"
@@ -116,6 +116,17 @@ class Labels:
             self.shipped,
         )
 
+    def write(self, folder: Path, names: Iterable[str]) -> None:
+        """Write those of some ids into a folder, unless they ship with the package.
+
+        Args:
+            folder: where ``labels.tsv`` is written.
+            names: the ids.
+        """
+        if not self.shipped:
+            text = self.of_names(names).text()
+            (folder / LABELS_FILE).write_text(text, encoding="utf-8", newline="")
+
     def text(self) -> str:
         """Return them as a file holds them."""
         rows = []
@@ -186,9 +197,9 @@ def find_labels(
         UserError: a file of labels is malformed; see ``read_labels``.
     """
     if place is not None and (given := in_home(place)).exists():
-        found = _in_folder(given if given.is_dir() else given.parent)
+        found = labels_in(given if given.is_dir() else given.parent, entities)
         if found is not None:
-            return read_labels(found, entities)
+            return found
     from dglke_distill.data import catalog  # a model that has labels of its own needs none of it
 
     manifest = load_manifest(name)
@@ -196,9 +207,9 @@ def find_labels(
         return None
     folder = catalog.locate(manifest, data_root=data_root).folder
     for where in (folder, catalog.default_cache_dir() / manifest.name):
-        found = _in_folder(where)
+        found = labels_in(where, entities)
         if found is not None:
-            return read_labels(found, entities)
+            return found
     if manifest.labels is None or manifest.labels.url is not None:
         return None
     shipped = read_labels(datasets_dir() / manifest.labels.path)
@@ -230,6 +241,20 @@ def fetch_labels(manifest: Manifest) -> Optional[Path]:
         otherwise=f"place {LABELS_FILE} beside the triples in a data root",
     )
     return target
+
+
+def labels_in(folder: Path, entities: Optional[Vocabulary] = None) -> Optional[Labels]:
+    """Return the labels that lie in a folder; None without any.
+
+    Args:
+        folder: the folder.
+        entities: the ids that they should be about.
+
+    Raises:
+        UserError: their file is malformed; see ``read_labels``.
+    """
+    found = _in_folder(folder)
+    return None if found is None else read_labels(found, entities)
 
 
 def _in_folder(folder: Path) -> Optional[Path]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Optional, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from dglke_distill.base.tensor_files import save_state
 from dglke_distill.config import DataConfig
 from dglke_distill.data.file_kinds import PARTITION_FILE
 from dglke_distill.data.graph import build_graph
+from dglke_distill.data.labels import Labels
 from dglke_distill.data.partitions import (
     FACTS_FILE,
     GRAPH_NAME,
@@ -79,6 +80,7 @@ def partition(
     parts: int,
     method: Method = "metis",
     seed: int = 0,
+    labels: Optional[Labels] = None,
 ) -> Partition:
     """Cut a dataset into parts and write them; the directory appears whole or not at all.
 
@@ -92,6 +94,7 @@ def partition(
         parts: how many, one for each machine.
         method: see ``Method``.
         seed: of the draw of ``random``; METIS takes none.
+        labels: of the entities, kept with models that are trained on the parts.
 
     Raises:
         UserError: too many parts for the data, or a directory that is in use.
@@ -127,6 +130,8 @@ def partition(
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         digest.update(own.numpy().tobytes())
         about["id"] = digest.hexdigest()
+        if labels is not None:
+            labels.write(aside, dataset.entities)
         save_state(aside / FACTS_FILE, _tensors(dataset, own), {"id": about["id"]})
         text = json.dumps(about, indent=1) + "\n"
         (aside / PARTITION_FILE).write_text(text, encoding="utf-8")

@@ -15,6 +15,7 @@ from dglke_distill.compression import CompressedModel, decompress
 from dglke_distill.config import Config
 from dglke_distill.config.names import published
 from dglke_distill.data.identity import Identity, describe_data
+from dglke_distill.data.labels import labels_in
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.saved import (
     FOREIGN_FORMATS,
@@ -153,9 +154,8 @@ def import_teacher(
     data = describe_data(dataset, config.data)
     data["ranked_on"] = data.pop("fingerprint")
     results = {**results, "dataset": data, "source": described(format, saved)}
-    checkpoint.save_model(
-        target, model.cpu(), settings, dataset.entities, dataset.relations, results
-    )
+    names = dataset.entities, dataset.relations
+    checkpoint.save_model(target, model.cpu(), settings, *names, results, workspace.labels)
 
 
 def import_model(place: Path, target: Path, format: Optional[str] = None) -> None:
@@ -175,7 +175,8 @@ def import_model(place: Path, target: Path, format: Optional[str] = None) -> Non
     settings = _settings(saved, Config.from_mapping({"data": {"dataset": name}}, str(place)))
     results = {"schema": 1, "model": saved.sizes, "source": described(format, saved)}
     model = saved.model(entities, relations)
-    checkpoint.save_model(target, model, settings, entities, relations, results)
+    labels = labels_in(resolved(place))
+    checkpoint.save_model(target, model, settings, entities, relations, results, labels)
 
 
 def _open(place: Path, format: Optional[str] = None) -> tuple[str, ForeignModel]:

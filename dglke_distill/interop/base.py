@@ -22,6 +22,7 @@ __all__ = [
     "ExportFormat",
     "as_float32",
     "entity_bias",
+    "entity_labels",
     "entity_table",
     "plain_names",
     "relation_names",
@@ -89,6 +90,20 @@ def entity_bias(loaded: LoadedModel) -> Optional[Array]:
     with torch.no_grad():
         bias = loaded.model.encode(None).bias
     return None if bias is None else bias.detach()[:, 0].cpu().numpy()
+
+
+def entity_labels(loaded: LoadedModel) -> Optional[list[str]]:
+    """Return the label of each entity in id order, empty where it has none.
+
+    Returns:
+        None where no entity has a label.
+
+    Raises:
+        UserError: a file of labels is malformed.
+    """
+    known = loaded.find_labels()
+    found = [known.of(name) for name in loaded.entities]
+    return found if any(found) else None
 
 
 def relation_table(loaded: LoadedModel) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -16,7 +16,14 @@ from dglke_distill.base.schema import Field
 from dglke_distill.compression.int8 import Int8, Int8Options
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Vocabulary
-from dglke_distill.interop.base import Array, ExportFormat, as_float32, entity_bias, entity_table
+from dglke_distill.interop.base import (
+    Array,
+    ExportFormat,
+    as_float32,
+    entity_bias,
+    entity_labels,
+    entity_table,
+)
 from dglke_distill.interop.query_forms import AffineMap, query_forms
 
 __all__ = ["EdgeBundle"]
@@ -29,6 +36,7 @@ class BundleOptions(NoOptions):
     """Options of the bundle."""
 
     dtype: Literal["float32", "float16", "int8"] = Field("float16", description="of entity vectors")
+    labels: bool = Field(True, description="whether the labels of entities are in it, if any")
 
 
 class EdgeBundle(ExportFormat):
@@ -50,7 +58,7 @@ class EdgeBundle(ExportFormat):
         if bias is not None:
             arrays["entity_bias"] = as_float32(bias)
         exact = "<f4" if options.dtype == "float32" else "<f2"
-        header = {
+        header: dict[str, Any] = {
             "model": loaded.config.model.name,
             "dataset": loaded.dataset_name,
             "dim": loaded.config.model.dim,
@@ -64,6 +72,11 @@ class EdgeBundle(ExportFormat):
                 for kind, names in (("entities", loaded.entities), ("relations", loaded.relations))
             },
         }
+        labels = entity_labels(loaded) if options.labels else None
+        if labels is not None:
+            header["labels"] = _texts(labels, "labels", arrays)
+            size = sum(arrays[name].nbytes for name in header["labels"].values())
+            self.said = f"labels take {size:,} bytes of it; --set labels=false leaves them out"
         place.write_bytes(_packed(header, arrays))
 
 
@@ -119,12 +132,14 @@ def _reference(array: Array, name: str, kind: str, arrays: dict[str, Array]) -> 
 
 
 def _names(names: Vocabulary, kind: str, arrays: dict[str, Array]) -> Optional[dict[str, str]]:
-    if not names.named:
-        return None
-    encoded = [name.encode() for name in names]
+    return _texts(names, kind, arrays) if names.named else None
+
+
+def _texts(texts: Iterable[str], kind: str, arrays: dict[str, Array]) -> dict[str, str]:
+    encoded = [text.encode() for text in texts]
     text, ends = f"{kind}_text", f"{kind}_ends"
     arrays[text] = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-    arrays[ends] = np.cumsum([len(name) for name in encoded]).astype("<u4")
+    arrays[ends] = np.cumsum([len(each) for each in encoded]).astype("<u4")
     return {"text": text, "ends": ends}
 
 

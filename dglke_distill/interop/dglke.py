@@ -11,6 +11,7 @@ import numpy as np
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
+from dglke_distill.data.labels import LABELS_FILE
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.interop.base import (
     ExportFormat,
@@ -30,7 +31,8 @@ class DGLKEFolder(ExportFormat):
     """What ``dglke_train`` saves and ``dglke_predict``, ``dglke_eval`` and our teachers load.
 
     ``<data>_<Model>_entity.npy``, ``<data>_<Model>_relation.npy`` (float32), ``config.json``,
-    ``entities.tsv`` and ``relations.tsv`` (id, tab, name).
+    ``entities.tsv`` and ``relations.tsv`` (id, tab, name); and ``labels.tsv`` (name, tab, label)
+    where entities have labels, which DGL-KE passes over.
 
     Scores are ours: gamma, which DGL-KE adds to negated distances, is written as 0. That also is
     the one value with which all of DGL-KE reads the same RotatE phases: a phase is kept as
@@ -72,6 +74,10 @@ class DGLKEFolder(ExportFormat):
             numbered = enumerate(plain_names(names, "\t\r\n", self.name))
             with open(place / file, "w", encoding="utf-8", newline="") as stream:
                 stream.writelines(f"{i}\t{name}\n" for i, name in numbered)
+        labels = loaded.find_labels().of_names(loaded.entities)
+        if labels.labels:
+            text = labels.text()
+            (place / LABELS_FILE).write_text(text, encoding="utf-8", newline="")
         settings = {
             "dataset": data,
             "gamma": _GAMMA,

@@ -42,6 +42,8 @@ class FaissOptions(VectorOptions):
 class FaissIndex(VectorExport):
     """``entities.faiss``, whose ids are the entities' (``entity_names`` in ``queries.npz``).
 
+    Where entities have labels, these are ``entity_labels`` there.
+
     The index has ``METRIC_INNER_PRODUCT`` or ``METRIC_L2``: ``flat`` compares all entities,
     ``ivfpq`` keeps codes of ``pieces`` bytes in cells (Jegou, Douze, Schmid 2011, "Product
     quantization for nearest neighbor search"), ``hnsw`` walks a graph (Malkov, Yashunin 2018,

@@ -11,6 +11,7 @@ from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.interop.base import (
     ExportFormat,
     entity_bias,
+    entity_labels,
     entity_table,
     plain_names,
     relation_names,
@@ -25,8 +26,9 @@ class NumPyArchive(ExportFormat):
 
     ``entity`` (entities, dim) as scoring sees them (normalised where the model does), ``relation``
     (relations, floats) as the model keeps them, ``entity_names`` and ``relation_names`` as
-    strings, ``entity_bias`` (entities,) where the model has one, and ``config``: the settings, JSON
-    in a string of no dimension.
+    strings, ``entity_labels``, empty where one has none, where entities have labels,
+    ``entity_bias`` (entities,) where the model has one, and ``config``: the settings, JSON in a
+    string of no dimension.
     """
 
     name = "npz"
@@ -43,6 +45,9 @@ class NumPyArchive(ExportFormat):
             "relation_names": np.array(relation_names(loaded), dtype=np.str_),
             "config": np.array(loaded.config.model_dump_json()),
         }
+        labels = entity_labels(loaded)
+        if labels is not None:
+            arrays["entity_labels"] = np.array(labels, dtype=np.str_)
         bias = entity_bias(loaded)
         if bias is not None:
             arrays["entity_bias"] = bias

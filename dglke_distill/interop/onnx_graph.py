@@ -13,7 +13,14 @@ import torch
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Side
-from dglke_distill.interop.base import Array, ExportFormat, as_float32, entity_bias, entity_table
+from dglke_distill.interop.base import (
+    Array,
+    ExportFormat,
+    as_float32,
+    entity_bias,
+    entity_labels,
+    entity_table,
+)
 from dglke_distill.interop.query_forms import AffineMap, query_forms
 
 __all__ = ["ONNXGraph"]
@@ -31,7 +38,8 @@ class ONNXGraph(ExportFormat):
     without it, every entity.
     Outputs: ``ids`` (b, k) int64 and ``scores`` (b, k) float32, the best first, known answers not
     taken out; where fewer than k may answer, the last scores are minus infinity. The names stand in
-    the metadata ``entities`` and ``relations``, JSON lists in id order.
+    the metadata ``entities`` and ``relations``, JSON lists in id order; so do ``labels`` of the
+    entities, empty where one has none, where there are any.
 
     Distances are computed from differences, (b, entities, dim) at once, so large graphs are best
     asked a few queries at a time.
@@ -132,6 +140,9 @@ def _build(loaded: LoadedModel) -> Any:
         "entities": json.dumps(list(loaded.entities), ensure_ascii=False),
         "relations": json.dumps(list(loaded.relations), ensure_ascii=False),
     }
+    labels = entity_labels(loaded)
+    if labels is not None:
+        about["labels"] = json.dumps(labels, ensure_ascii=False)
     helper.set_model_props(model, about)
     return model
 

@@ -12,6 +12,7 @@ from dglke_distill.interop.base import (
     Array,
     ExportFormat,
     entity_bias,
+    entity_labels,
     entity_table,
     relation_names,
     relation_table,
@@ -23,10 +24,10 @@ __all__ = ["ParquetFolder"]
 class ParquetFolder(ExportFormat):
     """``entities.parquet`` and ``relations.parquet``, a row per id.
 
-    Columns: ``id`` int32, ``name`` string, ``vector`` a list of floats of fixed size; ``bias``
-    where entities have one. Entity vectors are those that scoring sees (normalised where the model
-    does), relation vectors those that the model keeps. The settings stand in the files' metadata
-    under ``config``, as JSON.
+    Columns: ``id`` int32, ``name`` string, ``vector`` a list of floats of fixed size; ``label``
+    string, null without one, where entities have labels; ``bias`` where they have one. Entity
+    vectors are those that scoring sees (normalised where the model does), relation vectors those
+    that the model keeps. The settings stand in the files' metadata under ``config``, as JSON.
     """
 
     name = "parquet"
@@ -38,12 +39,18 @@ class ParquetFolder(ExportFormat):
         """Write both files."""
         settings, bias = loaded.config.model_dump_json(), entity_bias(loaded)
         entities, relations = entity_table(loaded), relation_table(loaded)
-        _write(place / "entities.parquet", list(loaded.entities), entities, bias, settings)
-        _write(place / "relations.parquet", relation_names(loaded), relations, None, settings)
+        labels, names = entity_labels(loaded), relation_names(loaded)
+        _write(place / "entities.parquet", list(loaded.entities), labels, entities, bias, settings)
+        _write(place / "relations.parquet", names, None, relations, None, settings)
 
 
 def _write(
-    path: Path, names: list[str], table: Array, bias: Optional[Array], settings: str
+    path: Path,
+    names: list[str],
+    labels: Optional[list[str]],
+    table: Array,
+    bias: Optional[Array],
+    settings: str,
 ) -> None:
     import pyarrow
     from pyarrow import parquet
@@ -52,8 +59,11 @@ def _write(
     columns = {
         "id": pyarrow.array(np.arange(len(table), dtype=np.int32)),
         "name": pyarrow.array(names, type=pyarrow.string()),
-        "vector": pyarrow.FixedSizeListArray.from_arrays(flat, table.shape[1]),
     }
+    if labels is not None:
+        told = [label or None for label in labels]
+        columns["label"] = pyarrow.array(told, type=pyarrow.string())
+    columns["vector"] = pyarrow.FixedSizeListArray.from_arrays(flat, table.shape[1])
     if bias is not None:
         columns["bias"] = pyarrow.array(bias)
     rows = pyarrow.table(columns).replace_schema_metadata({"config": settings})

@@ -17,6 +17,7 @@ __all__ = ["PgvectorFiles"]
 _MOST_DIMENSIONS = 16_000
 _MOST_INDEXED = 2_000
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\b": "\\b"})
+_NULL = "\\N"
 _OPERATORS = {"ip": ("<#>", "vector_ip_ops"), "l2": ("<->", "vector_l2_ops")}
 _ASKED = """
 # psql -v ON_ERROR_STOP=1 DATABASE -f load.sql   (in this folder)
@@ -38,9 +39,10 @@ class PgvectorOptions(VectorOptions):
 class PgvectorFiles(VectorExport):
     """``schema.sql`` (DDL), ``entities.copy`` (COPY's text format), ``index.sql`` and ``load.sql``.
 
-    ``psql -f load.sql`` runs all three in their order. A row is id, name and embedding; the
-    operator is ``<#>`` (negative inner product) or ``<->`` (distance). Numbers have nine digits,
-    which give every float32 back. The recall in ``recall.json`` is that of a search without index.
+    ``psql -f load.sql`` runs all three in their order. A row is id, name and embedding, and a
+    label, null without one, where entities have labels; the operator is ``<#>`` (negative inner
+    product) or ``<->`` (distance). Numbers have nine digits, which give every float32 back. The
+    recall in ``recall.json`` is that of a search without index.
     """
 
     name = "pgvector"
@@ -67,15 +69,20 @@ class PgvectorFiles(VectorExport):
             raise UserError(f"--format pgvector: the name {zero!r} holds a zero byte; rename it")
         operator, operators = _OPERATORS[vectors.metric]
         table = options.table
+        labels, column = ("", "") if self.labels is None else (",\n    label text", ", label")
         (place / "schema.sql").write_text(
             "CREATE EXTENSION IF NOT EXISTS vector;\n"
             f"CREATE TABLE {table} (\n    id integer PRIMARY KEY,\n    name text NOT NULL,\n"
-            f"    embedding vector({dim}) NOT NULL\n);\n"
+            f"    embedding vector({dim}) NOT NULL{labels}\n);\n"
         )
         line = ",".join(["%.9g"] * dim)
+        ends = [""] * count
+        if self.labels is not None:
+            ends = [f"\t{label.translate(_ESCAPES) or _NULL}" for label in self.labels]
         with open(place / "entities.copy", "w", encoding="utf-8", newline="\n") as stream:
             for i, (name, row) in enumerate(zip(names, vectors.entities)):
-                stream.write(f"{i}\t{name.translate(_ESCAPES)}\t[{line % tuple(row.tolist())}]\n")
+                numbers = line % tuple(row.tolist())
+                stream.write(f"{i}\t{name.translate(_ESCAPES)}\t[{numbers}]{ends[i]}\n")
         made = ""
         if options.index != "none":
             lists = f" WITH (lists = {max(1, round(count**0.5))})"
@@ -86,7 +93,8 @@ class PgvectorFiles(VectorExport):
         )
         (place / "load.sql").write_text(
             "\\set ON_ERROR_STOP on\nBEGIN;\n\\i schema.sql\n"
-            f"\\copy {table} (id, name, embedding) FROM 'entities.copy' WITH (ENCODING 'UTF8')\n"
+            f"\\copy {table} (id, name, embedding{column}) FROM 'entities.copy' "
+            "WITH (ENCODING 'UTF8')\n"
             "\\i index.sql\nCOMMIT;\n"
         )
         asked = _ASKED.format(operator=operator).replace("kg_entities", table)

@@ -25,13 +25,18 @@ print([point.payload["name"] for point in found.points])"""
 class QdrantFolder(VectorExport):
     """``qdrant``: the storage of the client's local mode, with the collection ``entities``.
 
-    A point's id is the entity's, its payload ``name``. The distance is ``Dot`` or ``Euclid``. Local
-    mode compares all entities; ``client.migrate`` copies the collection to a server.
+    A point's id is the entity's, its payload ``name``, and ``label`` where it has one. The distance
+    is ``Dot`` or ``Euclid``. Local mode compares all entities; ``client.migrate`` copies the
+    collection to a server.
     """
 
     name = "qdrant"
     about = "entity vectors as a collection of Qdrant, in local mode; dot and L2 models"
     requires = ("qdrant_client",)
+
+    def _payload(self, names: list[str], i: int) -> dict[str, str]:
+        label = self.labels[i] if self.labels is not None else ""
+        return {"name": names[i], "label": label} if label else {"name": names[i]}
 
     def fill(
         self, names: list[str], vectors: SearchVectors, options: Any, place: Path
@@ -56,7 +61,7 @@ class QdrantFolder(VectorExport):
                     models.Batch(
                         ids=list(ids),
                         vectors=vectors.entities[start : start + _BATCH].tolist(),
-                        payloads=[{"name": names[i]} for i in ids],
+                        payloads=[self._payload(names, i) for i in ids],
                     ),
                 )
         finally:

@@ -34,6 +34,8 @@ print(base.execute(
 class SqliteVecFile(VectorExport):
     """``entities.db``: a table ``entities`` (id, name), and ``vectors`` (rowid, embedding) of vec0.
 
+    Where entities have labels, ``entities`` has a column ``label``, null without one.
+
     sqlite-vec has distances alone, so that inner products are made to be some; see ``vectors``.
     Its search compares all entities: it is exact.
     """
@@ -54,10 +56,15 @@ class SqliteVecFile(VectorExport):
                 "export a smaller model"
             )
         base = _Base(place / "entities.db")
-        base.run("CREATE TABLE entities (id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
+        column = "" if self.labels is None else ", label TEXT"
+        base.run(f"CREATE TABLE entities (id INTEGER PRIMARY KEY, name TEXT NOT NULL{column})")
         base.run(f"CREATE VIRTUAL TABLE vectors USING vec0(embedding float[{dim}])")
         base.run("BEGIN")
-        base.many("INSERT INTO entities VALUES (?, ?)", enumerate(names))
+        if self.labels is None:
+            base.many("INSERT INTO entities VALUES (?, ?)", enumerate(names))
+        else:
+            told = ((i, names[i], label or None) for i, label in enumerate(self.labels))
+            base.many("INSERT INTO entities VALUES (?, ?, ?)", told)
         rows = ((i, row.tobytes()) for i, row in enumerate(vectors.entities))
         base.many("INSERT INTO vectors (rowid, embedding) VALUES (?, ?)", rows)
         base.run("CREATE INDEX entities_by_name ON entities (name)")

@@ -31,7 +31,14 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import SIDES, Side
-from dglke_distill.interop.base import Array, ExportFormat, as_float32, entity_bias, entity_table
+from dglke_distill.interop.base import (
+    Array,
+    ExportFormat,
+    as_float32,
+    entity_bias,
+    entity_labels,
+    entity_table,
+)
 from dglke_distill.interop.query_forms import AffineMap, query_forms
 
 __all__ = [
@@ -163,6 +170,9 @@ class VectorExport(ExportFormat):
     extra = "vectors"
     Options = VectorOptions
     distances_only = False
+    labels: Optional[list[str]] = None
+    """Labels of the entities in id order, empty where one has none; None without any. They are set
+    before ``fill`` is called."""
 
     def fill(
         self, names: list[str], vectors: SearchVectors, options: Any, place: Path
@@ -186,6 +196,7 @@ class VectorExport(ExportFormat):
     def write(self, loaded: LoadedModel, options: Any, place: Path) -> None:
         """Write the database, the queries, the recall and how to ask."""
         vectors = search_vectors(loaded, self.name, distances_only=self.distances_only)
+        self.labels = entity_labels(loaded)
         with _database_errors(place):
             asked, search = self.fill(list(loaded.entities), vectors, options, place)
         asked = asked.format(entity=loaded.entities[0], relation=loaded.relations[0])
@@ -197,7 +208,7 @@ class VectorExport(ExportFormat):
         except UserError:  # its queries are no affine maps: the library itself makes them
             made = _BY_LIBRARY.format(distances_only=self.distances_only)
         else:
-            _write_forms(place / "queries.npz", loaded, vectors, forms.query)
+            _write_forms(place / "queries.npz", loaded, vectors, forms.query, self.labels)
         about = {
             "metric": vectors.metric, "dimensions": int(vectors.entities.shape[1]),
             "entities": len(vectors.entities), "k": _K, "questions": options.questions,
@@ -251,7 +262,11 @@ def query(entity, relation, side="tail"):
 
 
 def _write_forms(
-    path: Path, loaded: LoadedModel, vectors: SearchVectors, forms: dict[Side, AffineMap]
+    path: Path,
+    loaded: LoadedModel,
+    vectors: SearchVectors,
+    forms: dict[Side, AffineMap],
+    labels: Optional[list[str]],
 ) -> None:
     for names in (loaded.entities, loaded.relations):
         if any("\0" in name for name in names):
@@ -263,6 +278,8 @@ def _write_forms(
         "scale": np.float32(vectors.scale),
         "ends": np.array(vectors.ends, np.float32),
     }
+    if labels is not None:
+        arrays["entity_labels"] = np.array(labels, dtype=np.str_)
     for side in SIDES:
         for part, values in forms[side]._asdict().items():
             if values is not None:

@@ -12,6 +12,7 @@ from dglke_distill.config.registry import NoOptions
 from dglke_distill.interop.base import (
     ExportFormat,
     as_float32,
+    entity_labels,
     entity_table,
     relation_names,
     relation_table,
@@ -24,7 +25,9 @@ class Word2VecOptions(NoOptions):
     """Options of both word2vec formats."""
 
     table: Literal["entities", "relations"] = Field("entities", description="whose vectors")
-    keys: Literal["names", "ids"] = Field("names", description="what the vectors are called")
+    keys: Literal["names", "ids", "labels"] = Field(
+        "names", description="what the vectors are called; labels: label (name)"
+    )
 
 
 class Word2VecText(ExportFormat):
@@ -47,7 +50,9 @@ class Word2VecText(ExportFormat):
             names, table = list(loaded.entities), entity_table(loaded)
         else:
             names, table = relation_names(loaded), relation_table(loaded)
-        by_name = options.keys == "names"
+        if options.keys == "labels":
+            names = _labelled(loaded, options.table)
+        by_name = options.keys != "ids"
         keys = _keys(names, options.table) if by_name else [str(i) for i in range(len(names))]
         rows = as_float32(table)
         line = " ".join(["%.9g"] * rows.shape[1])
@@ -65,6 +70,23 @@ class Word2VecBinary(Word2VecText):
     name = "word2vec-binary"
     about = "vectors as word2vec's binary file; gensim reads it"
     binary = True
+
+
+def _labelled(loaded: LoadedModel, table: str) -> list[str]:
+    """Return the entities as people read them: ``Barack Obama (/m/02mjmr)``.
+
+    Raises:
+        UserError: relations are asked for, or no entity has a label.
+    """
+    if table != "entities":
+        raise UserError("--format word2vec: relations have no labels; say --set keys=names")
+    if entity_labels(loaded) is None:
+        raise UserError(
+            "--format word2vec: no entity of this model has a label: put labels.tsv beside the "
+            "triples before it is trained, or say --set keys=names"
+        )
+    labels = loaded.find_labels()
+    return [labels.shown(name) for name in loaded.entities]
 
 
 def _keys(names: list[str], table: str) -> list[str]:

@@ -227,5 +227,5 @@ def _finish(
     run.files.check_checkpoint()
     place = run.directory / CHECKPOINT_DIRECTORY
     names = run.dataset.entities, run.dataset.relations
-    checkpoint.save_model(place, run.ordinary, config, *names, results)
+    checkpoint.save_model(place, run.ordinary, config, *names, results, run.workspace.labels)
     return results

@@ -22,6 +22,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import SavedState, flatten_state, restore_state, save_state
 from dglke_distill.config import Config
 from dglke_distill.data.graph import KnownAnswers
+from dglke_distill.data.labels import labels_in
 from dglke_distill.data.partitions import Partition
 from dglke_distill.data.triples import Dataset
 from dglke_distill.evaluate import RankingResult
@@ -85,6 +86,7 @@ class DistributedRun:
         self.config, self.member, self.partition = config, member, partition
         self.claim, self.said = claim, said
         self.dataset: Dataset = partition.dataset()
+        self.labels = labels_in(partition.directory, self.dataset.entities)
         self.own = partition.own_ids
         self.share = member.share(partition.entity_ranges)
         entities, relations = self.dataset.num_entities, self.dataset.num_relations
@@ -123,7 +125,7 @@ class DistributedRun:
     @cached_property
     def workspace(self) -> Workspace:
         """The data, as results describe it."""
-        return Workspace(self.dataset, None, torch.device("cpu"))
+        return Workspace(self.dataset, None, torch.device("cpu"), self.labels)
 
     @cached_property
     def known(self) -> KnownAnswers:
@@ -209,7 +211,7 @@ def save_run(
     results["provenance"]["run"] = run.identity["run"]
     names = run.dataset.entities, run.dataset.relations
     place = run.directory / LATEST_DIRECTORY
-    checkpoint.save_model(place, run.ordinary, run.config, *names, results)
+    checkpoint.save_model(place, run.ordinary, run.config, *names, results, run.workspace.labels)
 
 
 def restore_run(

@@ -37,6 +37,7 @@ __all__ = [
     "build_loader",
     "build_objective",
     "build_optimizer",
+    "dataset_labels",
     "keep_threads",
     "load_data",
     "prepare",
@@ -119,13 +120,29 @@ def prepare(
         inverse=ENCODERS.find(config.model.encoder).needs_graph,
         num_relations=dataset.num_relations,
     )
-    labels = find_labels(
+    labels = dataset_labels(dataset, config.data, data_root)
+    return Workspace(dataset, graph, device, labels)
+
+
+def dataset_labels(
+    dataset: Dataset, data: DataConfig, data_root: Optional[Path] = None
+) -> Optional[Labels]:
+    """Find the labels of a dataset that was loaded; None where there are none.
+
+    Args:
+        dataset: the data.
+        data: its settings, located.
+        data_root: folder of pre-placed datasets.
+
+    Raises:
+        UserError: a file of labels is malformed.
+    """
+    return find_labels(
         dataset.name,
-        place=config.data.dataset if Path(config.data.dataset).is_absolute() else None,
+        place=data.dataset if Path(data.dataset).is_absolute() else None,
         data_root=data_root,
         entities=dataset.entities,
     )
-    return Workspace(dataset, graph, device, labels)
 
 
 def keep_threads(config: Config, before: Optional[int], announce: Callable[[str], None]) -> None:

@@ -11,9 +11,9 @@ from dglke_distill.artifacts.results import read_results_tree
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import read_object
-from dglke_distill.zoo.schema import CALIBRATION_FILE, KNOWN_FILE, Entry, FileEntry
+from dglke_distill.zoo.schema import CALIBRATION_FILE, KNOWN_FILE, LABELS_FILE, Entry, FileEntry
 
-__all__ = ["with_calibration", "with_known", "without_paths"]
+__all__ = ["with_beside", "with_known", "without_paths"]
 
 _TEXTS = ("config.json", "results.json")
 
@@ -54,20 +54,36 @@ def without_paths(
     return _measured(entry, changed, _TEXTS), changed
 
 
-def with_calibration(entry: Entry, files: Mapping[str, Path]) -> tuple[Entry, dict[str, Path]]:
-    """Return an entry and its files with the calibration that lies beside the weights, if any.
+def with_beside(entry: Entry, files: Mapping[str, Path]) -> tuple[Entry, dict[str, Path]]:
+    """Return an entry and its files with the calibration and the labels beside the weights, if any.
+
+    Labels of a dataset of the catalog have a licence of their own, which is added to the entry's.
 
     Args:
         entry: of a checkpoint.
         files: where its files lie, by name.
+
+    Raises:
+        UserError: the file of labels is malformed.
     """
-    place = files["model.safetensors"].parent / CALIBRATION_FILE
-    if CALIBRATION_FILE in files or not place.is_file():
-        return entry, dict(files)
-    made = FileEntry(name=CALIBRATION_FILE, path=CALIBRATION_FILE, sha256="0" * 64, bytes=0)
-    entry = entry.model_copy(update={"files": [*entry.files, made]})
-    changed = {**files, CALIBRATION_FILE: place}
-    return _measured(entry, changed, (CALIBRATION_FILE,)), changed
+    folder, changed, made = files["model.safetensors"].parent, dict(files), []
+    for name in (CALIBRATION_FILE, LABELS_FILE):
+        if name not in files and (folder / name).is_file():
+            changed[name] = folder / name
+            made.append(FileEntry(name=name, path=name, sha256="0" * 64, bytes=0))
+    if not made:
+        return entry, changed
+    update: dict[str, Any] = {"files": [*entry.files, *made]}
+    if LABELS_FILE in changed and LABELS_FILE not in files:
+        from dglke_distill.data.labels import read_labels
+        from dglke_distill.data.manifest import load_manifest
+
+        read_labels(changed[LABELS_FILE])
+        manifest = load_manifest(entry.dataset)
+        if manifest is not None and manifest.labels is not None:
+            update["licence"] = f"{entry.licence}; labels: {manifest.labels.licence}"
+    entry = entry.model_copy(update=update)
+    return _measured(entry, changed, (CALIBRATION_FILE, LABELS_FILE)), changed
 
 
 def with_known(

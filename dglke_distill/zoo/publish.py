@@ -21,7 +21,7 @@ from dglke_distill.base.regular_files import read_text
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.entries import describe
 from dglke_distill.zoo.fetch import check_file, checked_model
-from dglke_distill.zoo.for_others import with_calibration, with_known, without_paths
+from dglke_distill.zoo.for_others import with_beside, with_known, without_paths
 from dglke_distill.zoo.index import Place, default_store, read_store, stores
 from dglke_distill.zoo.registry_file import (
     block_of,
@@ -32,12 +32,12 @@ from dglke_distill.zoo.registry_file import (
     parse_registry,
     split_blocks,
 )
-from dglke_distill.zoo.schema import NAME_PATTERN, Entry
+from dglke_distill.zoo.schema import LABELS_FILE, NAME_PATTERN, Entry
 from dglke_distill.zoo.store import INDEX_FILE, MAX_INDEX_BYTES, LocalStore, Store
 
 __all__ = ["publish", "rebuild_index"]
 
-_VOCABULARIES = ("entities.tsv", "relations.tsv")
+_VOCABULARIES = ("entities.tsv", "relations.tsv", LABELS_FILE)
 _ATTEMPTS = 100
 
 _Blocks = dict[bytes, Optional[str]]
@@ -56,7 +56,7 @@ def publish(
     """Publish a checkpoint, or the students of a chain.
 
     Publishing the same files under the same name again changes nothing; other files become the
-    next version.
+    next version. Labels and the calibration that lie beside the weights are published too.
 
     Args:
         run_dir: a checkpoint directory, a run directory that holds one, or a chain's directory.
@@ -85,7 +85,7 @@ def publish(
         for file in entry.files:
             files[file.name] = source.in_place(file.path)
             check_file(files[file.name], file)
-        entry, files = with_calibration(entry, files)
+        entry, files = with_beside(entry, files)
         checked_model(entry, files)
         with tempfile.TemporaryDirectory() as aside, writing(Path(chosen.place), Path(aside)):
             if known:

@@ -17,6 +17,7 @@ __all__ = [
     "CALIBRATION_FILE",
     "CHECKPOINT_FILES",
     "KNOWN_FILE",
+    "LABELS_FILE",
     "NAME_PATTERN",
     "PROTOCOL",
     "PROTOCOLS",
@@ -54,8 +55,15 @@ CHECKPOINT_FILES = (
 """The files that make up a checkpoint, all of them needed to load it."""
 
 KNOWN_FILE = "known.safetensors"
-CALIBRATION_FILE = "calibration.safetensors"
 """The facts of the dataset, which may be published beside; see ``known_facts_file``."""
+
+CALIBRATION_FILE = "calibration.safetensors"
+"""What makes probabilities of scores, published where it lies beside the weights."""
+
+LABELS_FILE = "labels.tsv"
+"""Names that people know for the entities, likewise; see ``data.labels``."""
+
+_BESIDE = (KNOWN_FILE, CALIBRATION_FILE, LABELS_FILE)
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"
 """What names of models look like."""
@@ -105,8 +113,8 @@ class FileEntry(_Strict):
     """One file of a checkpoint.
 
     Attributes:
-        name: its name in a checkpoint directory, one of ``CHECKPOINT_FILES``, ``KNOWN_FILE`` or
-            ``CALIBRATION_FILE``.
+        name: its name in a checkpoint directory, one of ``CHECKPOINT_FILES``, ``KNOWN_FILE``,
+            ``CALIBRATION_FILE`` or ``LABELS_FILE``.
         path: its path in the store, relative, with forward slashes.
         sha256: hex digest of its content.
         bytes: its size.
@@ -121,6 +129,7 @@ class FileEntry(_Strict):
         "results.json",
         "known.safetensors",
         "calibration.safetensors",
+        "labels.tsv",
     ]
     path: StorePath
     sha256: Digest
@@ -202,7 +211,7 @@ class Entry(_Strict):
     def _consistent(self) -> Entry:
         """Check that the files are a checkpoint's, and that the name says what the entry does."""
         names: list[str] = sorted(file.name for file in self.files)
-        for beside in (KNOWN_FILE, CALIBRATION_FILE):
+        for beside in _BESIDE:
             if names.count(beside) == 1:
                 names.remove(beside)
         if names != sorted(CHECKPOINT_FILES):

@@ -2,6 +2,8 @@
 export interface Answer {
   id: number;
   name: string;
+  /** The name that people know, empty where there is none; only of a bundle with labels. */
+  label?: string;
   score: number;
 }
 
@@ -20,6 +22,8 @@ export class Bundle {
   readonly header: Record<string, unknown>;
   readonly entities: string[];
   readonly relations: string[];
+  /** Names that people know for the entities, empty where one has none; null without any. */
+  readonly labels: string[] | null;
   score(head: string | number, relation: string | number, tail: string | number): number;
   predictTails(head: string | number, relation: string | number, choice?: Choice): Answer[];
   predictHeads(relation: string | number, tail: string | number, choice?: Choice): Answer[];

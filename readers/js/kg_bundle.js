@@ -3,6 +3,8 @@
 //   import { Bundle } from "kg-bundle";
 //   const bundle = new Bundle(await (await fetch("model.bundle")).arrayBuffer());
 //   bundle.predictTails("Latvia", "uses_currency", { k: 5 });   // [{ id, name, score }, ...]
+//   bundle.labels;   // names that people know, by id; null where there are none, else answers have
+//                    // them too: [{ id, name, label, score }, ...]
 //
 // Entities and relations go by name (string) or id (number). FORMAT.md describes the file. This one
 // works wherever it is copied to: import it as "./kg_bundle.js".
@@ -38,6 +40,8 @@ export class Bundle {
     }
     this.entities = this.#names("entities");
     this.relations = this.#names("relations");
+    const { labels = null } = this.header; // names that people know, empty where there is none
+    this.labels = labels && this.#texts(labels);
     this.ids = {};
   }
 
@@ -146,7 +150,8 @@ export class Bundle {
       if (banned.has(id) || (best.length >= k && !(score > best[k - 1]?.score))) continue;
       let place = best.length;
       while (place > 0 && best[place - 1].score < score) place -= 1;
-      best.splice(place, 0, { id, name: this.entities[id], score });
+      const label = this.labels ? { label: this.labels[id] } : {};
+      best.splice(place, 0, { id, name: this.entities[id], ...label, score });
       if (best.length > k) best.pop();
     }
     return best;
@@ -156,13 +161,17 @@ export class Bundle {
     const count = this.header[kind];
     const found = this.header.names[kind];
     if (found === null) return Array.from({ length: count }, (_, i) => String(i));
+    const names = this.#texts(found);
+    demand(new Set(names).size === count, `two ${kind} have one name`);
+    return names;
+  }
+
+  #texts(found) {
     const text = this.arrays[found.text].values;
     const ends = this.arrays[found.ends].values;
     const rising = ends.every((end, i) => end >= (i ? ends[i - 1] : 0));
-    demand(rising && ends[count - 1] === text.length, "names end elsewhere");
-    const names = Array.from(ends, (end, i) => decoded(text.subarray(i ? ends[i - 1] : 0, end)));
-    demand(new Set(names).size === count, `two ${kind} have one name`);
-    return names;
+    demand(rising && ends[ends.length - 1] === text.length, "names end elsewhere");
+    return Array.from(ends, (end, i) => decoded(text.subarray(i ? ends[i - 1] : 0, end)));
   }
 
   #id(name, kind) {
@@ -362,8 +371,9 @@ function check(header, size) {
     demand(kernel !== "complex_modulus" || out % 2 === 0, "a vector is no complex one");
   }
   demand(isObject(names), "names are wrong");
-  for (const [kind, count] of [["entities", entities], ["relations", relations]]) {
-    const found = names[kind];
+  const { labels = null } = header;
+  const texts = [[names.entities, entities], [names.relations, relations], [labels, entities]];
+  for (const [found, count] of texts) {
     if (found === null) continue;
     demand(isObject(found) && like(found.ends, ["uint32"], count), "no names");
     const text = array(found.text);

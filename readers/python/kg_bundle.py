@@ -43,6 +43,7 @@ class Bundle:
 
     Attributes:
         header: what the file says about itself.
+        labels: names that people know for the entities, empty where one has none; None without any.
 
     Raises:
         ValueError: the file is no bundle, or damaged.
@@ -71,22 +72,24 @@ class Bundle:
             self._entity = self._arrays["entity"]
             self.entities = self._names("entities")
             self.relations = self._names("relations")
+            self.labels = self._texts(self.header["labels"]) if self.header.get("labels") else None
         except ValueError as error:
             raise ValueError(f"{path}: damaged ({error})") from None
         self._ids: dict[str, dict[str, int]] = {}
         self._numerals: dict[str, bool] = {}
 
     def _names(self, kind: str) -> list[str]:
-        found = self.header["names"][kind]
-        count = self.header[kind]
+        found, count = self.header["names"][kind], self.header[kind]
         if found is None:
             return [str(i) for i in range(count)]
-        text, ends = self._arrays[found["text"]].tobytes(), self._arrays[found["ends"]]
-        _demand((ends[1:] >= ends[:-1]).all() and ends[-1] == len(text), "names end elsewhere")
-        stops = ends.tolist()
-        names = [text[start:end].decode() for start, end in zip([0, *stops], stops)]
+        names = self._texts(found)
         _demand(len(set(names)) == count, f"two {kind} have one name")
         return names
+
+    def _texts(self, found: dict[str, str]) -> list[str]:
+        text, ends = self._arrays[found["text"]].tobytes(), self._arrays[found["ends"]]
+        _demand((ends[1:] >= ends[:-1]).all() and ends[-1] == len(text), "names end elsewhere")
+        return [text[start:end].decode() for start, end in zip([0, *ends.tolist()], ends.tolist())]
 
     def entity_id(self, entity: Name) -> int:
         """Return the id of an entity.
@@ -97,11 +100,7 @@ class Bundle:
         return self._id(entity, "entities")
 
     def relation_id(self, relation: Name) -> int:
-        """Return the id of a relation.
-
-        Raises:
-            KeyError: there is no such relation.
-        """
+        """Return the id of a relation; raises as ``entity_id``."""
         return self._id(relation, "relations")
 
     def _id(self, name: Name, kind: str) -> int:
@@ -307,8 +306,9 @@ def _check(header: Any, size: int) -> None:
         out = width(query[side])
         _demand(out == (dim if candidate is None else width(candidate[side])), "widths differ")
         _demand(kernel != "complex_modulus" or out % 2 == 0, "a vector is no complex one")
-    for kind, count in (("entities", entities), ("relations", relations)):
-        found: Any = names.get(kind, False) if isinstance(names, dict) else False
+    _demand(isinstance(names, dict), "names are wrong")
+    texts = [(names.get(kind, False), header[kind]) for kind in ("entities", "relations")]
+    for found, count in [*texts, (header.get("labels"), entities)]:
         if found is not None:
             _demand(isinstance(found, dict), "names are wrong")
             _demand(shape_of(found.get("ends"), "uint32") == [count], "names are wrong")
