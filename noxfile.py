@@ -82,6 +82,17 @@ def readers(session: nox.Session) -> None:
     session.run("npm", "pack", "--dry-run", external=True)
 
 
+@nox.session(python=PYTHONS)
+def walk(session: nox.Session) -> None:
+    """Build the wheel; from nothing to a page of a model of one's own in under ten minutes."""
+    session.install("-c", str(ROOT / "constraints.txt"), "build")
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "--wheel", "--outdir", folder, str(ROOT))
+        (wheel,) = Path(folder).glob("*.whl")
+        script = str(ROOT / "examples" / "walk" / "ten_minutes.py")
+        session.run("python", script, "--install", str(wheel), *session.posargs)
+
+
 def try_out(session: nox.Session, path: Path, folder: Path) -> None:
     """Install one file into a new environment in ``folder`` and drive its command there."""
     session.run("python", "-m", "venv", str(folder / "venv"))

@@ -61,10 +61,22 @@ def test_every_supported_python_is_tested() -> None:
     assert done.returncode == 0, done.stderr
     chosen = re.findall(r"^\* (\S+)", done.stdout, flags=re.MULTILINE)
     assert [name for name in chosen if name.startswith("tests")] == [f"tests-{v}" for v in PYTHONS]
-    assert {name.partition("-")[0] for name in chosen} == {"tests", "lint", "dist", "readers"}
+    assert {name.partition("-")[0] for name in chosen} == {
+        "tests",
+        "lint",
+        "dist",
+        "readers",
+        "walk",
+    }
     jobs = workflow("ci.yml")["jobs"]
     gate = [s["with"]["python-version"] for s in jobs["gate"]["steps"] if "python" in str(s)]
     assert {*gate, *jobs["tests"]["strategy"]["matrix"]["python"]} == set(PYTHONS)
+
+
+def test_the_walk_of_ten_minutes_is_walked_where_only_python_is() -> None:
+    job = workflow("ci.yml")["jobs"]["walk"]
+    assert job["strategy"]["matrix"]["python"] == ["3.12", "3.13"]
+    assert job["steps"][-1]["run"] == "nox -s walk-${{ matrix.python }}"
 
 
 def test_a_release_is_built_by_what_make_dist_runs() -> None:
