@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from dglke_distill.artifacts.checkpoint import load_model
 from dglke_distill.base.errors import UserError
+from dglke_distill.cli import launching
 from dglke_distill.cli.app import app
 from dglke_distill.config import DataConfig
 from dglke_distill.data import catalog
@@ -26,8 +28,11 @@ from dglke_distill.data.graph import KnownAnswers
 from dglke_distill.data.partitioning import partition
 from dglke_distill.evaluate import evaluate
 from dglke_distill.evaluate.counting import count_numba, count_share
+from dglke_distill.runs import distributed_memory
+from dglke_distill.runs.launching import launcher
 from dglke_distill.runs.launching.agent import port_is_free
 from dglke_distill.runs.launching.hosts import Host, read_hosts
+from dglke_distill.runs.run_files import RESUME_FILE
 
 SHARED = Path("/dev/shm")
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="DGL's engine needs /dev/shm")
@@ -127,18 +132,18 @@ def test_a_killed_process_is_named_and_all_others_end(
     before, log = {path.name for path in SHARED.glob("dk*")}, tmp_path / "log"
     more = ["--epochs", "100000", "--set", "training.checkpoint_minutes=0.001"]
     with log.open("w") as stream:
-        launcher = subprocess.Popen(
+        started = subprocess.Popen(
             command(parts, tmp_path / "run", *more), stdout=stream, stderr=subprocess.STDOUT
         )
     try:
         limit = time.monotonic() + 200
         while not (tmp_path / "run" / "latest").exists():
-            assert launcher.poll() is None and time.monotonic() < limit, log.read_text()
+            assert started.poll() is None and time.monotonic() < limit, log.read_text()
             time.sleep(0.1)
         os.kill(processes(log.read_text())[victim], signal.SIGKILL)
-        assert launcher.wait(60) == 2
+        assert started.wait(60) == 2
     finally:
-        launcher.kill()
+        started.kill()
     said = log.read_text()
     error = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(error) == 1 and f"{victim} on this host ended by signal 9" in error[0], said
@@ -173,6 +178,85 @@ def test_bad_calls_are_one_line(parts: Path, tmp_path: Path) -> None:
         ("training.dtype=float64", "training.dtype float64"),
     ):
         assert words in refused("--local", 2, *train, "--set", setting)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--model", "transx"], "unknown score function 'transx'"),
+        (["--model", "rotate", "--dim", 7], "even number of floats"),
+        (["--set", "loss.name=foo"], "unknown loss 'foo'"),
+        (["--set", "negatives.sampler=foo"], "unknown sampler 'foo'"),
+        (["--set", "negatives.sampler=typed", "--set", "negatives.options.constraint=type"],
+         "has no entity types"),
+        (["--set", "optimizer.options.foo=1"], "has no 'foo'"),
+        (["--set", "optimizer.name=sgd"], "adagrad, rowwise_adagrad or adam alone"),
+        (["--set", "optimizer.name=adam", "--set", "optimizer.options.betas=3"], "of adam"),
+        (["--set", "foo.bar=1"], "unknown setting 'foo'"),
+        (["--out", "FILE"], "is a file, no folder"),
+        (["--out", "FULL"], "holds 'mine'"),
+        (["--resume", "--out", "EMPTY"], "EMPTY"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_before_a_process_starts(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[Any], words: str
+) -> None:
+    monkeypatch.setattr(launching, "launch", lambda *given, **more: pytest.fail("was started"))
+    (tmp_path / "FILE").touch()
+    (tmp_path / "FULL").mkdir()
+    (tmp_path / "FULL" / "mine").touch()
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    own = [tmp_path / word if str(word).isupper() else word for word in more]
+    train = [] if "--resume" in own else TRAIN
+    out = [] if "--out" in own else ["--out", tmp_path / "run"]
+    assert words in refused("--local", 2, "--", "train", parts, *train, *out, *own)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_does_not_fit_is_refused(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "launch", lambda *given, **more: pytest.fail("was started"))
+    monkeypatch.setattr(distributed_memory.runtime, "available_memory_bytes", lambda: 1 << 30)
+    said = refused("--local", 2, "--", "train", parts, *TRAIN, "--out", tmp_path / "run")
+    assert said.startswith("this run needs about ") and "1,024 MiB are available" in said
+
+
+def test_going_on_is_named_where_something_was_saved(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+
+    def stopped(*given: Any, **more: Any) -> None:
+        if saves:
+            out.mkdir()
+            (out / RESUME_FILE).touch()
+        raise launching.Ended
+
+    monkeypatch.setattr(launching, "launch", stopped)
+    for saves in (False, True):
+        words = ["dist", "launch", "--local", "2", "--", "train", parts, *TRAIN, "--out", out]
+        result = CliRunner().invoke(app, list(map(str, words)))
+        assert result.exit_code == 130
+        assert "interrupted" in result.output
+        again = f"go on with: dglke-distill dist launch --local 2 -- train {parts} --resume --out"
+        assert (again in result.output) is saves
+
+
+def test_backtraces_are_not_quoted() -> None:
+    said = ["starts", "Check failed: magicNum", "Stack trace:", "  [bt] (0) libdgl.so(+0x1)", ""]
+    assert launcher._last(said) == "Check failed: magicNum"
+    assert launcher._last([]) == ""
+
+
+def test_a_damaged_part_is_named(parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts, tmp_path / "parts")
+    path = tmp_path / "parts" / "part1" / "graph.dgl"
+    path.write_bytes(path.read_bytes()[:-1])
+    words = ["--local", 2, "--", "train", tmp_path / "parts", *TRAIN, "--out", tmp_path / "run"]
+    said = refused(*words)
+    assert f"{path}: is damaged" in said and "dist partition" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_hosts_that_do_not_answer(parts: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli.app import app
 from dglke_distill.config import DataConfig
-from dglke_distill.data import partitioning
+from dglke_distill.data import catalog, metis, partitioning
 from dglke_distill.data.partitioning import partition
-from dglke_distill.data.partitions import Partition, read_partition
+from dglke_distill.data.partitions import Partition, check_files, read_partition
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
 
@@ -78,7 +79,7 @@ def test_parts_hold_each_fact_once(tmp_path: Path, method: Any) -> None:
 
 def test_dataset_travels_whole(tmp_path: Path) -> None:
     dataset = parallel()
-    partition(dataset, DataConfig(dataset="/somewhere"), tmp_path / "out", 2)
+    partition(dataset, DataConfig(dataset="/somewhere"), tmp_path / "out", 2, "random")
     found = read_partition(tmp_path / "out")
     back = found.dataset()
     assert back.fingerprint == dataset.fingerprint == found.fingerprint
@@ -93,14 +94,28 @@ def test_dataset_travels_whole(tmp_path: Path) -> None:
     assert found.data.dataset == "/somewhere"
 
 
-def test_the_same_call_gives_the_same_random_parts(tmp_path: Path) -> None:
-    dataset = parallel()
+@pytest.mark.parametrize("method", ["random", "metis"])
+def test_the_same_call_gives_the_same_parts(tmp_path: Path, method: Any) -> None:
+    dataset = catalog.load("cldr")  # METIS has cut it in three ways within one process
     ids = []
     for number, seed in enumerate((1, 1, 2)):
-        found = partition(dataset, DataConfig(), tmp_path / str(number), 2, "random", seed)
+        found = partition(dataset, DataConfig(), tmp_path / str(number), 2, method, seed)
         ids.append((found.id, found.own_ids.tolist()))
     assert ids[0] == ids[1]
-    assert ids[0][1] != ids[2][1]
+    assert (ids[0][1] == ids[2][1]) is (method == "metis")
+
+
+def test_a_failing_metis_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command, words in (
+        (["sh", "-c", "kill -9 $$"], "METIS ended by signal 9, perhaps since memory ran out"),
+        (["sh", "-c", "echo no room >&2; exit 3"], "METIS failed: no room"),
+    ):
+        run = subprocess.run
+        monkeypatch.setattr(metis.subprocess, "run", lambda _, **more: run(command, **more))  # noqa: B023
+        with pytest.raises(UserError, match=words):
+            partition(parallel(), DataConfig(), tmp_path / "out", 2)
+        monkeypatch.undo()
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_part_keeps_the_order(tmp_path: Path) -> None:
@@ -152,18 +167,33 @@ def test_command_says_memory_and_parts(tmp_path: Path) -> None:
     ],
 )
 def test_damage_is_named(tmp_path: Path, name: str, change: dict[str, Any], words: str) -> None:
-    partition(parallel(), DataConfig(), tmp_path / "out", 2)
+    partition(parallel(), DataConfig(), tmp_path / "out", 2, "random")
     path = tmp_path / "out" / name
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match=words):
         read_partition(tmp_path / "out")
 
 
+def test_damaged_files_of_a_part_are_named(tmp_path: Path) -> None:
+    found = partition(parallel(), DataConfig(), tmp_path / "out", 2, "random")
+    check_files(found, 1)
+    for name in ("part1/graph.dgl", "part1/edge_feat.dgl", "facts.safetensors"):
+        path = tmp_path / "out" / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(UserError, match=f"{name}: is damaged"):
+            check_files(found, 1)
+        path.write_bytes(whole)
+    (tmp_path / "out" / "part1" / "node_feat.dgl").unlink()
+    with pytest.raises(UserError, match=r"node_feat.dgl: is missing"):
+        check_files(found, 1)
+
+
 def test_other_folders_are_no_partition(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no partitioned dataset"):
         read_partition(tmp_path)
-    first = partition(parallel(), DataConfig(), tmp_path / "a", 2)
-    second = partition(parallel(90), DataConfig(), tmp_path / "b", 2)
+    first = partition(parallel(), DataConfig(), tmp_path / "a", 2, "random")
+    second = partition(parallel(90), DataConfig(), tmp_path / "b", 2, "random")
     (first.directory / "facts.safetensors").replace(second.directory / "facts.safetensors")
     with pytest.raises(UserError, match="another partition"):
         _ = read_partition(second.directory).own_ids

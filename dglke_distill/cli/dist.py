@@ -39,7 +39,10 @@ def dist_partition(
         ),
     ] = "metis",
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=(1 << 31) - 1, help="Seed of the method random.")
+        int,
+        typer.Option(
+            "--seed", min=0, max=(1 << 31) - 1, help="Seed of --method random; metis has its own."
+        ),
     ] = 0,
     columns: settings.ColumnsFlag = None,
     delimiter: settings.DelimiterFlag = None,
@@ -53,7 +56,7 @@ def dist_partition(
 ) -> None:
     """Cut a dataset into parts, one for each machine, by DGL's partitioner.
 
-    Relations, names and all splits travel with the parts; the same call writes the same bytes.
+    Relations, names and all splits travel with the parts; the same call gives the same parts.
     """
     if method.lower() not in ("metis", "random"):
         raise UserError(f"--method {method!r:.40}: choose metis or random")

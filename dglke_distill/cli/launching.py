@@ -16,14 +16,15 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import STOPPED, with_plugins
+from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say
 from dglke_distill.cli.train import train
 from dglke_distill.config import Config
 from dglke_distill.config.plugins import named_plugins
 from dglke_distill.data.partitions import Partition, read_partition
-from dglke_distill.runs.distributed_memory import distributed_need
-from dglke_distill.runs.distributed_run import check_settings
+from dglke_distill.runs.distributed_memory import check_host_memory, distributed_need
+from dglke_distill.runs.distributed_run import check_run, check_settings
 from dglke_distill.runs.launching.hosts import (
     DEFAULT_PORT,
     Host,
@@ -34,6 +35,7 @@ from dglke_distill.runs.launching.hosts import (
 from dglke_distill.runs.launching.launcher import Ended, Launch, launch
 from dglke_distill.runs.launching.task import Task
 from dglke_distill.runs.memory import bytes_text
+from dglke_distill.runs.run_files import RESUME_FILE
 from dglke_distill.runs.settings import new_run_directory, saved_settings
 from dglke_distill.training.distributed.engine import Job
 from dglke_distill.training.loop import Progress
@@ -75,7 +77,7 @@ def run_launch(given: Given) -> None:
     partition = read_partition(Path(asked["dataset"]).absolute())
     hosts, trainers = _hosts(given, partition)
     config = _settings(asked, partition)
-    check_settings(config)
+    check_settings(config, partition.dataset())
     out = asked["out"] or new_run_directory(config)
     need = distributed_need(config, partition, trainers)
     for line in need.lines(bytes_text):
@@ -83,6 +85,10 @@ def run_launch(given: Given) -> None:
     if asked["dry_run"]:
         return
     local = given.local is not None
+    if local:  # on hosts their agents look, before they start a process
+        check_run_folder(None if asked["resume"] else Path(out))
+        check_host_memory(sum(map(need.of, range(partition.parts))), "this run")
+        check_run(config, Path(out), partition, trainers * partition.parts, bool(asked["resume"]))
     master = ("127.0.0.1", free_ports(1)[0]) if local else (hosts[0].address, given.master_port)
     addresses = tuple((host.address, host.port) for host in hosts)
     job = Job(f"dk{secrets.token_hex(4)}", addresses, trainers, master)
@@ -94,7 +100,7 @@ def run_launch(given: Given) -> None:
     if not local and not rsh:
         raise UserError("--rsh is empty: name what runs a command on a host, such as ssh")
     python = sys.executable if local else given.python or sys.executable
-    how = Launch(hosts, rsh, python, given.timeout, need.shared)
+    how = Launch(hosts, rsh, python, given.timeout, need)
     console = SafeConsole()
     console.print(
         f"{config.model.name}, {config.model.size}, on {config.data.dataset}, "
@@ -104,8 +110,10 @@ def run_launch(given: Given) -> None:
         found = _shown(task, how, console, given.show_processes)
     except (Ended, KeyboardInterrupt):
         say("interrupted", err=True)
-        again = f"train {shlex.quote(str(asked['dataset']))} --resume --out {shlex.quote(str(out))}"
-        say(f"go on with: {with_plugins(_launch_words(given))} -- {again}", err=True)
+        if not local or (Path(out) / RESUME_FILE).is_file():  # of others its host alone knows
+            part, place = shlex.quote(str(asked["dataset"])), shlex.quote(str(out))
+            again = f"train {part} --resume --out {place}"
+            say(f"go on with: {with_plugins(_launch_words(given))} -- {again}", err=True)
         raise typer.Exit(STOPPED) from None
     from dglke_distill.artifacts.results import TrainingResults
 

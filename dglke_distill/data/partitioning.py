@@ -24,12 +24,13 @@ from torch import Tensor
 from dglke_distill.base import runtime
 from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import check_replaceable, directory_aside
+from dglke_distill.base.files import check_replaceable, directory_aside, sha256_file
 from dglke_distill.base.tensor_files import save_state
 from dglke_distill.config import DataConfig
 from dglke_distill.data.file_kinds import PARTITION_FILE
 from dglke_distill.data.graph import build_graph
 from dglke_distill.data.labels import Labels
+from dglke_distill.data.metis import assign_by_metis
 from dglke_distill.data.partitions import (
     FACTS_FILE,
     GRAPH_NAME,
@@ -84,8 +85,7 @@ def partition(
 ) -> Partition:
     """Cut a dataset into parts and write them; the directory appears whole or not at all.
 
-    With ``random``, the same dataset, parts and seed give the same parts; METIS may cut otherwise
-    the next time.
+    The same dataset, parts, method and seed give the same parts.
 
     Args:
         dataset: the dataset.
@@ -93,7 +93,7 @@ def partition(
         directory: a new one.
         parts: how many, one for each machine.
         method: see ``Method``.
-        seed: of the draw of ``random``; METIS takes none.
+        seed: of the draw of ``random``; METIS has one of its own.
         labels: of the entities, kept with models that are trained on the parts.
 
     Raises:
@@ -133,6 +133,8 @@ def partition(
         if labels is not None:
             labels.write(aside, dataset.entities)
         save_state(aside / FACTS_FILE, _tensors(dataset, own), {"id": about["id"]})
+        written = sorted([*aside.glob("part*/*"), aside / FACTS_FILE])
+        about["files"] = {str(path.relative_to(aside)): sha256_file(path) for path in written}
         text = json.dumps(about, indent=1) + "\n"
         (aside / PARTITION_FILE).write_text(text, encoding="utf-8")
     return read_partition(directory)
@@ -158,7 +160,7 @@ def _cut(graph: Any, folder: Path, parts: int, method: Method, seed: int, name: 
     dgl.random.seed(seed)
     np.random.seed(seed % (1 << 32))
     try:
-        with _quiet(), _simple_for_metis():
+        with _quiet(), _own_metis():
             own, _ = dgl.distributed.partition_graph(
                 graph,
                 GRAPH_NAME,
@@ -195,20 +197,11 @@ def _write_likewise(folder: Path, facts: int) -> None:
 
 
 @contextmanager
-def _simple_for_metis() -> Iterator[None]:
-    """Give METIS each pair of entities once.
-
-    Pitfall: with two facts between the same entities DGL writes beyond the arrays that it gives to
-    METIS, and the process crashes, then or later.
-    """
-    dgl = load_dgl()
+def _own_metis() -> Iterator[None]:
+    """Have DGL's partitioner ask ``assign_by_metis`` where it would call METIS itself."""
     module = import_module("dgl.distributed.partition")
     before = module.metis_partition_assignment
-
-    def simplified(graph: Any, *given: Any, **options: Any) -> Any:
-        return before(dgl.to_simple(graph, return_counts=None), *given, **options)
-
-    module.metis_partition_assignment = simplified  # type: ignore[attr-defined]
+    module.metis_partition_assignment = assign_by_metis  # type: ignore[attr-defined]
     try:
         yield
     finally:

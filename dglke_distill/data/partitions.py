@@ -8,7 +8,7 @@ entity that DGL has renumbered.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import parse_json, read_object
 from dglke_distill.base.tensor_files import SavedState
 from dglke_distill.config import DataConfig
@@ -59,6 +60,7 @@ class Partition:
         entity_ranges: first and one past the last of DGL's entity ids, part by part.
         fact_ranges: the same of the facts.
         given_candidates: whether the dataset is ranked among candidates of its own.
+        digests: SHA-256 of each file of the parts, by its path in the folder.
     """
 
     directory: Path
@@ -71,6 +73,7 @@ class Partition:
     entity_ranges: tuple[tuple[int, int], ...]
     fact_ranges: tuple[tuple[int, int], ...]
     given_candidates: bool = False
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def entities(self) -> list[int]:
@@ -175,6 +178,7 @@ def read_partition(directory: Path) -> Partition:
             _ranges(graph["node_map"]),
             _ranges(graph["edge_map"]),
             about.get("given_candidates") is True,
+            {_text(name): _text(digest) for name, digest in dict(about.get("files", {})).items()},
         )
         whole = int(about["parts"]) == found.parts == len(found.entity_ranges)
         whole = whole and sum(found.entities) == int(about["entities"]) == graph["num_nodes"]
@@ -202,12 +206,23 @@ def _ranges(tree: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
 
 
 def check_files(found: Partition, part: int) -> None:
-    """Check that the files of a part are there.
+    """Check that the files of a part are there, and are what was written.
+
+    Args:
+        found: what was cut.
+        part: which of its parts.
 
     Raises:
-        UserError: one is missing.
+        UserError: one is missing, or has other bytes.
     """
-    for name in ("graph.dgl", "node_feat.dgl", "edge_feat.dgl"):
-        path = found.directory / f"part{part}" / name
+    places = [f"part{part}/{name}" for name in ("graph.dgl", "node_feat.dgl", "edge_feat.dgl")]
+    for place in (*places, FACTS_FILE):
+        path = found.directory / place
         if not path.is_file():
             raise UserError(f"{path}: is missing; copy the whole folder, or {_WRITE_ANEW}")
+        digest = found.digests.get(place)
+        if digest is not None and sha256_file(path) != digest:
+            raise UserError(
+                f"{path}: is damaged, its bytes are not those that were written; copy it again, or "
+                f"{_WRITE_ANEW}"
+            )

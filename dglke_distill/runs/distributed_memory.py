@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable
 
+from dglke_distill.base import runtime
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.data.partitions import Partition
 
-__all__ = ["DistributedNeed", "distributed_need"]
+__all__ = ["DistributedNeed", "check_host_memory", "distributed_need"]
 
 _PROCESS = 450 << 20
 """A process of the program with torch, dgl and compiled kernels."""
@@ -30,6 +32,10 @@ class DistributedNeed:
     host: tuple[int, ...]
     first: int
 
+    def of(self, machine: int) -> int:
+        """Return what all processes of a host need together."""
+        return self.host[machine] + (self.first if machine == 0 else 0)
+
     def lines(self, text: Callable[[float], str]) -> list[str]:
         """Return what the user is told.
 
@@ -41,6 +47,25 @@ class DistributedNeed:
             f"{text(max(self.shared))} in /dev/shm; on the first one {text(self.first)} more for "
             "checkpoints"
         ]
+
+
+def check_host_memory(needed: int, what: str) -> None:
+    """Refuse what does not fit this host.
+
+    Args:
+        needed: bytes of all its processes together.
+        what: needs them, for the message.
+
+    Raises:
+        UserError: it has less memory available.
+    """
+    limit = runtime.available_memory_bytes()
+    if needed > limit:
+        raise UserError(
+            f"{what} needs about {needed >> 20:,} MiB of memory, and {limit >> 20:,} MiB are "
+            "available; make the model smaller (model.dim, training.batch_size, optimizer.name "
+            "rowwise_adagrad), start fewer trainers, or cut the data into more parts for more hosts"
+        )
 
 
 def distributed_need(config: Config, partition: Partition, trainers: int) -> DistributedNeed:

@@ -22,12 +22,17 @@ from dglke_distill.base.parsing import MAX_TOML_BYTES
 from dglke_distill.base.regular_files import read_text
 from dglke_distill.base.tensor_files import SavedState, save_state
 from dglke_distill.config import Config
+from dglke_distill.data.graph import build_graph
 from dglke_distill.data.partitions import Partition
+from dglke_distill.data.triples import Dataset, Triples
 from dglke_distill.kernels import set_num_threads
+from dglke_distill.models.coded import build_configured
 from dglke_distill.runs.distributed_state import (
     LATEST_DIRECTORY,
     DistributedRun,
     Said,
+    check_saved,
+    identity_of,
     restore_run,
     save_run,
 )
@@ -37,6 +42,7 @@ from dglke_distill.runs.run_files import (
     CHECKPOINT_DIRECTORY,
     CONFIG_FILE,
     HISTORY_FILE,
+    RESUME_FILE,
     begun_or_gone,
     history_csv,
     run_kind,
@@ -44,8 +50,14 @@ from dglke_distill.runs.run_files import (
 from dglke_distill.runs.train_run import REPORTED_SPLITS
 from dglke_distill.runs.training_results import training_results
 from dglke_distill.runs.workspace import build_objective, build_optimizer
+from dglke_distill.sampling.batch import BatchLoader
+from dglke_distill.sampling.negatives import configured_sampler
 from dglke_distill.training.distributed.engine import Member
-from dglke_distill.training.distributed.optimizer import DistributedOptimizer, sparse_optimizer
+from dglke_distill.training.distributed.optimizer import (
+    DistributedOptimizer,
+    check_sparse,
+    sparse_optimizer,
+)
 from dglke_distill.training.distributed.steps import (
     Drawn,
     agree,
@@ -54,11 +66,15 @@ from dglke_distill.training.distributed.steps import (
 )
 from dglke_distill.training.loop import TrainState, train
 
-__all__ = ["Said", "check_settings", "claim_run", "train_part"]
+__all__ = ["Said", "check_run", "check_settings", "claim_run", "train_part"]
 
 
-def check_settings(config: Config) -> None:
-    """Refuse settings that cannot be trained by many machines, before any is started.
+def check_settings(config: Config, dataset: Dataset) -> None:
+    """Refuse settings that cannot be trained by many machines, before any process is started.
+
+    Args:
+        config: the settings.
+        dataset: what was cut.
 
     Raises:
         UserError: there are some.
@@ -82,6 +98,43 @@ def check_settings(config: Config) -> None:
         raise UserError(
             f"--device {training.device}: DGL's servers move tables on the CPU; use cpu"
         )
+    check_sparse(config.optimizer)
+    # The rest is refused by what the trainers build: built here for two entities and one fact.
+    model = build_configured(config, 2, dataset.num_relations)
+    build_optimizer(config.optimizer, nn.ModuleDict({"model": model}))
+    build_objective(config, model)
+    first = Triples.from_array(dataset.train.to_array()[:1])
+    graph = build_graph(first, dataset.num_entities, num_relations=dataset.num_relations)
+    sampler = configured_sampler(
+        config.negatives, graph, dataset.num_relations, entity_type=dataset.entity_type,
+        seed=training.seed,
+    )  # fmt: skip
+    BatchLoader(
+        graph, dataset.num_relations, batch_size=training.batch_size, sampler=sampler,
+        weighting=training.weighting or "loss",
+    )  # fmt: skip
+
+
+def check_run(
+    config: Config, directory: Path, partition: Partition, trainers: int, resume: bool
+) -> None:
+    """Refuse a run directory in which a run cannot begin, or go on; nothing is left there.
+
+    Args:
+        config: the settings.
+        directory: of the run, on this host.
+        partition: what was cut.
+        trainers: how many there are in all.
+        resume: whether to go on.
+
+    Raises:
+        UserError: see ``claim_run`` and ``check_saved``.
+    """
+    with ExitStack() as stack:
+        claim_run(config, directory, resume, stack)
+        if resume:
+            saved = SavedState(directory / RESUME_FILE)
+            check_saved(saved, identity_of(config, partition, trainers))
 
 
 def claim_run(config: Config, directory: Path, resume: bool, stack: ExitStack) -> Claim:

@@ -45,7 +45,15 @@ from dglke_distill.training.distributed.tables import (
 )
 from dglke_distill.training.loop import Progress, TrainState
 
-__all__ = ["LATEST_DIRECTORY", "DistributedRun", "Said", "restore_run", "save_run"]
+__all__ = [
+    "LATEST_DIRECTORY",
+    "DistributedRun",
+    "Said",
+    "check_saved",
+    "identity_of",
+    "restore_run",
+    "save_run",
+]
 
 LATEST_DIRECTORY = "latest"
 """The model as it was when the run was last saved, in the form of any checkpoint."""
@@ -103,11 +111,8 @@ class DistributedRun:
         if member.leads:
             self.ordinary = build_configured(config, entities, relations)
         self.identity: dict[str, Any] = {
-            "config": config.to_toml(),
-            "dataset": self.dataset.fingerprint,
+            **identity_of(config, partition, member.job.world),
             "run": secrets.token_hex(8),
-            "trainers": member.job.world,
-            "partition": partition.id,
         }
 
     @property
@@ -264,23 +269,52 @@ def restore_run(
     return state
 
 
-def _checked(run: DistributedRun) -> SavedState:
-    """Return the file to go on from, if it is this run's."""
-    saved = SavedState(run.directory / RESUME_FILE)
+def identity_of(config: Config, partition: Partition, trainers: int) -> dict[str, Any]:
+    """Return what must be the same where a run goes on.
+
+    Args:
+        config: the settings.
+        partition: what was cut.
+        trainers: how many there are in all.
+    """
+    return {
+        "config": config.to_toml(),
+        "dataset": partition.fingerprint,
+        "trainers": trainers,
+        "partition": partition.id,
+    }
+
+
+def check_saved(saved: SavedState, identity: Mapping[str, Any]) -> None:
+    """Check that a file to go on from is of this very run.
+
+    Args:
+        saved: the file.
+        identity: see ``identity_of``.
+
+    Raises:
+        UserError: it was written with other settings, triples, trainers or parts.
+    """
     for key, word in (
         ("config", "other settings"),
         ("dataset", "other triples"),
         (
             "trainers",
-            f"{saved.metadata.get('trainers', 'no')} trainers, not {run.member.job.world}",
+            f"{saved.metadata.get('trainers', 'no')} trainers, not {identity['trainers']}",
         ),
         ("partition", "another partition"),
     ):
-        if saved.metadata.get(key) != run.identity[key]:
+        if saved.metadata.get(key) != identity[key]:
             raise UserError(
                 f"{saved.path}: written with {word}; go on as the run was begun, or train anew in "
                 "another --out"
             )
+
+
+def _checked(run: DistributedRun) -> SavedState:
+    """Return the file to go on from, if it is this run's."""
+    saved = SavedState(run.directory / RESUME_FILE)
+    check_saved(saved, run.identity)
     expected = {f"model.{n}": t for n, t in cast(Any, run.ordinary).state_dict().items()}
     for name, want in expected.items():
         if name not in saved or saved[name].shape != want.shape:

@@ -27,7 +27,12 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.parsing import parse_toml
+from dglke_distill.config import Config
+from dglke_distill.config.plugins import load_plugins
 from dglke_distill.data.partitions import check_files, read_partition
+from dglke_distill.runs.distributed_memory import check_host_memory
+from dglke_distill.runs.distributed_run import check_run
 from dglke_distill.runs.launching.task import Task, listen, tell
 from dglke_distill.training.distributed.engine import SHARED_MEMORY, clean_up
 
@@ -37,6 +42,7 @@ _TAIL = 30
 _FAREWELL = 10.0
 """Seconds that a server may take to end once all trainers have left."""
 _SIOCGIFADDR = 0x8915
+_FROM = "the launcher's settings"
 
 
 class _Process:
@@ -74,7 +80,7 @@ def main() -> None:
     about = json.loads(line)
     task, machine = Task.of(about["task"]), int(about["machine"])
     try:
-        _check(task, machine, int(about["shared_bytes"]))
+        _check(task, machine, int(about["shared_bytes"]), int(about["bytes"]))
     except UserError as error:
         tell(unable=str(error))
         sys.stdin.read()
@@ -96,8 +102,14 @@ def main() -> None:
             clean_up(task.job, machine)
 
 
-def _check(task: Task, machine: int, shared: int) -> None:
+def _check(task: Task, machine: int, shared: int, needed: int) -> None:
     """Look whether this host has what it needs.
+
+    Args:
+        task: what is to be done.
+        machine: which host this is.
+        shared: bytes of its shared memory.
+        needed: bytes of all its processes together.
 
     Raises:
         UserError: it has not.
@@ -123,6 +135,11 @@ def _check(task: Task, machine: int, shared: int) -> None:
             f"{SHARED_MEMORY} has {free >> 20:,} MiB left, and its part of the tables needs "
             f"{shared >> 20:,}; enlarge it, or cut the data into more parts"
         )
+    check_host_memory(needed, "its part of the run")
+    if machine == 0:
+        load_plugins(task.plugins)
+        config = Config.from_mapping(parse_toml(task.settings, _FROM), _FROM)
+        check_run(config, Path(task.out), partition, task.job.world, task.resume)
 
 
 def port_is_free(address: str, port: int) -> Optional[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.runs.distributed_memory import DistributedNeed
 from dglke_distill.runs.launching.hosts import Host
 from dglke_distill.runs.launching.task import Task, listen
 
@@ -40,14 +41,14 @@ class Launch:
         rsh: what runs a command on a host, given its name; empty: this host.
         python: interpreter on the hosts.
         timeout: seconds that hosts may take to answer, and then trainers to find each other.
-        shared_bytes: what each host needs of shared memory.
+        need: what each host needs of memory.
     """
 
     hosts: tuple[Host, ...]
     rsh: tuple[str, ...]
     python: str
     timeout: float
-    shared_bytes: tuple[int, ...]
+    need: DistributedNeed
 
     def command(self, host: Host) -> list[str]:
         """Return the command that starts a host's agent."""
@@ -64,7 +65,7 @@ class _Agent:
 
     def __init__(self, number: int, host: Host, command: Sequence[str], events: Any) -> None:
         self.number, self.host, self.answered = number, host, False
-        self.tail: deque[str] = deque(maxlen=10)
+        self.tail: deque[str] = deque(maxlen=30)
         try:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -201,8 +202,9 @@ class _Watch:
         if "hello" in message:
             agent.answered = True
             self.deadline = time.monotonic() + self.how.timeout
-            about = {"task": self.task.to_dict(), "machine": agent.number,
-                     "shared_bytes": self.how.shared_bytes[agent.number]}  # fmt: skip
+            need, number = self.how.need, agent.number
+            about = {"task": self.task.to_dict(), "machine": number,
+                     "shared_bytes": need.shared[number], "bytes": need.of(number)}  # fmt: skip
             agent.send(json.dumps(about))
         elif "started" in message:
             self.started(message["started"], message["number"], message["pid"])
@@ -241,8 +243,7 @@ class _Watch:
             said = f"{name} ended by signal {-code}{hint}. All others were stopped"
             self.failures.append((0, f"{said}; {self._go_on()}"))
         elif code != 2:  # what was refused has been said
-            last = next((line for line in reversed(message["tail"]) if line.strip()), "")
-            said = f"{name} ended with exit code {code}: {last[:200]}"
+            said = f"{name} ended with exit code {code}: {_last(message['tail'])}"
             self.failures.append((4, f"{said}. All others were stopped; {self._go_on()}"))
         elif not self.failures:
             self.failures.append((4, f"{name} ended with exit code {code}"))
@@ -251,8 +252,8 @@ class _Watch:
         ranks = {r for r in self.left if r // self.task.job.trainers == agent.number}
         if not ranks:
             return
-        last = next((line for line in reversed(agent.tail) if line.strip()), "")
-        said = f": {last[:200]}" if last else ""
+        last = _last(agent.tail)
+        said = f": {last}" if last else ""
         if not agent.answered:
             self.failures.append((0, f"host {agent.host.name} cannot be reached{said}"))
             return
@@ -277,6 +278,12 @@ class _Watch:
             except subprocess.TimeoutExpired:
                 agent.process.kill()
                 agent.process.wait()
+
+
+def _last(tail: Sequence[str]) -> str:
+    """Return the last line that says something: backtraces of C++ are none."""
+    told = (line.strip() for line in reversed(tail))
+    return next((s for s in told if s and not s.startswith(("[bt]", "Stack trace"))), "")[:200]
 
 
 def _stops() -> list[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.parsing import parse_toml
 from dglke_distill.config import Config
 from dglke_distill.config.plugins import load_plugins
 from dglke_distill.data.partitions import Partition, read_partition
@@ -59,7 +60,8 @@ def main() -> None:
 
 
 def _train(task: Task, rank: int, partition: Partition, folder: Path) -> None:
-    config = Config.from_mapping(_toml(task.settings), "the launcher's settings")
+    source = "the launcher's settings"
+    config = Config.from_mapping(parse_toml(task.settings, source), source)
     with ExitStack() as stack:
         claim = None
         if rank == 0:  # before anything is waited for
@@ -80,12 +82,6 @@ def _train(task: Task, rank: int, partition: Partition, folder: Path) -> None:
         tell(results=results)
     if stopped:
         raise Interrupted
-
-
-def _toml(text: str) -> dict[str, Any]:
-    import tomllib
-
-    return tomllib.loads(text)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import torch.distributed as together
 
 from dglke_distill.base.dgl_import import load_dgl
+from dglke_distill.base.errors import UserError
 from dglke_distill.data.partitions import GRAPH_FILE, Partition
 
 __all__ = ["SHARED_MEMORY", "Job", "Member", "clean_up", "join", "leave", "serve"]
@@ -106,9 +107,28 @@ class Member:
 
 
 def serve(job: Job, machine: int, partition: Partition, folder: Path) -> NoReturn:
-    """Be the server of a machine until all trainers have left."""
+    """Be the server of a machine until all trainers have left.
+
+    Args:
+        job: what all processes have in common.
+        machine: which one.
+        partition: what was cut.
+        folder: for files that DGL reads.
+
+    Raises:
+        UserError: DGL cannot read the part.
+    """
     _prepare(job, machine, partition, folder, DGL_ROLE="server", DGL_SERVER_ID=str(machine))
-    load_dgl().distributed.initialize(os.environ["DGL_IP_CONFIG"])
+    dgl = load_dgl()
+    try:
+        dgl.distributed.initialize(os.environ["DGL_IP_CONFIG"])
+    except dgl.DGLError as error:
+        part = partition.directory / f"part{machine}"
+        said = (str(error).strip().splitlines() or ["no reason"])[0]
+        raise UserError(
+            f"{part}: DGL's server cannot start with it ({said[:200]}); look whether its files are "
+            "whole"
+        ) from None
     sys.exit(0)
 
 

@@ -5,7 +5,7 @@ DGL's sparse optimisers move it, ours the rest, whose gradients trainers average
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -19,9 +19,13 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.config import OptimizerConfig
 from dglke_distill.training.distributed.tables import Zeros
 
-__all__ = ["DistributedOptimizer", "sparse_optimizer"]
+__all__ = ["DistributedOptimizer", "check_sparse", "sparse_optimizer"]
 
-_EPS = {"adagrad": 1e-10, "rowwise_adagrad": 1e-10, "adam": 1e-8}
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "adagrad": {"eps": 1e-10},
+    "rowwise_adagrad": {"eps": 1e-10, "initial_accumulator": 0.0},
+    "adam": {"eps": 1e-8, "betas": (0.9, 0.999)},
+}
 
 
 @cache
@@ -59,6 +63,30 @@ def _row_wise() -> Any:
     return RowWiseAdagrad
 
 
+def check_sparse(config: OptimizerConfig) -> dict[str, Any]:
+    """Return the options of DGL's optimiser, each with its value.
+
+    Args:
+        config: which, and its options.
+
+    Raises:
+        UserError: DGL has no such optimiser, or it has no such option.
+    """
+    name = config.name.lower()
+    if name not in _OPTIONS:
+        raise UserError(
+            f"optimizer.name {config.name}: DGL moves distributed tables by adagrad, "
+            "rowwise_adagrad or adam alone; set one of them"
+        )
+    strange = sorted(set(config.options) - set(_OPTIONS[name]))
+    if strange:
+        raise UserError(
+            f"optimizer.options of {config.name}: DGL's distributed optimiser has no "
+            f"{strange[0]!r}; leave it out"
+        )
+    return {**_OPTIONS[name], **config.options}
+
+
 def sparse_optimizer(config: OptimizerConfig, tables: Sequence[Any]) -> Any:
     """Return the optimiser of tables on the servers; all trainers call it.
 
@@ -67,31 +95,15 @@ def sparse_optimizer(config: OptimizerConfig, tables: Sequence[Any]) -> Any:
         tables: ``DistEmbedding``.
 
     Raises:
-        UserError: DGL has no such optimiser, or it has no such option.
+        UserError: see ``check_sparse``.
     """
-    name = config.name.lower()
-    options: dict[str, Any] = dict(config.options)
+    name, options = config.name.lower(), check_sparse(config)
     optim = load_dgl().distributed.optim
-    if name not in _EPS:
-        raise UserError(
-            f"optimizer.name {config.name}: DGL moves distributed tables by adagrad, "
-            "rowwise_adagrad or adam alone; set one of them"
-        )
-    eps = float(options.pop("eps", _EPS[name]))
     if name == "rowwise_adagrad":
-        initial = float(options.pop("initial_accumulator", 0.0))
-        made = _row_wise()(tables, config.learning_rate, eps, initial)
-    elif name == "adam":
-        betas = tuple(options.pop("betas", (0.9, 0.999)))
-        made = optim.SparseAdam(tables, config.learning_rate, betas=betas, eps=eps)
-    else:
-        made = optim.SparseAdagrad(tables, config.learning_rate, eps=eps)
-    if options:
-        raise UserError(
-            f"optimizer.options of {config.name}: DGL's distributed optimiser has no "
-            f"{min(options)!r}; leave it out"
-        )
-    return made
+        initial = float(options["initial_accumulator"])
+        return _row_wise()(tables, config.learning_rate, float(options["eps"]), initial)
+    made = optim.SparseAdam if name == "adam" else optim.SparseAdagrad
+    return made(tables, config.learning_rate, **options)
 
 
 class DistributedOptimizer:
