@@ -33,6 +33,26 @@ CASES = [
 ]
 
 
+EMPTY = [
+    ("predict", "x", "--file", ""),
+    ("predict", "x", "--types="),
+    ("calibrate", "x", "--plot", ""),
+    ("train", "cldr", "--config", ""),
+    ("train", "cldr", "--out", ""),
+    ("dist", "partition", "cldr", "--parts", "2", "--out", ""),
+]
+
+
+@pytest.mark.parametrize("words", EMPTY, ids=" ".join)
+def test_an_empty_path_is_not_the_working_folder(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = called(capsys, *words)
+    option = next(word for word in words if word.startswith("--") and word != "--parts")
+    assert said.err == f"error: {option.rstrip('=')}: names nothing; give a path\n"
+    assert said.code == 2
+
+
 @pytest.mark.parametrize(("words", "line"), CASES, ids=[words for words, _ in CASES])
 def test_wrong_words_are_one_line(
     words: str, line: str, capsys: pytest.CaptureFixture[str]

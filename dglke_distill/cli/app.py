@@ -18,7 +18,7 @@ from dglke_distill.base.interrupts import started
 from dglke_distill.cli.commands import Commands
 from dglke_distill.cli.exits import STOPPED, fixable, standard_streams, stop_signals
 from dglke_distill.cli.say import say
-from dglke_distill.cli.usage import is_usage_error, usage_line
+from dglke_distill.cli.usage import is_path, is_usage_error, named_parameter, usage_line
 
 __all__ = ["app", "main"]
 
@@ -65,6 +65,7 @@ class PlainErrors(typer.core.TyperGroup):
 
         def finish(command: Any) -> None:
             _add_option(command, option)
+            _refuse_empty_paths(command)
             _show_flags(command)
 
         self._commands = Commands(finish)
@@ -111,6 +112,26 @@ def _add_option(command: Any, option: Any) -> None:
         _add_option(below, option)
     if not hasattr(command, "commands"):
         command.params.append(option)
+
+
+def _refuse_empty_paths(command: Any) -> None:
+    """Have a command refuse an empty path, which would stand for the working folder."""
+    for below in getattr(command, "commands", {}).values():
+        _refuse_empty_paths(below)
+    for parameter in command.params:
+        if is_path(parameter):
+            parameter.process_value = _not_empty(parameter)
+
+
+def _not_empty(parameter: Any) -> Callable[[Any, Any], Any]:
+    process = parameter.process_value
+
+    def checked(context: Any, value: Any) -> Any:
+        if value == "":
+            raise UserError(f"{named_parameter(parameter)}: names nothing; give a path")
+        return process(context, value)
+
+    return checked
 
 
 def _show_flags(command: Any) -> None:

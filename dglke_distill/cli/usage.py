@@ -5,9 +5,10 @@
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Optional
 
-__all__ = ["is_usage_error", "usage_line"]
+__all__ = ["is_path", "is_usage_error", "named_parameter", "usage_line"]
 
 _PROGRAM = "dglke-distill"
 _MOST = 200
@@ -28,6 +29,16 @@ def is_usage_error(error: BaseException) -> bool:
     return all(known) and type(error).__name__ != "NoArgsIsHelpError"
 
 
+def is_path(parameter: Any) -> bool:
+    """Return whether a parameter is the path of a file or folder.
+
+    Args:
+        parameter: of a command.
+    """
+    kind, _ = _descriptor(parameter)
+    return kind is Path or getattr(kind, "path_type", None) is Path
+
+
 def usage_line(error: Any) -> str:
     """Return one line that says which word is wrong, and what to write instead.
 
@@ -45,7 +56,7 @@ def usage_line(error: Any) -> str:
     parameter = getattr(error, "param", None)
     if parameter is not None:
         if kind == "MissingParameter":
-            return f"{_command(context)} needs {_named(parameter)}{_meaning(parameter)}"
+            return f"{_command(context)} needs {named_parameter(parameter)}{_meaning(parameter)}"
         return _bad_value(error, parameter)
     no_command = re.match(r"No such command '(.*?)'\.", error.message, re.DOTALL)
     if no_command:
@@ -74,7 +85,7 @@ def _no_command(name: str, context: Any) -> str:
 
 def _too_many(words: str, context: Any) -> str:
     taken = [
-        _named(made)
+        named_parameter(made)
         for made in (context.command.params if context is not None else ())
         if made.param_type_name == "argument"
     ]
@@ -87,7 +98,7 @@ def _too_many(words: str, context: Any) -> str:
 
 def _bad_value(error: Any, parameter: Any) -> str:
     """Return the line for a value that is no number, out of range, or no choice."""
-    name, value = _named(parameter), _value(error)
+    name, value = named_parameter(parameter), _value(error)
     known = _choices(parameter)
     if known:
         wanted = f"give one of {', '.join(known)}"
@@ -141,7 +152,7 @@ def _options(parameter: Any) -> list[str]:
     return [*parameter.opts, *parameter.secondary_opts]
 
 
-def _named(parameter: Any) -> str:
+def named_parameter(parameter: Any) -> str:
     """Return how people write a parameter: ``--count (-k)``, ``NAME_OR_CHECKPOINT``."""
     names = _options(parameter)
     if not names:

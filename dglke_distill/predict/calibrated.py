@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Calibrated", "calibrate_loaded", "read_negatives", "settings_of"]
 
 
+_NO_FILE = "--negatives '@': names no file; give @FILE, lines head<TAB>relation<TAB>tail"
+
+
 class Calibrated:
     """What makes a model give probabilities.
 
@@ -98,6 +101,8 @@ class Calibrated:
         given: Optional[Triples] = None
         kind = "given"
         if isinstance(negatives, str) and negatives.startswith("@"):
+            if negatives == "@":
+                raise UserError(_NO_FILE)
             given = read_negatives(Path(negatives[1:]), self.entities, self.relations)
         elif isinstance(negatives, str):
             kind = DATASET_NEGATIVES if negatives.lower() == DATASET_NEGATIVES else negatives

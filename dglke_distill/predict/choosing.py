@@ -152,7 +152,7 @@ class Choosing(Trained):
 
     def _by_word(self, word: str, relation: int, side: Side) -> NDArray[np.int64]:
         if word == "@":
-            raise UserError("candidates '@': names no file; give @FILE, an entity on each line")
+            raise UserError("--candidates '@': names no file; give @FILE, an entity on each line")
         if word.startswith("@"):
             return read_entity_list(Path(word[1:]), self._id)
         if word == "type:":
