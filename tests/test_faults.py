@@ -9,6 +9,7 @@ import pydantic
 import pytest
 from cli_fixtures import called
 
+import dglke_distill as kd
 from dglke_distill.base import plain_schema
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.faults import fault_words
@@ -81,8 +82,15 @@ def test_faults_in_our_words(tree: dict[str, Any], words: str) -> None:
         ("train cldr --threads -1", "--threads (training.threads) is -1; it must be at least 1"),
         ("train cldr --lr 0", "--lr (optimizer.learning_rate) is 0.0; it must be more than 0"),
         ("train cldr --batch-size 0", "--batch-size (training.batch_size) is 0; it must be at le"),
-        ("train cldr --set model.dim=1.5", "--dim (model.dim) is 1.5; it must be a whole number"),
-        ("train cldr --set training=3", "command line: setting 'training' is 3; it must be a ta"),
+        ("train cldr --set model.dim=1.5", "--set model.dim is 1.5; it must be a whole number"),
+        ("train cldr --set training=3", "--set training is 3; it must be a table of settings"),
+        ("config show --set trainin.epochs=3", "--set: unknown setting 'trainin'; did you mean"),
+        ("tune cldr --set training.epochs=x", "--set training.epochs is 'x'; it must be a whole"),
+        ("run cldr --set student.model.dim=x", "--set student.model.dim is 'x'; it must be a"),
+        ("run cldr --set sizes.8.model.dim=0", "--set sizes.8.model.dim is 0; it must be at"),
+        ("compare cldr --set bkd.training.epochs=x", "--set bkd.training.epochs is 'x'; it must"),
+        ("compare cldr --set shared.training.epochs=x", "--set shared.training.epochs is 'x'; it"),
+        ("ogb run ogbl-biokg --set shared.model.dim=x", "--set shared.model.dim is 'x'; it must"),
         (
             "evaluate complex-cldr-dim32 --offline --threads -1",
             "--threads (training.threads) is -1; it must be at least 1",
@@ -97,6 +105,19 @@ def test_a_command_names_its_option(
 ) -> None:
     said = called(capsys, *words.split())
     assert said.code == 2 and said.err.splitlines()[-1].startswith(f"error: {line}"), said.err
+
+
+@pytest.mark.parametrize(
+    ("call", "settings", "line"),
+    [
+        (kd.train, {"training.epochs": 1.5}, "setting 'training.epochs' is 1.5; it must be a"),
+        (kd.distill, {"shared.model.dim": 0}, "setting 'model.dim' is 0; it must be at least 1"),
+    ],
+)
+def test_a_call_names_no_option(call: Any, settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line) as caught:
+        call("cldr", settings=settings)
+    assert str(caught.value).startswith("settings=") and "--" not in str(caught.value)
 
 
 def test_a_file_is_blamed_for_what_it_says(tmp_path: Path) -> None:

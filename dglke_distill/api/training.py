@@ -12,7 +12,7 @@ from dglke_distill.api.outcomes import Study, TrainingRun
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
-from dglke_distill.config import merge
+from dglke_distill.config import Config, merge
 from dglke_distill.runs.settings import (
     flag_trees,
     nested,
@@ -114,6 +114,7 @@ def train(
         "ignore_extra": ignore_extra, "weight_column": weight_column,
     }  # fmt: skip
     changes = nested(settings)
+    Config.from_mapping(changes, "settings=")  # so that no option is blamed
     begun: dict[str, Any] = {}
     if resume:
         if out is None:

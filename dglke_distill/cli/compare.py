@@ -1,6 +1,7 @@
 """``dglke-distill compare``: methods side by side under one teacher."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -16,7 +17,7 @@ from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import TrainingDisplay, duration, show_warnings
 from dglke_distill.cli.report import show_table
 from dglke_distill.cli.say import say
-from dglke_distill.config import merge, parse_assignment, validate_tree
+from dglke_distill.config import Config, merge, parse_assignment, validate_tree
 from dglke_distill.config.names import published
 from dglke_distill.data.identity import label_of, located, located_data
 from dglke_distill.runs.settings import unused
@@ -84,7 +85,7 @@ def compare(
     reading = settings.given_data(locals())
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
     from dglke_distill.distill.methods import METHODS
-    from dglke_distill.distill.plan import compose_chain, loaded_in, read_chain
+    from dglke_distill.distill.plan import check_part, compose_chain, loaded_in, read_chain
     from dglke_distill.distill.settings import chain_trees
 
     if resume:
@@ -110,8 +111,12 @@ def compare(
             tree = parse_assignment(text)
             method = published(next(iter(tree)), METHODS)
             if method in METHODS:
-                own = merge(own, {method: next(iter(tree.values()))})
+                alone = next(iter(tree.values()))
+                if isinstance(alone, Mapping):
+                    Config.from_mapping(alone, f"--set {method}")
+                own = merge(own, {method: alone})
             else:
+                check_part(tree, "--set")
                 overrides.append(tree)
         chain = compose_chain(recipe, dataset and located(dataset), model, overrides)
         chain = chain.model_copy(update={"data": located_data(chain.data)})

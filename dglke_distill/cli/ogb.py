@@ -23,7 +23,6 @@ from dglke_distill.cli.run import (
     whole_numbers,
 )
 from dglke_distill.cli.say import say, say_json
-from dglke_distill.config import parse_assignment
 from dglke_distill.data.identity import label_of
 from dglke_distill.runs.settings import unused
 
@@ -114,7 +113,7 @@ def ogb_run(
         sizes = whole_numbers(dims, "--dims")
         if sizes is not None:
             trees.append({"dims": sizes})
-        trees += [parse_assignment(text) for text in assignments or ()]
+        trees += settings.assigned_chain(assignments)
         command = _command(
             dataset,
             {

@@ -227,14 +227,14 @@ def run(
                 "processes": processes,
                 "memory_megabytes": memory,
             },
-            changes=[*reading, *settings.assigned(assignments)],
+            changes=[*reading, *settings.assigned_chain(assignments)],
         )
         loaded = [str(resolved(path)) for path in teacher or loaded_in(config)]
     workspaces = Workspaces(data_root, saved=resume)
     if not resume:
         chain = before_chain(
             chain,
-            settings.assigned(assignments),
+            settings.assigned_chain(assignments),
             file=config,
             recipe=recipe,
             search=search,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from dglke_distill.cli import complete
-from dglke_distill.config import parse_assignment
+from dglke_distill.config import Config, parse_assignment
 from dglke_distill.config.flags import FLAGS
 from dglke_distill.runs.settings import flag_trees
 
@@ -301,15 +301,34 @@ def overrides(flags: Mapping[str, Any], assignments: Optional[Sequence[str]]) ->
     """Return the partial trees that ``given`` flags and ``--set`` stand for; ``--set`` wins.
 
     Raises:
-        UserError: an assignment is malformed.
+        UserError: as ``assigned``.
     """
     return [*flag_trees(flags), *assigned(assignments)]
 
 
 def assigned(assignments: Optional[Sequence[str]]) -> list[Tree]:
-    """Return the partial trees that ``--set`` stands for.
+    """Return the partial trees of a run's settings that ``--set`` stands for.
+
+    Each is looked at by itself, so that an error names what was typed.
 
     Raises:
-        UserError: an assignment is malformed.
+        UserError: an assignment is malformed, or of an unknown setting or a bad value.
     """
-    return [parse_assignment(text) for text in assignments or ()]
+    trees: list[Tree] = [parse_assignment(text) for text in assignments or ()]
+    for tree in trees:
+        Config.from_mapping(tree, "--set")
+    return trees
+
+
+def assigned_chain(assignments: Optional[Sequence[str]]) -> list[Tree]:
+    """Return the partial trees of a chain's settings that ``--set`` stands for; see ``assigned``.
+
+    Raises:
+        UserError: an assignment is malformed, or of an unknown setting or a bad value.
+    """
+    from dglke_distill.distill.plan import check_part
+
+    trees: list[Tree] = [parse_assignment(text) for text in assignments or ()]
+    for tree in trees:
+        check_part(tree, "--set")
+    return trees

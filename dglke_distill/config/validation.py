@@ -19,6 +19,7 @@ _LARGEST = 1e30
 """Larger numbers do not fit float32, or what is computed with them does not."""
 _LARGEST_INTEGER = 1 << 63
 
+_ASSIGNED = "--set"
 _SPOKEN = ("command line", "configuration", "settings", "chain", "compare")
 """Sources that are no file: what is wrong there was a flag's or ``--set``'s."""
 
@@ -81,6 +82,8 @@ def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
     if not path:
         return f"{source}: {fault}"
     named = f"{source}: setting {key!r}"
+    if source.partition(" ")[0] == _ASSIGNED:  # behind it, the part of a chain that is set
+        named = f"{source}.{key}" if " " in source else f"{source} {key}"
     if source in _SPOKEN and named_setting(key).startswith("--"):
         named = named_setting(key)
     if first["type"] == "missing":
