@@ -162,6 +162,22 @@ def test_the_first_store_that_has_a_name_answers(
     assert str(home) in find(NAME).store.place
 
 
+def test_a_store_of_the_environment_that_is_not_there_is_named(
+    store: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "file").write_text("")
+    monkeypatch.setenv("DGLKE_DISTILL_STORES", f"{home / 'no'},{store},{home / 'file'}")
+    assert find(NAME).store.place == str(store)
+    said = capsys.readouterr().err.splitlines()
+    left = "warning: a store is left out: DGLKE_DISTILL_STORES: "
+    assert said == [
+        f"{left}{home / 'no'}: there is no such folder", f"{left}{home / 'file'}: is no folder"
+    ]  # fmt: skip
+    monkeypatch.setenv("DGLKE_DISTILL_STORES", str(store))
+    assert find(NAME).store.place == str(store)
+    assert capsys.readouterr().err == ""  # the user's own may be missing
+
+
 def test_a_checkpoint_or_a_name(store: Path, trained: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(trained.parent)
     for place in (trained, str(trained), "checkpoint", "./checkpoint"):

@@ -117,14 +117,31 @@ def _named_store(place: str) -> Store:
 
 
 def _searched(place: Place) -> list[Store]:
-    """Return the stores to search; unlike one to write to, one that is named must be there."""
+    """Return the stores to search; unlike one to write to, one that is named must be there.
+
+    Of those that ``DGLKE_DISTILL_STORES`` names, what is not there is left out, and said so.
+    """
     found = stores(place)
-    first = found[0]
-    if place is not None and isinstance(first, LocalStore) and place != SHIPPED:
-        if not first.root.is_dir():
-            fault = "is no folder" if first.root.exists() else "there is no such folder"
-            raise UserError(f"--store {first.place}: {fault}; name one that holds zoo.toml")
-    return found
+    if place is not None:
+        fault = "" if place == SHIPPED else _missing(found[0])
+        if fault:
+            raise UserError(f"--store {found[0].place}: {fault}; name one that holds zoo.toml")
+        return found
+    left = []
+    for one in found:
+        fault = "" if one in found[-2:] else _missing(one)
+        if fault:
+            tell(f"warning: a store is left out: DGLKE_DISTILL_STORES: {one.place}: {fault}")
+        else:
+            left.append(one)
+    return left
+
+
+def _missing(store: Store) -> str:
+    """Return why a store that was named is not there, as far as that can be seen."""
+    if not isinstance(store, LocalStore) or store.root.is_dir():
+        return ""
+    return "is no folder" if store.root.exists() else "there is no such folder"
 
 
 def read_store(
