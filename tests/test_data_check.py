@@ -8,6 +8,7 @@ from typing import Any, Optional
 import numpy as np
 import pytest
 import torch
+from fact_fixtures import Fact, fact_lists, triples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,18 +25,8 @@ from dglke_distill.evaluate.data_findings import DataCheck
 from dglke_distill.evaluate.ranking import evaluate
 from dglke_distill.evaluate.rule_ranks import Rule, column_counts, column_ranks, rule_ranks
 
-Fact = tuple[int, int, int]
 ENTITIES, RELATIONS = 6, 3
-facts = st.lists(
-    st.tuples(
-        st.integers(0, ENTITIES - 1), st.integers(0, RELATIONS - 1), st.integers(0, ENTITIES - 1)
-    ),
-    max_size=25,
-)
-
-
-def triples(rows: Sequence[Fact]) -> Triples:
-    return Triples.from_array(np.array(rows, np.int64).reshape(-1, 3))
+facts = fact_lists(ENTITIES, RELATIONS, 25)
 
 
 def dataset(
@@ -351,6 +342,22 @@ def test_bad_arguments_are_one_line(
     assert run(folder, *arguments) == 2
     err = capsys.readouterr().err
     assert says in err and len(err.splitlines()) == 1
+
+
+def test_a_check_says_nothing_of_trainings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a training misses without a split is none of the data's faults; repeated lines are."""
+    (tmp_path / "train.txt").write_text("a\tr\tb\nb\tr\tc\na\tr\tb\n")
+    for split in ("valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("")
+    assert run(tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "3 train, 0 valid, 0 test triples" in said
+    assert "is empty" not in said and "warning: train: 1 duplicate triple" in said
+    with pytest.raises(SystemExit):
+        cli.main(["data", "prepare", str(tmp_path)])
+    assert "valid is empty: the last model is kept" in capsys.readouterr().out
 
 
 def test_an_unknown_dataset_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,34 +5,25 @@ import json
 from pathlib import Path
 
 import networkx
-import numpy as np
 import pytest
 import torch
 from clock_fixtures import write_clock
+from fact_fixtures import Fact, fact_lists, triples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dglke_distill as kd
 from dglke_distill import cli
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.triples import Triples
 from dglke_distill.predict import paths as paths_module
 from dglke_distill.predict.paths import TrainGraph
 
-Fact = tuple[int, int, int]
 ENTITIES, RELATIONS = 6, 2
-facts = st.lists(
-    st.tuples(
-        st.integers(0, ENTITIES - 1), st.integers(0, RELATIONS - 1), st.integers(0, ENTITIES - 1)
-    ),
-    max_size=14,
-)
+facts = fact_lists(ENTITIES, RELATIONS, 14)
 
 
 def graph_of(rows: list[Fact], entities: int = ENTITIES) -> TrainGraph:
-    return TrainGraph(
-        Triples.from_array(np.array(rows, np.int64).reshape(-1, 3)), entities, RELATIONS
-    )
+    return TrainGraph(triples(rows), entities, RELATIONS)
 
 
 def multigraph(rows: list[Fact]) -> networkx.MultiDiGraph:
@@ -177,7 +168,7 @@ def test_analogies_are_the_greatest_cosines(family: tuple[Path, Path]) -> None:
 def test_nothing_to_say_is_said(family: tuple[Path, Path]) -> None:
     model = kd.load(family[1])
     model.load_support(dataset=str(family[0]))
-    model.use_support(Triples.from_array(np.zeros((0, 3), np.int64)))
+    model.use_support(triples([]))
     why = model.explain("ann", "mother_of", "lena")
     assert (why.facts, why.paths, why.in_train, why.whole) == ((), (), False, True)
 

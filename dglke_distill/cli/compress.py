@@ -193,13 +193,14 @@ def _metrics(
     data_root: Optional[Path],
     allow_other_data: bool,
 ) -> tuple[dict[str, Any], list[str]]:
+    from dglke_distill.data.datasets_made import of_the_data
     from dglke_distill.runs.measure import measure
     from dglke_distill.runs.workspace import prepare
 
     found, warnings = loaded.find_dataset(
         "the model", dataset=dataset, data_root=data_root, allow_other_data=allow_other_data
     )
-    show_warnings([*warnings, *found.warnings])
+    show_warnings([*warnings, *of_the_data(found.warnings)])
     workspace = prepare(loaded.config, dataset=found)
     model = loaded.model.to(workspace.device)
     metrics = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Optional
 
 import numpy as np
@@ -13,10 +14,26 @@ from dglke_distill.data.checks import find_warnings
 from dglke_distill.data.split import split_triples, weights_of
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["Weight", "finished", "split_up"]
+__all__ = ["Weight", "finished", "of_the_data", "split_up"]
 
 Weight = Optional[NDArray[np.float32]]
 """How much each fact of train counts, (train,); None: all alike."""
+
+
+_EMPTY = {
+    "valid": "valid is empty: the last model is kept instead of the best",
+    "test": "test is empty: no test figures can be given",
+}
+"""What a training without a split loses."""
+
+
+def of_the_data(warnings: Iterable[str]) -> list[str]:
+    """Return the warnings of a dataset without those that a training alone is concerned with.
+
+    Args:
+        warnings: as ``Dataset`` has them.
+    """
+    return [line for line in warnings if line not in _EMPTY.values()]
 
 
 def split_up(
@@ -100,12 +117,7 @@ def finished(
     """
     if not len(splits["train"]):
         raise UserError(f"{name}: the train split is empty; give it one fact per line")
-    for split, consequence in (
-        ("valid", "the last model is kept instead of the best"),
-        ("test", "no test figures can be given"),
-    ):
-        if not len(splits[split]):
-            warnings.append(f"{split} is empty: {consequence}")
+    warnings += [line for split, line in _EMPTY.items() if not len(splits[split])]
     warnings += find_warnings(splits, entities, relations)
     if weight is not None and not weight.any():
         raise UserError(f"{name}: every weight is 0; give some facts one above")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.groups import group
+from dglke_distill.data.datasets_made import of_the_data
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.overlaps import Overlaps, pair_overlaps
 from dglke_distill.data.triples import SIDES, Dataset, Triples
@@ -128,7 +129,7 @@ class _Check:
             repeated=self._repeated(),
             unseen={name: self._unseen(self.splits[name]) for name in HELD_OUT},
             skew=self._skew(),
-            warnings=tuple(self.data.warnings),
+            warnings=tuple(of_the_data(self.data.warnings)),
         )
 
     def _rule(self, body: int, head: int, turned: bool) -> Rule:

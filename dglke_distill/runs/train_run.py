@@ -22,6 +22,7 @@ from dglke_distill.base.parsing import MAX_TOML_BYTES
 from dglke_distill.base.regular_files import read_text
 from dglke_distill.base.tensor_files import SavedState, save_state
 from dglke_distill.config import Config, merge, read_toml
+from dglke_distill.data.datasets_made import of_the_data
 from dglke_distill.data.identity import OtherData, located_data, short
 from dglke_distill.data.triples import Dataset
 from dglke_distill.evaluate import RankingResult, classify
@@ -121,7 +122,7 @@ def rank_loaded(
     model = loaded.model.to(workspace.device)
     figures = measure(model, workspace, split, config, dataset.relations, protocol=protocol)
     figures["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
-    figures["warnings"] = [*warnings, *dataset.warnings]
+    figures["warnings"] = [*warnings, *of_the_data(dataset.warnings)]
     false_triples = (dataset.valid_negatives, dataset.test_negatives)
     if split == "test" and None not in false_triples:
         figures["classification"] = classify(model, dataset).to_dict()
