@@ -12,6 +12,7 @@ from test_minimal import alone
 
 import dglke_distill as kd
 from dglke_distill import cli
+from dglke_distill.base.files import NotWritten
 from dglke_distill.calibration.file import CALIBRATION_FILE
 from dglke_distill.serve.api import Api
 from dglke_distill.serve.gallery import Gallery
@@ -62,7 +63,8 @@ def test_the_command_says_what_it_found(
     said = run(capsys, "calibrate", own, "--plot", plot, "--fewest", 30)
     assert "fitted on 581 validation facts" in said and "581 test facts" in said
     assert "a base rate of 0.5; say otherwise by --negatives-per-positive" in said
-    assert "relations have too few facts" in said and "also_written_in_script, " in said
+    assert "relations together serves " in said and "also_written_in_script, " in said
+    assert "hold with 1 negative per fact, a base rate of 0.5" in said
     assert said.splitlines()[-2:] == [str(own / CALIBRATION_FILE), str(plot)]
     assert plot.read_text(encoding="utf-8").count("<svg") == 1
     assert {name: (own / name).read_bytes() for name in before} == before
@@ -125,6 +127,11 @@ def test_isotonic_and_negatives_of_a_file(
             "give a number from 1e-6 to 1e9",
         ),
         ((MODEL, "--out", "NEW", "--plot", "a.gif"), "ends in .svg, .png or .pdf"),
+        ((MODEL, "--out", "NEW", "--plot", "NEW/a.svg"), "NEW/a.svg: lies in --out, or holds it"),
+        ((MODEL, "--out", "NEW", "--plot", "/proc/a.svg"), "no file can be made below /proc"),
+        ((MODEL, "--out", "NEW", "--plot", f"{__file__}/a.svg"), "is a file, no folder"),
+        ((MODEL, "--out", "/proc/NEW", "--plot", "a.svg"), "no file can be made below /proc"),
+        ((MODEL, "--out", "NEW", "--negatives", "@"), "--negatives '@': names no file; give @FILE"),
         ((MODEL, "--out", "NEW", "--negatives", "dataset"), "has no known-false triples"),
     ],
 )
@@ -139,6 +146,25 @@ def test_what_cannot_be_done_is_one_line(
     error = fails(capsys, "calibrate", *words)
     assert said in error and len(error.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plot_and_the_model_appear_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What goes wrong late with one of them leaves neither."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise NotWritten("the disk is full")
+
+    words = ("calibrate", MODEL, "--drawn", 1, "--out", tmp_path / "new", "--plot")
+    words = (*words, tmp_path / "a.svg")
+    for what in ("predict.pretrained.save_model", "report.reliability.draw_reliability"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"dglke_distill.{what}", full)
+            assert "the disk is full" in fails(capsys, *words)
+        assert list(tmp_path.iterdir()) == []
+    run(capsys, *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg", "new"]
 
 
 def test_answers_show_probabilities(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

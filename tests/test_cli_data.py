@@ -66,7 +66,7 @@ def test_info_says_how_files_are_verified() -> None:
         run("info", "fb15kk")
 
 
-def test_prepare_verifies_and_writes(tmp_path: Path) -> None:
+def test_prepare_verifies_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = run("prepare", "cldr", "--offline", "--out", "out", "--out-format", "openke")
     assert output.startswith("cldr: 1,684 entities, 26 relations; 5,661 train")
     written = [line[len("wrote ") :] for line in output.splitlines() if line.startswith("wrote ")]
@@ -76,6 +76,16 @@ def test_prepare_verifies_and_writes(tmp_path: Path) -> None:
     assert f"fingerprint {again.fingerprint}" in output
     with pytest.raises(UserError, match="out holds something already"):
         run("prepare", "cldr", "--out", "out")
+    monkeypatch.setattr("dglke_distill.cli.data.load_own", None)  # nothing is read before
+    for wrong, said in (
+        (("--out", "out"), "out holds something already"),
+        (("--out", "/proc/out"), "no file can be made below /proc"),
+        (("--out-format", "csv"), "--out-format: unknown format 'csv': choose one of"),
+        (("--out-format", "auto"), "--out-format: format 'auto' is for reading"),
+        (("--fractions", "1"), "give three numbers"),
+    ):
+        with pytest.raises(UserError, match=said):
+            run("prepare", "cldr", "--offline", *wrong)
 
 
 def test_prepare_splits_one_file(tmp_path: Path) -> None:

@@ -195,6 +195,42 @@ def test_only_ordinary_files_are_replaced(tmp_path: Path, place: str) -> None:
     assert os.stat(path).st_mode == before
 
 
+def test_places_are_looked_at_before(tmp_path: Path) -> None:
+    """A check says what the write would have said, and leaves nothing."""
+    (tmp_path / "file").write_text("here")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere" / "file")
+    for good in ("new", "file", "a/b/new", "gone", "n" * 255):
+        files.check_file_place(tmp_path / good)
+    for bad, said in (
+        ("folder", "folder: is a folder; name a file"),
+        ("file/new", "file is a file, no folder"),
+        ("file/a/b", "file is a file, no folder"),
+        ("n" * 256, "choose a shorter name"),
+        ("a/" + "n" * 256 + "/b", "choose a shorter name"),
+        ("/proc/new", "no file can be made below /proc"),
+        ("/proc/a/new", "no file can be made below /proc"),
+        (os.devnull, "is no ordinary file"),
+    ):
+        with pytest.raises(NotWritten, match=said):
+            files.check_file_place(tmp_path / bad)
+        if bad not in ("folder", os.devnull):
+            with pytest.raises(NotWritten, match=said):
+                files.check_replaceable(tmp_path / bad)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "gone"]
+    assert (tmp_path / "file").read_text() == "here" and not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_found_before(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(NotWritten, match="change the permissions"):
+            files.check_file_place(tmp_path / "new")
+    finally:
+        tmp_path.chmod(0o700)
+
+
 def test_a_directory_of_others_is_not_replaced(tmp_path: Path) -> None:
     final = tmp_path / "final"
     final.mkdir()

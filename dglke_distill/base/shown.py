@@ -37,18 +37,18 @@ def visible(text: str, keep: str = "") -> str:
     )
 
 
-def plural(count: int, noun: str, nouns: str = "") -> str:
+def plural(count: float, noun: str, nouns: str = "") -> str:
     """Return the count with its noun, as in ``1 line`` and ``2,000 lines``.
 
     Args:
-        count: how many.
+        count: how many; a rate perhaps.
         noun: of one.
         nouns: of several; empty: the noun with an s, or ``entities`` for ``entity``.
     """
     if count == 1:
         return f"1 {noun}"
     several = nouns or (f"{noun[:-1]}ies" if noun.endswith("ty") else f"{noun}s")
-    return f"{count:,} {several}"
+    return f"{count:,g} {several}" if isinstance(count, float) else f"{count:,} {several}"
 
 
 def markdown_text(text: str) -> str:

@@ -1,5 +1,6 @@
 """``dglke-distill calibrate``, and what commands say of probabilities."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -8,6 +9,8 @@ from rich.table import Table
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
+from dglke_distill.base.shown import plural
 from dglke_distill.cli import complete, settings
 from dglke_distill.cli.models import check_apart, load_given
 from dglke_distill.cli.output import show_warnings
@@ -110,7 +113,7 @@ def calibrate(
     kind = "given" if negatives.startswith("@") else negatives
     CalibrationSettings(method, kind, per_positive, drawn, fewest, seed).checked()
     if plot is not None:
-        _check_plot(plot)
+        _check_plot(plot, out)
     place = folder_of(model)
     if out is not None:
         check_apart(out, model)
@@ -135,14 +138,11 @@ def calibrate(
     )
     show_warnings(made.about.get("warnings", ()), err=True)
     written = out if out is not None else (place or Path()) / CALIBRATION_FILE
-    if out is not None:
-        named.save_pretrained(out)
-    else:
-        write_calibration(written, made)
-    if plot is not None:
-        from dglke_distill.report.reliability import write_plot
-
-        write_plot(made.about, plot)
+    with _drawn(made, plot):
+        if out is not None:
+            named.save_pretrained(out)
+        else:
+            write_calibration(written, made)
     if as_json:
         say_json({"method": made.method, **made.about, "pooled": _pooled(named, made)})
         return
@@ -151,8 +151,8 @@ def calibrate(
     if pooled:
         shown = ", ".join(pooled[:_SHOWN]) + (" ..." if len(pooled) > _SHOWN else "")
         say(
-            f"{len(pooled)} of {len(named.relations)} relations have too few facts or negatives "
-            f"for a curve of their own, and share that of all relations together: {shown}"
+            "for want of facts or negatives, the curve of all relations together serves "
+            f"{len(pooled)} of {plural(len(named.relations), 'relation')}: {shown}"
         )
     say(str(written))
     if plot is not None:
@@ -172,12 +172,13 @@ def show_calibration(made: "Calibration") -> None:
     SafeConsole().print(table)
     per_positive = made.about["negatives_per_positive"]
     say(
-        f"{made.method}, fitted on {fitted['facts']} validation facts and {fitted['negatives']} "
-        f"negatives ({made.about['negatives']}); figures of {held['facts']} {held['split']} facts "
-        f"and {held['negatives']} negatives that no curve has seen"
+        f"{made.method}, fitted on {plural(fitted['facts'], 'validation fact')} and "
+        f"{plural(fitted['negatives'], 'negative')} ({made.about['negatives']}); figures of "
+        f"{plural(held['facts'], held['split'] + ' fact')} and "
+        f"{plural(held['negatives'], 'negative')} that no curve has seen"
     )
     say(
-        f"probabilities hold where {per_positive:g} negatives come with each fact, a base rate of "
+        f"probabilities hold with {plural(per_positive, 'negative')} per fact, a base rate of "
         f"{1 / (1 + per_positive):.3g}; say otherwise by --negatives-per-positive"
     )
 
@@ -216,7 +217,7 @@ def probability_note(told: dict[str, Any], relation: Optional[str]) -> Optional[
     if of is None:
         return None
     rate = of["negatives_per_positive"]
-    where = f" with {rate:g} negatives per fact" if isinstance(rate, (int, float)) else ""
+    where = f" with {plural(rate, 'negative')} per fact" if isinstance(rate, (int, float)) else ""
     pooled = f"; {relation} has too few facts for a curve of its own" if of.get("pooled") else ""
     return f"probability: {of['method']}{where}{pooled}"
 
@@ -225,8 +226,22 @@ def _pooled(named: "NamedModel", made: "Calibration") -> list[str]:
     return [name for i, name in enumerate(named.relations) if made.pooled[:, i].any()]
 
 
-def _check_plot(plot: Path) -> None:
+def _check_plot(plot: Path, out: Optional[Path]) -> None:
+    from dglke_distill.base.files import check_file_place
+
     if plot.suffix.lower() not in (".svg", ".png", ".pdf"):
         raise UserError(f"--plot {plot}: give a file that ends in .svg, .png or .pdf")
-    if plot.is_dir():
-        raise UserError(f"--plot {plot}: is a folder; name a file")
+    if out is not None and (
+        resolved(plot).is_relative_to(resolved(out)) or resolved(out).is_relative_to(resolved(plot))
+    ):
+        raise UserError(f"--plot {plot}: lies in --out, or holds it; choose another place")
+    check_file_place(plot)
+
+
+def _drawn(made: "Calibration", plot: Optional[Path]) -> "AbstractContextManager[None]":
+    """Return what draws the plot, which appears if nothing goes wrong within it."""
+    if plot is None:
+        return nullcontext()
+    from dglke_distill.report.reliability import plot_aside
+
+    return plot_aside(made.about, plot)

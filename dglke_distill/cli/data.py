@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 from rich.table import Table
@@ -22,7 +22,7 @@ from dglke_distill.data.layout import FORMAT_NAMES
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.sources import DATASETS
 from dglke_distill.data.triples import Dataset
-from dglke_distill.data.writers import write_dataset
+from dglke_distill.data.writers import check_new, write_dataset, writing_format
 
 __all__ = ["YesFlag", "agree_to_download", "data_app"]
 
@@ -204,16 +204,16 @@ def data_prepare(
 
     Labels of its entities come with it, where the catalog knows where they are.
     """
-    reading = data_flags(locals())
-    if not offline:
-        agree_to_download(name_or_path, yes, data_root)
-    dataset = load_own(
-        name_or_path,
-        {"format": format, "split_seed": seed, **reading},
-        assignments,
-        data_root,
-        split_fractions=_fractions(fractions),
-        offline=offline,
+    flags = {"format": format, "split_seed": seed, **data_flags(locals())}
+    shares = _fractions(fractions)
+    try:
+        writing_format(write_format)
+    except UserError as error:
+        raise UserError(f"--out-format: {error}") from None
+    if out is not None:
+        check_new(out)  # before anything is read
+    dataset = _loaded(
+        name_or_path, flags, assignments, data_root, yes, offline, split_fractions=shares
     )
     console = SafeConsole(soft_wrap=True)
     _print_dataset(console, dataset)
@@ -251,12 +251,25 @@ def data_check(
     check_threshold(threshold)
     for text in fail_on or ():
         parse_limit(text)  # before anything is read
-    reading = data_flags(locals())
-    if not offline:
-        agree_to_download(name_or_path, yes, data_root)
-    dataset = load_own(name_or_path, reading, assignments, data_root, offline=offline)
+    flags = data_flags(locals())
+    dataset = _loaded(name_or_path, flags, assignments, data_root, yes, offline)
     check = check_dataset(dataset, threshold)
     show_check(check, as_json=as_json, top=top, fail_on=fail_on)
+
+
+def _loaded(
+    name_or_path: str,
+    flags: dict[str, Any],
+    assignments: Optional[list[str]],
+    data_root: Optional[Path],
+    yes: bool,
+    offline: bool,
+    **options: Any,
+) -> Dataset:
+    """Load a dataset by what was given, after a download where that is needed and agreed to."""
+    if not offline:
+        agree_to_download(name_or_path, yes, data_root)
+    return load_own(name_or_path, flags, assignments, data_root, offline=offline, **options)
 
 
 def _fractions(text: str) -> tuple[float, float, float]:

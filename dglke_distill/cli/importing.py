@@ -37,13 +37,16 @@ def import_model(
     assignments: settings.SetFlag = None,
 ) -> None:
     """Save another library's model as a checkpoint: a teacher, or a model to use."""
+    from dglke_distill.artifacts.checkpoint import check_place
     from dglke_distill.config import Config, merge, parse_assignment
+    from dglke_distill.data.datasets_made import of_the_data
     from dglke_distill.data.identity import OtherData, located
     from dglke_distill.distill import loading
     from dglke_distill.runs.workspace import prepare
 
     if dataset is None and assignments:
         raise UserError("--set: goes with --dataset, whose files it says how to read")
+    check_place(out)
     if dataset is None:
         loading.import_model(folder, out, format)
     else:
@@ -55,5 +58,5 @@ def import_model(
         loading.import_teacher(folder, out, workspace, config, format)
         stranger = OtherData(resolved(folder).name, "", None)
         told = stranger.line(workspace.dataset.name, workspace.dataset.fingerprint)
-        show_warnings([told, *workspace.dataset.warnings])
+        show_warnings([told, *of_the_data(workspace.dataset.warnings)])
     say(f"written: {out}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import check_writable
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli.say import say
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_apart", "check_run_folder", "load_given", "say_which"]
 
+_RUNS = Path("runs")
+"""Where runs lie that the user names no folder for."""
 _LOGS = (".log", ".out", ".err")
 
 
@@ -54,7 +58,7 @@ def check_apart(out: Path, model: str) -> None:
 
 
 def check_run_folder(out: Optional[Path]) -> None:
-    """Check that a run does not spread among files that have nothing to do with it.
+    """Check that a run can be written, and not among files that have nothing to do with it.
 
     Hidden files and logs may lie there, since a shell makes them before a command begins. What a
     run before has left is not looked at here.
@@ -63,8 +67,11 @@ def check_run_folder(out: Optional[Path]) -> None:
         out: the directory that the user named; None: a new one is made.
 
     Raises:
-        UserError: it holds something else.
+        UserError: it holds something else, or cannot be written.
     """
+    if out is not None and os.path.lexists(out) and not out.is_dir():
+        raise UserError(f"--out {out}: is no folder; name a new or empty one")
+    check_writable(out or _RUNS, out or _RUNS)
     if out is None or not out.is_dir():
         return
     from dglke_distill.distill.chain import CHAIN_FILE

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import file_aside
+from dglke_distill.base.files import check_file_place, file_aside
 from dglke_distill.base.shown import json_text, plural
 from dglke_distill.cli.say import say, say_json, say_text
 
@@ -29,7 +29,8 @@ def row_format(out: Optional[Path], format: Optional[str]) -> str:
         format: what the user asked for; None: by the ending of the file, on standard output CSV.
 
     Raises:
-        UserError: an unknown format or ending, or one that cannot be had here.
+        UserError: an unknown format or ending, one that cannot be had here, or a place that cannot
+            be written.
     """
     known = ", ".join(ROW_FORMATS)
     if format is not None:
@@ -47,8 +48,8 @@ def row_format(out: Optional[Path], format: Optional[str]) -> str:
                 f"--format, one of {known}"
             )
         (found,) = fitting
-    if out is not None and out.is_dir():
-        raise UserError(f"--out {out}: is a folder; name a file")
+    if out is not None:
+        check_file_place(out)
     if found == "parquet":
         if out is None:
             raise UserError("--format parquet: is no text; name a file by --out")

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import directory_aside
+from dglke_distill.base.files import check_writable, directory_aside
 from dglke_distill.data.dictionaries import ambiguous_dictionary
-from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS, parse_format
+from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS, Format, parse_format
 from dglke_distill.data.text import strip_blanks
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["check_new", "write_dataset"]
+__all__ = ["check_new", "write_dataset", "writing_format"]
 
 _ROWS = 1 << 17
 _FORBIDDEN = {"\t": "a tab", "\n": "a line end", "\r": "a carriage return", "\0": "a zero byte"}
@@ -39,9 +39,7 @@ def write_dataset(dataset: Dataset, folder: Path, *, format: str = "names_hrt") 
         UserError: the folder holds something, the format is unknown, or a name cannot stand in
             such a file.
     """
-    layout = parse_format(format)
-    if layout is None:
-        raise UserError("format 'auto' is for reading: say which format to write, e.g. names_hrt")
+    layout = writing_format(format)
     check_new(folder)
     for vocabulary in (dataset.entities, dataset.relations):
         _check_names(vocabulary)
@@ -82,17 +80,33 @@ def write_dataset(dataset: Dataset, folder: Path, *, format: str = "names_hrt") 
     return [folder / name for name in names]
 
 
-def check_new(folder: Path) -> None:
-    """Check that data may be written into a folder.
+def writing_format(name: str) -> Format:
+    """Return the format to write in.
+
+    Args:
+        name: such as ``names_hrt``.
 
     Raises:
-        UserError: it is no folder, or holds something.
+        UserError: it is unknown.
+    """
+    layout = parse_format(name)
+    if layout is None:
+        raise UserError("format 'auto' is for reading: say which format to write, e.g. names_hrt")
+    return layout
+
+
+def check_new(folder: Path) -> None:
+    """Check that data can be written into a folder, and may be.
+
+    Raises:
+        UserError: it is no folder, or holds something, or cannot be written.
     """
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder} holds something already: give a new folder")
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
+    check_writable(folder, folder.parent)
 
 
 def _names(dataset: Dataset) -> tuple[Callable[[int], str], Callable[[int], str]]:

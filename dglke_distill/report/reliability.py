@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
@@ -10,12 +11,13 @@ from matplotlib.figure import Figure
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import file_aside
+from dglke_distill.base.shown import plural
 from dglke_distill.base.tensor_files import load_state
 from dglke_distill.calibration.file import CALIBRATION_FILE
 from dglke_distill.report.run_results import RunResults, stage_labels
 from dglke_distill.report.theme import LIGHT, Theme, drawing, png, svg
 
-__all__ = ["describe_run", "draw_reliability", "reliability_of_run", "write_plot"]
+__all__ = ["describe_run", "draw_reliability", "plot_aside", "reliability_of_run"]
 
 
 def draw_reliability(
@@ -54,12 +56,13 @@ def draw_reliability(
     return figure
 
 
-def write_plot(about: Mapping[str, Any], path: Path) -> None:
-    """Write the plot of one model: SVG, PNG or PDF by the ending.
+@contextmanager
+def plot_aside(about: Mapping[str, Any], path: Path) -> Iterator[None]:
+    """Write the plot of one model, SVG, PNG or PDF by the ending, if nothing goes wrong within.
 
     Args:
         about: of its ``Calibration``.
-        path: the file, which appears whole or not at all.
+        path: the file, which appears at the end, whole, or not at all.
 
     Raises:
         NotWritten: it cannot be written.
@@ -73,6 +76,7 @@ def write_plot(about: Mapping[str, Any], path: Path) -> None:
             aside.write_bytes(png(figure, LIGHT))
         else:
             figure.savefig(aside, format="pdf", metadata={"CreationDate": None})
+        yield
 
 
 def reliability_of_run(run: RunResults, theme: Theme) -> Optional[Figure]:
@@ -95,8 +99,9 @@ def describe_run(run: RunResults) -> str:
     return "; ".join(
         f"{labels[name]}: expected calibration error "
         f"{held['before']['expected_calibration_error']:.4f} before, "
-        f"{held['after']['expected_calibration_error']:.4f} after, on {held['facts']} held-out "
-        f"{held['split']} facts and {held['negatives']} negatives"
+        f"{held['after']['expected_calibration_error']:.4f} after, on "
+        f"{plural(held['facts'], 'held-out ' + held['split'] + ' fact')} and "
+        f"{plural(held['negatives'], 'negative')}"
         for name, held in _held_out(run).items()
     )
 
