@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dglke_distill.base import files
+from dglke_distill.base import files, places
 from dglke_distill.base.disk import NotWritten, preallocate, writing
 
 
@@ -112,11 +112,11 @@ def test_without_locks_only_what_is_old_is_removed(
 
 def test_writers_to_one_place_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from dglke_distill.base import files\n"
+        "import sys; from pathlib import Path; from dglke_distill.base import files, places\n"
         "for i in range(60):\n"
         "    text = f'{sys.argv[2]} {i}\\n' * 1000\n"
         "    files.atomic_write_text(Path(sys.argv[1], 'file'), text)\n"
-        "    ours = files.nothing_foreign\n"
+        "    ours = places.nothing_foreign\n"
         "    with files.directory_aside(Path(sys.argv[1], 'folder'), foreign=ours) as aside:\n"
         "        (aside / 'a').write_text(text); (aside / 'b').write_text(text)\n"
     )
@@ -134,10 +134,10 @@ def test_writers_to_one_place_do_not_take_each_other_for_dead(tmp_path: Path) ->
 
 def test_killed_at_random_moments_a_folder_is_whole(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from dglke_distill.base import files\n"
+        "import sys; from pathlib import Path; from dglke_distill.base import files, places\n"
         "print('begun', flush=True)\n"
         "for i in range(100000):\n"
-        "    ours = files.nothing_foreign\n"
+        "    ours = places.nothing_foreign\n"
         "    with files.directory_aside(Path(sys.argv[1], 'folder'), foreign=ours) as aside:\n"
         "        for name in 'ab': (aside / name).write_text(f'{i}\\n' * 5000)\n"
     )
@@ -153,7 +153,7 @@ def test_killed_at_random_moments_a_folder_is_whole(tmp_path: Path) -> None:
             texts = [(tmp_path / "folder" / name).read_text() for name in "ab"]
             assert texts[0] == texts[1] and len(set(texts[0].split())) == 1
             assert texts[0].count("\n") == 5000
-    with files.directory_aside(tmp_path / "folder", foreign=files.nothing_foreign):
+    with files.directory_aside(tmp_path / "folder", foreign=places.nothing_foreign):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
@@ -201,7 +201,7 @@ def test_places_are_looked_at_before(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere" / "file")
     for good in ("new", "file", "a/b/new", "gone", "n" * 255):
-        files.check_file_place(tmp_path / good)
+        places.check_file_place(tmp_path / good)
     for bad, said in (
         ("folder", "folder: is a folder; name a file"),
         ("file/new", "file is a file, no folder"),
@@ -213,10 +213,10 @@ def test_places_are_looked_at_before(tmp_path: Path) -> None:
         (os.devnull, "is no ordinary file"),
     ):
         with pytest.raises(NotWritten, match=said):
-            files.check_file_place(tmp_path / bad)
+            places.check_file_place(tmp_path / bad)
         if bad not in ("folder", os.devnull):
             with pytest.raises(NotWritten, match=said):
-                files.check_replaceable(tmp_path / bad)
+                places.check_replaceable(tmp_path / bad)
     assert sorted(os.listdir(tmp_path)) == ["file", "folder", "gone"]
     assert (tmp_path / "file").read_text() == "here" and not (tmp_path / "nowhere").exists()
 
@@ -226,7 +226,7 @@ def test_a_folder_without_permission_is_found_before(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(NotWritten, match="change the permissions"):
-            files.check_file_place(tmp_path / "new")
+            places.check_file_place(tmp_path / "new")
     finally:
         tmp_path.chmod(0o700)
 
@@ -342,7 +342,7 @@ def test_directory_appears_and_is_replaced_whole(tmp_path: Path, swap: str) -> N
         (aside / "a").write_text("1")
         assert not final.exists()
     assert {p.name for p in final.iterdir()} == {"a"}
-    with files.directory_aside(final, foreign=files.nothing_foreign) as aside:
+    with files.directory_aside(final, foreign=places.nothing_foreign) as aside:
         (aside / "sub").mkdir()
         (aside / "sub" / "b").write_text("2")
         assert (final / "a").read_text() == "1"
@@ -355,7 +355,7 @@ def test_failure_while_filling_leaves_the_old_directory(tmp_path: Path, swap: st
     final = tmp_path / "final"
     final.mkdir()
     (final / "a").write_text("1")
-    ours = files.nothing_foreign
+    ours = places.nothing_foreign
     with pytest.raises(KeyboardInterrupt), files.directory_aside(final, foreign=ours) as aside:
         (aside / "b").write_text("2")
         raise KeyboardInterrupt

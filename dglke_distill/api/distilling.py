@@ -12,8 +12,8 @@ from dglke_distill.api.outcomes import DistillationRun
 from dglke_distill.artifacts.results import ChainResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
-from dglke_distill.distill.plan import check_part, loaded_in
-from dglke_distill.distill.settings import chain_settings, new_chain_directory
+from dglke_distill.distill.plan import loaded_in
+from dglke_distill.distill.settings import chain_settings, check_part, new_chain_directory
 from dglke_distill.runs.settings import flag_trees, nested
 from dglke_distill.search.beforehand import Search, before_chain
 from dglke_distill.search.both import SEARCHES

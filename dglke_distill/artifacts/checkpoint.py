@@ -23,8 +23,9 @@ from dglke_distill.artifacts.requirements import REQUIRES, check_requirements, r
 from dglke_distill.artifacts.results import read_results_tree
 from dglke_distill.artifacts.results_node import json_text
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import check_replaceable, directory_aside
+from dglke_distill.base.files import directory_aside
 from dglke_distill.base.parsing import read_object
+from dglke_distill.base.places import check_replaceable
 from dglke_distill.base.regular_files import read_text
 from dglke_distill.base.runtime import resolve_device
 from dglke_distill.base.tensor_files import (

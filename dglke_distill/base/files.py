@@ -7,38 +7,33 @@ on that folder; one whose writer was killed is removed by the next writer to the
 from __future__ import annotations
 
 import ctypes
-import errno
 import hashlib
 import os
 import re
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Optional
 
-from dglke_distill.base.disk import ON_A_DISK, ON_A_MOUNT_POINT, NotWritten, writing
+from dglke_distill.base.disk import ON_A_DISK, writing
 
 try:
     import fcntl
 except ImportError:  # not on every system
     fcntl = None  # type: ignore[assignment]
 
+from dglke_distill.base.places import anything, check_ordinary, check_replaceable
 from dglke_distill.base.regular_files import open_regular
 
 __all__ = [
     "atomic_write_bytes",
     "atomic_write_text",
-    "check_file_place",
-    "check_replaceable",
-    "check_writable",
     "create_file",
     "directory_aside",
     "file_aside",
-    "nothing_foreign",
     "replace_directory",
     "sha256_file",
     "try_lock",
@@ -63,7 +58,7 @@ def file_aside(path: Path) -> Iterator[Path]:
         NotWritten: it cannot be written, or ``path`` is a device, a pipe or a folder.
     """
     final = Path(os.path.realpath(path))
-    _check_ordinary(path, final)
+    check_ordinary(path, final)
     with _folder_aside(final, path) as folder:
         aside = folder / final.name
         yield aside
@@ -101,57 +96,9 @@ def create_file(path: Path, data: bytes) -> bool:
     return True
 
 
-def check_file_place(path: Path) -> None:
-    """Check that a file may be written to a place, before it costs any work.
-
-    Args:
-        path: the place; nothing is left there.
-
-    Raises:
-        NotWritten: it cannot be written, or ``path`` is a device, a pipe or a folder.
-    """
-    final = Path(os.path.realpath(path))
-    if os.path.isdir(final):
-        raise NotWritten(f"{path}: is a folder; name a file")
-    _check_ordinary(path, final)
-    check_writable(path, final.parent)
-
-
-def check_writable(path: Path, folder: Path) -> None:
-    """Check that something can be made in a folder, or where that is to be made.
-
-    Permissions do not say it all: some is made there, and removed.
-
-    Args:
-        path: what is to be written, which an error names.
-        folder: where its parts are made first.
-
-    Raises:
-        NotWritten: nothing can be made there.
-    """
-    final = Path(os.path.realpath(path))
-    above = next(part for part in (folder, *folder.absolute().parents) if os.path.lexists(part))
-    with writing(path, final, above):
-        with suppress(FileNotFoundError):
-            os.lstat(final)  # it is too long, or leads through a file
-        if max(len(os.fsencode(part)) for part in final.parts) > os.pathconf(above, "PC_NAME_MAX"):
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(final))
-        os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=above))
-
-
-def nothing_foreign(folder: Path) -> Optional[str]:
-    """Say of a directory that only this program writes to, as of a cache, that all is ours."""
-    return None
-
-
-def _anything(folder: Path) -> Optional[str]:
-    with os.scandir(folder) as entries:
-        return min((entry.name for entry in entries), default=None)
-
-
 @contextmanager
 def directory_aside(
-    path: Path, *, foreign: Callable[[Path], Optional[str]] = _anything
+    path: Path, *, foreign: Callable[[Path], Optional[str]] = anything
 ) -> Iterator[Path]:
     """Yield an empty directory to fill; it takes the place of ``path`` at the end.
 
@@ -170,34 +117,6 @@ def directory_aside(
         yield folder
         check_replaceable(path, foreign)
         replace_directory(folder, final)
-
-
-def check_replaceable(path: Path, foreign: Callable[[Path], Optional[str]] = _anything) -> None:
-    """Check that a directory can be put in a place, and may be where something is there.
-
-    Args:
-        path: the place.
-        foreign: given a directory, returns the name of something in it that is not ours to delete,
-            or None; not called for an empty one.
-
-    Raises:
-        NotWritten: a file, a mount point, or something that is not ours is there, or nothing can
-            be written.
-    """
-    check_writable(path, Path(os.path.realpath(path)).parent)
-    if not os.path.exists(path):  # or a link to a place that is still free
-        return
-    if not os.path.isdir(path):
-        raise NotWritten(f"{path}: is a file; name a directory")
-    if os.path.ismount(os.path.realpath(path)):
-        raise NotWritten(f"{path}: {ON_A_MOUNT_POINT}")
-    with writing(path):
-        stranger = None if _anything(path) is None else foreign(path)
-    if stranger is not None:
-        raise NotWritten(
-            f"{path}: holds {stranger!r}, which this program did not write there and would delete; "
-            "choose another directory, or move it away"
-        )
 
 
 def replace_directory(new: Path, final: Path) -> None:
@@ -263,11 +182,6 @@ def try_lock(descriptor: int) -> Optional[bool]:
     except OSError:
         return None
     return True
-
-
-def _check_ordinary(path: Path, final: Path) -> None:
-    if os.path.lexists(final) and not os.path.isfile(final):
-        raise NotWritten(f"{path}: is no ordinary file; choose another name")
 
 
 @contextmanager

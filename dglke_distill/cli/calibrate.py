@@ -227,7 +227,7 @@ def _pooled(named: "NamedModel", made: "Calibration") -> list[str]:
 
 
 def _check_plot(plot: Path, out: Optional[Path]) -> None:
-    from dglke_distill.base.files import check_file_place
+    from dglke_distill.base.places import check_file_place
 
     if plot.suffix.lower() not in (".svg", ".png", ".pdf"):
         raise UserError(f"--plot {plot}: give a file that ends in .svg, .png or .pdf")

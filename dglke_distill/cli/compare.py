@@ -85,8 +85,8 @@ def compare(
     reading = settings.given_data(locals())
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
     from dglke_distill.distill.methods import METHODS
-    from dglke_distill.distill.plan import check_part, compose_chain, loaded_in, read_chain
-    from dglke_distill.distill.settings import chain_trees
+    from dglke_distill.distill.plan import compose_chain, loaded_in, read_chain
+    from dglke_distill.distill.settings import chain_trees, check_part
 
     if resume:
         if out is None:

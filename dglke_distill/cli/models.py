@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import check_writable
+from dglke_distill.base.places import check_writable
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli.say import say
 

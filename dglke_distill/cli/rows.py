@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import check_file_place, file_aside
+from dglke_distill.base.files import file_aside
+from dglke_distill.base.places import check_file_place
 from dglke_distill.base.shown import json_text, plural
 from dglke_distill.cli.say import say, say_json, say_text
 

@@ -326,7 +326,7 @@ def assigned_chain(assignments: Optional[Sequence[str]]) -> list[Tree]:
     Raises:
         UserError: an assignment is malformed, or of an unknown setting or a bad value.
     """
-    from dglke_distill.distill.plan import check_part
+    from dglke_distill.distill.settings import check_part
 
     trees: list[Tree] = [parse_assignment(text) for text in assignments or ()]
     for tree in trees:

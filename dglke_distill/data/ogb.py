@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import directory_aside, nothing_foreign
+from dglke_distill.base.files import directory_aside
 from dglke_distill.base.parsing import read_json
+from dglke_distill.base.places import nothing_foreign
 from dglke_distill.base.regular_files import read_bytes
 from dglke_distill.data.array_files import map_npy
 from dglke_distill.data.ogb_files import OfficialGraph, OfficialSplits, read_names, read_official

@@ -24,7 +24,8 @@ from torch import Tensor
 from dglke_distill.base import runtime
 from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import check_replaceable, directory_aside, sha256_file
+from dglke_distill.base.files import directory_aside, sha256_file
+from dglke_distill.base.places import check_replaceable
 from dglke_distill.base.tensor_files import save_state
 from dglke_distill.config import DataConfig
 from dglke_distill.data.file_kinds import PARTITION_FILE

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from dglke_distill.base.disk import preallocate
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import atomic_write_text, directory_aside, nothing_foreign
+from dglke_distill.base.files import atomic_write_text, directory_aside
+from dglke_distill.base.places import nothing_foreign
 from dglke_distill.data.array_files import map_npy
 from dglke_distill.data.saved_arrays import read_saved
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary

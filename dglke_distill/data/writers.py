@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import check_writable, directory_aside
+from dglke_distill.base.files import directory_aside
+from dglke_distill.base.places import check_writable
 from dglke_distill.data.dictionaries import ambiguous_dictionary
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS, Format, parse_format
 from dglke_distill.data.text import strip_blanks

@@ -35,7 +35,6 @@ __all__ = [
     "FitSize",
     "Role",
     "Stage",
-    "check_part",
     "compose_chain",
     "divided",
     "loaded_in",
@@ -143,23 +142,6 @@ class Stage(NamedTuple):
     role: Role
     config: Config
     teachers: tuple[str, ...]
-
-
-def check_part(tree: Mapping[str, Any], source: str) -> None:
-    """Check some of a chain's settings by themselves, those of its stages too.
-
-    Args:
-        tree: partial, as ``ChainConfig`` takes it.
-        source: where it stands; the part of the chain is put behind it.
-
-    Raises:
-        UserError: an unknown setting or a bad value.
-    """
-    chain = ChainConfig.from_mapping(tree, source)
-    stages = {part: getattr(chain, part) for part in ("shared", "teacher", "student", "direct")}
-    stages.update({f"sizes.{size}": own for size, own in chain.sizes.items()})
-    for part, own in stages.items():
-        Config.from_mapping(own or {}, f"{source} {part}")
 
 
 def read_chain(path: Path) -> Tree:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.config import Config
 from dglke_distill.data.identity import label_of, located, located_data
 from dglke_distill.distill.going_on import check_init, init_tree, placed
 from dglke_distill.distill.plan import ChainConfig, compose_chain, divided, plan, read_chain
 from dglke_distill.runs.settings import unused
 
-__all__ = ["chain_settings", "chain_trees", "new_chain_directory"]
+__all__ = ["chain_settings", "chain_trees", "check_part", "new_chain_directory"]
 
 
 def chain_settings(
@@ -83,6 +84,23 @@ def chain_settings(
     chain = compose_chain(recipe, dataset and located(dataset), model, trees)
     check_init(chain)
     return chain.model_copy(update={"data": located_data(chain.data)})
+
+
+def check_part(tree: Mapping[str, Any], source: str) -> None:
+    """Check some of a chain's settings by themselves, those of its stages too.
+
+    Args:
+        tree: partial, as ``ChainConfig`` takes it.
+        source: where it stands; the part of the chain is put behind it.
+
+    Raises:
+        UserError: an unknown setting or a bad value.
+    """
+    chain = ChainConfig.from_mapping(tree, source)
+    stages = {part: getattr(chain, part) for part in ("shared", "teacher", "student", "direct")}
+    stages.update({f"sizes.{size}": own for size, own in chain.sizes.items()})
+    for part, own in stages.items():
+        Config.from_mapping(own or {}, f"{source} {part}")
 
 
 def chain_trees(

@@ -1,0 +1,112 @@
+"""Places looked at before the work that would end in them: what may and can be written there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Callable, Optional
+
+from dglke_distill.base.disk import ON_A_MOUNT_POINT, NotWritten, writing
+
+__all__ = [
+    "anything",
+    "check_file_place",
+    "check_ordinary",
+    "check_replaceable",
+    "check_writable",
+    "nothing_foreign",
+]
+
+
+def check_file_place(path: Path) -> None:
+    """Check that a file may be written to a place, before it costs any work.
+
+    Args:
+        path: the place; nothing is left there.
+
+    Raises:
+        NotWritten: it cannot be written, or ``path`` is a device, a pipe or a folder.
+    """
+    final = Path(os.path.realpath(path))
+    if os.path.isdir(final):
+        raise NotWritten(f"{path}: is a folder; name a file")
+    check_ordinary(path, final)
+    check_writable(path, final.parent)
+
+
+def check_writable(path: Path, folder: Path) -> None:
+    """Check that something can be made in a folder, or where that is to be made.
+
+    Permissions do not say it all: some is made there, and removed.
+
+    Args:
+        path: what is to be written, which an error names.
+        folder: where its parts are made first.
+
+    Raises:
+        NotWritten: nothing can be made there.
+    """
+    final = Path(os.path.realpath(path))
+    above = next(part for part in (folder, *folder.absolute().parents) if os.path.lexists(part))
+    with writing(path, final, above):
+        with suppress(FileNotFoundError):
+            os.lstat(final)  # it is too long, or leads through a file
+        if max(len(os.fsencode(part)) for part in final.parts) > os.pathconf(above, "PC_NAME_MAX"):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(final))
+        os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=above))
+
+
+def check_ordinary(path: Path, final: Path) -> None:
+    """Check that a file would not take the place of a device, a pipe or a folder.
+
+    Args:
+        path: the place, as the user wrote it.
+        final: where that leads.
+
+    Raises:
+        NotWritten: it would.
+    """
+    if os.path.lexists(final) and not os.path.isfile(final):
+        raise NotWritten(f"{path}: is no ordinary file; choose another name")
+
+
+def nothing_foreign(folder: Path) -> Optional[str]:
+    """Say of a directory that only this program writes to, as of a cache, that all is ours."""
+    return None
+
+
+def anything(folder: Path) -> Optional[str]:
+    """Return the name of the first thing in a directory; None where it is empty."""
+    with os.scandir(folder) as entries:
+        return min((entry.name for entry in entries), default=None)
+
+
+def check_replaceable(path: Path, foreign: Callable[[Path], Optional[str]] = anything) -> None:
+    """Check that a directory can be put in a place, and may be where something is there.
+
+    Args:
+        path: the place.
+        foreign: given a directory, returns the name of something in it that is not ours to delete,
+            or None; not called for an empty one.
+
+    Raises:
+        NotWritten: a file, a mount point, or something that is not ours is there, or nothing can
+            be written.
+    """
+    check_writable(path, Path(os.path.realpath(path)).parent)
+    if not os.path.exists(path):  # or a link to a place that is still free
+        return
+    if not os.path.isdir(path):
+        raise NotWritten(f"{path}: is a file; name a directory")
+    if os.path.ismount(os.path.realpath(path)):
+        raise NotWritten(f"{path}: {ON_A_MOUNT_POINT}")
+    with writing(path):
+        stranger = None if anything(path) is None else foreign(path)
+    if stranger is not None:
+        raise NotWritten(
+            f"{path}: holds {stranger!r}, which this program did not write there and would delete; "
+            "choose another directory, or move it away"
+        )
