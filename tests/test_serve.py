@@ -22,6 +22,7 @@ from dglke_distill.artifacts.checkpoint import load_model
 from dglke_distill.base.errors import UserError
 from dglke_distill.serve import Gallery, PageServer
 from dglke_distill.serve import gallery as gallery_module
+from dglke_distill.serve.projections import projections
 
 __all__ = ["home", "page", "store", "town", "trained"]
 
@@ -75,11 +76,41 @@ def test_scores_are_those_of_triples(page: Page, town: Path) -> None:
 
 def test_what_a_model_is(page: Page, town: Path) -> None:
     found = page.get("models")
-    assert found == {"given": [str(town / n) for n in ("complex", "transe", "lost")], "offered": []}
+    given = [str(town / n) for n in ("complex", "transe", "lost")]
+    assert found == {"given": given, "offered": [], "projections": projections()}
     about = page.get("model", model=str(town / "transe"))
     assert (about["model"], about["dim"], about["bytes_per_entity"]) == ("TransE", 8, 32)
     assert (about["entities"], about["relations"]) == (len(ENTITIES), len(RELATIONS))
     assert (about["facts"], about["no_facts"], about["mrr"]) == (len(set(FACTS)), "", None)
+
+
+def test_maps_are_offered_as_packages_allow(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = page.get("map")
+    assert page.get("map", projection="pca") == plain and plain["projection"] == "pca"
+    monkeypatch.setattr("dglke_distill.serve.projections.find_spec", lambda name: None)
+    assert page.get("models")["projections"] == ["pca"]
+    question = "entity=Ada&relation=knows"
+    for path in ("map?projection=umap", f"answers?{question}&projection=umap"):
+        status, _, body = page.request(f"/api/{path}")
+        told = json.loads(body)
+        assert (status, told["field"], told["suggestions"]) == (400, "projection", ["pca"])
+        assert told["error"].endswith("not installed: pip install 'dglke-distill[umap]'")
+    status, _, body = page.request("/api/map?projection=tsme")
+    assert status == 400 and "give pca or umap" in json.loads(body)["error"]
+
+
+def test_umap_keeps_what_pca_does_not_on_the_map_and_in_answers(page: Page) -> None:
+    pytest.importorskip("umap", reason="umap-learn is not installed")
+    assert page.get("models")["projections"] == ["pca", "umap"]
+    drawn = page.get("map", projection="umap")
+    plain = page.get("map")
+    assert drawn["names"] == plain["names"] and drawn["places"] != plain["places"]
+    assert (drawn["projection"], drawn["shares"]) == ("umap", None)
+    place = dict(zip(drawn["names"], drawn["places"], strict=True))
+    found = page.get("answers", entity="Ada", relation="knows", projection="umap")
+    assert found["place"] == pytest.approx(place["Ada"], rel=1e-5)
+    for answer in found["answers"]:
+        assert answer["place"] == pytest.approx(place[answer["name"]], rel=1e-5)
 
 
 def test_facts_that_cannot_be_found(page: Page, town: Path) -> None:
@@ -281,7 +312,8 @@ def test_models_of_the_zoo_are_offered(store: Path, trained: Path, tmp_path: Pat
     for number, name in enumerate(more):
         zoo.publish(variant(trained, tmp_path / name, number), name, store=store)
     with served([NAME], store=store) as page:
-        assert page.get("models") == {"given": [NAME], "offered": more}
+        models = page.get("models")
+        assert (models["given"], models["offered"]) == ([NAME], more)
         about = page.get("model")
         registered = zoo.info(NAME, store=store).metrics
         assert registered is not None

@@ -22,6 +22,7 @@ from dglke_distill.data.spelling import folded
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.serve.entity_map import EntityMap
 from dglke_distill.serve.facts import Role, main_role, prominence, relation_counts
+from dglke_distill.serve.projections import PCA, UMAP, Projection
 from dglke_distill.serve.search import NameSearch
 
 __all__ = ["town"]
@@ -124,6 +125,56 @@ def test_maps_without_extent() -> None:
     made = EntityMap(same)
     np.testing.assert_allclose(made.places, np.zeros((5, 2)), atol=1e-9)
     np.testing.assert_array_equal(made.shares, [0, 0])
+
+
+@pytest.fixture(scope="module")
+def groups() -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of six groups that principal components do not keep apart; the group of each."""
+    rng = np.random.default_rng(3)
+    centre = 12 * np.concatenate([np.eye(5), -np.ones((1, 5)) / 2])
+    group = np.arange(240) % 6
+    return centre[group] + rng.normal(size=(240, 5)), group
+
+
+def kept_together(places: np.ndarray, group: np.ndarray) -> float:
+    """The share of the ten nearest on the map that are of the same group."""
+    far = np.square(places[:, None] - places[None]).sum(-1)
+    near = np.argsort(far, axis=1, kind="stable")[:, 1:11]
+    return float((group[near] == group[:, None]).mean())
+
+
+@pytest.mark.slow
+def test_umap_keeps_groups_together(groups: tuple[np.ndarray, np.ndarray]) -> None:
+    pytest.importorskip("umap", reason="umap-learn is not installed")
+    vectors, group = groups
+    made, again = UMAP(vectors), UMAP(vectors)
+    np.testing.assert_array_equal(made.places, again.places)
+    assert made.shares is None
+    assert (
+        kept_together(made.places, group) > 0.99 > 0.9 > kept_together(PCA(vectors).places, group)
+    )
+    np.testing.assert_allclose(made.locate(vectors[:9]), made.places[:9], rtol=1e-6)
+    beside = made.locate(vectors[:60] + 0.1)  # not on the map: among its own group
+    nearest = np.square(beside[:, None] - made.places[None]).sum(-1).argmin(1)
+    assert (group[nearest] == group[:60]).all()
+    for same in (np.full((20, 4), 0.5), vectors[:3], vectors[:1], vectors[:12, :1]):
+        few = UMAP(same)
+        assert few.places.shape == (len(same), 2) and np.isfinite(few.places).all()
+        assert few.locate(same[:0]).shape == (0, 2)
+
+
+def test_places_between_neighbours_are_weighed_by_their_distance() -> None:
+    class Given(Projection):
+        def _fit(self, vectors: np.ndarray) -> np.ndarray:
+            return 10 * vectors
+
+    line = np.arange(9.0)[:, None] * [1.0, 0.0]
+    made = Given(line)
+    np.testing.assert_array_equal(made.locate(line), made.places)
+    # Of 4.25 the neighbours are 4, 5 and 3, a quarter, three and five quarters away.
+    weight = np.array([4, 4 / 3, 4 / 5])
+    want = 10 * (weight @ [4, 5, 3]) / weight.sum()
+    np.testing.assert_allclose(made.locate(np.array([[4.25, 0.0]])), [[want, 0]])
 
 
 def test_compressed_models_have_maps() -> None:

@@ -18,6 +18,7 @@ from dglke_distill.data.triples import SIDES, Side, Vocabulary
 from dglke_distill.predict.choosing import OBSERVED, TYPED
 from dglke_distill.serve.facts import Role, main_role, relation_counts
 from dglke_distill.serve.gallery import Gallery, Shown
+from dglke_distill.serve.projections import projection, projections
 from dglke_distill.serve.questions import Question, answer_all, rounded
 from dglke_distill.serve.routes import ROUTES, Query, Refused, checked
 
@@ -96,7 +97,8 @@ class Api:
         hide = parameters["known"].choice(given, "known") == "hide"
         if hide and shown.facts is None:
             raise Refused(400, f"known facts cannot be hidden: {shown.no_facts}", "known")
-        return Question(shown, entity, relation, side, k, hide, _candidates(given, shown))
+        who, by = _candidates(given, shown), _projection("answers", given)
+        return Question(shown, entity, relation, side, k, hide, who, by)
 
     def answer_all(self, questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
         """Answer questions, in the thread that scores; see ``questions.answer_all``."""
@@ -119,7 +121,9 @@ class Api:
     # --- what else may be asked -----------------------------------------------------------------
 
     def _models(self, given: Mapping[str, str]) -> dict[str, Any]:
-        return {"given": self.gallery.given, "offered": self.gallery.offered}
+        gallery = self.gallery
+        there = projections()
+        return {"given": gallery.given, "offered": gallery.offered, "projections": there}
 
     def _model(self, given: Mapping[str, str]) -> dict[str, Any]:
         return self._shown(given).about()
@@ -171,12 +175,13 @@ class Api:
 
     def _map(self, given: Mapping[str, str]) -> dict[str, Any]:
         shown = self._shown(given)
-        if shown.drawn is None:
-            shown.drawn = self._drawn(shown)
-        return shown.drawn
+        by = _projection("map", given)
+        if by not in shown.drawn:
+            shown.drawn[by] = self._drawn(shown, by)
+        return shown.drawn[by]
 
-    def _drawn(self, shown: Shown) -> dict[str, Any]:
-        drawn = self.gallery.in_turn(lambda: shown.map)
+    def _drawn(self, shown: Shown, by: str) -> dict[str, Any]:
+        drawn = self.gallery.in_turn(lambda: shown.map(by))
         named = shown.named
         roles: list[Optional[Role]] = [None] * len(drawn.ids)
         if shown.facts is not None:
@@ -191,7 +196,8 @@ class Api:
         return {
             "model": shown.name,
             "entities": len(named.entities),
-            "shares": [float(share) for share in drawn.shares],
+            "projection": by,
+            "shares": None if drawn.shares is None else [float(share) for share in drawn.shares],
             "names": names,
             "labels": [shown.labels.labels.get(name) for name in names],
             "places": [rounded(place) for place in drawn.places],
@@ -257,6 +263,20 @@ def names_of(shown: Shown, text: str) -> list[str]:
     if len(found) < 6 and names.named:
         found += [name for name in likely_names(text, names, 6) if name not in found]
     return found[:6]
+
+
+def _projection(path: str, given: Mapping[str, str]) -> str:
+    """Return the projection asked for.
+
+    Raises:
+        Refused: there is no such, or its package is not installed.
+    """
+    found = ROUTES[path].parameters["projection"].choice(given, "projection")
+    try:
+        projection(found)
+    except UserError as error:
+        raise Refused(400, str(error), "projection", projections()) from None
+    return found
 
 
 def _candidates(given: Mapping[str, str], shown: Shown) -> Union[str, tuple[str, ...], None]:

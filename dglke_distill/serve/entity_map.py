@@ -1,14 +1,15 @@
-"""A map of the entities: their vectors, flattened by principal components."""
+"""A map of the entities: their vectors, laid out in a plane."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from dglke_distill.models.base import KGEModel
+from dglke_distill.serve.projections import PCA, Projection
 
 __all__ = ["EntityMap"]
 
@@ -17,52 +18,40 @@ SAMPLE = 2000
 
 
 class EntityMap:
-    """Where entities lie in the plane that keeps most of the variance of their vectors.
+    """Where entities lie in a plane.
 
-    Principal components (scikit-learn) of the vectors as the model compares them, complex numbers
-    as pairs of floats; of a sample where there are many.
+    Their vectors as the model compares them, complex numbers as pairs of floats, are laid out by a
+    projection; those of a sample where there are many.
 
     Args:
         model: the model.
         sample: most entities to work it out from.
+        by: how vectors are laid out.
 
     Attributes:
         ids: (n,) int64, ascending: the entities on the map.
         places: (n, 2) float, theirs.
-        shares: (2,) float: share of the variance along each axis.
+        shares: (2,) float: share of the variance along each axis; None where axes mean nothing.
     """
 
-    def __init__(self, model: KGEModel, sample: int = SAMPLE) -> None:
-        """Work the plane out."""
-        from sklearn.decomposition import PCA
-
+    def __init__(self, model: KGEModel, sample: int = SAMPLE, by: type[Projection] = PCA) -> None:
+        """Lay them out."""
         self._model = model
         count = model.num_entities
         self.ids: NDArray[np.int64] = np.arange(count)
         if count > sample:
             rng = np.random.default_rng(0)
             self.ids = np.sort(rng.choice(count, sample, replace=False))
-        vectors = self._vectors(self.ids)
-        components = min(2, *vectors.shape)
-        self._pca = PCA(components, svd_solver="full")
-        with np.errstate(invalid="ignore"):  # entities that are all in one place have no variance
-            self._pca.fit(vectors)
-        shares = np.nan_to_num(self._pca.explained_variance_ratio_)
-        self.shares: NDArray[Any] = np.pad(shares, (0, 2 - components))
-        self.places: NDArray[Any] = self._project(vectors)
+        self._made = by(self._vectors(self.ids))
+        self.places: NDArray[Any] = self._made.places
+        self.shares: Optional[NDArray[Any]] = self._made.shares
 
     def locate(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return the places (n, 2) of any entities (n,), on the map or not."""
-        return self._project(self._vectors(ids))
+        return self._made.locate(self._vectors(ids))
 
     def _vectors(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         with torch.no_grad():
             nodes = torch.from_numpy(ids).to(self._model.device)
             vectors = self._model.encode(nodes).vectors.double().cpu().numpy()
         return np.nan_to_num(vectors, copy=False, posinf=0, neginf=0)  # what is broken has no place
-
-    def _project(self, vectors: NDArray[Any]) -> NDArray[Any]:
-        if not len(vectors):
-            return np.zeros((0, 2))
-        places = self._pca.transform(vectors)
-        return np.pad(places, ((0, 0), (0, 2 - places.shape[1])))

@@ -20,6 +20,7 @@ from dglke_distill.predict import NamedModel
 from dglke_distill.serve.entity_map import EntityMap
 from dglke_distill.serve.facts import FactShelf, prominence
 from dglke_distill.serve.introduction import examples, sentences
+from dglke_distill.serve.projections import DEFAULT_PROJECTION, projection
 from dglke_distill.serve.search import NameSearch
 from dglke_distill.zoo import load_checkpoint
 from dglke_distill.zoo.index import Place, list_found
@@ -50,7 +51,7 @@ class Shown:
         entities: finds names of entities.
         labelled: finds entities by their labels; None without labels.
         relations: finds names of relations.
-        drawn: what is told of its map, once it has been.
+        drawn: what is told of its maps, once it has been, by their projections.
     """
 
     def __init__(
@@ -81,7 +82,8 @@ class Shown:
             said = [self.labels.of(name) for name in self.named.entities]
             self.labelled = NameSearch(said, weight)
         self.relations = NameSearch(self.named.relations)
-        self.drawn: Optional[dict[str, Any]] = None
+        self.drawn: dict[str, dict[str, Any]] = {}
+        self._maps: dict[str, EntityMap] = {}
 
     @cached_property
     def explains(self) -> bool:
@@ -94,10 +96,18 @@ class Shown:
         self.named.labels = self.labels
         return True
 
-    @cached_property
-    def map(self) -> EntityMap:
-        """The map of its entities, worked out when first asked for."""
-        return EntityMap(self.named.model)
+    def map(self, by: str = DEFAULT_PROJECTION) -> EntityMap:
+        """Return a map of its entities, worked out when first asked for.
+
+        Args:
+            by: name of a projection.
+
+        Raises:
+            UserError: it needs a package that is not installed.
+        """
+        if by not in self._maps:
+            self._maps[by] = EntityMap(self.named.model, by=projection(by))
+        return self._maps[by]
 
     def find_entities(self, text: str, limit: int) -> list[int]:
         """Return the ids of the entities whose label or name fits best, best first.
@@ -199,7 +209,7 @@ class Gallery:
         self._kept = self.in_turn(lambda: {name: self._load(name, offline) for name in names})
         self.offered = self._offers()
         for name in names:  # lest whoever asks first waits for it
-            self.submit(lambda shown=self._kept[name]: shown.map)  # type: ignore[misc]
+            self.submit(lambda shown=self._kept[name]: shown.map())  # type: ignore[misc]
 
     def get(self, name: str) -> Shown:
         """Return a model that is given or offered.

@@ -20,6 +20,7 @@ from dglke_distill.predict.batches import best_entities, places_among
 from dglke_distill.predict.choosing import per_relation
 from dglke_distill.predict.top_k import TopK
 from dglke_distill.serve.gallery import Shown
+from dglke_distill.serve.projections import DEFAULT_PROJECTION
 from dglke_distill.serve.routes import Refused
 
 __all__ = ["Question", "answer_all", "rounded"]
@@ -43,6 +44,7 @@ class Question(NamedTuple):
         k: most answers.
         hide: whether known facts are left out.
         candidates: who may answer: a word of ``predict.choosing``, names, or None for all.
+        projection: of the map on which the answers' places are.
     """
 
     shown: Shown
@@ -52,12 +54,14 @@ class Question(NamedTuple):
     k: int
     hide: bool
     candidates: Union[str, tuple[str, ...], None] = None
+    projection: str = DEFAULT_PROJECTION
 
     @property
     def alike(self) -> tuple[Any, ...]:
         """What two questions must have in common to be scored together."""
         relation = self.relation if per_relation(self.candidates) else -1
-        return id(self.shown), self.side, self.k, self.hide, self.candidates, relation
+        how = self.side, self.k, self.hide, self.candidates, self.projection
+        return id(self.shown), *how, relation
 
 
 def answer_all(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
@@ -94,7 +98,7 @@ def _answered(questions: Sequence[Question]) -> Sequence[Union[bytes, Exception]
 
 
 def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
-    shown, _, first, side, k, hide, who = questions[0]
+    shown, _, first, side, k, hide, who, by = questions[0]
     named, known = shown.named, shown.facts
     if known is not None and per_relation(who):
         named.use_ranges(known)
@@ -109,7 +113,7 @@ def _block(questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
     ids: NDArray[np.int64] = best.ids.cpu().numpy()
     scores = best.scores.float().cpu().numpy()
     candidates = np.maximum(ids, 0)
-    located = shown.map.locate(np.concatenate([entity, candidates.ravel()]))
+    located = shown.map(by).locate(np.concatenate([entity, candidates.ravel()]))
     places = located[len(entity) :].reshape(*ids.shape, 2)
     facts = None
     if known is not None:

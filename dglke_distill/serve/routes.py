@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
+from dglke_distill.serve.projections import PROJECTIONS
+
 __all__ = ["PREFIX", "ROUTES", "Parameter", "Query", "Refused", "Route", "checked"]
 
 PREFIX = "/api/"
@@ -136,13 +138,17 @@ _FACTS = _each(head=_TEXT, relation=_TEXT, tail=_TEXT)
 _MODEL = Parameter("one of those that /api/models lists; the first one where it is not given")
 _SIDE = Parameter("the side that is asked for", choices=("tail", "head"))
 _TYPED = Parameter("a part of the name, whatever the letter case and accents")
+_PROJECTION = Parameter(
+    "how a map is laid out: by principal components, or UMAP where umap-learn is installed",
+    choices=tuple(PROJECTIONS),
+)
 _LIMIT = Parameter("most names to return", most=MOST_NAMES, default=10)
 
 ROUTES = {
     "models": Route(
         "The models that are shown, and those that may be picked to compare.",
         {},
-        {"given": _TEXTS, "offered": _TEXTS},
+        {"given": _TEXTS, "offered": _TEXTS, "projections": _TEXTS},
     ),
     "model": Route(
         "What a model is, and how good.",
@@ -195,6 +201,7 @@ ROUTES = {
                 "(those, and others of their types), type:NAME, or a JSON list of names; every "
                 "entity where it is not given"
             ),
+            "projection": _PROJECTION._replace(about="of the map on which the places are told"),
         },
         {
             "model": _TEXT,
@@ -251,12 +258,13 @@ ROUTES = {
         },
     ),
     "map": Route(
-        "A map of the entities by principal components; of many, a sample.",
-        {"model": _MODEL},
+        "A map of the entities; of many, a sample. Other questions wait while it is laid out.",
+        {"model": _MODEL, "projection": _PROJECTION},
         {
             "model": _TEXT,
             "entities": _WHOLE,
-            "shares": _PLACE,
+            "projection": _TEXT,
+            "shares": _or_null(_PLACE),
             "names": _TEXTS,
             "labels": _MAYBE_TEXTS,
             "places": _PLACES,

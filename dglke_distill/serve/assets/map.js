@@ -3,6 +3,9 @@
 import { written } from "/names.js";
 
 const LABELS = 10;
+const WAYS = {
+  umap: "UMAP of their vectors. Neighbours are alike; distances between groups mean little.",
+};
 const REACH = 14; // pixels between the pointer and a point that it means
 
 export class EntityMap {
@@ -36,14 +39,14 @@ export class EntityMap {
     this.points = map.names.map((name, i) => (
       { name, said: map.labels[i] ?? name, place: map.places[i], role: map.role[i] }));
     this.coloured = map.roles.length > 0;
-    const shares = map.shares.map((share) => `${(100 * share).toFixed(0)}%`);
+    const shares = map.shares?.map((share) => `${(100 * share).toFixed(0)}%`);
     const [shown, all] = [map.names.length, map.entities].map((n) => n.toLocaleString("en"));
     const which = shown === all ? `all ${all} entities` : `${shown} of ${all} entities`;
     this.canvas.setAttribute("aria-label",
       `Map of ${which}. Arrow keys go from one to the next, Enter asks about it.`);
     this.figure.querySelector("figcaption").textContent =
-      `Map of ${which}: the first two principal components of their vectors, ` +
-      `${shares[0]} and ${shares[1]} of the variance.` +
+      `Map of ${which}: ` + (shares ? "the first two principal components of their vectors, " +
+        `${shares[0]} and ${shares[1]} of the variance.` : WAYS[map.projection]) +
       (map.roles.length ? " Colours: what an entity is in most of its facts." : "");
     const legend = map.roles.map(({ side, relation }, i) => [`role-${i}`, `${side} of ${relation}`]);
     if (map.roles.length && map.role.includes(-1)) legend.push(["", "other"]);

@@ -9,6 +9,7 @@ const form = at("question");
 const announce = (text) => { at("status").textContent = text; };
 const kept = new Map(); // answers that never change: what models are, and their maps
 const columns = new Map(); // by model: what is on the page
+const PROJECTIONS = { pca: "principal components", umap: "UMAP" };
 let asking = 0;
 
 async function call(path, parameters = {}) {
@@ -25,10 +26,10 @@ async function call(path, parameters = {}) {
   return body;
 }
 
-function once(path, model) {
-  const key = `${path} ${model}`;
+function once(path, model, projection = "") {
+  const key = `${path} ${projection} ${model}`;
   if (!kept.has(key)) {
-    const asked = call(path, { model });
+    const asked = call(path, { model, projection });
     asked.catch(() => kept.delete(key));
     kept.set(key, asked);
   }
@@ -59,6 +60,7 @@ function question() {
   return {
     model: at("model").value, with: at("other").value, entity: entity.value,
     relation: relation.value, side: side(), k: at("k").value, known: at("hide").checked ? "hide" : "",
+    projection: at("projection").value,
   };
 }
 
@@ -111,7 +113,10 @@ async function ask(remember = true) {
 /** Lay out a column per model chosen, in their order. */
 function arrange() {
   const names = chosen();
-  for (const name of names) if (!columns.has(name)) columns.set(name, build(name));
+  for (const name of names) {
+    if (!columns.has(name)) columns.set(name, build(name));
+    draw(name, columns.get(name));
+  }
   at("models").className = names.length > 1 ? "two" : "one";
   const wanted = names.map((name) => columns.get(name).section);
   if ([...at("models").children].some((child, i) => child !== wanted[i]) ||
@@ -148,8 +153,29 @@ function build(name) {
     if (about.no_facts) part(".facts").textContent = `Known facts are not marked: ${about.no_facts}.`;
     if (name === at("model").value) allowHiding();
   }).catch((error) => refuse(column, error));
-  once("map", name).then((found) => map.show(found)).catch(() => { part("figure").hidden = true; });
+  column.drawn = "";
   return column;
+}
+
+/** Draw the map of a column as it is chosen; what was asked for last counts. */
+function draw(name, column) {
+  const wanted = at("projection").value;
+  if (column.drawn === wanted) return;
+  column.drawn = wanted;
+  const caption = column.part("figcaption");
+  if (caption.textContent) {
+    caption.textContent = "The map is being laid out …";
+    column.map.mark(null); // answers have other places now
+  }
+  once("map", name, wanted).then((found) => {
+    if (column.drawn !== wanted) return;
+    column.part("figure").hidden = false;
+    column.map.show(found);
+  }).catch((error) => {
+    if (column.drawn !== wanted) return;
+    if (caption.textContent) caption.textContent = error.message;
+    else column.part("figure").hidden = true;
+  });
 }
 
 /** Known facts can be hidden where they are known. */
@@ -237,6 +263,7 @@ function restore() {
   if (given.has("model")) choose("model", given.get("model"));
   if (given.has("with")) choose("other", given.get("with"));
   if (given.has("k")) choose("k", given.get("k"));
+  if (given.has("projection")) choose("projection", given.get("projection"));
   entity.value = given.get("entity") ?? "";
   relation.value = given.get("relation") ?? "";
   form.elements.side.value = given.get("side") === "head" ? "head" : "tail";
@@ -251,7 +278,9 @@ function restore() {
 }
 
 async function start() {
-  const { given, offered } = await call("models");
+  const { given, offered, projections } = await call("models");
+  at("projection").append(...projections.map((name) => new Option(PROJECTIONS[name], name)));
+  at("projection-choice").hidden = projections.length < 2;
   const short = (name) => { // paths differ in their ends
     const said = name.replace(/\/checkpoint\/?$/, "");
     return said.length > 30 ? `…${said.slice(-29)}` : said;
