@@ -16,7 +16,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from dglke_distill.artifacts.results import read_training_results
+from dglke_distill.artifacts.results_files import read_training_results
 from dglke_distill.cli.exits import script
 from dglke_distill.config import compose
 from dglke_distill.models import canonical_name

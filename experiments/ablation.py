@@ -23,7 +23,8 @@ from chains import origin_of, rounded
 from rich.console import Console
 from rich.table import Table
 
-from dglke_distill.artifacts.results import ChainResults, read_chain_results
+from dglke_distill.artifacts.results import ChainResults
+from dglke_distill.artifacts.results_files import read_chain_results
 from dglke_distill.cli.exits import script
 from dglke_distill.config import compose, merge
 from dglke_distill.distill.chain import CHAIN_FILE, run_chain

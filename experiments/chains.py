@@ -17,12 +17,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from dglke_distill.artifacts.results import (
-    ChainResults,
-    Provenance,
-    TrainingResults,
-    read_chain_results,
-)
+from dglke_distill.artifacts.results import ChainResults, Provenance, TrainingResults
+from dglke_distill.artifacts.results_files import read_chain_results
 from dglke_distill.cli.exits import script
 from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain, saved_chain
 from dglke_distill.distill.chain_recipes import chain_recipe_names

@@ -122,10 +122,7 @@ def run_stages(
     """Run stages, go on with them, or read what they left; return their results."""
     check_finished(stages, directory, workspaces)
     watcher = Watcher()
-    return [
-        TrainingResults.of(run_stage(stage, directory, workspaces, watcher)["results"], directory)
-        for stage in stages
-    ]
+    return [run_stage(stage, directory, workspaces, watcher).results for stage in stages]
 
 
 def seconds_taken(results: Sequence[TrainingResults]) -> float:

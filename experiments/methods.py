@@ -20,11 +20,8 @@ from typing import Any
 
 from chains import origin_of, rounded, size_of, test_of, training_of, write
 
-from dglke_distill.artifacts.results import (
-    StageResults,
-    read_chain_results,
-    read_comparison_results,
-)
+from dglke_distill.artifacts.results import StageResults
+from dglke_distill.artifacts.results_files import read_chain_results, read_comparison_results
 from dglke_distill.cli.exits import script
 from dglke_distill.config import read_toml
 from dglke_distill.distill.chain import RESULTS_FILE, Watcher

@@ -34,7 +34,8 @@ from verdict_graphs import GRAPHS, OWN, write_graph
 from dglke_distill.api.datasets import AnyDataset
 from dglke_distill.api.distilling import distill
 from dglke_distill.api.training import train, tune
-from dglke_distill.artifacts.results import ChainResults, read_training_results
+from dglke_distill.artifacts.results import ChainResults
+from dglke_distill.artifacts.results_files import read_training_results
 from dglke_distill.artifacts.results_verdict import SizeVerdict
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text

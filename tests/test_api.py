@@ -16,7 +16,7 @@ from clock_fixtures import write_clock
 import dglke_distill as kd
 from dglke_distill import cli
 from dglke_distill.api.datasets import data_settings
-from dglke_distill.artifacts.results import read_training_results
+from dglke_distill.artifacts.results_files import read_training_results
 from dglke_distill.cli.commands import COMMANDS
 from dglke_distill.config import Config, read_toml
 from dglke_distill.runs.settings import nested

@@ -169,7 +169,7 @@ def test_results_say_which_validation_the_weights_are_from(tmp_path: Path, clock
     tensors, about = load_state(place / BEST_FILE)
     epoch = 4 if about["epoch"] != 4 else 3
     save_state(place / BEST_FILE, tensors, {**about, "mrr": 0.875, "epoch": epoch})
-    training = train_run(config, place, resume=True)["training"]
+    training = train_run(config, place, resume=True).to_tree()["training"]
     assert (training["best_epoch"], training["best_validation_mrr"]) == (epoch, 0.875)
 
 
@@ -246,7 +246,7 @@ def test_nohup_stays(tmp_path: Path, clock: Path, monkeypatch: pytest.MonkeyPatc
             config_of(clock),
             tmp_path / "run",
             report=lambda now: os.kill(os.getpid(), signal.SIGHUP),
-        )
+        ).to_tree()
     finally:
         signal.signal(signal.SIGHUP, before)
     assert results["training"]["epochs"] == 4

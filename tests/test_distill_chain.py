@@ -19,7 +19,7 @@ from dglke_distill.artifacts.checkpoint import load_model
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.config import Config, read_toml
-from dglke_distill.distill.chain import Watcher, chain_seconds, run_chain, saved_chain
+from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
 from dglke_distill.distill.estimate import estimate
 from dglke_distill.distill.plan import ChainConfig, plan
 from dglke_distill.training import loop as train
@@ -32,6 +32,12 @@ STAGES = [
     "direct-complex-dim8",
     "direct-complex-dim4",
 ]
+
+
+def seconds_of(stages: list[dict[str, Any]]) -> float:
+    """All that stages say they took."""
+    keys = ("seconds", "validation_seconds", "setup_seconds")
+    return sum(stage["results"]["training"][key] for stage in stages for key in keys)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,7 @@ def chain_of(clock: Path, *changes: dict[str, Any], **training: Any) -> ChainCon
 def finished(clock: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """An undisturbed chain, and what it returned."""
     directory = tmp_path_factory.mktemp("chain") / "run"
-    return directory, run_chain(chain_of(clock), directory)
+    return directory, run_chain(chain_of(clock), directory).to_tree()
 
 
 def weights(directory: Path) -> dict[str, str]:
@@ -112,8 +118,8 @@ def test_summary_of_a_chain(finished: tuple[Path, dict[str, Any]]) -> None:
     assert (last["questions"], last["seeds"]) == (12, 1)
     assert results["verdict"]["sentence"] == last["sentence"]
     assert "only 12 test questions: the interval is wide" in last["sentence"]
-    assert summary["chain_seconds"] == pytest.approx(chain_seconds(results["stages"][:3]))
-    assert summary["direct_seconds"] == pytest.approx(chain_seconds(results["stages"][4:]))
+    assert summary["chain_seconds"] == pytest.approx(seconds_of(results["stages"][:3]))
+    assert summary["direct_seconds"] == pytest.approx(seconds_of(results["stages"][4:]))
     assert summary["direct_budget_seconds"] == 0
 
 
@@ -145,7 +151,7 @@ def test_what_is_done_is_not_done_again(
     lines: list[str] = []
     again = run_chain(
         chain_of(clock), directory, resume=True, watcher=Watcher(announce=lines.append)
-    )
+    ).to_tree()
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files} == before
     assert lines == [f"{name}: done already" for name in STAGES]
     assert again["stages"] == results["stages"]
@@ -182,7 +188,7 @@ def test_a_saved_chain_is_the_chain(clock: Path, tmp_path: Path) -> None:
     run_chain(chain_of(clock, {"dims": [8, 4], "control": "none"}, epochs=1), tmp_path / "first")
     (tmp_path / "first" / "stages" / "0-teacher-complex-dim8" / "checkpoint").rename(teacher)
     chain = chain_of(clock, {"dims": [8, 4], "control": "none"}, epochs=1)
-    results = run_chain(chain, tmp_path / "second", loaded=[teacher])
+    results = run_chain(chain, tmp_path / "second", loaded=[teacher]).to_tree()
     assert saved_chain(tmp_path / "second") == (chain, [str(teacher)])
     assert [stage["role"] for stage in results["stages"]] == ["student"]
     saved = json.loads((teacher / "results.json").read_text())
@@ -207,21 +213,21 @@ def test_a_teacher_of_other_entities_is_refused(clock: Path, tmp_path: Path) -> 
 
 def test_the_control_gets_the_time_of_the_whole_chain(clock: Path, tmp_path: Path) -> None:
     chain = chain_of(clock, {"dims": [8, 4], "control": "both"}, epochs=3)
-    results = run_chain(chain, tmp_path / "run")
+    results = run_chain(chain, tmp_path / "run").to_tree()
     direct, budget = results["stages"][2:]
     assert (direct["role"], budget["role"]) == ("direct", "direct_budget")
     assert budget["name"] == f"{direct['name']}-budget"
-    share = chain_seconds(results["stages"][:2]) / chain_seconds([direct])
+    share = seconds_of(results["stages"][:2]) / seconds_of([direct])
     epochs = read_toml(tmp_path / "run" / budget["directory"] / "config.toml")["training"]["epochs"]
     assert epochs == max(1, int(share * 3))
     assert results["summary"]["direct_budget_mrr"] == budget["results"]["metrics"]["test"]["mrr"]
-    again = run_chain(chain, tmp_path / "run", resume=True)
+    again = run_chain(chain, tmp_path / "run", resume=True).to_tree()
     assert again["stages"] == results["stages"]
 
 
 def test_a_chain_without_a_teacher(clock: Path, tmp_path: Path) -> None:
     chain = chain_of(clock, {"method": "direct", "control": "both"}, epochs=2)
-    results = run_chain(chain, tmp_path / "run")
+    results = run_chain(chain, tmp_path / "run").to_tree()
     assert [stage["name"] for stage in results["stages"]] == ["direct-complex-dim4"]
     summary = results["summary"]
     assert summary["student_mrr"] is summary["share_of_teacher"] is None
@@ -236,7 +242,7 @@ def test_students_of_other_kinds(clock: Path, tmp_path: Path) -> None:
     tree["dims"], tree["control"] = [8, 4], "none"
     tree["teacher"] = {"model": {"encoder": "neighbor"}}
     tree["student"]["model"] = {"name": "TransE"}
-    results = run_chain(ChainConfig.from_mapping(tree, "test"), tmp_path / "run")
+    results = run_chain(ChainConfig.from_mapping(tree, "test"), tmp_path / "run").to_tree()
     student = load_model(tmp_path / "run" / results["stages"][1]["directory"] / "checkpoint")
     assert type(student.model.score_function).__name__ == "TransE"
     assert results["stages"][1]["results"]["metrics"]["test"]["mrr"] > 0

@@ -104,7 +104,7 @@ def test_a_loaded_teacher_gives_the_same_students(
 ) -> None:
     place = finished / "stages" / "0-teacher-transe-dim16" / "checkpoint"
     comparison = comparison_of(clock, loaded=[str(place)], seeds=[1])
-    results = run_comparison(comparison, tmp_path / "run")
+    results = run_comparison(comparison, tmp_path / "run").to_tree()
     assert not (tmp_path / "run" / "stages").exists()
     ours, theirs = weights(tmp_path / "run" / "chains"), weights(finished / "chains")
     assert ours == {name: theirs[name] for name in theirs if "seed1" in name}
@@ -132,13 +132,13 @@ def test_what_is_done_is_not_done_again(
         return real(config, directory, **arguments)
 
     monkeypatch.setattr(pipeline, "train_run", noted)
-    first = run_comparison(comparison, copy, resume=True)
+    first = run_comparison(comparison, copy, resume=True).to_tree()
     assert trained == []
     assert first["rows"] == read(finished / "results.json")["rows"]
     lost = copy / "chains" / "iterde-seed1"
     (lost / "results.json").unlink()
     shutil.rmtree(lost / "stages" / "1-transe-dim4")
-    second = run_comparison(comparison, copy, resume=True)
+    second = run_comparison(comparison, copy, resume=True).to_tree()
     assert trained == ["iterde-seed1/1-transe-dim4"]
     assert weights(copy) == before
     assert [row["mrr"] for row in second["rows"]] == [row["mrr"] for row in first["rows"]]

@@ -253,7 +253,7 @@ def test_a_chain_resumes_to_the_same_bits_with_a_teacher_that_has_moved(
         write_clock(tmp_path / "clock"), method="dualde", dims=[8, 4], control="none",
         student={"training": {"epochs": 4, "checkpoint_minutes": 1e-9}},
     )  # fmt: skip
-    results = run_chain(chain, tmp_path / "whole")
+    results = run_chain(chain, tmp_path / "whole").to_tree()
     teacher = tmp_path / "whole" / "stages" / "0-teacher-transe-dim8" / "checkpoint"
     real, calls = DualObjective.forward, []
 

@@ -18,7 +18,8 @@ from dglke_distill.zoo.store import LocalStore
 
 def test_every_student_has_an_entry_that_tells_the_truth(tmp_path: Path) -> None:
     tree = chain_tree(write_clock(tmp_path / "clock"))
-    results = run_chain(ChainConfig.from_mapping(tree, "test"), tmp_path / "run")
+    done = run_chain(ChainConfig.from_mapping(tree, "test"), tmp_path / "run")
+    results = done.to_tree()
     registry = tomllib.loads((tmp_path / "run" / "zoo.toml").read_text(encoding="utf-8"))
     assert registry["schema"] == 1
     students = [stage for stage in results["stages"] if stage["role"] == "student"]
@@ -51,7 +52,7 @@ def test_every_student_has_an_entry_that_tells_the_truth(tmp_path: Path) -> None
         assert entry["metrics"]["mrr"] == stage["results"]["metrics"]["test"]["mrr"]
     cards = [
         render_card(zoo_entry, LocalStore(tmp_path / "run"))
-        for zoo_entry in zoo_entries(tmp_path / "run", results)
+        for zoo_entry in zoo_entries(tmp_path / "run", done)
     ]
     assert all("Verdict of its chain: " in card for card in cards)
     for card, entry in zip(cards, registry["model"]):

@@ -133,7 +133,7 @@ def test_scores_are_those_of_the_published_formula(
 def chain(clock: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A finished chain of RotatE models; its teacher has 2 * HIDDEN floats."""
     directory = tmp_path_factory.mktemp("chain") / "run"
-    return directory, run_chain(rotations(clock), directory)
+    return directory, run_chain(rotations(clock), directory).to_tree()
 
 
 def rotations(clock: Path) -> Any:
@@ -176,7 +176,7 @@ def test_a_model_of_ours_written_their_way_is_itself(
 def test_a_chain_and_a_comparison_under_a_teacher_of_dglke(
     chain: tuple[Path, dict[str, Any]], written: Path, clock: Path, tmp_path: Path
 ) -> None:
-    results = run_chain(rotations(clock), tmp_path / "run", loaded=[written])
+    results = run_chain(rotations(clock), tmp_path / "run", loaded=[written]).to_tree()
     assert results["summary"]["teacher_mrr"] == pytest.approx(chain[1]["summary"]["teacher_mrr"])
     about = results["stages"][0]["results"]["distillation"]["teachers"][0]
     assert about == {"name": written.name, **describe_teacher(written)}
@@ -187,12 +187,15 @@ def test_a_chain_and_a_comparison_under_a_teacher_of_dglke(
     )
     torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
     comparison = ComparisonConfig(methods=["bkd"], loaded=[str(written)], chain=rotations(clock))
-    compared = run_comparison(comparison, tmp_path / "compare")
+    compared = run_comparison(comparison, tmp_path / "compare").to_tree()
     metrics = compared["teacher"]["results"]["metrics"]
     assert metrics["test"]["mrr"] == pytest.approx(chain[1]["summary"]["teacher_mrr"])
     assert compared["teacher"]["results"]["source"] == describe_teacher(written)
     assert compared["teacher_seconds"] == 0
-    assert run_comparison(comparison, tmp_path / "compare", resume=True)["rows"] == compared["rows"]
+    assert (
+        run_comparison(comparison, tmp_path / "compare", resume=True).to_tree()["rows"]
+        == compared["rows"]
+    )
 
 
 def test_the_plan_of_a_chain_under_it(

@@ -15,6 +15,7 @@ import torch
 from distill_fixtures import chain_tree, write_clock
 
 from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.artifacts.results import StageResults, Verdict
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import save_state
 from dglke_distill.config import Config
@@ -99,8 +100,14 @@ def test_models_that_were_asked_other_questions_are_not_compared() -> None:
 
 
 def entry(
-    name: str, role: str, place: Path, ranks: Any, valid: Optional[float], dim: int = 8
-) -> dict[str, Any]:
+    name: str,
+    role: str,
+    place: Path,
+    ranks: Any,
+    valid: Optional[float],
+    dim: int = 8,
+    seconds: float = 16.0,
+) -> StageResults:
     """Return a stage as results hold it, its ranks and history written."""
     folder = place / "stages" / name
     folder.mkdir(parents=True)
@@ -110,16 +117,19 @@ def entry(
         writer = csv.writer(stream)
         writer.writerow(["epoch", "seconds", "validation_mrr"])
         writer.writerows([(1, 4.0, ""), (2, 8.0, (valid or 0) / 2), (4, 16.0, valid)])
-    metrics: dict[str, Any] = {"test": {"mrr": float(ranks.mean())}}
-    training = {"epochs": 4, "best_validation_mrr": valid}
-    training.update(seconds=16.0, validation_seconds=2.0, setup_seconds=0.5)
+    figures = {"mr": 2.0, "hits@1": 0.2, "hits@3": 0.4, "hits@10": 0.6, "count": 2 * len(ranks)}
+    metrics: dict[str, Any] = {"test": {**figures, "mrr": float(ranks.mean())}}
+    training = {"epochs": 4, "best_epoch": 4, "best_validation_mrr": valid, "seconds": seconds}
+    training.update(validation_seconds=2.0, setup_seconds=0.5)
     if valid is not None:
-        metrics["valid"] = {"mrr": valid}
-    results = {"model": {"dim": dim}, "metrics": metrics, "training": training}
-    return {
+        metrics["valid"] = {**figures, "mrr": valid}
+    model = {"name": "TransE", "dim": dim, "parameters": 9}
+    model.update(floats_per_entity=dim, bytes_per_entity=4 * dim)
+    tree = {
         "name": name, "role": role, "teachers": [], "directory": f"stages/{name}",
-        "results": results,
+        "results": {"model": model, "metrics": metrics, "training": training},
     }  # fmt: skip
+    return StageResults.of(tree, "test")
 
 
 @pytest.mark.parametrize(
@@ -143,35 +153,35 @@ def test_each_verdict_in_words(
         entry("control", "direct_tuned", tmp_path, control, 0.4),
         entry("big", "direct", tmp_path, control * 3, 0.9, dim=16),
     ]
-    verdict = judge(tmp_path, stages, searched={"control": {"seconds": 30.0, "trials": 7}})
-    (size,) = verdict["sizes"]
-    assert (size["control"], size["outcome"]) == ("control", outcome)
-    assert words in size["sentence"]
-    assert verdict["sentence"] == size["sentence"]
-    assert "wide" not in size["sentence"]  # 300 questions
-    assert "\n" not in size["sentence"]
-    assert (f"{tmp_path}/stages/control/config.toml" in size["sentence"]) == (outcome == "direct")
-    assert [c["trials"] for c in size["controls"]] == [0, 7]
+    verdict = judge(tmp_path, stages, searched={"control": Tuned(None, 30.0, 7)})
+    (size,) = verdict.sizes
+    assert (size.control, size.outcome) == ("control", outcome)
+    assert words in size.sentence
+    assert verdict.sentence == size.sentence
+    assert "wide" not in size.sentence  # 300 questions
+    assert "\n" not in size.sentence
+    assert (f"{tmp_path}/stages/control/config.toml" in size.sentence) == (outcome == "direct")
+    assert [control.trials for control in size.controls] == [0, 7]
     # 0.4: at the last validation of the control; the student of 0.5 has 0.25 before that.
     reached = 16.0 + 2.0 + 0.5
-    assert size["time"]["control_seconds"] == 30.0 + reached
-    assert size["time"]["student_seconds"] == (reached if valid == 0.5 else None)
-    json.dumps(verdict, allow_nan=False)
+    assert size.control_seconds == 30.0 + reached
+    assert size.student_seconds == (reached if valid == 0.5 else None)
+    json.dumps(verdict.to_tree(), allow_nan=False)
 
 
 def test_a_small_split_and_what_is_missing_are_said(tmp_path: Path) -> None:
     control = ranks_of(np.random.default_rng(6), 40) / 2
     student = entry("student", "student", tmp_path, control, 0.5)
     direct = entry("direct", "direct", tmp_path, control, None)
-    (size,) = judge(tmp_path, [student, direct], searched={})["sizes"]
-    assert "only 80 test questions: the interval is wide" in size["sentence"]
-    assert size["time"]["student_seconds"] is None  # nothing to reach
+    (size,) = judge(tmp_path, [student, direct], searched={}).sizes
+    assert "only 80 test questions: the interval is wide" in size.sentence
+    assert size.time is not None and size.time.student_seconds is None  # nothing to reach
     (tmp_path / "stages" / "direct" / RANKS_FILE).unlink()
-    (size,) = judge(tmp_path, [student, direct], searched={})["sizes"]
-    assert size["gain"] is None
-    assert size["sentence"].startswith("no verdict: the ranks of single test questions")
-    (size,) = judge(tmp_path, [student], searched={})["sizes"]
-    assert size["sentence"].startswith("no verdict: nothing of the same size")
+    (size,) = judge(tmp_path, [student, direct], searched={}).sizes
+    assert size.gain is None
+    assert size.sentence.startswith("no verdict: the ranks of single test questions")
+    (size,) = judge(tmp_path, [student], searched={}).sizes
+    assert size.sentence.startswith("no verdict: nothing of the same size")
     assert control_of(student, [student]) is None
 
 
@@ -222,7 +232,7 @@ def test_a_chain_with_tuned_controls_and_seeds(clock: Path, tmp_path: Path) -> N
     chain = ChainConfig.from_mapping(tree, "test")
     with pytest.raises(UserError, match="need a search"):
         run_chain(chain, tmp_path / "none")
-    results = run_chain(chain, tmp_path / "run", searches=Searches(tuner, _never))
+    results = run_chain(chain, tmp_path / "run", searches=Searches(tuner, _never)).to_tree()
     stages = {stage["name"]: stage for stage in results["stages"]}
     assert [dim for dim, _ in asked] == [8, 4]
     spent = [sum(_seconds(stages[n]) for n in names) for names in (CHAIN[:2], CHAIN)]
@@ -247,7 +257,9 @@ def test_a_chain_with_tuned_controls_and_seeds(clock: Path, tmp_path: Path) -> N
     assert last["gain"] == pytest.approx(means[0] / means[1] - 1, rel=1e-5)
     assert last["seeds"] == 2 and "over 2 seeds" in last["sentence"]
     assert [control["headroom"] for control in last["controls"]] == [None, 0.25]
-    resumed = run_chain(chain, tmp_path / "run", resume=True, searches=Searches(_never, _never))
+    resumed = run_chain(
+        chain, tmp_path / "run", resume=True, searches=Searches(_never, _never)
+    ).to_tree()
     assert resumed["verdict"] == results["verdict"]
 
 
@@ -266,7 +278,7 @@ def test_own_data_get_further_seeds_where_a_verdict_needs_them(
     monkeypatch.setattr("dglke_distill.distill.chain.doubtful", named)
     tree = {**chain_tree(clock, epochs=2), "control": "tuned", "search_seconds": 3.0}
     chain = ChainConfig.from_mapping({**tree, "method": "fan_out"}, "test")
-    results = run_chain(chain, tmp_path / "run", searches=Searches(nothing, nothing))
+    results = run_chain(chain, tmp_path / "run", searches=Searches(nothing, nothing)).to_tree()
     # Its teacher and its control again, and no other student.
     repeated = [(stage["repeats"], stage["seed"]) for stage in results["repeats"]]
     names = [CHAIN[0], CHAIN[2], "direct-complex-dim4"]
@@ -275,48 +287,47 @@ def test_own_data_get_further_seeds_where_a_verdict_needs_them(
     assert len(doubted) == 1
     one = run_chain(
         chain.model_copy(update={"seeds": 1}), tmp_path / "one", searches=Searches(nothing, nothing)
-    )
+    ).to_tree()
     assert one["repeats"] == [] and len(doubted) == 1
 
 
 def test_a_difference_on_few_questions_is_doubtful() -> None:
+    asked = [(of, count) for of in ("better", "alike", "direct") for count in (100, 5000, 5001)]
     sizes = [
-        {"student": f"{outcome}-{questions}", "outcome": outcome, "questions": questions}
-        for outcome in ("better", "alike", "direct")
-        for questions in (100, 5000, 5001)
+        {"student": f"{of}-{count}", "dim": 8, "outcome": of, "sentence": "", "questions": count}
+        for of, count in [*asked, ("none", None)]
     ]
-    sizes.append({"student": "none", "outcome": "none", "questions": None})
-    assert doubtful({"sizes": sizes}) == ["better-100", "better-5000", "direct-100", "direct-5000"]
+    verdict = Verdict.of({"level": 0.95, "interval": "", "sizes": sizes}, "test")
+    assert doubtful(verdict) == ["better-100", "better-5000", "direct-100", "direct-5000"]
 
 
 @pytest.mark.parametrize(
     ("found", "outcome", "words"),
     [
-        ({"trials": 30, "headroom": 0.1}, "better", "better by 20.0 %"),
-        ({"trials": 30, "headroom": 0.195}, "alike", "direct training may find 19.5 % more"),
+        (Tuned(None, 30.0, 30, 0.1), "better", "better by 20.0 %"),
+        (Tuned(None, 30.0, 30, 0.195), "alike", "direct training may find 19.5 % more"),
         (
-            {"trials": 5, "headroom": None},
+            Tuned(None, 30.0, 5),
             "alike",
             "(only 5 settings of direct training were tried",
         ),
-        ({}, "alike", "(no settings of direct training were searched for"),
+        (Tuned(None, 30.0, 0), "alike", "(no settings of direct training were searched for"),
     ],
 )
 def test_a_gain_must_surpass_what_a_longer_search_may_find(
-    tmp_path: Path, found: dict[str, Any], outcome: str, words: str
+    tmp_path: Path, found: Tuned, outcome: str, words: str
 ) -> None:
     control = ranks_of(np.random.default_rng(5), 150) / 2
     stages = [
         entry("student", "student", tmp_path, control * 1.2, 0.5),
         entry("control", "direct_tuned", tmp_path, control, 0.4),
     ]
-    searched = {"control": {"seconds": 30.0, **found}}
-    (size,) = judge(tmp_path, stages, searched=searched, tuned=True)["sizes"]
-    assert size["outcome"] == outcome
-    assert words in size["sentence"]
-    (untuned,) = judge(tmp_path, stages, searched={})["sizes"]
-    assert untuned["outcome"] == "better"
-    assert "settings are its recipe's, not searched for" in untuned["sentence"]
+    (size,) = judge(tmp_path, stages, searched={"control": found}, tuned=True).sizes
+    assert size.outcome == outcome
+    assert words in size.sentence
+    (untuned,) = judge(tmp_path, stages, searched={}).sizes
+    assert untuned.outcome == "better"
+    assert "settings are its recipe's, not searched for" in untuned.sentence
 
 
 CHAIN = ["0-teacher-complex-dim16", "1-complex-dim8", "2-complex-dim4"]
@@ -345,10 +356,9 @@ def test_the_ranks_that_are_kept_are_those_of_the_model(clock: Path, tmp_path: P
 
 def test_a_control_with_less_time_is_named(tmp_path: Path) -> None:
     ranks = ranks_of(np.random.default_rng(7), 150) / 2
-    student = entry("student", "student", tmp_path, ranks, 0.5)
-    student["results"]["training"]["seconds"] = 90.0
+    student = entry("student", "student", tmp_path, ranks, 0.5, seconds=90.0)
     direct = entry("direct", "direct", tmp_path, ranks, 0.4)
     for limit, said in ((10.0, True), (None, False)):
         verdict = judge(tmp_path, [student, direct], searched={}, limit=limit)
         note = "direct training had 18 s, the student and its teachers 92 s"
-        assert (note in verdict["sentence"]) == said
+        assert (note in (verdict.sentence or "")) == said

@@ -11,7 +11,7 @@ import pandas
 import pytest
 
 import dglke_distill as kd
-from dglke_distill.artifacts.results import read_training_results
+from dglke_distill.artifacts.results_files import read_training_results
 from dglke_distill.base.errors import UserError
 
 pyarrow = pytest.importorskip("pyarrow")

@@ -11,7 +11,8 @@ from types import ModuleType
 import pytest
 
 import dglke_distill as kd
-from dglke_distill.artifacts.results import TrainingResults, read_training_results
+from dglke_distill.artifacts.results import TrainingResults
+from dglke_distill.artifacts.results_files import read_training_results
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import compose
 from dglke_distill.distill.plan import Stage

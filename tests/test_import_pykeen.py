@@ -231,7 +231,7 @@ def test_a_student_learns_from_it(tmp_path: Path) -> None:
     tree = chain_tree(tmp_path / "tiny", epochs=1, checkpoint_minutes=9)
     tree.update(dims=[4, 2], control="none")
     chain = ChainConfig.from_mapping(tree, "test")
-    (stage,) = run_chain(chain, tmp_path / "run", loaded=[folder])["stages"]
+    (stage,) = run_chain(chain, tmp_path / "run", loaded=[folder]).to_tree()["stages"]
     (teacher,) = stage["results"]["distillation"]["teachers"]
     assert teacher == {"name": folder.name, **describe_teacher(folder)}
 

@@ -355,7 +355,7 @@ def config_of(dataset: str, *changes: dict[str, Any], **training: Any) -> Config
 def test_it_learns_cldr_in_a_few_epochs(tmp_path: Path):
     """In sampled training. A random model's MRR is below .005."""
     negatives = {"negatives": {"count": 256, "sides": "both"}}
-    results = train_run(config_of("cldr", negatives, epochs=6), tmp_path / "run")
+    results = train_run(config_of("cldr", negatives, epochs=6), tmp_path / "run").to_tree()
     assert results["metrics"]["test"]["mrr"] > 0.2
     table = 1684 * 32
     assert results["model"]["parameters"] < 3 * table  # mostly the layers, at such a size
@@ -394,7 +394,7 @@ def test_it_is_ranked_among_given_candidates(tmp_path: Path):
     folder = str(tmp_path / "ogbl_wikikg2")
     options = {"model": {"name": "TripleRE", "encoder_options": {"anchors": 6, "per_entity": 3}}}
     config = config_of(folder, options, epochs=3, batch_size=16)
-    results = train_run(config, tmp_path / "run")
+    results = train_run(config, tmp_path / "run").to_tree()
     loaded = checkpoint.load_model(tmp_path / "run" / "checkpoint")
     here = [{"data": {"dataset": folder}}]
     again, _ = rank_loaded(loaded, "test", name="it", settings=here)

@@ -324,7 +324,7 @@ def test_a_run_is_chosen_and_reported_by_the_candidates(tmp_path: Path) -> None:
         "test",
     )
     said: list[str] = []
-    results = train_run(config, tmp_path / "run", announce=said.append)
+    results = train_run(config, tmp_path / "run", announce=said.append).to_tree()
     assert [line for line in said if "30 entities where ogbl-wikikg2 has 2500604" in line]
     loaded = load_model(tmp_path / "run" / "checkpoint")
     dataset = load_ogb("ogbl-wikikg2", tmp_path)

@@ -78,7 +78,7 @@ def test_a_sampled_batch_costs_the_cross_entropy_of_its_relations(
 def test_relations_are_learned_in_a_run(folder: Path, tmp_path: Path) -> None:
     config = config_of(folder, epochs=40, evaluate_every=20)
     assert config.loss.relation_weight > 0 and config.training.mode == "negatives"
-    results = train_run(config, tmp_path / "run")
+    results = train_run(config, tmp_path / "run").to_tree()
     rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
     column = rows[0].split(",").index("relation")
     losses = [float(row.split(",")[column]) for row in rows[1:]]

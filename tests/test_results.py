@@ -14,10 +14,8 @@ from report_fixtures import write_comparison_results, write_run
 
 import dglke_distill
 from dglke_distill.artifacts import results, results_parts
-from dglke_distill.artifacts.results import (
-    ChainResults,
-    ResultsNode,
-    TrainingResults,
+from dglke_distill.artifacts.results import ChainResults, ResultsNode, TrainingResults
+from dglke_distill.artifacts.results_files import (
     read_chain_results,
     read_comparison_results,
     read_training_results,

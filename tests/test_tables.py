@@ -145,8 +145,8 @@ def settings(folder: Path, **training: Any) -> Config:
 @pytest.mark.parametrize("storage", ["bfloat16", "float16"])
 def test_a_coded_run_learns_and_its_checkpoint_ranks_the_same(storage: str, tmp_path: Path) -> None:
     clock = write_clock(tmp_path / "clock")
-    full = train_run(settings(clock), tmp_path / "full")
-    results = train_run(settings(clock, storage=storage), tmp_path / "run")
+    full = train_run(settings(clock), tmp_path / "full").to_tree()
+    results = train_run(settings(clock, storage=storage), tmp_path / "run").to_tree()
     mrr = {r["metrics"]["test"]["mrr"] for r in (full, results)}
     assert max(mrr) < min(mrr) + 0.15 and min(mrr) > 0.4, "chance is about 0.15"
     assert results["model"]["bytes_per_entity"] == 2 * 16 + 4

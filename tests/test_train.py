@@ -130,7 +130,7 @@ def test_every_mode_learns_the_clock(triples: Path, tmp_path: Path, mode: str) -
         tree["model"] = {"name": "ComplEx", "dim": 32}
         tree["loss"] = {"name": "softmax"}
         tree["optimizer"] = {"name": "adagrad", "learning_rate": 0.1}
-    results = train_run(Config.from_mapping(tree, "test"), tmp_path / "run")
+    results = train_run(Config.from_mapping(tree, "test"), tmp_path / "run").to_tree()
     assert results["metrics"]["test"]["mrr"] > 0.5  # chance is about 0.13
     losses = [float(line.split(",")[1]) for line in _history(tmp_path / "run")]
     assert losses[-1] < 0.5 * losses[0]
@@ -144,7 +144,7 @@ def test_the_best_model_is_kept_and_its_checkpoint_reproduces_the_results(
     triples: Path, tmp_path: Path
 ) -> None:
     config = config_of(triples, epochs=40, evaluate_every=1, patience=5)
-    results = train_run(config, tmp_path / "run")
+    results = train_run(config, tmp_path / "run").to_tree()
     training = results["training"]
     assert training["epochs"] == 40 or training["epochs"] == training["best_epoch"] + 5
     assert training["best_validation_mrr"] == results["metrics"]["valid"]["mrr"]

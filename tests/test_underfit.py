@@ -47,6 +47,8 @@ def test_a_run_says_so(tmp_path: Path, rate: float, warned: bool) -> None:
         "training": {"mode": "k_vs_all", "epochs": 20, "batch_size": 16, "threads": 1},
     }
     lines: list[str] = []
-    results = train_run(compose([tree], recipe=None), tmp_path / "run", announce=lines.append)
+    results = train_run(
+        compose([tree], recipe=None), tmp_path / "run", announce=lines.append
+    ).to_tree()
     assert any("hardly moved" in line for line in results.get("underfitted", [])) == warned
     assert any(line.startswith("warning: underfitted: the loss") for line in lines) == warned

@@ -9,7 +9,6 @@ from typing import Any, Optional, Union
 from dglke_distill.api.datasets import AnyDataset, data_begun, data_settings
 from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, workspaces_of
 from dglke_distill.api.outcomes import DistillationRun
-from dglke_distill.artifacts.results import ChainResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
 from dglke_distill.distill.plan import loaded_in
@@ -153,4 +152,4 @@ def distill(
         searches=SEARCHES,
     )
     data_at = chain.data.dataset if loaded is None else loaded
-    return DistillationRun(directory, ChainResults.of(results, directory), data_at)
+    return DistillationRun(directory, results, data_at)

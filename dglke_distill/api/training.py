@@ -10,7 +10,6 @@ from dglke_distill.api.datasets import AnyDataset, data_begun, data_settings
 from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, workspaces_of
 from dglke_distill.api.outcomes import Study, TrainingRun
 from dglke_distill.artifacts.loaded_model import LoadedModel
-from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, merge
 from dglke_distill.runs.settings import (
@@ -150,7 +149,7 @@ def train(
         announce=announce,
     )
     data_at = resolved.data.dataset if loaded is None else loaded
-    return TrainingRun(directory, TrainingResults.of(results, directory), data_at)
+    return TrainingRun(directory, results, data_at)
 
 
 def tune(

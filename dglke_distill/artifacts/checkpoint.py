@@ -20,7 +20,7 @@ from dglke_distill.artifacts.checkpoint_places import MODEL_FILE, no_checkpoint
 from dglke_distill.artifacts.known_facts_file import KNOWN_FILE, write_known
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.artifacts.requirements import REQUIRES, check_requirements, requirements
-from dglke_distill.artifacts.results import read_results_tree
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_results_tree
 from dglke_distill.artifacts.results_node import json_text
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import directory_aside
@@ -77,7 +77,6 @@ __all__ = [
 CONFIG_FILE = "config.json"
 ENTITIES_FILE = "entities.tsv"
 RELATIONS_FILE = "relations.tsv"
-RESULTS_FILE = "results.json"
 SCHEMA = 1
 CHECKPOINT_FILES = (MODEL_FILE, CONFIG_FILE, ENTITIES_FILE, RELATIONS_FILE, RESULTS_FILE)
 """The files that make up a checkpoint, all of them needed to load it."""

@@ -7,15 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Optional
 
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_results_tree
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.parsing import read_object
 
 __all__ = ["MODEL_FILE", "checkpoints_below", "did_you_mean", "meant_checkpoint", "no_checkpoint"]
 
 MODEL_FILE = "model.safetensors"
 _BELOW = ("checkpoint", "stages/*/checkpoint", "*/checkpoint", "*/stages/*/checkpoint")
 """Where the checkpoints lie of a run, a chain, a folder of runs, a comparison of chains."""
-_RESULTS_FILE = "results.json"
 _FOREIGN = ("*_entity.npy", "import.toml", "trained_model.pkl", "*.ckpt")
 _LISTED = 6
 _LOOKED_AT = 2000
@@ -59,9 +58,9 @@ def meant_checkpoint(place: Path) -> Path:
     only = place / "checkpoint"
     if (only / MODEL_FILE).is_file():
         return only
-    if not (place / "stages").is_dir() or not (place / _RESULTS_FILE).exists():
+    if not (place / "stages").is_dir() or not (place / RESULTS_FILE).exists():
         return place
-    found = read_object(place / _RESULTS_FILE).get("stages")
+    found = read_results_tree(place / RESULTS_FILE).get("stages")
     stages = (
         [stage for stage in found if isinstance(stage, dict)] if isinstance(found, list) else []
     )

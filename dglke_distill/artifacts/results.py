@@ -1,17 +1,15 @@
 """What ``results.json`` holds, as one typed tree: of a training, of a chain, of a comparison.
 
-Everything that writes or reads such a file does so here; ``results_parts`` has the smaller parts. A
+``results_files`` reads and writes such a file; ``results_parts`` has the smaller parts. A
 file of an older version lacks keys that came later, so those are optional; keys that are not known
 are kept as they are. A file of another schema is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional
 
-from dglke_distill.artifacts.results_node import ResultsNode, json_text
+from dglke_distill.artifacts.results_node import ResultsNode
 from dglke_distill.artifacts.results_parts import (
     ChainSummary,
     ClassificationFigures,
@@ -34,9 +32,6 @@ from dglke_distill.artifacts.results_protocol import (
     comparison_of_one_protocol,
 )
 from dglke_distill.artifacts.results_verdict import MethodGain, Verdict
-from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import atomic_write_text
-from dglke_distill.base.parsing import read_object
 from dglke_distill.base.schema import Field, model_validator
 from dglke_distill.base.tabular import Tabular
 
@@ -65,20 +60,10 @@ __all__ = [
     "TrainingFigures",
     "TrainingResults",
     "Verdict",
-    "read_chain_results",
-    "read_comparison_results",
-    "read_results_tree",
-    "read_training_results",
-    "results_kind",
-    "write_results",
 ]
 
 SCHEMA = 1
 """The schema that this version writes; it reads no other."""
-
-_MISSING = "no such file; is that the directory of a finished run?"
-
-Kind = TypeVar("Kind", bound="ResultsNode")
 
 
 class TrainingResults(ResultsNode, Tabular):
@@ -170,6 +155,29 @@ class StageResults(ResultsNode):
             return tuple(self.teachers)
         return () if self.teacher is None else (self.teacher,)
 
+    @property
+    def dim(self) -> int:
+        """The setting model.dim of a stage that was trained here."""
+        model = self.results.model
+        assert model is not None and model.dim is not None
+        return model.dim
+
+    @property
+    def seconds(self) -> float:
+        """What its training took, validation and preparation included; 0 if that is not known."""
+        return 0.0 if self.results.training is None else self.results.training.all_seconds
+
+    def mrr(self, split: str) -> Optional[float]:
+        """Return the MRR of a split; None if that was not ranked."""
+        figures = self.results.metrics.get(split)
+        return None if figures is None else figures.mrr
+
+    @property
+    def valid_mrr(self) -> Optional[float]:
+        """Validation MRR: of the whole split, else the one that its training saw last."""
+        ranked, training = self.mrr("valid"), self.results.training
+        return training.best_validation_mrr if ranked is None and training is not None else ranked
+
 
 class ChainResults(ResultsNode, Tabular):
     """``results.json`` of a chain, also of one seed of an OGB entry."""
@@ -236,101 +244,6 @@ class ComparisonResults(ResultsNode, Tabular):
     def frame(self) -> pandas.DataFrame:
         """Return the rows as a table."""
         return _frame(row.model_dump() for row in self.rows)
-
-
-# --- files ------------------------------------------------------------------------------------
-
-
-def read_training_results(path: Path, *, missing: str = _MISSING) -> TrainingResults:
-    """Read the ``results.json`` of a checkpoint.
-
-    Args:
-        path: the file.
-        missing: what to say where there is none.
-
-    Raises:
-        UserError: it is missing, malformed or of another schema.
-    """
-    return _read(path, TrainingResults, missing)
-
-
-def read_chain_results(path: Path) -> ChainResults:
-    """Read the ``results.json`` of a chain.
-
-    Raises:
-        UserError: it is missing, malformed, of another schema or no chain's.
-    """
-    return _read(path, ChainResults)
-
-
-def read_comparison_results(path: Path) -> ComparisonResults:
-    """Read the ``results.json`` of a comparison.
-
-    Raises:
-        UserError: it is missing, malformed, of another schema or no comparison's.
-    """
-    return _read(path, ComparisonResults)
-
-
-def read_results_tree(path: Path, *, missing: str = "no such file") -> dict[str, Any]:
-    """Read a ``results.json`` as the mapping that it is, to be carried on as it stands.
-
-    Args:
-        path: the file.
-        missing: what to say where there is none.
-
-    Raises:
-        UserError: it is missing, no JSON or of another schema.
-    """
-    tree = read_object(path, missing=missing)
-    _check_schema(tree, path)
-    return tree
-
-
-def results_kind(path: Path) -> str:
-    """Return what a ``results.json`` is of: ``training``, ``chain`` or ``comparison``.
-
-    Raises:
-        UserError: it is missing, no JSON or of another schema.
-    """
-    return _kind(read_results_tree(path, missing=_MISSING))
-
-
-def write_results(path: Path, tree: Union[Mapping[str, Any], ResultsNode]) -> None:
-    """Write a ``results.json``, whole or not at all.
-
-    Args:
-        path: the file.
-        tree: a typed tree, or a mapping with its keys.
-    """
-    plain = tree.to_tree() if isinstance(tree, ResultsNode) else tree
-    atomic_write_text(path, json_text(plain))
-
-
-def _check_schema(tree: Mapping[str, Any], source: Union[str, Path]) -> None:
-    """Refuse results of another schema; those that state none are of the first.
-
-    Raises:
-        UserError: another version wrote them.
-    """
-    stated = tree.get("schema", 1)
-    if type(stated) is not int or stated != SCHEMA:
-        raise UserError(
-            f"{source}: schema {str(stated)[:40]} is unknown; a newer version wrote it, and this "
-            f"one reads schema {SCHEMA}: upgrade dglke-distill"
-        )
-
-
-def _read(path: Path, of: type[Kind], missing: str = _MISSING) -> Kind:
-    tree = read_results_tree(path, missing=missing)
-    found, wanted = _kind(tree), getattr(of, "KIND", "training")
-    if found != wanted:
-        raise UserError(f"{path}: results of a {found}, where those of a {wanted} are wanted")
-    return of.of(tree, path)
-
-
-def _kind(tree: Mapping[str, Any]) -> str:
-    return str(tree.get("kind", "training"))[:40]
 
 
 # --- tables -----------------------------------------------------------------------------------

@@ -143,7 +143,6 @@ def _new_directory(comparison: "ComparisonConfig") -> Path:
 def _run(
     comparison: "ComparisonConfig", directory: Path, resume: bool, data_root: Optional[Path]
 ) -> None:
-    from dglke_distill.artifacts.results import ComparisonResults
     from dglke_distill.distill.chain import Watcher
     from dglke_distill.distill.compare import COMPARISON_FILE, run_comparison
     from dglke_distill.report import write_comparison
@@ -152,7 +151,7 @@ def _run(
 
     command = f"dglke-distill compare --resume --out {shlex.quote(str(directory))}"
     with resumable(command, directory / COMPARISON_FILE), TrainingDisplay(console) as display:
-        tree = run_comparison(
+        results = run_comparison(
             comparison,
             directory,
             resume=resume,
@@ -161,7 +160,6 @@ def _run(
         )
         path = write_comparison(directory)
     show_table(directory, console)
-    results = ComparisonResults.of(tree, directory)
     show_warnings(results.data_warnings)
     if results.teacher_seconds:
         say(f"the teacher, which no chain counts, took {duration(results.teacher_seconds)}")

@@ -297,8 +297,7 @@ def _run(
     workspaces: "Workspaces",
     track: Optional[str],
 ) -> None:
-    from dglke_distill.artifacts.results import ChainResults
-    from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain
+    from dglke_distill.distill.chain import CHAIN_FILE, Watcher, run_chain
     from dglke_distill.report import write_report
     from dglke_distill.search.both import SEARCHES
 
@@ -310,7 +309,7 @@ def _run(
         TrainingDisplay(console) as display,
         tracked(track, directory, chain.model_dump(mode="json"), display) as heard,
     ):
-        tree = run_chain(
+        results = run_chain(
             chain,
             directory,
             resume=resume,
@@ -322,7 +321,6 @@ def _run(
             searches=SEARCHES,
         )
         page = write_report(directory)
-    results = ChainResults.of(tree, directory / RESULTS_FILE)
     console.print(chain_table(results))
     for line in verdict_lines(results):
         say(line)

@@ -143,7 +143,6 @@ def run(
     start: Optional[dict[str, Any]] = None,
 ) -> None:
     """Train and show the figures; Ctrl-C ends with exit code 130 and says how to go on."""
-    from dglke_distill.artifacts.results import TrainingResults
     from dglke_distill.runs import train_run as pipeline
 
     console = SafeConsole()
@@ -159,7 +158,7 @@ def run(
         tracked(track, run_directory, config.model_dump(mode="json"), display) as heard,
     ):
         heard.begin("", run_directory)
-        tree = pipeline.train_run(
+        results = pipeline.train_run(
             config,
             run_directory,
             resume=resume,
@@ -170,7 +169,6 @@ def run(
             validated=heard.validated,
             announce=display.announce,
         )
-    results = TrainingResults.of(tree, run_directory)
     if results.metrics:
         console.print(metrics_table(results.metrics))
     checkpoint = run_directory / pipeline.CHECKPOINT_DIRECTORY

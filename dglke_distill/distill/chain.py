@@ -7,13 +7,14 @@ an interrupted one goes on where it was.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import tomli_w
 
-from dglke_distill.artifacts.results import write_results
+from dglke_distill.artifacts.results import SCHEMA, ChainResults, StageResults, Verdict
+from dglke_distill.artifacts.results_files import RESULTS_FILE, write_results
 from dglke_distill.base import runtime
 from dglke_distill.base.claims import Kind, among, claimed
 from dglke_distill.base.errors import UserError
@@ -34,7 +35,6 @@ from dglke_distill.distill.controls import (
 from dglke_distill.distill.entries import ENTRIES_FILE, write_entries
 from dglke_distill.distill.finished import (
     STAGES,
-    chain_seconds,
     check_finished,
     data_warnings,
     summary,
@@ -43,7 +43,7 @@ from dglke_distill.distill.going_on import check_init
 from dglke_distill.distill.loading import check_teachers, teacher_results
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.distill.stages import ChainRun, run_stage
-from dglke_distill.distill.tuner import Searches
+from dglke_distill.distill.tuner import Searches, Tuned
 from dglke_distill.distill.verdict import judge
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
@@ -52,14 +52,12 @@ __all__ = [
     "CHAIN_FILE",
     "RESULTS_FILE",
     "Watcher",
-    "chain_seconds",
     "run_chain",
     "run_stage",
     "saved_chain",
 ]
 
 CHAIN_FILE = "chain.toml"
-RESULTS_FILE = "results.json"
 _OUTCOMES = (RESULTS_FILE, ENTRIES_FILE, SEARCHES, "report")
 
 
@@ -89,7 +87,7 @@ def run_chain(
     workspaces: Optional[Workspaces] = None,
     watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
     searches: Optional[Searches] = None,
-) -> dict[str, Any]:
+) -> ChainResults:
     """Train, distil and rank every stage of a chain.
 
     Args:
@@ -155,7 +153,7 @@ def _check_judged(dataset: Dataset) -> None:
 
 def _run_stages(
     run: ChainRun, stages: Sequence[Stage], loaded: Sequence[Path], *, resume: bool
-) -> dict[str, Any]:
+) -> ChainResults:
     """Do what ``run_chain`` does in a directory that no other process writes to."""
     chain, directory = run.chain, run.directory
     controls = [s for s in stages if s.role == "direct"] if chain.control in LONGER else []
@@ -164,9 +162,9 @@ def _run_stages(
     if resume:
         names = [f"{stage.name}-{LONGER[chain.control]}" for stage in controls]
         check_finished(stages, directory, run.workspaces, names)
-    done: list[dict[str, Any]] = []
+    done: list[StageResults] = []
     total = len(stages) + len(controls)
-    searched: dict[str, dict[str, Any]] = {}
+    searched: dict[str, Tuned] = {}
     for number in range(len(stages)):
         stages = raced(run, stages, number, searched)
         done.append(run.stage(stages[number], number, total))
@@ -180,12 +178,12 @@ def _run_stages(
         teacher = teacher_results(loaded[0], lambda: run.workspaces.of(config), config)
     settings = resolved(directory / CHAIN_FILE)
     seed = config.training.seed
-    results = {
-        "schema": 1,
+    tree = {
+        "schema": SCHEMA,
         "kind": "chain",
         "method": chain.method,
         "seed": seed,
-        "dataset": done[-1]["results"]["dataset"],
+        "dataset": done[-1].results.dataset,
         "chain": chain.model_dump(mode="json"),
         "stages": done,
         "repeats": repeats,
@@ -197,6 +195,7 @@ def _run_stages(
         else f"dglke-distill run --recipe none --config {shlex.quote(str(settings))}",
         "provenance": runtime.provenance(),
     }
+    results = ChainResults.of(tree, directory / RESULTS_FILE)
     write_results(directory / RESULTS_FILE, results)
     write_entries(directory, results)
     return results
@@ -205,9 +204,9 @@ def _run_stages(
 def _repeats(
     run: ChainRun,
     stages: Sequence[Stage],
-    done: list[dict[str, Any]],
-    searched: dict[str, dict[str, Any]],
-) -> list[dict[str, Any]]:
+    done: Sequence[StageResults],
+    searched: Mapping[str, Tuned],
+) -> list[StageResults]:
     """Train by further seeds: as many as were asked for, or what a verdict on own data needs."""
     if run.chain.seeds is not None or run.chain.search_seconds is None:
         return extra_seeds(run, stages, done, run.chain.seeds or 1)
@@ -222,10 +221,10 @@ def _repeats(
 def _verdict(
     run: ChainRun,
     stages: Sequence[Stage],
-    done: list[dict[str, Any]],
-    searched: dict[str, dict[str, Any]],
-    repeats: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
+    done: Sequence[StageResults],
+    searched: Mapping[str, Tuned],
+    repeats: Sequence[StageResults],
+) -> Verdict:
     return judge(
         run.directory,
         done,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Callable, Optional
 
 import tomli_w
 
 from dglke_distill.artifacts import checkpoint
-from dglke_distill.artifacts.results import TrainingResults, read_results_tree, write_results
-from dglke_distill.base import runtime
+from dglke_distill.artifacts.results import (
+    ChainResults,
+    ComparisonResults,
+    StageResults,
+)
+from dglke_distill.artifacts.results_files import read_training_results, write_results
 from dglke_distill.base.claims import Kind, among, claimed
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field
@@ -27,12 +31,11 @@ from dglke_distill.distill.chain import (
     run_stage,
     saved_chain,
 )
+from dglke_distill.distill.compared import comparison_results
 from dglke_distill.distill.finished import (
     STAGES,
     chain_results,
-    chain_seconds,
     check_finished,
-    data_warnings,
 )
 from dglke_distill.distill.gains import gains_over, saved_ranks
 from dglke_distill.distill.loading import check_teachers, import_teacher, teacher_data
@@ -122,7 +125,7 @@ def run_comparison(
     resume: bool = False,
     data_root: Optional[Path] = None,
     watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
-) -> dict[str, Any]:
+) -> ComparisonResults:
     """Run every method with every seed under the same teacher, and lay the figures side by side.
 
     Args:
@@ -165,10 +168,10 @@ def run_comparison(
 
 def _run_chains(
     comparison: ComparisonConfig, directory: Path, workspaces: Workspaces, watcher: Watcher
-) -> dict[str, Any]:
+) -> ComparisonResults:
     """Do what ``run_comparison`` does in a directory that no other process writes to."""
     allowed = bool(comparison.chain.allow_other_data)
-    teachers: list[dict[str, Any]] = []
+    teachers: list[StageResults] = []
     if comparison.loaded:
         config = teachers_of(comparison)[0].config
         places = [
@@ -189,7 +192,7 @@ def _run_chains(
             (directory / STAGES / stage.name / pipeline.CHECKPOINT_DIRECTORY).resolve()
             for stage in trained
         ]
-    chains: list[dict[str, Any]] = []
+    chains: list[ChainResults] = []
     common = teachers_of(comparison)[0].config
     for seed in comparison.seeds:
         for method in comparison.methods:
@@ -209,8 +212,9 @@ def _run_chains(
                 )
             chains.append(results)
             _check_alike(chains, place, lambda: workspaces.of(common).dataset)
+            gains = gains_over(CONTROL, saved_ranks(chains, directory / CHAINS))
             # What there is can be looked at while the rest is running.
-            compared = _results(chains, teachers, directory)
+            compared = comparison_results(chains, teachers, gains)
             write_results(directory / RESULTS_FILE, compared)
     return compared
 
@@ -252,14 +256,14 @@ def _imported(
 
 
 def _check_alike(
-    chains: Sequence[Mapping[str, Any]], place: Path, dataset: Callable[[], Dataset]
+    chains: Sequence[ChainResults], place: Path, dataset: Callable[[], Dataset]
 ) -> None:
     """Refuse to lay figures of different triples side by side.
 
     Raises:
         UserError: the last chain was run on other triples than the first.
     """
-    first, last = (chain["dataset"]["fingerprint"] for chain in (chains[0], chains[-1]))
+    first, last = (chain.dataset.fingerprint or "" for chain in (chains[0], chains[-1]))
     if first != last and not all(dataset().has_fingerprint(each) for each in (first, last)):
         raise UserError(
             f"{place}: was run on other triples ({short(last)}) than the chain before it "
@@ -267,84 +271,35 @@ def _check_alike(
         )
 
 
-def _loaded(place: Path, dataset: Dataset, allow_other_data: bool) -> dict[str, Any]:
+def _loaded(place: Path, dataset: Dataset, allow_other_data: bool) -> StageResults:
     """Return the stage that a loaded teacher stands for.
 
     Raises:
         UserError: it has no test figures, or was trained on other triples.
     """
     path = place / checkpoint.RESULTS_FILE
-    results = read_results_tree(path)
-    if "test" not in TrainingResults.of(results, path).metrics:
+    results = read_training_results(path)
+    if "test" not in results.metrics:
         raise UserError(f"{path}: a comparison needs the teacher's test figures, and has none")
     others = teacher_data(place, dataset, allow_other_data=allow_other_data)
-    lines = [other.line(dataset.name, dataset.fingerprint) for other in others]
-    results["data_warnings"] = lines
-    stated = results.get("dataset") or {}
-    ranked_on = stated.get("fingerprint") or stated.get("ranked_on")
-    results["other_test"] = ranked_on is not None and not dataset.has_fingerprint(ranked_on)
-    return {
-        "name": str(place), "role": "teacher", "teacher": None, "teachers": [],
-        "directory": str(place), "results": results,
-    }  # fmt: skip
+    stated = results.dataset
+    ranked_on = None if stated is None else stated.fingerprint or stated.ranked_on
+    found = {
+        "data_warnings": [other.line(dataset.name, dataset.fingerprint) for other in others],
+        "other_test": ranked_on is not None and not dataset.has_fingerprint(ranked_on),
+    }
+    return StageResults(
+        name=str(place),
+        role="teacher",
+        teacher=None,
+        teachers=[],
+        directory=str(place),
+        results=results.model_copy(update=found),
+    )
 
 
-def _finished(place: Path, chain: ChainConfig, loaded: Sequence[Path]) -> Optional[dict[str, Any]]:
+def _finished(place: Path, chain: ChainConfig, loaded: Sequence[Path]) -> Optional[ChainResults]:
     """Return what a chain has left, if it ran to its end by these settings."""
     path, names = place / RESULTS_FILE, [str(each) for each in loaded]
     same = path.is_file() and saved_chain(place) == (chain, names)
     return chain_results(path) if same else None
-
-
-def _results(
-    chains: Sequence[Mapping[str, Any]], teachers: Sequence[Mapping[str, Any]], directory: Path
-) -> dict[str, Any]:
-    trained = [teacher for teacher in teachers if teacher["results"].get("training")]
-    return {
-        "schema": 1,
-        "kind": "comparison",
-        "dataset": chains[0]["dataset"],
-        "teacher": teachers[0],
-        "more_teachers": teachers[1:],
-        "teacher_seconds": chain_seconds(trained),
-        "data_warnings": data_warnings([*teachers, *(s for c in chains for s in c["stages"])]),
-        "rows": _rows(chains, teachers[0]),
-        "gains": gains_over(CONTROL, saved_ranks(chains, directory / CHAINS)),
-        "provenance": runtime.provenance(),
-    }
-
-
-def _rows(chains: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return a row per chain, of its last stage."""
-    rows, test_mrr = [], _mrr(teacher)
-    if teacher["results"].get("other_test"):
-        test_mrr = 0.0  # no share of it means anything
-    for chain in chains:
-        last = chain["stages"][-1]
-        results, mrr = last["results"], _mrr(last)
-        test, model = results["metrics"]["test"], results["model"]
-        rows.append(
-            {
-                "method": chain["method"],
-                "seed": chain["seed"],
-                "model": model["name"],
-                **{
-                    key: model[key]
-                    for key in ("dim", "floats_per_entity", "bytes_per_entity", "parameters")
-                },
-                "mrr": mrr,
-                **{f"hits_at_{k}": test[f"hits@{k}"] for k in (1, 3, 10)},
-                "valid_mrr": results["metrics"].get("valid", {}).get("mrr"),
-                "epochs": results["training"]["epochs"],
-                "training_seconds": results["training"]["seconds"],
-                "chain_seconds": chain_seconds(chain["stages"]),
-                "share_of_teacher": mrr / test_mrr if test_mrr else None,
-            }
-        )
-    return rows
-
-
-def _mrr(stage: Mapping[str, Any]) -> float:
-    if "test" not in stage["results"]["metrics"]:
-        raise UserError(f"{stage['directory']}: has no test figures, which a comparison needs")
-    return float(stage["results"]["metrics"]["test"]["mrr"])

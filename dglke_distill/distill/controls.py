@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
+from dglke_distill.artifacts.results import StageResults, Verdict
 from dglke_distill.config import Config, read_toml
 from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.distill.finished import STAGES, chain_seconds, with_teachers
 from dglke_distill.distill.going_on import begins
 from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.distill.stages import ChainRun, checkpoint_of
-from dglke_distill.distill.tuner import Tuned, save_tuned, saved_tuned
+from dglke_distill.distill.tuner import NOTHING, Tuned, save_tuned, saved_tuned
 from dglke_distill.distill.verdict import control_of
 from dglke_distill.runs import train_run as pipeline
 
@@ -39,7 +40,7 @@ LONGER = {"both": "budget", "tuned": "tuned"}
 
 
 def extra_control(
-    run: ChainRun, direct: Stage, done: list[dict[str, Any]], searched: dict[str, dict[str, Any]]
+    run: ChainRun, direct: Stage, done: Sequence[StageResults], searched: dict[str, Tuned]
 ) -> Optional[Stage]:
     """Return the control of a size that has the time of its student; None if nothing is found.
 
@@ -51,19 +52,17 @@ def extra_control(
         done: the stages so far.
         searched: receives what the search took, by the name of its stage.
     """
-    (control,) = (s for s in done if s["name"] == direct.name)
-    size = control["results"]["model"]["dim"]
-    student = next(
-        s for s in done if s["role"] == "student" and s["results"]["model"]["dim"] == size
-    )
+    (control,) = (s for s in done if s.name == direct.name)
+    student = next(s for s in done if s.role == "student" and s.dim == control.dim)
     allowed = chain_seconds(with_teachers(student, done))
-    allowed += searched.get("chain", {}).get("seconds", 0.0)
+    allowed += searched.get("chain", NOTHING).seconds
+    assert control.results.training is not None
+    epochs = control.results.training.epochs
     if run.chain.control == "both":
         name = f"{direct.name}-budget"
         if (run.directory / STAGES / name / pipeline.CONFIG_FILE).is_file():
             return _saved(run.directory, name, "direct_budget")
-        epochs = control["results"]["training"]["epochs"]
-        affordable = max(1, int(allowed / chain_seconds([control]) * epochs))
+        affordable = max(1, int(allowed / control.seconds * epochs))
         training = direct.config.training.model_copy(update={"epochs": affordable})
         config = direct.config.model_copy(update={"training": training})
         return Stage(name, "direct_budget", config, ())
@@ -71,27 +70,22 @@ def extra_control(
     tuned = saved_tuned(place)
     if tuned is None:
         assert run.searches is not None
-        left = allowed - chain_seconds([control])
+        left = allowed - control.seconds
         left = min(left, run.chain.control_seconds or left)
-        tuned = Tuned(None, 0.0, 0)
+        tuned = NOTHING
         if left > 0 and len(run.workspaces.of(direct.config).dataset.valid):
-            known = [each["chosen"] for each in searched.values() if each.get("chosen")]
-            epoch = chain_seconds([control]) / control["results"]["training"]["epochs"]
+            known = [each.chosen for each in searched.values() if each.chosen]
+            epoch = control.seconds / epochs
             tuned = run.searches.control(
                 direct.config, place, left, epoch, run.workspaces, run.watcher, known
             )
         save_tuned(place, tuned)
-    searched[name] = {
-        "seconds": tuned.seconds,
-        "trials": tuned.trials,
-        "headroom": tuned.headroom,
-        "chosen": tuned.chosen,
-    }
+    searched[name] = tuned
     return None if tuned.config is None else Stage(name, "direct_tuned", tuned.config, ())
 
 
 def raced(
-    run: ChainRun, stages: Sequence[Stage], number: int, searched: dict[str, dict[str, Any]]
+    run: ChainRun, stages: Sequence[Stage], number: int, searched: dict[str, Tuned]
 ) -> list[Stage]:
     """Return a chain's stages, those from a number on with the settings that a race has chosen.
 
@@ -118,7 +112,7 @@ def raced(
     tuned = saved_tuned(place)
     if tuned is None:
         assert run.searches is not None
-        tuned = Tuned(None, 0.0, 0)
+        tuned = NOTHING
         if len(run.workspaces.of(last.config).dataset.valid):
             teachers = [str(checkpoint_of(t, run.directory).resolve()) for t in stage.teachers]
             seconds = all_seconds / (4 if any(s.role == "teacher" for s in stages) else 2)
@@ -128,11 +122,10 @@ def raced(
         else:
             run.watcher.announce("no validation split: no settings are searched for")
         save_tuned(place, tuned)
-    before = searched.get("chain", {"seconds": 0.0, "trials": 0})
-    searched["chain"] = {
-        "seconds": before["seconds"] + tuned.seconds,
-        "trials": before["trials"] + tuned.trials,
-    }
+    before = searched.get("chain", NOTHING)
+    searched["chain"] = NOTHING._replace(
+        seconds=before.seconds + tuned.seconds, trials=before.trials + tuned.trials
+    )
     if tuned.config is None:
         return list(stages)
     chosen = {s.name: s._replace(config=_sized(tuned.config, s.config)) for s in alike}
@@ -149,26 +142,26 @@ def _sized(found: Config, config: Config) -> Config:
     )
 
 
-def doubtful(verdict: Mapping[str, Any]) -> list[str]:
+def doubtful(verdict: Verdict) -> list[str]:
     """Return students that a verdict of one seed tells apart from controls, on few questions.
 
     Args:
         verdict: see ``verdict.judge``.
     """
     return [
-        size["student"]
-        for size in verdict["sizes"]
-        if size["outcome"] in ("better", "direct") and size["questions"] <= _FEW_QUESTIONS
+        size.student
+        for size in verdict.sizes
+        if size.outcome in ("better", "direct") and (size.questions or 0) <= _FEW_QUESTIONS
     ]
 
 
 def extra_seeds(
     run: ChainRun,
     stages: Sequence[Stage],
-    done: Sequence[dict[str, Any]],
+    done: Sequence[StageResults],
     count: int,
     students: Optional[Sequence[str]] = None,
-) -> list[dict[str, Any]]:
+) -> list[StageResults]:
     """Train students, their teachers and the controls they are judged by by further seeds.
 
     Settings stay what they are: a search is not repeated.
@@ -176,29 +169,29 @@ def extra_seeds(
     Args:
         run: the chain.
         stages: of its plan.
-        done: entries of its finished stages.
+        done: its finished stages.
         count: trainings of each, the first ones included.
         students: names of the students; None: all of them.
 
     Returns:
         Entries like those of stages, each with its ``seed`` and the stage it ``repeats``.
     """
-    kept: list[dict[str, Any]] = []
+    kept: list[StageResults] = []
     asked = [
         entry
         for entry in done
-        if entry["role"] == "student" and (students is None or entry["name"] in students)
+        if entry.role == "student" and (students is None or entry.name in students)
     ]
     for student in asked:
         needed = [control_of(student, done), *with_teachers(student, done)]
         kept += [entry for entry in done if entry in needed and entry not in kept]
     kept.sort(key=done.index)
     planned = {stage.name: stage for stage in stages}
-    repeated: list[dict[str, Any]] = []
+    repeated: list[StageResults] = []
     for further in range(1, count):
         for number, entry in enumerate(kept):
-            name = entry["name"]
-            stage = planned.get(name) or _saved(run.directory, name, entry["role"])
+            name = entry.name
+            stage = planned.get(name) or _saved(run.directory, name, entry.role)
             seed = _seed(stage, further)
             training = stage.config.training.model_copy(update={"seed": seed})
             again = Stage(
@@ -207,13 +200,9 @@ def extra_seeds(
                 stage.config.model_copy(update={"training": training}),
                 tuple(_again(planned, teacher, further) for teacher in stage.teachers),
             )
-            repeated.append(
-                {
-                    **run.stage(again, number + (further - 1) * len(kept), (count - 1) * len(kept)),
-                    "repeats": name,
-                    "seed": seed,
-                }
-            )
+            done_now = number + (further - 1) * len(kept)
+            ended = run.stage(again, done_now, (count - 1) * len(kept))
+            repeated.append(ended.model_copy(update={"repeats": name, "seed": seed}))
     return repeated
 
 

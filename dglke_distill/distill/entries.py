@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dglke_distill.artifacts.results import ChainResults, StageResults, TrainingResults
+from dglke_distill.artifacts.results_verdict import VerdictTime
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.models import ENCODERS
 from dglke_distill.runs import train_run as pipeline
@@ -18,71 +20,73 @@ __all__ = ["ENTRIES_FILE", "write_entries", "zoo_entries", "zoo_name"]
 ENTRIES_FILE = INDEX_FILE
 
 
-def zoo_entries(directory: Path, results: dict[str, Any]) -> list[Entry]:
+def zoo_entries(directory: Path, results: ChainResults) -> list[Entry]:
     """Return a registry entry for each student of a chain, the largest first.
 
     Args:
         directory: the chain's.
-        results: what its ``results.json`` holds.
+        results: its results.
 
     Returns:
         The entries; paths are relative to the directory.
     """
-    stages = {stage["name"]: stage for stage in results["stages"]}
     return [
-        _entry(directory, results, stage, stages)
-        for stage in results["stages"]
-        if stage["role"] == "student"
+        _entry(directory, results, stage) for stage in results.stages if stage.role == "student"
     ]
 
 
-def _entry(
-    directory: Path, results: dict[str, Any], stage: dict[str, Any], stages: dict[str, Any]
-) -> Entry:
+def _entry(directory: Path, results: ChainResults, stage: StageResults) -> Entry:
     about: dict[str, Any] = {
-        "method": results["method"],
-        "recipe": results["chain"].get("recipe") or "",
+        "method": results.method,
+        "recipe": results.chain.get("recipe") or "",
     }
-    chain, teacher = [], stage["teacher"]
-    while teacher in stages:
-        chain.append(zoo_name(stages[teacher]["results"]))
-        teacher = stages[teacher]["teacher"]
+    stages = {each.name: each for each in results.stages}
+    chain, teacher = [], stages.get(stage.teacher or "")
+    while teacher is not None:
+        chain.append(zoo_name(teacher.results))
+        teacher = stages.get(teacher.teacher or "")
     if chain:
         about["teacher"] = chain
-    for size in results.get("verdict", {}).get("sizes", []):
-        if size["student"] == stage["name"] and size["claim"] is not None:
-            about["verdict"] = size["claim"]
-            if size["time"]["goal_valid_mrr"] is not None:
-                about["time"] = _time(size["time"])
-    place = directory / stage["directory"] / pipeline.CHECKPOINT_DIRECTORY
+    for size in [] if results.verdict is None else results.verdict.sizes:
+        if size.student == stage.name and size.claim is not None:
+            about["verdict"] = size.claim
+            if size.time is not None and size.time.goal_valid_mrr is not None:
+                about["time"] = _time(size.time)
+    place = directory / stage.directory / pipeline.CHECKPOINT_DIRECTORY
     return describe(place, root=directory, about=about)
 
 
-def _time(found: dict[str, Any]) -> dict[str, Any]:
+def _time(found: VerdictTime) -> dict[str, Any]:
     """Return how long both ways took, as entries say it."""
     time = {
-        "goal_valid_mrr": found["goal_valid_mrr"],
-        "student_seconds": found["student_seconds"],
-        "direct_seconds": found["control_seconds"],
-        "teachers_loaded": found["teachers_loaded"],
+        "goal_valid_mrr": found.goal_valid_mrr,
+        "student_seconds": found.student_seconds,
+        "direct_seconds": found.control_seconds,
+        "teachers_loaded": found.teachers_loaded,
     }
     return {key: value for key, value in time.items() if value is not None}
 
 
-def zoo_name(results: dict[str, Any]) -> str:
-    """Return the name that a zoo has for a model with these results."""
-    model, config = results["model"], results["config"]
+def zoo_name(results: TrainingResults) -> str:
+    """Return the name that a zoo has for a model with these results.
+
+    Raises:
+        ValueError: they do not say what was trained, or on what.
+    """
+    model, config, dataset = results.model, results.config, results.dataset
+    if model is None or config is None or dataset is None:
+        raise ValueError("model, config or dataset is missing")
     encoder = config["model"]["encoder"]
     return compose_name(
-        model["name"],
-        results["dataset"]["name"],
-        model["floats_per_entity"],
+        model.name,
+        dataset.name,
+        model.floats_per_entity,
         config["training"]["dtype"],
         "" if ENCODERS.find(encoder).is_table else encoder,
     )
 
 
-def write_entries(directory: Path, results: dict[str, Any]) -> Path:
+def write_entries(directory: Path, results: ChainResults) -> Path:
     """Write the students' entries into the chain's directory, a registry of its own."""
     path = directory / ENTRIES_FILE
     atomic_write_text(path, dump_entries(zoo_entries(directory, results)))

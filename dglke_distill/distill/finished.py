@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from dglke_distill.artifacts import checkpoint
-from dglke_distill.artifacts.results import ChainResults, TrainingResults, read_results_tree
+from dglke_distill.artifacts.results import (
+    ChainResults,
+    ChainSummary,
+    StageResults,
+    TrainingResults,
+)
+from dglke_distill.artifacts.results_files import read_chain_results, read_training_results
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.identity import Identity, compare_data
 from dglke_distill.distill.plan import Stage
@@ -53,7 +59,7 @@ def check_finished(
         path = done[stage.name]
         if path.is_file():
             compare_data(
-                Identity.of(stage_results(path), stage.config.data),
+                Identity.of(stage_results(path).to_tree(), stage.config.data),
                 workspaces.of(stage.config).dataset,
                 who=f"{directory}: stage {stage.name}",
                 allow_other_data=False,
@@ -72,8 +78,8 @@ def finished(name: str, directory: Path) -> Path:
     return place / checkpoint.RESULTS_FILE
 
 
-def stage_results(path: Path) -> dict[str, Any]:
-    """Return the results of a finished stage, as they stand, with all that a chain asks of them.
+def stage_results(path: Path) -> TrainingResults:
+    """Return the results of a finished stage, with all that a chain asks of them.
 
     Args:
         path: its ``results.json``.
@@ -81,11 +87,11 @@ def stage_results(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is damaged.
     """
-    return _whole(read_results_tree(path), path)
+    return _whole(read_training_results(path), path)
 
 
-def chain_results(path: Path) -> dict[str, Any]:
-    """Return the results of a finished chain, as they stand; see ``stage_results``.
+def chain_results(path: Path) -> ChainResults:
+    """Return the results of a finished chain; see ``stage_results``.
 
     Args:
         path: its ``results.json``.
@@ -93,73 +99,61 @@ def chain_results(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is damaged.
     """
-    tree = read_results_tree(path)
-    if ChainResults.of(tree, path).dataset.fingerprint is None:
+    found = read_chain_results(path)
+    if found.dataset.fingerprint is None:
         raise UserError(f"{path}: dataset.fingerprint {_GONE}")
-    for stage in tree["stages"]:
-        stage.setdefault("teachers", [])
-        _whole(stage["results"], f"{path}: stage {stage['name']}")
-    return tree
+    for stage in found.stages:
+        _whole(stage.results, f"{path}: stage {stage.name}")
+    return found
 
 
-def _whole(tree: dict[str, Any], source: Union[str, Path]) -> dict[str, Any]:
+def _whole(results: TrainingResults, source: Union[str, Path]) -> TrainingResults:
     """Return results in which nothing lacks that a training always states.
 
     Raises:
-        UserError: something does, or is of another kind.
+        UserError: something does.
     """
-    typed = TrainingResults.of(tree, source)
-    for key in ("dataset", "model", "metrics", "training"):
-        if tree.get(key) is None:
-            raise UserError(f"{source}: {key} {_GONE}")
-    assert typed.dataset is not None and typed.model is not None and typed.training is not None
-    if typed.dataset.fingerprint is None or typed.model.dim is None:
-        key = "dataset.fingerprint" if typed.dataset.fingerprint is None else "model.dim"
-        raise UserError(f"{source}: {key} {_GONE}")
-    for key in ("seconds", "validation_seconds", "setup_seconds"):
-        tree["training"].setdefault(key, getattr(typed.training, key))
-    return tree
+    parts = {key: getattr(results, key) for key in ("dataset", "model", "training")}
+    parts["metrics"] = results.metrics if "metrics" in results.model_fields_set else None
+    missing = [key for key, value in parts.items() if value is None]
+    if not missing and parts["dataset"].fingerprint is None:
+        missing = ["dataset.fingerprint"]
+    if not missing and parts["model"].dim is None:
+        missing = ["model.dim"]
+    if missing:
+        raise UserError(f"{source}: {missing[0]} {_GONE}")
+    return results
 
 
-def data_warnings(stages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what was found about the data of teachers, each line once.
-
-    Args:
-        stages: entries of ``results.json``.
-    """
-    lines = [line for s in stages for line in s["results"].get("data_warnings", [])]
-    return list(dict.fromkeys(lines))
+def data_warnings(stages: Sequence[StageResults]) -> list[str]:
+    """Return what was found about the data of teachers, each line once."""
+    return list(dict.fromkeys(line for stage in stages for line in stage.results.data_warnings))
 
 
-def chain_seconds(stages: Sequence[Mapping[str, Any]]) -> float:
+def chain_seconds(stages: Sequence[StageResults]) -> float:
     """Return the seconds that stages took, validation and preparation included."""
-    keys = ("seconds", "validation_seconds", "setup_seconds")
-    return float(sum(stage["results"]["training"][key] for stage in stages for key in keys))
+    return float(sum(stage.seconds for stage in stages))
 
 
-def with_teachers(
-    stage: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
+def with_teachers(stage: StageResults, stages: Sequence[StageResults]) -> list[StageResults]:
     """Return a stage and all stages that it learnt from, directly or not.
 
     Args:
-        stage: its entry in ``results.json``.
-        stages: all entries.
+        stage: one of them.
+        stages: those of its chain.
     """
-    by_name = {each["name"]: each for each in stages}
-    found: dict[str, Mapping[str, Any]] = {}
-    waiting = [stage["name"]]
+    by_name = {each.name: each for each in stages}
+    found: dict[str, StageResults] = {}
+    waiting = [stage.name]
     while waiting:
         name = waiting.pop()
         if name in by_name and name not in found:  # a loaded teacher is no stage
             found[name] = by_name[name]
-            waiting += by_name[name]["teachers"]
+            waiting += by_name[name].taught_by
     return list(found.values())
 
 
-def summary(
-    done: list[dict[str, Any]], loaded: Optional[Mapping[str, Any]]
-) -> dict[str, Optional[float]]:
+def summary(done: Sequence[StageResults], loaded: Optional[TrainingResults]) -> ChainSummary:
     """Return the figures a chain is judged by; None where a stage is missing or not ranked.
 
     Of students and controls they are those of the last size. What a student gains over a control
@@ -171,27 +165,28 @@ def summary(
     """
 
     def mrr(role: str, last: bool = True) -> Optional[float]:
-        found = [s["results"]["metrics"].get("test", {}).get("mrr") for s in of(role)]
-        return found[-1 if last else 0] if found else None
+        found = of(role)
+        return found[-1 if last else 0].mrr("test") if found else None
 
-    def of(role: str) -> list[dict[str, Any]]:
-        return [stage for stage in done if stage["role"] == role]
+    def of(role: str) -> list[StageResults]:
+        return [stage for stage in done if stage.role == role]
 
     teacher = mrr("teacher", last=False)
     if loaded is not None:
-        figures = loaded.get("metrics", {}).get("test", {})
-        standard = figures.get("protocol", {}).get("name", "all") == "all"
-        teacher = figures.get("mrr") if standard else None  # figures of others do not compare
+        figures = loaded.metrics.get("test")
+        # Figures of other protocols do not compare.
+        other = figures is None or (figures.protocol is not None and figures.protocol.name != "all")
+        teacher = None if other or figures is None else figures.mrr
     student = mrr("student")
-    return {
-        "teacher_mrr": teacher,
-        "student_mrr": student,
-        "direct_mrr": mrr("direct"),
-        "direct_budget_mrr": mrr("direct_budget"),
-        "direct_tuned_mrr": mrr("direct_tuned"),
-        "share_of_teacher": None if student is None or not teacher else student / teacher,
-        "chain_seconds": chain_seconds(of("teacher") + of("student")),
-        "direct_seconds": chain_seconds(of("direct")[-1:]),
-        "direct_budget_seconds": chain_seconds(of("direct_budget")[-1:]),
-        "direct_tuned_seconds": chain_seconds(of("direct_tuned")[-1:]),
-    }
+    return ChainSummary(
+        teacher_mrr=teacher,
+        student_mrr=student,
+        direct_mrr=mrr("direct"),
+        direct_budget_mrr=mrr("direct_budget"),
+        direct_tuned_mrr=mrr("direct_tuned"),
+        share_of_teacher=None if student is None or not teacher else student / teacher,
+        chain_seconds=chain_seconds(of("teacher") + of("student")),
+        direct_seconds=chain_seconds(of("direct")[-1:]),
+        direct_budget_seconds=chain_seconds(of("direct_budget")[-1:]),
+        direct_tuned_seconds=chain_seconds(of("direct_tuned")[-1:]),
+    )

@@ -13,11 +13,12 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dglke_distill.artifacts.results import ChainResults, MethodGain
 from dglke_distill.base.errors import UserError
 from dglke_distill.runs.ranks import RANKS_FILE, read_reciprocal_ranks
 
@@ -132,7 +133,7 @@ def percent_text(value: float) -> str:
     return f"{100 * value + 0.0:.1f}".replace("-0.0", "0.0")
 
 
-def gains_over(control: str, files: Mapping[str, Mapping[int, Path]]) -> dict[str, dict[str, Any]]:
+def gains_over(control: str, files: Mapping[str, Mapping[int, Path]]) -> dict[str, MethodGain]:
     """Return what each method gains over one of them, over the seeds that both have.
 
     Args:
@@ -146,27 +147,27 @@ def gains_over(control: str, files: Mapping[str, Mapping[int, Path]]) -> dict[st
         if method != control and seeds:
             gain = gain_of(tuple(ours[s] for s in seeds), tuple(theirs[s] for s in seeds))
             ends = (gain.low, gain.high) if math.isfinite(gain.low) else (None, None)
-            found[method] = {
-                "gain": gain.value,
-                "low": ends[0],
-                "high": ends[1],
-                "seeds": gain.seeds,
-                "questions": gain.questions,
-            }
+            found[method] = MethodGain(
+                gain=gain.value,
+                low=ends[0],
+                high=ends[1],
+                seeds=gain.seeds,
+                questions=gain.questions,
+            )
     return found
 
 
-def saved_ranks(chains: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, dict[int, Path]]:
+def saved_ranks(chains: Sequence[ChainResults], folder: Path) -> dict[str, dict[int, Path]]:
     """Return the files of the single ranks of chains' last models, by method and seed.
 
     Args:
-        chains: what their ``results.json`` hold.
+        chains: their results.
         folder: with a directory ``METHOD-seedN`` for each.
     """
     files: dict[str, dict[int, Path]] = {}
     for chain in chains:
-        place = folder / f"{chain['method']}-seed{chain['seed']}"
-        path = place / chain["stages"][-1]["directory"] / RANKS_FILE
+        place = folder / f"{chain.method}-seed{chain.seed}"
+        path = place / chain.stages[-1].directory / RANKS_FILE
         if path.is_file():
-            files.setdefault(chain["method"], {})[chain["seed"]] = path
+            files.setdefault(chain.method, {})[chain.seed] = path
     return files

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dglke_distill.artifacts import checkpoint
+from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.compression import CompressedModel, decompress
@@ -107,7 +108,7 @@ def _reordered(
 
 def teacher_results(
     place: Path, workspace: Callable[[], Workspace], config: Config
-) -> dict[str, Any]:
+) -> TrainingResults:
     """Return the results a teacher was saved with; one of another library is ranked instead.
 
     Figures that were measured on other triples are left out.
@@ -120,11 +121,12 @@ def teacher_results(
     format = foreign(place)
     if format is None:
         results = saved_results(place)
-        stated = Identity.of(results, config.data).fingerprint
+        stated = Identity.of(results.to_tree(), config.data).fingerprint
         if stated is not None and not workspace().dataset.has_fingerprint(stated):
-            return {**results, "metrics": {}}  # of another test split
+            return results.model_copy(update={"metrics": {}})  # of another test split
         return results
-    return _ranked(FOREIGN_FORMATS[format].open_folder(place), workspace(), config)[1]
+    ranked = _ranked(FOREIGN_FORMATS[format].open_folder(place), workspace(), config)[1]
+    return TrainingResults.of(ranked, place)
 
 
 def import_teacher(

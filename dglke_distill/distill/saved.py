@@ -7,7 +7,8 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.artifacts.checkpoint_places import checkpoints_below, did_you_mean
-from dglke_distill.artifacts.results import read_results_tree
+from dglke_distill.artifacts.results import TrainingResults
+from dglke_distill.artifacts.results_files import read_training_results
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.tensor_files import check_file
@@ -67,10 +68,14 @@ def describe_teacher(place: Path) -> dict[str, Any]:
     """Return what is to be remembered of a teacher: its format, model and files' sha256."""
     format = foreign(place)
     if format is None:
-        found = {"format": "checkpoint", "model": saved_results(place).get("model")}
+        found = {"format": "checkpoint", "model": _sizes(saved_results(place))}
         check_file(place / checkpoint.MODEL_FILE)  # before all of it is read
         return {**found, "weights": sha256_file(place / checkpoint.MODEL_FILE)}
     return described(format, FOREIGN_FORMATS[format].open_folder(place))
+
+
+def _sizes(results: TrainingResults) -> Optional[dict[str, Any]]:
+    return None if results.model is None else results.model.to_tree()
 
 
 def teacher_name(place: Path) -> str:
@@ -83,7 +88,7 @@ def teacher_name(place: Path) -> str:
         return place.name
     try:
         return zoo_name(saved_results(place))
-    except (KeyError, TypeError):  # written by hand, or by an old version
+    except (KeyError, TypeError, ValueError):  # written by hand, or by an old version
         return folder_label(str(place))
 
 
@@ -93,7 +98,7 @@ def described(format: str, saved: ForeignModel) -> dict[str, Any]:
     return {"format": format, "model": saved.sizes, "weights": digests}
 
 
-def saved_results(place: Path) -> dict[str, Any]:
+def saved_results(place: Path) -> TrainingResults:
     """Return the results that a checkpoint was saved with.
 
     Raises:
@@ -110,5 +115,4 @@ def saved_results(place: Path) -> dict[str, Any]:
             "that DGL-KE wrote (there is no *_entity.npy), nor one of OpenKE or PyKEEN; check "
             "--teacher"
         )
-    results: dict[str, Any] = read_results_tree(path)
-    return results
+    return read_training_results(path)

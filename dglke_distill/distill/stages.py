@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+from dglke_distill.artifacts.results import StageResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import MAX_TOML_BYTES
 from dglke_distill.base.regular_files import read_text
@@ -44,7 +45,7 @@ class ChainRun(NamedTuple):
     watcher: Watcher
     searches: Optional[Searches]
 
-    def stage(self, stage: Stage, number: int, total: int) -> dict[str, Any]:
+    def stage(self, stage: Stage, number: int, total: int) -> StageResults:
         """Run a stage, the number of which is counted from 0."""
         self.watcher.stage(stage, number, total)
         allowed = bool(self.chain.allow_other_data)
@@ -62,7 +63,7 @@ def run_stage(
     *,
     allow_other_data: bool = False,
     init: Optional[ChainConfig] = None,
-) -> dict[str, Any]:
+) -> StageResults:
     """Run a stage, go on with it, or read what it left, whichever is due.
 
     Args:
@@ -113,14 +114,14 @@ def run_stage(
         )
     for scratch in (pipeline.RESUME_FILE, pipeline.BEST_FILE):  # as large as the model, or larger
         (place / scratch).unlink(missing_ok=True)
-    return {
-        "name": stage.name,
-        "role": stage.role,
-        "teacher": stage.teachers[0] if stage.teachers else None,
-        "teachers": list(stage.teachers),
-        "directory": f"{STAGES}/{stage.name}",
-        "results": results,
-    }
+    return StageResults(
+        name=stage.name,
+        role=stage.role,
+        teacher=stage.teachers[0] if stage.teachers else None,
+        teachers=list(stage.teachers),
+        directory=f"{STAGES}/{stage.name}",
+        results=results,
+    )
 
 
 def _taught(

@@ -58,7 +58,7 @@ def teacher_data(
     name = teacher_name(place) if name is None else name
     if foreign(place) is not None:
         return [OtherData(name, "", None)]
-    identity = Identity.of(saved_results(place), DataConfig(dataset=""))
+    identity = Identity.of(saved_results(place).to_tree(), DataConfig(dataset=""))
     _check_counts(place, identity, dataset)
     compare_data(
         identity,

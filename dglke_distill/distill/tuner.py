@@ -15,7 +15,7 @@ from dglke_distill.config import Config
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["Racer", "Searches", "Tuned", "Tuner", "save_tuned", "saved_tuned"]
+__all__ = ["NOTHING", "Racer", "Searches", "Tuned", "Tuner", "save_tuned", "saved_tuned"]
 
 _FILE = "found.json"
 
@@ -36,6 +36,10 @@ class Tuned(NamedTuple):
     trials: int
     headroom: Optional[float] = None
     chosen: Mapping[str, Any] = {}
+
+
+NOTHING = Tuned(None, 0.0, 0)
+"""What a search has found that was not made."""
 
 
 class Tuner(Protocol):

@@ -11,12 +11,15 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
+from dglke_distill.artifacts.results import StageResults, Verdict
+from dglke_distill.artifacts.results_verdict import ControlTime, SizeVerdict, VerdictTime
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.table_options import IN_MEMORY
 from dglke_distill.distill.finished import chain_seconds, with_teachers
 from dglke_distill.distill.gains import LEVEL, Gain, gain_of, percent_text
+from dglke_distill.distill.tuner import NOTHING, Tuned
 from dglke_distill.runs import run_files
 from dglke_distill.runs.ranks import RANKS_FILE
 
@@ -39,43 +42,42 @@ FEW_QUESTIONS = 200
 """Below, an interval is so wide that it must be said."""
 
 
-def control_of(student: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) -> Any:
+def control_of(student: StageResults, stages: Sequence[StageResults]) -> Optional[StageResults]:
     """Return the control of a student's size that validation prefers; None without any.
 
     Without a validation split it is the first one.
 
     Args:
-        student: its entry in ``results.json``.
-        stages: all entries of the chain.
+        student: a stage.
+        stages: all of its chain.
     """
-    size = student["results"]["model"]["dim"]
-    same = [
-        stage
-        for stage in stages
-        if stage["role"] in CONTROLS and stage["results"]["model"]["dim"] == size
-    ]
-    known = [stage for stage in same if _valid(stage) is not None]
-    return max(known, key=lambda stage: _valid(stage) or 0.0, default=same[0] if same else None)
+    same = _controls(student, stages)
+    known = [stage for stage in same if stage.valid_mrr is not None]
+    return max(known, key=lambda stage: stage.valid_mrr or 0.0, default=same[0] if same else None)
+
+
+def _controls(student: StageResults, stages: Sequence[StageResults]) -> list[StageResults]:
+    """Return the controls of a student's size."""
+    return [stage for stage in stages if stage.role in CONTROLS and stage.dim == student.dim]
 
 
 def judge(
     directory: Path,
-    stages: Sequence[Mapping[str, Any]],
+    stages: Sequence[StageResults],
     *,
-    searched: Mapping[str, Mapping[str, Any]],
-    repeats: Sequence[Mapping[str, Any]] = (),
+    searched: Mapping[str, Tuned],
+    repeats: Sequence[StageResults] = (),
     seed: int = 0,
     tuned: bool = False,
     limit: Optional[float] = None,
-) -> dict[str, Any]:
+) -> Verdict:
     """Return what ``results.json`` says under ``verdict``.
 
     Args:
         directory: of the chain.
-        stages: entries of its finished stages.
-        searched: what searches took: by the name of a stage, or under ``chain``; each has
-            ``seconds`` and ``trials``, and may have ``headroom`` (see ``tuner.Tuned``).
-        repeats: entries of the same stages by other seeds; each says under ``repeats`` which.
+        stages: its finished stages.
+        searched: what searches found: by the name of a stage, or under ``chain``.
+        repeats: the same stages by other seeds; each says under ``repeats`` which.
         seed: of the resampling.
         tuned: whether settings of the controls were to be searched for; a student is then better
             only by more than a longer search may find.
@@ -87,109 +89,109 @@ def judge(
     sizes = [
         _judge_size(directory, stage, stages, searched, repeats, seed, tuned, limit)
         for stage in stages
-        if stage["role"] == "student"
+        if stage.role == "student"
     ]
-    last = sizes[-1] if sizes else None
-    return {
-        "level": LEVEL,
-        "sizes": sizes,
-        "sentence": None if last is None else last["sentence"],
-        "interval": "paired bootstrap over the test triples, both questions of each together"
+    return Verdict(
+        level=LEVEL,
+        sizes=sizes,
+        sentence=sizes[-1].sentence if sizes else None,
+        interval="paired bootstrap over the test triples, both questions of each together"
         + (", widened by how much seeds differ" if repeats else ""),
-    }
+    )
 
 
 def _judge_size(
     directory: Path,
-    student: Mapping[str, Any],
-    stages: Sequence[Mapping[str, Any]],
-    searched: Mapping[str, Mapping[str, Any]],
-    repeats: Sequence[Mapping[str, Any]],
+    student: StageResults,
+    stages: Sequence[StageResults],
+    searched: Mapping[str, Tuned],
+    repeats: Sequence[StageResults],
     seed: int,
     tuned: bool,
     limit: Optional[float],
-) -> dict[str, Any]:
+) -> SizeVerdict:
     """Return the verdict on one student."""
     control = control_of(student, stages)
-    found: dict[str, Any] = {
-        "student": student["name"],
-        "control": None if control is None else control["name"],
-        "dim": student["results"]["model"]["dim"],
-        "student_mrr": _test(student),
-        "control_mrr": None if control is None else _test(control),
-        "gain": None,
-        "low": None,
-        "high": None,
-        "questions": None,
-        "seeds": 1,
-        "outcome": "none",
-        "command": None,
-        "claim": None,
-        "time": None,
-        "controls": [
-            {
-                "name": stage["name"],
-                "role": stage["role"],
-                "valid_mrr": _valid(stage),
-                "seconds": chain_seconds([stage]),
-                "searched_seconds": searched.get(stage["name"], {}).get("seconds", 0.0),
-                "trials": searched.get(stage["name"], {}).get("trials", 0),
-                "headroom": searched.get(stage["name"], {}).get("headroom"),
-            }
-            for stage in stages
-            if stage["role"] in CONTROLS
-            and stage["results"]["model"]["dim"] == student["results"]["model"]["dim"]
+    none = SizeVerdict(
+        student=student.name,
+        control=None if control is None else control.name,
+        dim=student.dim,
+        student_mrr=student.mrr("test"),
+        control_mrr=None if control is None else control.mrr("test"),
+        gain=None,
+        low=None,
+        high=None,
+        questions=None,
+        seeds=1,
+        outcome="none",
+        claim=None,
+        sentence="no verdict: nothing of the same size was trained directly; leave out "
+        "--control none",
+        command=None,
+        time=None,
+        controls=[
+            _control_time(stage, searched.get(stage.name, NOTHING))
+            for stage in _controls(student, stages)
         ],
-    }
+    )
     if control is None:
-        found["sentence"] = (
-            "no verdict: nothing of the same size was trained directly; leave out --control none"
-        )
-        return found
-    settings = (directory / control["directory"] / run_files.CONFIG_FILE).resolve()
+        return none
+    settings = (directory / control.directory / run_files.CONFIG_FILE).resolve()
     train = f"dglke-distill train --recipe none --config {shlex.quote(str(settings))}"
-    data = control["results"].get("dataset") or {}
-    in_memory = data.get("format") == IN_MEMORY  # no command has the table
-    found["command"] = None if in_memory else train
-    found["time"] = _time(directory, student, control, stages, searched)
+    data = control.results.dataset
+    in_memory = data is not None and data.format == IN_MEMORY  # no command has the table
+    command = None if in_memory else train
+    time = _time(directory, student, control, stages, searched)
+    none = none.model_copy(update={"command": command, "time": time})
     pairs = [(student, control), *_pairs(student, control, repeats)]
-    files = [[directory / stage["directory"] / RANKS_FILE for stage in pair] for pair in pairs]
+    files = [[directory / stage.directory / RANKS_FILE for stage in pair] for pair in pairs]
     if not all(path.is_file() for pair in files for path in pair):
-        found["sentence"] = (
-            "no verdict: the ranks of single test questions are missing"
-            if _test(student) is not None
-            else "no verdict: the test split was not ranked"
+        sentence = (
+            "no verdict: the test split was not ranked"
+            if student.mrr("test") is None
+            else "no verdict: the ranks of single test questions are missing"
         )
-        return found
+        return none.model_copy(update={"sentence": sentence})
     gain = gain_of(tuple(pair[0] for pair in files), tuple(pair[1] for pair in files), seed)
-    needed, doubts = _needed(found["controls"], gain, tuned)
-    if _valid(student) is not None and (_valid(student) or 0.0) <= (_valid(control) or 0.0):
+    needed, doubts = _needed(none.controls, gain, tuned)
+    if student.valid_mrr is not None and student.valid_mrr <= (control.valid_mrr or 0.0):
         needed, doubts = math.inf, ["validation does not agree"]
     one = ONE_SEED if gain.seeds == 1 else 0.0
     outcome = "better" if gain.low > needed else "direct" if gain.high < -one else "alike"
     notes = doubts if outcome == "alike" and gain.low > 0 else []
     if limit is not None:
-        notes += _short_of_time(found)
+        notes += _short_of_time(none.controls, time)
     elif outcome == "better" and not tuned:
         notes.append("the control's settings are its recipe's, not searched for")
     finite = math.isfinite(gain.low)
-    found.update(
-        gain=gain.value,
-        low=gain.low if finite else None,
-        high=gain.high if finite else None,
-        questions=gain.questions,
-        seeds=gain.seeds,
-        outcome=outcome,
+    claim = _claim(gain, outcome, notes)
+    found = {
+        "gain": gain.value,
+        "low": gain.low if finite else None,
+        "high": gain.high if finite else None,
+        "questions": gain.questions,
+        "seeds": gain.seeds,
+        "outcome": outcome,
+        "claim": claim,
+        "sentence": f"{claim}: {command}" if outcome == "direct" and command else claim,
+    }
+    return none.model_copy(update=found)
+
+
+def _control_time(stage: StageResults, found: Tuned) -> ControlTime:
+    """Return what a control took, its search included."""
+    return ControlTime(
+        name=stage.name,
+        role=stage.role,
+        valid_mrr=stage.valid_mrr,
+        seconds=stage.seconds,
+        searched_seconds=found.seconds,
+        trials=found.trials,
+        headroom=found.headroom,
     )
-    found["claim"] = _claim(gain, outcome, notes)
-    ending = f": {found['command']}" if outcome == "direct" and found["command"] else ""
-    found["sentence"] = f"{found['claim']}{ending}"
-    return found
 
 
-def _needed(
-    controls: Sequence[Mapping[str, Any]], gain: Gain, tuned: bool
-) -> tuple[float, list[str]]:
+def _needed(controls: Sequence[ControlTime], gain: Gain, tuned: bool) -> tuple[float, list[str]]:
     """Return the share that a gain must surpass with all of its interval, and why.
 
     A search whose settings do not reach those of the recipe was too short to say what direct
@@ -201,8 +203,8 @@ def _needed(
     if gain.low <= needed:
         doubts.append("one seed: less than 1 % may be due to it; --seeds 3 says more")
     if tuned:
-        trials = sum(each["trials"] for each in controls)
-        room = [each["headroom"] for each in controls if each["headroom"] is not None]
+        trials = sum(each.trials for each in controls)
+        room = [each.headroom for each in controls if each.headroom is not None]
         if not room:
             tried = (
                 f"only {trials} settings of direct training were tried"
@@ -210,7 +212,7 @@ def _needed(
                 else ("no settings of direct training were searched for")
             )
             return math.inf, [tried]
-        best = {each["role"]: each["valid_mrr"] or 0.0 for each in controls}  # one of each
+        best = {each.role: each.valid_mrr or 0.0 for each in controls}  # one of each
         if best.get("direct_tuned", 0.0) <= best.get("direct", 0.0):
             return math.inf, ["the search found nothing better for direct training than its recipe"]
         needed += max(room)
@@ -249,23 +251,23 @@ def _claim(gain: Gain, outcome: str, notes: Sequence[str]) -> str:
     return f"{text} ({'; '.join(notes)})" if notes else text
 
 
-def _short_of_time(found: Mapping[str, Any]) -> list[str]:
+def _short_of_time(controls: Sequence[ControlTime], time: VerdictTime) -> list[str]:
     """Return what must be said where the controls together had less time than the student."""
-    spent = sum(each["seconds"] + each["searched_seconds"] for each in found["controls"])
-    took = found["time"]["chain_seconds"]
+    spent = sum(each.seconds + each.searched_seconds for each in controls)
+    took = time.chain_seconds or 0.0
     if spent >= took:
         return []
     return [f"direct training had {spent:.0f} s, the student and its teachers {took:.0f} s"]
 
 
 def _pairs(
-    student: Mapping[str, Any], control: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]]
-) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    student: StageResults, control: StageResults, repeats: Sequence[StageResults]
+) -> list[tuple[StageResults, StageResults]]:
     """Return student and control of each further seed that has both."""
-    by_seed: dict[int, dict[str, Mapping[str, Any]]] = {}
+    by_seed: dict[Optional[int], dict[Optional[str], StageResults]] = {}
     for stage in repeats:
-        by_seed.setdefault(stage["seed"], {})[stage["repeats"]] = stage
-    names = student["name"], control["name"]
+        by_seed.setdefault(stage.seed, {})[stage.repeats] = stage
+    names = student.name, control.name
     return [
         (found[names[0]], found[names[1]])
         for found in by_seed.values()
@@ -273,53 +275,38 @@ def _pairs(
     ]
 
 
-def _test(stage: Mapping[str, Any]) -> Optional[float]:
-    return _mrr(stage, "test")
-
-
-def _valid(stage: Mapping[str, Any]) -> Optional[float]:
-    """Return the validation MRR: of the whole split, else the one that training saw last."""
-    ranked = _mrr(stage, "valid")
-    best = stage["results"].get("training", {}).get("best_validation_mrr")
-    return ranked if ranked is not None else best
-
-
-def _mrr(stage: Mapping[str, Any], split: str) -> Optional[float]:
-    value: Optional[float] = stage["results"]["metrics"].get(split, {}).get("mrr")
-    return value
-
-
 def _time(
     directory: Path,
-    student: Mapping[str, Any],
-    control: Mapping[str, Any],
-    stages: Sequence[Mapping[str, Any]],
-    searched: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
+    student: StageResults,
+    control: StageResults,
+    stages: Sequence[StageResults],
+    searched: Mapping[str, Tuned],
+) -> VerdictTime:
     """Return how long both ways took to the control's final validation MRR.
 
     The student's seconds count its teachers and the searches of the chain, the control's those of
     its own search.
     """
-    goal = control["results"]["training"].get("best_validation_mrr")
-    names = {stage["name"] for stage in stages}
-    before = float(searched.get("chain", {}).get("seconds", 0.0))
-    before += chain_seconds(with_teachers(student, stages)) - chain_seconds([student])
+    training = control.results.training
+    goal = None if training is None else training.best_validation_mrr
+    names = {stage.name for stage in stages}
+    before = searched.get("chain", NOTHING).seconds
+    before += chain_seconds(with_teachers(student, stages)) - student.seconds
     reached = seconds_to_reach(directory, student, goal)
     direct = seconds_to_reach(directory, control, goal)
-    own = float(searched.get(control["name"], {}).get("seconds", 0.0))
-    return {
-        "goal_valid_mrr": goal,
-        "student_seconds": None if reached is None else before + reached,
-        "control_seconds": None if direct is None else own + direct,
-        "teachers_loaded": any(name not in names for name in student["teachers"]),
-        "chain_seconds": before + chain_seconds([student]),
-        "control_total_seconds": own + chain_seconds([control]),
-    }
+    own = searched.get(control.name, NOTHING).seconds
+    return VerdictTime(
+        goal_valid_mrr=goal,
+        student_seconds=None if reached is None else before + reached,
+        control_seconds=None if direct is None else own + direct,
+        teachers_loaded=any(name not in names for name in student.taught_by),
+        chain_seconds=before + student.seconds,
+        control_total_seconds=own + control.seconds,
+    )
 
 
 def seconds_to_reach(
-    directory: Path, stage: Mapping[str, Any], goal: Optional[float]
+    directory: Path, stage: StageResults, goal: Optional[float]
 ) -> Optional[float]:
     """Return the seconds of a training until a validation reached an MRR; None if none did.
 
@@ -327,13 +314,12 @@ def seconds_to_reach(
 
     Args:
         directory: of the chain.
-        stage: its entry in ``results.json``.
+        stage: one of its stages.
         goal: the MRR; None is never reached.
     """
-    path = directory / stage["directory"] / run_files.HISTORY_FILE
-    if goal is None or not path.is_file():
+    path, training = directory / stage.directory / run_files.HISTORY_FILE, stage.results.training
+    if goal is None or training is None or not path.is_file():
         return None
-    training = stage["results"]["training"]
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     checked = [row for row in rows if row.get("validation_mrr")]
@@ -341,8 +327,8 @@ def seconds_to_reach(
         for number, row in enumerate(checked, start=1):
             if float(row["validation_mrr"]) >= goal - 1e-9:
                 share = number / len(checked)
-                spent = float(row["seconds"]) + share * training["validation_seconds"]
-                return spent + float(training["setup_seconds"])
+                spent = float(row["seconds"]) + share * training.validation_seconds
+                return spent + training.setup_seconds
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: is no table of epochs; restore the file") from None
     return None

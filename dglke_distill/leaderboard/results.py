@@ -14,8 +14,8 @@ from dglke_distill.artifacts.results import (
     StageResults,
     TrainingFigures,
     TrainingResults,
-    read_chain_results,
 )
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_chain_results
 from dglke_distill.artifacts.results_node import FIX
 from dglke_distill.base.errors import UserError
 
@@ -106,7 +106,7 @@ def read_seed(directory: Path) -> SeedResult:
         UserError: it is missing or malformed, or its figures are not those of the given
             candidates of whole splits.
     """
-    path = directory / "results.json"
+    path = directory / RESULTS_FILE
     chain = read_chain_results(path)
     taught = any(stage.role == "student" for stage in chain.stages)
     # Beside students, a model trained directly is a control; alone it is what the run is for.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dglke_distill.artifacts.results_files import RESULTS_FILE
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.data.manifest import load_manifest
@@ -112,10 +113,10 @@ def _finished(settings: SeedsConfig, directory: Path) -> list[SeedResult]:
     places = [(seed, directory / SEEDS / str(seed)) for seed in range(settings.seeds)]
     seeds = []
     for number, place in places:
-        if not (place / "results.json").is_file():
+        if not (place / RESULTS_FILE).is_file():
             continue
         found = read_seed(place)
-        chain = ChainConfig.from_mapping(found.chain, str(place / "results.json"))
+        chain = ChainConfig.from_mapping(found.chain, str(place / RESULTS_FILE))
         if found.seed != number or chain != chain_of(settings, number):
             raise UserError(
                 f"{place}: is not the run's seed {number}, or was run with other settings; "

@@ -8,7 +8,7 @@ from typing import Optional
 
 from matplotlib.figure import Figure
 
-from dglke_distill.artifacts.results import results_kind
+from dglke_distill.artifacts.results_files import RESULTS_FILE, results_kind
 from dglke_distill.base.files import directory_aside
 from dglke_distill.base.shown import markdown_text
 from dglke_distill.report.comparison import comparison_figure, comparison_page
@@ -30,7 +30,6 @@ __all__ = [
     "write_report",
 ]
 
-RESULTS = "results.json"
 REPORT_DIRECTORY = "report"
 PAGE = "report.html"
 TABLE = "table.md"
@@ -86,7 +85,7 @@ def is_comparison(directory: Path) -> bool:
     Raises:
         UserError: there is no ``results.json``, or it is malformed.
     """
-    return results_kind(directory / RESULTS) == "comparison"
+    return results_kind(directory / RESULTS_FILE) == "comparison"
 
 
 def table_of(directory: Path) -> Table:

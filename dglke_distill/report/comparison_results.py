@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from dglke_distill.artifacts.results import ComparisonRow, read_comparison_results
+from dglke_distill.artifacts.results import ComparisonRow
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_comparison_results
 from dglke_distill.report.run_results import ShownDataset, ShownStage, read_stage
 
 __all__ = ["ComparisonRow", "ShownComparison", "Spread", "read_comparison"]
@@ -69,7 +70,7 @@ def read_comparison(directory: Path) -> ShownComparison:
     Raises:
         UserError: the file is missing or malformed; the message names it.
     """
-    path = directory / "results.json"
+    path = directory / RESULTS_FILE
     found = read_comparison_results(path)
     teacher = found.teacher
     return ShownComparison(

@@ -15,8 +15,8 @@ from dglke_distill.artifacts.results import (
     Figures,
     SplitFigures,
     StageResults,
-    read_chain_results,
 )
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_chain_results
 from dglke_distill.artifacts.results_node import FIX
 from dglke_distill.artifacts.results_verdict import SizeVerdict
 from dglke_distill.base.errors import UserError
@@ -228,7 +228,7 @@ def read_run(directory: Path) -> RunResults:
     Raises:
         UserError: a file is missing or malformed; the message names it.
     """
-    path = directory / "results.json"
+    path = directory / RESULTS_FILE
     chain = read_chain_results(path)
     tested = all("test" in stage.results.metrics for stage in chain.stages)
     split = "test" if tested else "valid"

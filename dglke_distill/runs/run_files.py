@@ -9,8 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from dglke_distill.artifacts.checkpoint import RESULTS_FILE
-from dglke_distill.artifacts.results import read_results_tree
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_results_tree
 from dglke_distill.base.claims import Claim, Kind, among
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import SavedState

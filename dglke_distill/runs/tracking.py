@@ -17,7 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Optional
 
-from dglke_distill.artifacts.results import TrainingResults, read_results_tree
+from dglke_distill.artifacts.results import TrainingResults
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_results_tree
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import read_text
 from dglke_distill.config import components
@@ -151,7 +152,7 @@ class Tracker:
             return
         try:
             text = read_text(place / HISTORY_FILE, _MOST_HISTORY_BYTES)
-            path = place / CHECKPOINT_DIRECTORY / "results.json"
+            path = place / CHECKPOINT_DIRECTORY / RESULTS_FILE
             results = TrainingResults.of(read_results_tree(path), path)
         except UserError as error:
             self._announce(f"warning: --track {self.name}: {error}")

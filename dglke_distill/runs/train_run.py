@@ -15,6 +15,7 @@ from torch import nn
 
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.claims import Claim, claimed
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
@@ -143,7 +144,7 @@ def train_run(
     report: Callable[[Progress], None] = lambda progress: None,
     validated: Callable[[int, float], None] = lambda epoch, mrr: None,
     announce: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> TrainingResults:
     """Train a model, rank it, and leave a checkpoint in the run directory.
 
     Args:
@@ -217,7 +218,7 @@ def _train_alone(
     report: Callable[[Progress], None],
     validated: Callable[[int, float], None],
     announce: Callable[[str], None],
-) -> dict[str, Any]:
+) -> TrainingResults:
     """Do what ``train_run`` does in a directory that no other process writes to."""
     run_directory = claim.directory
     resume_path = run_directory / RESUME_FILE
@@ -332,7 +333,7 @@ def _train_alone(
     # Last: a checkpoint says that the run is complete.
     place, names = run_directory / CHECKPOINT_DIRECTORY, (dataset.entities, dataset.relations)
     checkpoint.save_model(place, model, config, *names, results, workspace.labels)
-    return results
+    return TrainingResults.of(results, place / checkpoint.RESULTS_FILE)
 
 
 def _forget(result: RankingResult) -> None:

@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from dglke_distill.artifacts.results import (
-    DistillationDescription,
-    TrainingResults,
-    read_training_results,
-)
+from dglke_distill.artifacts.results import DistillationDescription, TrainingResults
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_training_results
 from dglke_distill.artifacts.results_parts import GitState, Protocol
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
@@ -50,7 +47,7 @@ def describe(
         if not (directory / file).is_file():
             raise UserError(f"{directory / file}: no such file; the checkpoint is incomplete")
     settings = read_object(directory / "config.json", missing=_INCOMPLETE)
-    results = read_training_results(directory / "results.json", missing=_INCOMPLETE)
+    results = read_training_results(directory / RESULTS_FILE, missing=_INCOMPLETE)
     try:
         entry = _entry(settings, results)
     except (KeyError, TypeError, AttributeError, ValueError) as error:

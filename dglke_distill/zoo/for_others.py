@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from dglke_distill.artifacts.results import read_results_tree
+from dglke_distill.artifacts.results_files import read_results_tree
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import read_object

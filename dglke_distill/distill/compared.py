@@ -1,0 +1,88 @@
+"""The results of a comparison: a row per method and seed, and what each gains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dglke_distill.artifacts.results import (
+    SCHEMA,
+    ChainResults,
+    ComparisonResults,
+    ComparisonRow,
+    MethodGain,
+    SplitFigures,
+    StageResults,
+)
+from dglke_distill.base import runtime
+from dglke_distill.base.errors import UserError
+from dglke_distill.distill.finished import chain_seconds, data_warnings
+
+__all__ = ["comparison_results"]
+
+
+def comparison_results(
+    chains: Sequence[ChainResults],
+    teachers: Sequence[StageResults],
+    gains: Mapping[str, MethodGain],
+) -> ComparisonResults:
+    """Return what chains of several methods say side by side.
+
+    Args:
+        chains: one per method and seed, in the order of the rows.
+        teachers: the stages of the teachers that they share; at least one.
+        gains: what each method gains over direct training.
+
+    Raises:
+        UserError: a model has no test figures, or they are of another protocol.
+    """
+    tree = {
+        "schema": SCHEMA,
+        "kind": "comparison",
+        "dataset": chains[0].dataset,
+        "teacher": teachers[0],
+        "more_teachers": list(teachers[1:]),
+        "teacher_seconds": chain_seconds(teachers),
+        "data_warnings": data_warnings([*teachers, *(s for c in chains for s in c.stages)]),
+        "rows": _rows(chains, teachers[0]),
+        "gains": dict(gains),
+        "provenance": runtime.provenance(),
+    }
+    return ComparisonResults.of(tree, "comparison")
+
+
+def _rows(chains: Sequence[ChainResults], teacher: StageResults) -> list[ComparisonRow]:
+    """Return a row per chain, of its last stage."""
+    # No share of figures on another test split means anything.
+    of_teacher = None if teacher.results.other_test else _test(teacher).mrr
+    rows = []
+    for chain in chains:
+        last = chain.stages[-1]
+        test, model, training = _test(last), last.results.model, last.results.training
+        assert model is not None and training is not None
+        rows.append(
+            ComparisonRow(
+                method=chain.method,
+                seed=chain.seed,
+                model=model.name,
+                dim=model.dim,
+                floats_per_entity=model.floats_per_entity,
+                bytes_per_entity=model.bytes_per_entity,
+                parameters=model.parameters,
+                mrr=test.mrr,
+                hits_at_1=test.hits_at_1,
+                hits_at_3=test.hits_at_3,
+                hits_at_10=test.hits_at_10,
+                valid_mrr=last.mrr("valid"),
+                epochs=training.epochs,
+                training_seconds=training.seconds,
+                chain_seconds=chain_seconds(chain.stages),
+                share_of_teacher=test.mrr / of_teacher if of_teacher else None,
+            )
+        )
+    return rows
+
+
+def _test(stage: StageResults) -> SplitFigures:
+    if "test" not in stage.results.metrics:
+        raise UserError(f"{stage.directory}: has no test figures, which a comparison needs")
+    return stage.results.metrics["test"]
