@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas
 import pytest
+from cli_fixtures import called, exit_code
 
 import dglke_distill as kd
 from dglke_distill.base.errors import UserError
+from dglke_distill.distill import going_on
 from dglke_distill.distill.plan import read_chain
+from dglke_distill.distill.watcher import Watcher
 
 OLD = [(f"e{i}", f"r{step}", f"e{(i + step) % 12}") for step in (1, 2, 5) for i in range(12)]
 NEW = [*OLD, *((f"n{i}", f"r{step}", f"e{i}") for step in (1, 2) for i in range(4))]
+NAME = "complex-old-dim8"
 SMALL: dict[str, Any] = {"epochs": 1, "threads": 1, "search": "none"}
 STILL = {"teacher.optimizer.learning_rate": 1e-9}
 
@@ -62,6 +70,53 @@ def test_the_first_stage_goes_on_and_students_follow(
     again = kd.distill(frame(NEW), resume=True, out=out)
     assert again.teacher is not None
     same_vectors(again.teacher.model, before.model)
+
+
+def test_the_model_is_read_once_and_let_go(
+    before: kd.TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[weakref.ref[Any]] = []
+    load = going_on.load_checkpoint
+
+    def counted(*given: Any, **more: Any) -> Any:
+        assert more == {"store": None, "offline": False}
+        found = load(*given, **more)
+        read.append(weakref.ref(found.model))
+        return found
+
+    held: list[bool] = []
+    monkeypatch.setattr(going_on, "load_checkpoint", counted)
+    kd.distill(
+        frame(NEW), init=before.directory, dims=[8, 4], control="none", out=tmp_path / "chain",
+        watcher=Watcher(stage=lambda *_: (gc.collect(), held.append(read[0]() is not None))),
+        **SMALL,
+    )  # fmt: skip
+    assert len(read) == 1
+    assert held == [True, False]  # as each stage begins
+
+
+def test_a_published_model_in_a_store_of_ones_own(
+    before: kd.TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The store stands in the chain, so that going on finds the model there again."""
+    store, data, out = tmp_path / "store", tmp_path / "data", tmp_path / "out"
+    assert exit_code("zoo", "publish", before.checkpoint, "--name", NAME, "--store", store) == 0
+    data.mkdir()
+    for split, facts in {"train": NEW, "valid": NEW[:3], "test": NEW[3:6]}.items():
+        (data / f"{split}.txt").write_text("".join("\t".join(fact) + "\n" for fact in facts))
+    monkeypatch.chdir(tmp_path)
+    words = ["run", data, "--dims", "8,4", "--control", "none", "--epochs", 1, "--threads", 1]
+    words += ["--search", "none", "--out", out, "--init", NAME]
+    assert f"the zoo has no model {NAME!r}" in called(capsys, *words).err
+    assert exit_code(*words, "--store", "store", "--offline") == 0
+    chain = read_chain(out / "chain.toml")
+    assert chain["init"] == NAME and chain["init_store"] == str(store.resolve())
+    (out / "results.json").unlink()
+    shutil.rmtree(out / "stages")
+    monkeypatch.chdir(data)
+    assert exit_code("run", "--resume", "--offline", "--out", out) == 0
+    said = json.loads((out / "results.json").read_text())
+    assert said["stages"][0]["results"]["init"]["name"] == NAME
 
 
 @pytest.mark.parametrize(

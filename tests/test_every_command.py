@@ -203,7 +203,7 @@ HARMLESS = {
     # The model is a checkpoint; training begins with none.
     *(
         (each, "--store")
-        for each in ("compress", "discover", "evaluate", "export", "serve", "train")
+        for each in ("compress", "discover", "evaluate", "export", "run", "serve", "train")
     ),
     ("zoo list", "--dataset"),
     ("zoo list", "--store"),  # one that is not there yet has no models

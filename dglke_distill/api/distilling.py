@@ -11,6 +11,7 @@ from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, wor
 from dglke_distill.api.outcomes import DistillationRun
 from dglke_distill.base.errors import UserError
 from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
+from dglke_distill.distill.going_on import InitModel
 from dglke_distill.distill.plan import loaded_in
 from dglke_distill.distill.settings import chain_settings, check_part, new_chain_directory
 from dglke_distill.runs.settings import flag_trees, nested
@@ -108,6 +109,7 @@ def distill(
     if init is not None and (resume or places_of(teacher)):
         why = "a chain that goes on has it already" if resume else "teacher= is no stage to train"
         raise UserError(f"init: {why}; leave one out")
+    begin = None if init is None else InitModel(init)
     if resume:
         if out is None:
             raise UserError("resume=True: say which chain by out=")
@@ -129,7 +131,7 @@ def distill(
             control=control,
             seeds=seeds,
             allow_other_data=allow_other_data,
-            init=init,
+            init=begin,
             training={
                 "epochs": epochs, "seed": seed, "device": device, "threads": threads,
                 "processes": processes, "memory_megabytes": memory,
@@ -150,6 +152,7 @@ def distill(
         workspaces=workspaces,
         watcher=watcher,
         searches=SEARCHES,
+        init=begin,
     )
     data_at = chain.data.dataset if loaded is None else loaded
     return DistillationRun(directory, results, data_at)

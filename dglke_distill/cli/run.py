@@ -23,6 +23,7 @@ from dglke_distill.cli.say import say
 from dglke_distill.cli.tracked import check_tracker, tracked
 
 if TYPE_CHECKING:
+    from dglke_distill.distill.going_on import InitModel
     from dglke_distill.distill.plan import ChainConfig
     from dglke_distill.runs.workspace import Workspaces
 
@@ -168,12 +169,14 @@ def run(
         Optional[str],
         typer.Option(
             "--init",
-            metavar="CHECKPOINT",
+            metavar="NAME_OR_CHECKPOINT",
             help="Model that the first stage goes on from, on grown data, as in `train --init`: a "
             "checkpoint, a run or a name of the zoo. --dims begins with its size. Without it: at "
             "random.",
         ),
     ] = None,
+    store: settings.StoreFlag = None,
+    offline: settings.OfflineFlag = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the chain in --out, by its own settings.")
     ] = False,
@@ -188,6 +191,7 @@ def run(
     """
     reading = settings.given_data(locals())
     from dglke_distill.distill.chain import saved_chain
+    from dglke_distill.distill.going_on import InitModel
     from dglke_distill.distill.plan import loaded_in
     from dglke_distill.distill.settings import chain_settings, new_chain_directory
     from dglke_distill.runs.workspace import Workspaces
@@ -197,10 +201,12 @@ def run(
     if init is not None and (resume or teacher):
         why = "a chain that goes on has it already" if resume else "--teacher is no stage to train"
         raise UserError(f"--init: {why}; leave one out")
+    begin = None if init is None else InitModel(init, store=store, offline=offline)
     if resume:
         if out is None:
             raise UserError("--resume: say which chain by --out RUN_DIR")
         chain, loaded = saved_chain(out)
+        begin = InitModel.of(chain, offline=offline)
     else:
         check_run_folder(out)
         chain = chain_settings(
@@ -218,7 +224,7 @@ def run(
             control=control,
             seeds=seeds,
             allow_other_data=allow_other_data,
-            init=init,
+            init=begin,
             training={
                 "epochs": epochs,
                 "seed": seed,
@@ -243,7 +249,7 @@ def run(
     if dry_run:
         _show_plan(chain, loaded, data_root, None if resume else workspaces)
         return
-    _run(chain, out or new_chain_directory(chain), resume, loaded, workspaces, track)
+    _run(chain, out or new_chain_directory(chain), resume, loaded, workspaces, track, begin)
 
 
 def names(text: Optional[str]) -> Optional[list[str]]:
@@ -296,6 +302,7 @@ def _run(
     loaded: list[str],
     workspaces: "Workspaces",
     track: Optional[str],
+    init: Optional["InitModel"],
 ) -> None:
     from dglke_distill.distill.chain import CHAIN_FILE, Watcher, run_chain
     from dglke_distill.report import write_report
@@ -319,6 +326,7 @@ def _run(
                 heard.stage_of(directory), heard.report, display.announce, heard.validated
             ),
             searches=SEARCHES,
+            init=init,
         )
         page = write_report(directory)
     console.print(chain_table(results))

@@ -39,7 +39,7 @@ from dglke_distill.distill.finished import (
     data_warnings,
     summary,
 )
-from dglke_distill.distill.going_on import check_init
+from dglke_distill.distill.going_on import InitModel, check_init
 from dglke_distill.distill.loading import check_teachers, teacher_results
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.distill.stages import ChainRun, run_stage
@@ -87,6 +87,7 @@ def run_chain(
     workspaces: Optional[Workspaces] = None,
     watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
     searches: Optional[Searches] = None,
+    init: Optional[InitModel] = None,
 ) -> ChainResults:
     """Train, distil and rank every stage of a chain.
 
@@ -99,6 +100,7 @@ def run_chain(
         workspaces: the prepared data, when the caller shares it among chains.
         watcher: hears of progress.
         searches: for settings; a chain whose control is tuned, or that searches first, needs them.
+        init: the model that it goes on from, loaded already; None: read by its settings.
 
     Returns:
         What ``results.json`` holds.
@@ -117,11 +119,12 @@ def run_chain(
             "pass searches=, or set control to 'recipe' and leave search_seconds out"
         )
     workspaces = workspaces or Workspaces(data_root, saved=resume)
+    init = init or InitModel.of(chain)
     if not resume and not begun:  # before anything is written
         _check_judged(workspaces.of(stages[0].config).dataset)
         if loaded and chain.init is not None:
             raise UserError("--init: is of a first stage that is trained; leave --teacher out")
-        check_init(chain, workspaces.of(stages[0].config).dataset)
+        check_init(chain, init, workspaces.of(stages[0].config).dataset)
         allowed = bool(chain.allow_other_data)
         check_teachers(loaded, lambda: workspaces.of(stages[-1].config), allowed)
     names = [str(path) for path in loaded]
@@ -133,7 +136,7 @@ def run_chain(
         resume=resume,
         announce=watcher.announce,
     ):
-        run = ChainRun(chain, directory, workspaces, watcher, searches)
+        run = ChainRun(chain, directory, workspaces, watcher, searches, init)
         return _run_stages(run, stages, loaded, resume=resume)
 
 

@@ -84,6 +84,7 @@ class ChainConfig(Section):
         None, description="whether teachers may have been trained on other triples"
     )
     init: Optional[str] = Field(None, description="model that the first stage goes on from")
+    init_store: Optional[str] = Field(None, description="store of its name; None: all of them")
     control: Literal["none", "recipe", "both", "tuned"] = Field(
         "recipe",
         description="train every student's size without a teacher too: by its recipe; with both, "

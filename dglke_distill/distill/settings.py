@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.data.identity import label_of, located, located_data
-from dglke_distill.distill.going_on import check_init, init_tree, placed
+from dglke_distill.distill.going_on import InitModel, check_init, init_tree
 from dglke_distill.distill.plan import ChainConfig, compose_chain, divided, plan, read_chain
 from dglke_distill.runs.settings import unused
 
@@ -32,7 +32,7 @@ def chain_settings(
     control: Optional[str] = None,
     seeds: Optional[int] = None,
     allow_other_data: bool = False,
-    init: Union[str, Path, None] = None,
+    init: Optional[InitModel] = None,
     training: Optional[Mapping[str, Any]] = None,
     changes: Sequence[Mapping[str, Any]] = (),
 ) -> ChainConfig:
@@ -53,7 +53,7 @@ def chain_settings(
         control: which controls to train; ``tuned`` if neither this nor the file says.
         seeds: runs of the chain.
         allow_other_data: whether teachers may have been trained on other triples.
-        init: the model that the first stage goes on from: a folder, or a name of the zoo.
+        init: the model that the first stage goes on from; it stays loaded.
         training: settings of this section, for every stage; None is not given.
         changes: partial trees, the last one winning.
 
@@ -69,7 +69,7 @@ def chain_settings(
     if allow_other_data:
         trees.append({"allow_other_data": True})
     if init is not None:
-        model, tree = init_tree(placed(init), model)
+        model, tree = init_tree(init, model)
         trees.append(tree)
     sizes = None if dims is None else list(dims)
     if first is not None or last is not None or ratio is not None:
@@ -82,7 +82,7 @@ def chain_settings(
         trees.append({"dims": sizes})
     trees += changes
     chain = compose_chain(recipe, dataset and located(dataset), model, trees)
-    check_init(chain)
+    check_init(chain, init)
     return chain.model_copy(update={"data": located_data(chain.data)})
 
 

@@ -13,7 +13,7 @@ from dglke_distill.config import Config
 from dglke_distill.data.identity import OtherData
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.finished import STAGES, finished, stage_results
-from dglke_distill.distill.going_on import begins, start
+from dglke_distill.distill.going_on import InitModel, begins, start
 from dglke_distill.distill.loading import describe_teacher, load_teacher, teacher_data, teacher_name
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import ChainConfig, Stage
@@ -37,6 +37,7 @@ class ChainRun(NamedTuple):
         workspaces: the prepared data.
         watcher: hears of progress.
         searches: for settings, where the chain asks for that.
+        init: the model that its first stage goes on from, if any.
     """
 
     chain: ChainConfig
@@ -44,6 +45,7 @@ class ChainRun(NamedTuple):
     workspaces: Workspaces
     watcher: Watcher
     searches: Optional[Searches]
+    init: Optional[InitModel] = None
 
     def stage(self, stage: Stage, number: int, total: int) -> StageResults:
         """Run a stage, the number of which is counted from 0."""
@@ -51,7 +53,7 @@ class ChainRun(NamedTuple):
         allowed = bool(self.chain.allow_other_data)
         return run_stage(
             stage, self.directory, self.workspaces, self.watcher, allow_other_data=allowed,
-            init=self.chain if begins(self.chain, stage) else None,
+            init=self.init if begins(self.chain, stage) else None,
         )  # fmt: skip
 
 
@@ -62,7 +64,7 @@ def run_stage(
     watcher: Watcher,
     *,
     allow_other_data: bool = False,
-    init: Optional[ChainConfig] = None,
+    init: Optional[InitModel] = None,
 ) -> StageResults:
     """Run a stage, go on with it, or read what it left, whichever is due.
 
@@ -72,7 +74,7 @@ def run_stage(
         workspaces: the data.
         watcher: hears of progress.
         allow_other_data: whether its teachers may have been trained on other triples.
-        init: the chain, if the stage goes on from the chain's model.
+        init: the chain's model, if the stage goes on from it.
 
     Returns:
         The stage's entry in ``results.json``.
