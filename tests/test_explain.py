@@ -17,6 +17,7 @@ from dglke_distill import cli
 from dglke_distill.base.errors import UserError
 from dglke_distill.predict import paths as paths_module
 from dglke_distill.predict.paths import TrainGraph
+from dglke_distill.predict.support import PathKinds
 
 ENTITIES, RELATIONS = 6, 2
 facts = fact_lists(ENTITIES, RELATIONS, 14)
@@ -219,6 +220,44 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     assert isinstance(code, int)
     shown = capsys.readouterr()
     return code, shown.out, shown.err
+
+
+def test_what_is_left_out_is_counted(
+    family: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kinds are those of all simple paths; which tell of the relation, confidences say."""
+    folder, place = family
+    named = kd.load(place)
+    graph = named.load_support(dataset=str(folder))
+    ids, relation = named.entities.id, named.relations.id("mother_of")
+    jane, lena, size = ids("jane"), ids("lena"), len(named.relations)
+    net = networkx.MultiDiGraph()
+    for head, step, tail in graph.facts.to_array().tolist():
+        net.add_edge(head, tail, key=step)
+        net.add_edge(tail, head, key=step + size)
+    kinds = {
+        tuple(key for *_, key in path)
+        for path in networkx.all_simple_edge_paths(net, jane, lena, cutoff=3)
+    } - {(relation,)}
+    telling = {kind for kind in kinds if graph.confidence(kind, relation, (jane, lena)).hits}
+    why = named.explain("jane", "mother_of", "lena", k=100)
+    assert (why.kinds.found, why.kinds.judged) == (len(kinds), len(kinds))
+    assert why.kinds.telling == len(telling) == len(why.paths) >= 1
+    monkeypatch.setattr(paths_module, "KINDS", 0)
+    none = named.explain("jane", "mother_of", "lena")
+    assert not none.paths and none.kinds == PathKinds(len(kinds), 0, 0)
+    asked = ["predict", place, "--dataset", folder, "--head", "jane", "--relation", "mother_of"]
+    asked += ["--tail", "lena", "--explain"]
+    plural = "kind" if len(kinds) == 1 else "kinds"
+    _, out, _ = run(capsys, *asked)
+    assert f"note: {len(kinds)} further {plural} of paths, of most paths, not looked at" in out
+    told = json.loads(run(capsys, *asked, "--json")[1])["explanation"]["kinds"]
+    assert told == {"found": len(kinds), "judged": 0, "telling": 0}
+    assert PathKinds(9, 8, 6).notes(5) == [
+        "1 further kind of paths, of lower confidence, not shown",
+        "2 further kinds of paths, of which no pair has the relation",
+        "1 further kind of paths, of most paths, not looked at",
+    ]
 
 
 def test_the_command_explains(

@@ -202,16 +202,25 @@ def test_only_its_own_files_are_served(page: Page) -> None:
     status, headers, body = page.request("/")
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert b"<!doctype html>" in body
-    for name in ("page.css", "page.js", "combobox.js", "map.js", "names.js", "icon.svg"):
+    for name in ("page.css", "page.js", "combobox.js", "map.js", "names.js", "why.js", "icon.svg"):
         assert page.request(f"/{name}")[0] == 200
-        assert name in "map.js combobox.js names.js" or f'"/{name}"'.encode() in body
+        assert name in "map.js combobox.js names.js why.js" or f'"/{name}"'.encode() in body
     names = ["server.py", "../server.py", "/etc/passwd", "..%2fserver.py", "%2e%2e/server.py"]
     for name in [*names, "assets/page.css", "page.css/", "page.css%00", "index.html", "."]:
         assert page.request(f"/{name}")[0] == 404, name
 
 
 def test_nothing_is_fetched_from_elsewhere(page: Page) -> None:
-    for name in ("", "page.css", "page.js", "combobox.js", "map.js", "names.js", "icon.svg"):
+    for name in (
+        "",
+        "page.css",
+        "page.js",
+        "combobox.js",
+        "map.js",
+        "names.js",
+        "why.js",
+        "icon.svg",
+    ):
         text = page.request(f"/{name}")[2].decode().replace("http://www.w3.org/2000/svg", "")
         assert "//" not in re.sub(r"(?m)(^| )// .*", "", text), name
         assert not re.search(r"innerHTML|insertAdjacentHTML|<style| style=| on\w+=", text), name

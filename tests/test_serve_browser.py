@@ -130,6 +130,37 @@ def test_a_question_by_the_keyboard(browser: Browser, page: Page, town: Path) ->
         assert browser.complaints() == []
 
 
+def test_why_an_answer(browser: Browser, page: Page, town: Path) -> None:
+    """A button below each answer shows its train facts, by the keyboard; and hides them again."""
+    browser.go(f"{page.url}?{urlencode({'entity': 'Mill', 'relation': 'runs', 'side': 'head'})}")
+    answered(browser, "(?, runs, Mill)", 2)
+    best = page.get("answers", entity="Mill", relation="runs", side="head")["answers"][0]["name"]
+    why = page.get("explanation", head=best, relation="runs", tail="Mill", k=3)
+    browser.wait("document.querySelector('#models > :nth-child(1) button.why')")
+    browser.run("document.querySelector('#models > :nth-child(1) button.why').focus()")
+    browser.type(ENTER)
+    browser.wait("document.querySelector('.because ul')")
+    told = browser.run("return document.querySelector('.because').textContent")
+    wanted = [one["fact"] for one in why["facts"]]
+    wanted += [fact for path in why["paths"] for fact in path["facts"]]
+    assert wanted
+    for fact in wanted:
+        assert f"({fact['head']}, {fact['relation']}, {fact['tail']})" in told
+    for path in why["paths"]:
+        assert f"{path['hits']} of {path['pairs']} pairs" in told
+    assert ("It is a train fact itself" in told) == why["in_train"]
+    assert low_contrast(browser) == []
+    browser.type(ENTER)
+    browser.wait("document.querySelector('.because').hidden")
+    assert browser.run("return document.activeElement.getAttribute('aria-expanded')") == "false"
+    assert browser.complaints() == []
+    with served([str(town / "lost")], store=town / "none", data_root=town / "none") as alone:
+        browser.go(f"{alone.url}?{urlencode({'entity': 'Ada', 'relation': 'runs'})}")
+        answered(browser, "(Ada, runs, ?)")
+        browser.wait("document.querySelector('.facts').textContent.includes('not marked')")
+        assert browser.run("return document.querySelectorAll('button.why').length") == 0
+
+
 def test_a_question_to_begin_with(browser: Browser, page: Page, town: Path) -> None:
     """One press asks it; the fields and the address say what was asked."""
     browser.go(page.url)
@@ -260,4 +291,6 @@ def test_the_map(browser: Browser, page: Page) -> None:
     chosen = browser.wait(tip)
     browser.type(ENTER)
     answered(browser, f"({chosen}, knows, ?)")
-    assert rows(browser) == expected(page, entity=chosen, relation="knows")
+    wanted = expected(page, entity=chosen, relation="knows")
+    browser.wait(f"{ROWS % 1}[0].cells[2].textContent === arguments[0]", wanted[0][2])
+    assert rows(browser) == wanted

@@ -50,5 +50,7 @@ def show_explanation(why: Any, labels: Labels) -> None:
         SafeConsole().print(table)
     else:
         say("no path of up to three facts from head to tail whose kind tells of the relation")
+    for note in why.kinds.notes(len(why.paths)):
+        say(f"note: {note}")
     if not why.whole:
         say("note: some edges of hubs were left out")

@@ -18,7 +18,7 @@ from dglke_distill.data.triples import Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
 from dglke_distill.predict.batches import check_scores
 from dglke_distill.predict.names import Name, id_of
-from dglke_distill.predict.support import Analogy, Explanation, NamedFact, PathSupport
+from dglke_distill.predict.support import Analogy, Explanation, NamedFact, PathKinds, PathSupport
 from dglke_distill.predict.trained import Trained
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ class Explaining(Trained):
         score = float(self.score(torch.tensor([[h, r, t]]))[0])
         graph = self.load_support()
         found = graph.paths(h, r, t, longest)
+        paths, kinds = self._supports(graph, (h, r, t), found.paths, k)
         return Explanation(
             self.entities[h],
             self.relations[r],
@@ -192,7 +193,8 @@ class Explaining(Trained):
             score,
             bool(graph.known.contains(np.array([h]), np.array([r]), np.array([[t]]), "tail")[0, 0]),
             tuple(self._analogies(graph, (h, r, t), k)),
-            tuple(self._supports(graph, (h, r, t), found.paths, k)),
+            tuple(paths),
+            kinds,
             found.whole,
             self.support_warnings,
         )
@@ -215,7 +217,8 @@ class Explaining(Trained):
         triple: tuple[int, int, int],
         found: list[paths.Path],
         k: int,
-    ) -> list[PathSupport]:
+    ) -> tuple[list[PathSupport], PathKinds]:
+        """Return a path of each of the k best kinds, and how many kinds there were."""
         from dglke_distill.predict.paths import KINDS
 
         h, r, t = triple
@@ -223,10 +226,11 @@ class Explaining(Trained):
         for path in found:
             kinds.setdefault(path.steps, []).append(path)
         of_length: dict[int, int] = {}
-        ranked = []
+        ranked, judged = [], 0
         for steps, some in sorted(kinds.items(), key=lambda kind: (len(kind[1]), kind[0])):
             of_length[len(steps)] = of_length.get(len(steps), 0) + 1
             if of_length[len(steps)] <= KINDS:
+                judged += 1
                 worth = graph.confidence(steps, r, (h, t))
                 if worth.hits:
                     ranked.append((-worth.weight, len(steps), steps, worth, some))
@@ -246,7 +250,7 @@ class Explaining(Trained):
                     len(some),
                 )
             )
-        return supports
+        return supports, PathKinds(len(kinds), judged, len(ranked))
 
     def _fact(self, head: int, relation: int, tail: int) -> NamedFact:
         return NamedFact(self.entities[head], self.relations[relation], self.entities[tail])

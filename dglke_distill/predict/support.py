@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
+from dglke_distill.base.shown import plural
 from dglke_distill.data.labels import Labels
 
-__all__ = ["Analogy", "Explanation", "NamedFact", "PathSupport"]
+__all__ = ["Analogy", "Explanation", "NamedFact", "PathKinds", "PathSupport"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,35 @@ class PathSupport:
 
 
 @dataclass(frozen=True)
+class PathKinds:
+    """How many kinds of paths there are from head to tail, and what became of them.
+
+    Attributes:
+        found: all kinds.
+        judged: those whose confidence was worked out: of each length the hundred with fewest
+            paths.
+        telling: judged ones of which some pair has the relation; an explanation has the first.
+    """
+
+    found: int
+    judged: int
+    telling: int
+
+    def notes(self, shown: int) -> list[str]:
+        """Return what an explanation leaves out, a line each.
+
+        Args:
+            shown: how many kinds it has.
+        """
+        left = [
+            (self.telling - shown, "of lower confidence, not shown"),
+            (self.judged - self.telling, "of which no pair has the relation"),
+            (self.found - self.judged, "of most paths, not looked at"),
+        ]
+        return [f"{plural(n, 'further kind')} of paths, {why}" for n, why in left if n]
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What in the train facts supports a triple. The triple itself never counts as its support.
 
@@ -79,6 +109,7 @@ class Explanation:
         in_train: whether the triple is a train fact.
         facts: analogous facts, most similar first.
         paths: a path for each kind, the kinds of highest confidence first.
+        kinds: how many kinds there were, so that it is known what ``paths`` leaves out.
         whole: whether all paths were looked at; else some edges of hubs were left out.
         warnings: what must be known of the facts.
     """
@@ -90,6 +121,7 @@ class Explanation:
     in_train: bool
     facts: tuple[Analogy, ...]
     paths: tuple[PathSupport, ...]
+    kinds: PathKinds
     whole: bool
     warnings: tuple[str, ...]
 

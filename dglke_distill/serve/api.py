@@ -168,7 +168,11 @@ class Api:
             why = shown.named.explain(names[head], relation, names[tail], k)
             told = why.to_dict(shown.labels)
             labels = told.get("labels", {}).items()
-            return {**told, "labels": [{"name": name, "label": label} for name, label in labels]}
+            return {
+                **told,
+                "notes": why.kinds.notes(len(why.paths)),
+                "labels": [{"name": name, "label": label} for name, label in labels],
+            }
 
         found: dict[str, Any] = self.gallery.in_turn(explained)
         return found

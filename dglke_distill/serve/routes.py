@@ -252,6 +252,12 @@ ROUTES = {
                 sampled={"type": "boolean"},
                 count=_WHOLE,
             ),
+            "kinds": {
+                "type": "object",
+                "required": ["found", "judged", "telling"],
+                "properties": {"found": _WHOLE, "judged": _WHOLE, "telling": _WHOLE},
+            },
+            "notes": _TEXTS,
             "whole": {"type": "boolean"},
             "warnings": _TEXTS,
             "labels": _each(name=_TEXT, label=_TEXT),

@@ -3,6 +3,7 @@
 import { Combobox } from "/combobox.js";
 import { EntityMap } from "/map.js";
 import { written } from "/names.js";
+import { whyButton } from "/why.js";
 
 const at = (id) => document.getElementById(id);
 const form = at("question");
@@ -208,6 +209,11 @@ function answer({ part, map }, found, other) {
     const place = cell(button, "");
     if (label && label !== name) place.append(Object.assign(document.createElement("small"), { className: "muted", textContent: name }));
     if (known) place.append(Object.assign(document.createElement("span"), { className: "known", textContent: "known" }));
+    if (found.known !== null) {
+      const whole = found.side === "tail" ? { head: found.entity, tail: name } : { head: name, tail: found.entity };
+      const asked = { model: found.model, relation: found.relation, ...whole, answer: label ?? name };
+      place.append(whyButton(row, asked, call, announce));
+    }
     const shownScore = cell(score.toFixed(4));
     if (probability != null) {
       shownScore.append(Object.assign(document.createElement("small"), { className: "muted", title: "probability", textContent: ` p ${probability.toFixed(3)}` }));
