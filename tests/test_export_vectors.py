@@ -21,6 +21,7 @@ from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import SIDES, Vocabulary
 from dglke_distill.interop import export_model
+from dglke_distill.interop.qdrant_folder import _do_not_wait_for_the_disk
 from dglke_distill.interop.vectors import SearchVectors, search_vectors
 
 SETTINGS: list[dict[str, Any]] = [{}, {"reciprocal": True}, {"entity_bias": True}]
@@ -226,6 +227,19 @@ def test_copy_files_hold_every_vector(tmp_path: Path, index: str) -> None:
     assert ("vector_ip_ops" in sql) == (index != "none")
     assert "\\copy kg (id, name, embedding)" in (out / "load.sql").read_text()
     assert "ORDER BY embedding <#>" in (out / "README.md").read_text()
+
+
+def test_qdrant_does_not_wait_for_the_disk_at_each_point(tmp_path: Path) -> None:
+    client = pytest.importorskip("qdrant_client", reason="qdrant-client is not installed")
+    local = client.QdrantClient(path=str(tmp_path / "made"))
+    about = client.models.VectorParams(size=2, distance=client.models.Distance.DOT)
+    local.create_collection("entities", vectors_config=about)
+    _do_not_wait_for_the_disk(local)
+    connection = local._client.collections["entities"].storage.storage
+    assert [connection.execute(f"PRAGMA {word}").fetchone()[0] for word in
+            ("synchronous", "journal_mode")] == [0, "off"]  # fmt: skip
+    local.close()
+    _do_not_wait_for_the_disk(object())  # a client of another version is only slow
 
 
 @pytest.mark.parametrize(

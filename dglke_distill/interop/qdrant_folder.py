@@ -54,6 +54,7 @@ class QdrantFolder(VectorExport):
                     size=vectors.entities.shape[1], distance=distance
                 ),
             )
+            _do_not_wait_for_the_disk(client)
             for start in range(0, len(names), _BATCH):
                 ids = range(start, min(start + _BATCH, len(names)))
                 client.upsert(
@@ -79,3 +80,20 @@ class QdrantFolder(VectorExport):
             return found
 
         return _ASKED, search
+
+
+def _do_not_wait_for_the_disk(client: Any) -> None:
+    """Have local mode not flush each point to the disk, which takes nine tenths of the time.
+
+    The folder is thrown away if anything goes wrong, and flushed before it gets its name. The
+    connection has no public name; without it, the export is slow.
+
+    Args:
+        client: of local mode, with the collection.
+    """
+    try:
+        connection = client._client.collections[_COLLECTION].storage.storage
+    except (AttributeError, KeyError):
+        return
+    for word in ("synchronous", "journal_mode"):
+        connection.execute(f"PRAGMA {word} = OFF")
