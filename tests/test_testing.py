@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from model_formulas import IDS, REFERENCES, VARIANTS, fill_core, reference
@@ -15,6 +16,9 @@ from test_losses import CASES as LOSS_CASES
 from test_losses import sigmoid, softmax
 
 from dglke_distill import testing
+from dglke_distill.calibration import CALIBRATIONS
+from dglke_distill.calibration.isotonic import Isotonic
+from dglke_distill.calibration.platt import Platt
 from dglke_distill.compression import STORAGES
 from dglke_distill.compression.int8 import Int8
 from dglke_distill.config.registry import NoOptions
@@ -97,6 +101,26 @@ def test_export_formats(name: str, tmp_path: Path) -> None:
     testing.check_export_format(FORMATS.find(name), tmp_path)
 
 
+def logistic_curve(score: float, curve: Any) -> float:
+    z = curve["slope"][0] * score + curve["intercept"][0]
+    return 1 / (1 + math.exp(-z)) if z > -700 else 0.0
+
+
+def steps(score: float, curve: Any) -> float:
+    points = list(zip(curve["score"], curve["value"]))
+    if score <= points[0][0]:
+        return float(points[0][1])
+    for (x, y), (u, v) in zip(points, points[1:]):
+        if score <= u:
+            return float(y + (v - y) * (score - x) / (u - x))
+    return float(points[-1][1])
+
+
+@pytest.mark.parametrize(("name", "formula"), [("platt", logistic_curve), ("isotonic", steps)])
+def test_calibrations(name: str, formula: Any) -> None:
+    testing.check_calibration(CALIBRATIONS.find(name), formula)
+
+
 # --- what does not keep to them -----------------------------------------------------------------
 
 
@@ -166,6 +190,36 @@ class Random(DatasetSource):
         return ring(int(torch.randint(8, 1000, ())))
 
 
+class Falling(Platt):
+    name = "falling"
+
+    def probability(self, scores: Any, curve: Any) -> Any:
+        return 1 - super().probability(scores, curve)
+
+
+class Unweighted(Platt):
+    name = "unweighted"
+
+    def fit(self, scores: Any, labels: Any, weight: Any) -> Any:
+        return super().fit(scores, labels, np.ones(len(scores)))
+
+
+class Trusting(Isotonic):
+    name = "trusting"
+
+    def check(self, curve: Any) -> str:
+        return ""
+
+
+class NeedsMuch(Platt):
+    name = "needs_much"
+
+    def probability(self, scores: Any, curve: Any) -> Any:
+        import sklearn  # noqa: F401
+
+        return super().probability(scores, curve)
+
+
 def huber(student: list[float], teacher: list[float]) -> float:
     off = [abs(s - t) for s, t in zip(student, teacher)]
     return sum(0.5 * x * x if x <= 1 else x - 0.5 for x in off) / len(off)
@@ -174,6 +228,16 @@ def huber(student: list[float], teacher: list[float]) -> float:
 def logistic(positive: float, negatives: list[float]) -> float:
     false = sum(-math.log(sigmoid(-n)) for n in negatives) / len(negatives)
     return 0.5 * (-math.log(sigmoid(positive)) + false)
+
+
+def steps_of_none(score: float, curve: Any) -> float:
+    return 0.5
+
+
+@pytest.mark.parametrize(("kind", "error"), [(NeedsMuch, ImportError), (Trusting, Exception)])
+def test_a_calibration_that_trusts_files_or_needs_scikit_learn(kind: Any, error: Any) -> None:
+    with pytest.raises(error):
+        testing.check_calibration(kind)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +254,9 @@ def logistic(positive: float, negatives: list[float]) -> float:
         (lambda _: testing.check_storage(Int8, 0.001), "off by"),
         (lambda place: testing.check_export_format(Untidy, place), "untidy|other bytes|changed"),
         (lambda _: testing.check_dataset(Random), "other triples"),
+        (lambda _: testing.check_calibration(Falling), "the probability falls as the score rises"),
+        (lambda _: testing.check_calibration(Unweighted), "a weight of 2 is not two triples"),
+        (lambda _: testing.check_calibration(Platt, steps_of_none), "by the formula 0.5"),
     ],
 )  # fmt: skip
 def test_what_breaks_a_contract_is_found_out(check: Any, words: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ A class need not be registered.
 
 from __future__ import annotations
 
+from dglke_distill.testing.calibrations import check_calibration
 from dglke_distill.testing.common import check_component, registered
 from dglke_distill.testing.data import check_dataset
 from dglke_distill.testing.losses import check_loss, check_soft_loss
@@ -20,6 +21,7 @@ from dglke_distill.testing.models import check_score_function
 from dglke_distill.testing.outputs import check_export_format, check_storage
 
 __all__ = [
+    "check_calibration",
     "check_component",
     "check_dataset",
     "check_export_format",

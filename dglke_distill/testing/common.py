@@ -20,6 +20,7 @@ __all__ = [
     "RELATIONS",
     "check_component",
     "check_gradient",
+    "check_name",
     "close",
     "options_of",
     "registered",
@@ -51,8 +52,8 @@ def registered(registry: Registry[Any], kind: Any) -> Iterator[str]:
         registry.unregister(name)
 
 
-def check_component(registry: Registry[Any], kind: Any) -> None:
-    """Check what all kinds ask: a base, a name, and options that refuse what they do not know.
+def check_name(registry: Registry[Any], kind: Any) -> str:
+    """Check what every registry asks, a base and a name; return the name.
 
     Args:
         registry: of its kind, such as ``models.SCORE_FUNCTIONS``.
@@ -61,6 +62,17 @@ def check_component(registry: Registry[Any], kind: Any) -> None:
     with registered(registry, kind) as name:
         assert fold(name) == fold(registry.spell(name.upper())), f"{name}: the letter case counts"
         assert registry.find(name) is kind
+    return name
+
+
+def check_component(registry: Registry[Any], kind: Any) -> None:
+    """Check what kinds with options ask: a base, a name, and a refusal of unknown options.
+
+    Args:
+        registry: of its kind, such as ``models.SCORE_FUNCTIONS``.
+        kind: the class.
+    """
+    name = check_name(registry, kind)
     schema = kind.Options
     validate_options(schema, {}, f"{name}: without options")
     try:
