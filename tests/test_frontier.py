@@ -1,4 +1,4 @@
-"""The script that lays quality beside what it cost."""
+"""The scripts that lay quality beside what it cost."""
 
 from __future__ import annotations
 
@@ -17,17 +17,30 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.config import compose
 from dglke_distill.distill.plan import Stage
 
-SCRIPT = Path(__file__).parent.parent / "experiments" / "frontier.py"
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+def imported(name: str) -> ModuleType:
+    """Return a script of the experiments as a module; it may import its neighbours."""
+    spec = importlib.util.spec_from_file_location(f"{name}_script", EXPERIMENTS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXPERIMENTS)
+        spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def frontier() -> ModuleType:
-    """The script, imported."""
-    spec = importlib.util.spec_from_file_location("frontier_script", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The script of methods, imported."""
+    return imported("frontier")
+
+
+@pytest.fixture(scope="module")
+def iteration() -> ModuleType:
+    """The script of ways to iterate, imported."""
+    return imported("iteration")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +57,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def called(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     """Run the script with these words of a command line."""
-    monkeypatch.setattr(sys, "argv", ["frontier.py", *words])
+    monkeypatch.setattr(sys, "argv", [script.__name__, *words])
     script.main()
 
 
@@ -178,3 +191,70 @@ def test_bad_words_are_named_before_anything_is_made(
         called(frontier, monkeypatch, *words, *places)
     assert says in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_ways_to_iterate_have_the_seconds_of_one_shot(iteration: ModuleType) -> None:
+    """Epochs follow from shares of what is left when every stage is prepared."""
+    chain = iteration.recipe_chain("cldr", 1)
+    settings = iteration.Settings(chain, Path("nowhere"), 0.5, None, "valid")
+    price = {
+        "32 floats, 1 teachers": iteration.Price(10.0, 2.0),
+        "64 floats, 1 teachers": iteration.Price(14.0, 3.0),
+        "32 floats, 2 teachers": iteration.Price(16.0, 2.0),
+    }
+    # Half of the recipe's 80 epochs: 10 + 40 * 2 = 90 seconds; 60 of them train two sizes.
+    for name, epochs in (("one_shot", [40]), ("dense", [8, 18]), ("dense_short", [4, 24])):
+        way = iteration.WAYS[name]
+        stages = iteration.stages_of(settings, way, 3, "teacher")
+        assert [stage.config.training.seed for stage in stages] == [3] * len(epochs)
+        made = iteration.cut(settings, way, stages, price)
+        assert [stage.config.training.epochs for stage in made] == epochs
+        assert iteration.paid(made, price) == pytest.approx(90.0)
+    assert all(sum(way.shares) == pytest.approx(1.0) for way in iteration.WAYS.values())
+    assert all(len(way.shares) == len(way.sizes) for way in iteration.WAYS.values())
+    assert all(way.sizes[-1] == iteration.LAST for way in iteration.WAYS.values())
+
+
+def test_ways_to_iterate_are_measured_once_and_chosen_on_valid(
+    iteration: ModuleType, ring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Test is ranked for the ways that are named, and a second call trains nothing."""
+    table, runs = tmp_path / "i.csv", tmp_path / "runs"
+    words = ["--dataset", str(ring), "--fraction", "0.04", "--seeds", "1"]
+    words += ["--runs", str(runs), "--csv", str(table)]
+    called(iteration, monkeypatch, *words, "--ways", "one_shot,dense")
+    called(iteration, monkeypatch, *words, "--test", "dense")
+    with table.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["way"], row["split"]) for row in rows] == [
+        ("one_shot", "valid"),
+        ("dense", "valid"),
+        ("dense", "test"),
+    ]
+    for row in rows:
+        folder = f"fraction-0.04/{row['split']}/seed0/{row['way']}"
+        own = checkpoints(runs / ring.name / folder)
+        assert len(own) == (1 if row["way"] == "one_shot" else 2)
+        last = list(own.values())[-1]
+        assert ("test" in last.metrics) == (row["split"] == "test")
+        assert float(row["mrr"]) == pytest.approx(last.metrics[row["split"]].mrr, abs=6e-5)
+    before, models = table.read_bytes(), sorted(runs.rglob("*.safetensors"))
+    times = [path.stat().st_mtime_ns for path in models]
+    called(iteration, monkeypatch, *words, "--test", "dense")
+    assert [path.stat().st_mtime_ns for path in models] == times
+    assert sorted(runs.rglob("*.safetensors")) == models and table.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ways", "mystery"], "no way 'mystery'"),
+        (["--fraction", "2"], "--fraction"),
+        (["--seeds", "0"], "--seeds"),
+    ],
+)
+def test_ways_that_cannot_be(
+    iteration: ModuleType, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=said):
+        called(iteration, monkeypatch, *words)
