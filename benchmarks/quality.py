@@ -25,6 +25,7 @@ from dglke_distill.runs.train_run import CHECKPOINT_DIRECTORY, RESUME_FILE, trai
 ROWS = (
     ("fb15k237", "TransE", 512),
     ("fb15k237", "ComplEx", 512),
+    ("fb15k237", "MEIM", 300),
     ("fb15k237", "TransE", 32),
     ("fb15k237", "ComplEx", 64),
     ("fb15k237", "ComplEx", 32),
