@@ -45,6 +45,7 @@ class Projection:
     package: ClassVar[str] = ""
     """Module that it needs, if that is not always there; and the extra that installs it."""
     extra: ClassVar[str] = ""
+    places: Places
 
     def __init__(self, vectors: NDArray[Any]) -> None:
         """Work the places out."""
