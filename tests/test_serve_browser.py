@@ -294,3 +294,23 @@ def test_the_map(browser: Browser, page: Page) -> None:
     wanted = expected(page, entity=chosen, relation="knows")
     browser.wait(f"{ROWS % 1}[0].cells[2].textContent === arguments[0]", wanted[0][2])
     assert rows(browser) == wanted
+
+
+def test_the_map_may_be_laid_out_otherwise(browser: Browser, page: Page) -> None:
+    pytest.importorskip("umap", reason="umap-learn is not installed")
+    browser.go(f"{page.url}?{urlencode({'entity': 'Ada', 'relation': 'knows', 'with': ''})}")
+    answered(browser, "(Ada, knows, ?)")
+    caption = "document.querySelector('figcaption').textContent"
+    browser.wait(f"{caption}.includes('principal components')")
+    offered = browser.run(
+        "return [...document.getElementById('projection').options].map((o) => o.text)"
+    )
+    assert offered == ["principal components", "UMAP"]
+    chosen = "document.getElementById('projection')"
+    browser.run(
+        f"{chosen}.value = 'umap';{chosen}.dispatchEvent(new Event('change', {{ bubbles: true }}))"
+    )
+    browser.wait(f"{caption}.includes('UMAP of their vectors')", seconds=120)
+    assert "variance" not in browser.run(f"return {caption}")
+    assert "projection=umap" in browser.run("return location.search")
+    answered(browser, "(Ada, knows, ?)")

@@ -50,6 +50,7 @@ class Projection:
     def __init__(self, vectors: NDArray[Any]) -> None:
         """Work the places out."""
         self._vectors = vectors
+        self.places: Places
         self.shares: Optional[NDArray[Any]] = None
         self._plain: Optional[PCA] = None
         if len(vectors) < _FEWEST and not isinstance(self, PCA):

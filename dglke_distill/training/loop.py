@@ -271,6 +271,8 @@ def train(
                             state.best,
                         )
                     )
+                    before = time.perf_counter()  # who is told may take long; it is no training
+                    begun += before - now
                 due = now - last_save > 60 * config.checkpoint_minutes
                 stopping, saving = agree(stop.is_set(), due)
                 if stopping or saving:
