@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -259,8 +260,23 @@ def test_answers_are_tables(trained: kd.TrainingRun) -> None:
     assert none == []
     assert none.to_arrow().column_names == ["rank", "name", "id", "score"]
 
-    found = trained.model.discover("r2", k=4, known=FACTS)
-    assert pyarrow.table(found).column("tail").to_pylist() == list(found["tail"])
+    asked = trained.model.predict_frame([("e1", "r2", None), (None, "r2", "e1")], k=3)
+    assert asked["question"].tolist() == [0, 0, 0, 1, 1, 1]
+    for found in (asked, trained.model.discover("r2", k=4, known=FACTS)):
+        assert isinstance(found, pandas.DataFrame) and type(found.to_pandas()) is pandas.DataFrame
+        some = found[found["rank"] > 1].assign(more="x")  # what pandas makes of it has it too
+        assert some.to_arrow().column("more").to_pylist() == ["x"] * len(some)
+        none = found[found["rank"] > 100]
+        for frame in (found, none):
+            for table in (frame.to_arrow(), pyarrow.table(frame).select(list(frame.columns))):
+                assert table.column_names == list(frame.columns)
+                rows = list(frame.itertuples(index=False, name=None))
+                assert [tuple(row.values()) for row in table.to_pylist()] == rows
+        kinds = {field.name: str(field.type) for field in found.to_arrow().schema}
+        assert kinds == {field.name: str(field.type) for field in none.to_arrow().schema}
+        names = dict.fromkeys(("head", "relation", "tail"), "string")
+        assert kinds == {**kinds, "rank": "int64", "score": "double", **names}
+        assert pickle.loads(pickle.dumps(found)).to_arrow().equals(found.to_arrow())
 
 
 def test_figures_are_tables(trained: kd.TrainingRun) -> None:

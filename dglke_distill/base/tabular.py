@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dglke_distill.base.errors import UserError
-
 if TYPE_CHECKING:
     import pandas
     import pyarrow
@@ -30,10 +28,6 @@ class Tabular:
         Raises:
             UserError: pyarrow is not installed.
         """
-        try:
-            import pyarrow
-        except ImportError:
-            raise UserError(
-                "to_arrow: needs the package pyarrow: pip install 'dglke-distill[formats]'"
-            ) from None
-        return pyarrow.Table.from_pandas(self.frame(), preserve_index=False)
+        from dglke_distill.base.table_frames import arrow_table
+
+        return arrow_table(self.frame())

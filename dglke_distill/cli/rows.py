@@ -92,9 +92,13 @@ def write_rows(frame: pandas.DataFrame, out: Optional[Path], format: str) -> Non
             for row in _records(frame):
                 say_json(row, indent=None)
         return
+    from dglke_distill.base.table_frames import arrow_table
+
     with file_aside(out) as aside:
         if format == "parquet":
-            frame.to_parquet(aside, engine="pyarrow", index=False)
+            from pyarrow import parquet
+
+            parquet.write_table(arrow_table(frame), aside)
         elif format == "csv":
             frame.to_csv(aside, index=False, lineterminator="\n", encoding="utf-8")
         else:

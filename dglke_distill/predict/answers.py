@@ -14,7 +14,7 @@ from dglke_distill.predict.names import Question, by_asked, ids_of, rows_of
 from dglke_distill.predict.top_k import TopK
 
 if TYPE_CHECKING:
-    import pandas
+    from dglke_distill.base.table_frames import TableFrame
 
 __all__ = ["Prediction", "Predictions", "frame_of", "predictions"]
 
@@ -40,20 +40,20 @@ class Prediction(NamedTuple):
 class Predictions(list[Prediction], Tabular):
     """Answers to one question, best first: a list, and a table."""
 
-    def frame(self) -> pandas.DataFrame:
+    def frame(self) -> TableFrame:
         """Return a row per answer: ``rank`` (from 1), ``name``, ``id``, ``score``, ``probability``.
 
         ``probability`` is there where the model is calibrated.
         """
-        import pandas
+        from dglke_distill.base.table_frames import table_frame
 
         calibrated = any(answer.probability is not None for answer in self)
         columns = ["rank", "name", "id", "score", *(["probability"] if calibrated else [])]
         rows = [
-            (rank, answer.name, answer.id, answer.score, answer.probability)[: len(columns)]
+            (rank, answer.name, answer.id, answer.score, answer.probability)
             for rank, answer in enumerate(self, 1)
         ]
-        return pandas.DataFrame(rows, columns=columns)
+        return table_frame({name: [row[i] for row in rows] for i, name in enumerate(columns)})
 
 
 def predictions(
@@ -82,8 +82,8 @@ def predictions(
     )
 
 
-def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) -> pandas.DataFrame:
-    """Answer many questions into a pandas frame; see ``NamedModel.predict_frame``.
+def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) -> TableFrame:
+    """Answer many questions into a frame; see ``NamedModel.predict_frame``.
 
     Args:
         model: the ``NamedModel`` to ask.
@@ -92,7 +92,7 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
         options: of ``NamedModel.top_tails``; candidates are entities, so questions for a relation
             are asked without them. And ``min_probability``, of ``NamedModel.predict_tails``.
     """
-    import pandas
+    from dglke_distill.base.table_frames import table_frame
 
     at_least = options.pop("min_probability", None)
     calibrated = model.checked_probability(at_least)
@@ -125,4 +125,5 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
                 rows[number].append((number, rank, h, r, t, answer.score, *chance))
     columns = ["question", "rank", "head", "relation", "tail", "score"]
     columns += ["probability"] if calibrated else []
-    return pandas.DataFrame([row for each in rows for row in each], columns=columns)
+    flat = [row for each in rows for row in each]
+    return table_frame({name: [row[i] for row in flat] for i, name in enumerate(columns)})

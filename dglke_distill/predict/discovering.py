@@ -18,8 +18,7 @@ from dglke_distill.predict.knowing import Facts, Knowing
 from dglke_distill.predict.names import Name, ids_of
 
 if TYPE_CHECKING:
-    import pandas
-
+    from dglke_distill.base.table_frames import TableFrame
     from dglke_distill.data.known_answers import KnownAnswers
 
 __all__ = ["MOST", "BestTriples", "Discovering", "best_triples"]
@@ -205,7 +204,7 @@ class Discovering(Choosing, Knowing):
         candidates: Candidates = None,
         loops: bool = True,
         min_probability: Optional[float] = None,
-    ) -> pandas.DataFrame:
+    ) -> TableFrame:
         """Return the best unknown triples over all heads and tails, of each relation by itself.
 
         All pairs are scored, in blocks: memory does not grow with the number of entities, time
@@ -222,9 +221,9 @@ class Discovering(Choosing, Knowing):
                 model.
 
         Returns:
-            A row per triple, relations in their order: ``rank`` (from 1), ``head``, ``relation``,
-            ``tail`` (names), ``score``, as an answer to (head, relation, ?), and, where the model
-            is calibrated, ``probability``.
+            A pandas frame, which has ``to_arrow`` too. A row per triple, relations in their order:
+            ``rank`` (from 1), ``head``, ``relation``, ``tail`` (names), ``score``, as an answer to
+            (head, relation, ?), and, where the model is calibrated, ``probability``.
 
         Raises:
             UserError: an unknown relation, k out of range, other candidates, or no facts at hand.
@@ -244,7 +243,7 @@ def _discovered(
     known: Optional[KnownAnswers],
     candidates: Candidates,
     loops: bool,
-) -> pandas.DataFrame:
+) -> TableFrame:
     """Find the best triples of relations; see ``Discovering.discover``.
 
     Args:
@@ -256,6 +255,8 @@ def _discovered(
         loops: whether head and tail may be the same entity.
     """
     import pandas
+
+    from dglke_distill.base.table_frames import table_frame
 
     if not 1 <= k <= MOST:
         raise UserError(f"k is {k}: ask for 1 to {MOST} triples of each relation")
@@ -287,14 +288,12 @@ def _discovered(
             of = torch.full((len(scores),), relation)
             chance["probability"] = named.calibration.probability(scores, of).numpy()
         frames.append(
-            pandas.DataFrame(
+            table_frame(
                 {
                     "rank": np.arange(1, len(found.head) + 1),
-                    "head": pandas.Series(named.entity_names(found.head), dtype=object),
-                    "relation": pandas.Series(
-                        [named.relations[relation]] * len(found.head), dtype=object
-                    ),
-                    "tail": pandas.Series(named.entity_names(found.tail), dtype=object),
+                    "head": named.entity_names(found.head),
+                    "relation": [named.relations[relation]] * len(found.head),
+                    "tail": named.entity_names(found.tail),
                     "score": found.score,
                     **chance,
                 }
@@ -304,5 +303,5 @@ def _discovered(
     if not full:
         columns = ["rank", "head", "relation", "tail", "score"]
         more = [] if named.calibration is None else ["probability"]
-        return pandas.DataFrame(columns=[*columns, *more])
+        return table_frame({name: [] for name in (*columns, *more)})
     return pandas.concat(full, ignore_index=True)

@@ -35,7 +35,7 @@ from dglke_distill.predict.pretrained import Pretrained
 from dglke_distill.predict.top_k import TopK
 
 if TYPE_CHECKING:
-    import pandas
+    from dglke_distill.base.table_frames import TableFrame
 
 __all__ = ["Candidates", "Facts", "NamedModel", "Prediction", "Predictions", "Question"]
 
@@ -317,8 +317,8 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
         exclude_known: Facts = False,
         candidates: Candidates = None,
         min_probability: Optional[float] = None,
-    ) -> pandas.DataFrame:
-        """Answer many questions into a pandas frame.
+    ) -> TableFrame:
+        """Answer many questions into a pandas frame, which has ``to_arrow`` too.
 
         Args:
             questions: (head, relation, tail) with None for what is asked, once in each; a list
