@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import json
 import os
+import random
 import re
+import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from documents import ROOT, blocks, commands
 from typer.testing import CliRunner
 
 from dglke_distill.artifacts.checkpoint import load_model
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import sha256_file
 from dglke_distill.cli import launching
 from dglke_distill.cli.app import app
 from dglke_distill.config import DataConfig
@@ -37,8 +41,20 @@ from dglke_distill.runs.run_files import RESUME_FILE
 SHARED = Path("/dev/shm")
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="DGL's engine needs /dev/shm")
 
+SCRIPT = ROOT / "experiments" / "kill_by_many.py"
+
 TRAIN = ["--recipe", "none", "--model", "transe", "--dim", "8", "--batch-size", "512",
          "--negatives", "32", "--threads", "1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kill_by_many() -> Any:
+    spec = importlib.util.spec_from_file_location("kill_by_many", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # for its named tuple
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -48,109 +64,146 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def command(parts: Path, out: Path, *more: str, local: int = 2) -> list[str]:
-    words = ["dist", "launch", "--local", str(local), "--show-processes", "--", "train"]
-    own = [str(parts), *TRAIN, "--out", str(out), *more]
-    return [sys.executable, "-m", "dglke_distill", *words, *own]
-
-
-def processes(said: str) -> dict[str, int]:
-    """Return the process ids that a launch has printed."""
-    found = re.findall(r"^((?:server|trainer) \d+): process (\d+)$", said, re.M)
-    return {name: int(pid) for name, pid in found}
-
-
-def alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
-
-
-def nothing_left(said: str, before: set[str]) -> None:
-    started = processes(said)
-    assert started.keys() == {"server 0", "server 1", "trainer 0", "trainer 1"}
-    assert not [name for name, pid in started.items() if alive(pid)]
-    assert not [path.name for path in SHARED.glob("dk*") if path.name not in before]
-
-
 @pytest.fixture(scope="module")
-def trained(parts: Path) -> Path:
-    out = parts.parent / "run"
-    before = {path.name for path in SHARED.glob("dk*")}
-    # Adam, so that rows of relations without a gradient must stay where they are.
-    done = subprocess.run(
-        command(parts, out, "--epochs", "12", "--set", "optimizer.name=adam", "--lr", "0.02"),
-        capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    nothing_left(done.stdout, before)
-    return out
+def walked(tmp_path_factory: pytest.TempPathFactory, kill_by_many: Any) -> Path:
+    """Walk the page from one file of facts to a student, with trainings of a few epochs."""
+    home = tmp_path_factory.mktemp("walk")
+    facts = catalog.load("cldr")
+    names = facts.entities, facts.relations
+    lines = [
+        f"{names[0][h]}\t{names[1][r]}\t{names[0][t]}\n"
+        for split in (facts.train, facts.valid, facts.test)
+        for h, r, t in split.to_array().tolist()
+    ]
+    (home / "countries.tsv").write_text("".join(lines), encoding="utf-8")
+    page = ROOT / "docs" / "how-to" / "many-machines.md"
+    (walk,) = (block for block in blocks(page) if "--teacher" in block.code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for line, _ in commands(walk):
+        words = shlex.split(line)
+        launches = words[1:3] == ["dist", "launch"]
+        if launches:
+            words[3:3] = ["--show-processes"]
+            # Adam, so that rows of relations without a gradient must stay as they are.
+            adam = ["--set", "optimizer.name=adam", "--lr", "0.02"]
+            own = ["--batch-size", "128", "--lr", "0.3"] if "--teacher" in words else adam
+            words += ["--epochs", "12", *own]
+        done = subprocess.run(
+            [sys.executable, "-m", "dglke_distill", *words[1:]],
+            cwd=home, env=environment, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        if launches:
+            started = kill_by_many.processes(done.stdout)
+            assert started.keys() == {"server 0", "server 1", "trainer 0", "trainer 1"}
+            assert kill_by_many.left(done.stdout) == []
+    (home / "evaluated").write_text(done.stdout)
+    return home
 
 
-def test_ranks_are_those_of_one_process(trained: Path) -> None:
-    loaded = load_model(trained / "checkpoint")
-    dataset = catalog.load("cldr")
+def figures_of(run: Path) -> Any:
+    return json.loads((run / "checkpoint" / "results.json").read_text())
+
+
+def compared(figures: dict[str, Any]) -> Any:
+    """Return figures without the time that they took."""
+    return json.loads(
+        json.dumps({name: each for name, each in figures.items() if name != "seconds"})
+    )
+
+
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_ranks_are_those_of_one_process(walked: Path, name: str) -> None:
+    loaded = load_model(walked / "runs" / name / "checkpoint")
+    dataset = catalog.load(str(walked / "countries.tsv"))
     splits = [dataset.train, dataset.valid, dataset.test]
     known = KnownAnswers.build(splits, dataset.num_entities)
     alone = evaluate(loaded.model, dataset.test, known, train=dataset.train).to_dict()
-    told = json.loads((trained / "checkpoint" / "results.json").read_text())
-    together = told["metrics"]["test"]
-    for figures in (alone, together):
-        del figures["seconds"]
-    assert json.loads(json.dumps(alone)) == together
+    told = figures_of(walked / "runs" / name)
+    assert compared(alone) == compared(told["metrics"]["test"])
     assert told["training"]["trainers"] == told["training"]["machines"] == 2
     assert told["dataset"]["fingerprint"] == dataset.fingerprint
 
 
-def test_files_are_those_of_any_run(trained: Path) -> None:
-    latest, last = load_model(trained / "latest").model, load_model(trained / "checkpoint").model
-    assert latest.entity_embeddings.shape == last.entity_embeddings.shape == (1684, 8)
-    rows = (trained / "history.csv").read_text().splitlines()
-    losses = [float(row.split(",")[1]) for row in rows[1:]]
+def test_the_student_has_learnt_of_its_teacher(walked: Path) -> None:
+    teacher, student = (figures_of(walked / "runs" / name) for name in ("teacher", "student"))
+    (named,) = student["distillation"]["teachers"]
+    assert named["weights"] == sha256_file(
+        walked / "runs" / "teacher" / "checkpoint" / "model.safetensors"
+    )
+    assert "distillation" not in teacher
+    rows = list(csv.DictReader((walked / "runs" / "student" / "history.csv").open()))
+    assert {"hard", "soft", "soft_weight"} <= rows[0].keys()
+    mrr = student["metrics"]["test"]["mrr"]
+    assert f"{mrr:.4f}" in (walked / "evaluated").read_text()
+    assert mrr > 0.2  # one process, with all settings equal, comes to .27
+
+
+def test_files_are_those_of_any_run(walked: Path) -> None:
+    run = walked / "runs" / "teacher"
+    latest, last = load_model(run / "latest").model, load_model(run / "checkpoint").model
+    assert latest.entity_embeddings.shape == last.entity_embeddings.shape == (1684, 64)
+    losses = [float(row["loss"]) for row in csv.DictReader((run / "history.csv").open())]
     assert len(losses) == 12
     assert losses[-1] < losses[0]
 
 
-def test_a_finished_run_resumes_to_the_same(parts: Path, trained: Path) -> None:
-    told = json.loads((trained / "checkpoint" / "results.json").read_text())["metrics"]
-    words = ["dist", "launch", "--local", "2", "--", "train", str(parts), "--resume", "--out"]
+def test_a_finished_run_resumes_to_the_same(walked: Path) -> None:
+    run = walked / "runs" / "student"
+    told = figures_of(run)["metrics"]
+    words = ["--", "train", walked / "parts", "--resume", "--out", run]
+    assert "was begun with a teacher" in refused("--local", 2, *words)
+    other = walked / "runs" / "student" / "checkpoint"
+    assert "written with another teacher" in refused("--local", 2, "--teacher", other, *words)
+    teacher = walked / "runs" / "teacher" / "checkpoint"
+    start = [sys.executable, "-m", "dglke_distill", "dist", "launch", "--local", 2, "--teacher"]
     done = subprocess.run(
-        [sys.executable, "-m", "dglke_distill", *words, str(trained)],
-        capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+        list(map(str, [*start, teacher, *words])), capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "resuming after epoch 12, batch 0" in done.stdout
-    again = json.loads((trained / "checkpoint" / "results.json").read_text())["metrics"]
-    for figures in (told, again):
-        for split in figures.values():
-            del split["seconds"]
-    assert told == again
+    again = figures_of(run)["metrics"]
+    assert {s: compared(told[s]) for s in told} == {s: compared(again[s]) for s in again}
 
 
-@pytest.mark.parametrize("victim", ["server 0"])
-def test_a_killed_process_is_named_and_all_others_end(
-    parts: Path, tmp_path: Path, victim: str
+def test_what_no_student_can_learn_is_refused(walked: Path, tmp_path: Path) -> None:
+    teacher = walked / "runs" / "student" / "checkpoint"
+    train = ["--", "train", walked / "parts", *TRAIN, "--out", tmp_path / "run"]
+
+    def said(*more: Any, teacher: Path = teacher) -> str:
+        return refused("--local", 2, "--teacher", teacher, *train, *more)
+
+    assert "neither a checkpoint" in said(teacher=tmp_path)
+    assert "is no checkpoint; did you mean" in said(teacher=walked / "runs" / "student")
+    assert "cannot start from a teacher of 16; set it to random" in said("--dim", 32)
+    for setting, words in (
+        ("method=dualde", "distillation.method dualde is for one machine"),
+        ("method=direct", "distillation.method direct is for one machine"),
+        ("method=foo", "foo"),
+        ("soft.candidates=top", "distillation.soft.candidates top is for one machine"),
+        ("soft.extra=1", "distillation.soft.extra 1.0 is for one machine"),
+        ("soft.name=foo", "unknown soft loss 'foo'"),
+    ):
+        assert words in said("--set", f"distillation.{setting}")
+    place = tmp_path / "parts"
+    partition(catalog.load("cldr"), DataConfig(), place, 2, "random")
+    words = ["--", "train", place, *TRAIN, "--out", tmp_path / "run"]
+    assert "train the teacher on this very split" in refused(
+        "--local", 2, "--teacher", teacher, *words
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_killed_process_is_named_all_others_end_and_the_run_goes_on(
+    parts: Path, tmp_path: Path, kill_by_many: Any
 ) -> None:
-    before, log = {path.name for path in SHARED.glob("dk*")}, tmp_path / "log"
-    more = ["--epochs", "100000", "--set", "training.checkpoint_minutes=0.001"]
-    with log.open("w") as stream:
-        started = subprocess.Popen(
-            command(parts, tmp_path / "run", *more), stdout=stream, stderr=subprocess.STDOUT
-        )
-    try:
-        limit = time.monotonic() + 200
-        while not (tmp_path / "run" / "latest").exists():
-            assert started.poll() is None and time.monotonic() < limit, log.read_text()
-            time.sleep(0.1)
-        os.kill(processes(log.read_text())[victim], signal.SIGKILL)
-        assert started.wait(60) == 2
-    finally:
-        started.kill()
-    said = log.read_text()
-    error = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(error) == 1 and f"{victim} on this host ended by signal 9" in error[0], said
-    assert "Traceback" not in said
-    nothing_left(said, before)
-    assert load_model(tmp_path / "run" / "latest").model.num_entities == 1684
-    assert (tmp_path / "run" / "resume.safetensors").is_file()
+    out, chance = tmp_path / "run", random.Random(0)
+    found = kill_by_many.kill_once(kill_by_many.launch(parts, out, 2, 60), out, 4, chance)
+    assert found.when == "training" and found.wrong == []
+    assert load_model(out / "latest").model.num_entities == 1684
+    assert kill_by_many.finish(parts, out, 2, 60) == ""
+    rows = (out / "history.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(1, 61)]
 
 
 def refused(*arguments: Any) -> str:

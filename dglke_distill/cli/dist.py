@@ -174,8 +174,16 @@ def dist_launch(
         ),
     ] = 300.0,
     show_processes: Annotated[
-        bool, typer.Option("--show-processes", help="Print the process id of all that is started.")
+        bool, typer.Option("--show-processes", help="Print the job's name and all process ids.")
     ] = False,
+    teacher: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--teacher",
+            help="Checkpoint that the model learns from besides the facts; its table lies in parts "
+            "on the hosts as well. If not given: the model learns from the facts alone.",
+        ),
+    ] = None,
 ) -> None:
     """Train one model by many processes: on several hosts by ssh, or on this one.
 
@@ -187,6 +195,6 @@ def dist_launch(
     run_launch(
         Given(
             command, local, hosts, trainers, negatives_from, port, master_port, rsh, python,
-            timeout, show_processes,
+            timeout, show_processes, teacher,
         )
     )  # fmt: skip

@@ -23,6 +23,8 @@ from dglke_distill.cli.train import train
 from dglke_distill.config import Config
 from dglke_distill.config.plugins import named_plugins
 from dglke_distill.data.partitions import Partition, read_partition
+from dglke_distill.distill import across
+from dglke_distill.distill.across import check_taught, student_settings
 from dglke_distill.runs.distributed_memory import check_host_memory, distributed_need
 from dglke_distill.runs.distributed_run import check_run, check_settings
 from dglke_distill.runs.launching.hosts import (
@@ -60,6 +62,7 @@ class Given(NamedTuple):
     python: Optional[str]
     timeout: float
     show_processes: bool
+    teacher: Optional[Path] = None
 
 
 def run_launch(given: Given) -> None:
@@ -76,10 +79,16 @@ def run_launch(given: Given) -> None:
     asked = _asked(given.command)
     partition = read_partition(Path(asked["dataset"]).absolute())
     hosts, trainers = _hosts(given, partition)
-    config = _settings(asked, partition)
-    check_settings(config, partition.dataset())
+    config = _settings(asked, partition, given.teacher is not None)
+    dataset = partition.dataset()
+    check_settings(config, dataset)
+    taught: dict[str, Any] = {}
+    if given.teacher is not None:
+        taught = check_taught(config, given.teacher, dataset)
+    weights = str(taught.get("weights", ""))
     out = asked["out"] or new_run_directory(config)
-    need = distributed_need(config, partition, trainers)
+    teacher_dim = int((taught.get("model") or {}).get("dim", 0))
+    need = distributed_need(config, partition, trainers, teacher_dim)
     for line in need.lines(bytes_text):
         say(line)
     if asked["dry_run"]:
@@ -88,13 +97,15 @@ def run_launch(given: Given) -> None:
     if local:  # on hosts their agents look, before they start a process
         check_run_folder(None if asked["resume"] else Path(out))
         check_host_memory(sum(map(need.of, range(partition.parts))), "this run")
-        check_run(config, Path(out), partition, trainers * partition.parts, bool(asked["resume"]))
+        world, resume = trainers * partition.parts, bool(asked["resume"])
+        check_run(config, Path(out), partition, world, resume, weights)
     master = ("127.0.0.1", free_ports(1)[0]) if local else (hosts[0].address, given.master_port)
     addresses = tuple((host.address, host.port) for host in hosts)
     job = Job(f"dk{secrets.token_hex(4)}", addresses, trainers, master)
     task = Task(
         job, str(partition.directory), partition.id, config.to_toml(), str(Path(out).absolute()),
         bool(asked["resume"]), drawn, tuple(named_plugins()), config.training.threads or 1,
+        **_taught_role(given, weights),
     )  # fmt: skip
     rsh = () if local else tuple(shlex.split(given.rsh))
     if not local and not rsh:
@@ -106,6 +117,8 @@ def run_launch(given: Given) -> None:
         f"{config.model.name}, {config.model.size}, on {config.data.dataset}, "
         f"{plural(job.world, 'trainer')} on {plural(len(hosts), 'part' if local else 'host')}"
     )
+    if given.show_processes:
+        say(f"job {job.token}")  # begins the names of its shared memory
     try:
         found = _shown(task, how, console, given.show_processes)
     except (Ended, KeyboardInterrupt):
@@ -140,8 +153,17 @@ def _shown(task: Task, how: Launch, console: SafeConsole, processes: bool) -> di
         )
 
 
+def _taught_role(given: Given, weights: str) -> dict[str, str]:
+    if given.teacher is None:
+        return {}
+    place = str(given.teacher.absolute())
+    return {"teacher": place, "teacher_weights": weights, "role": across.__name__}
+
+
 def _launch_words(given: Given) -> str:
     drawn = " --negatives-from local" if given.negatives_from.lower() == "local" else ""
+    if given.teacher is not None:
+        drawn += f" --teacher {shlex.quote(str(given.teacher))}"
     if given.local is not None:
         return f"dglke-distill dist launch --local {given.local}{drawn}"
     hosts = shlex.quote(str(given.hosts))
@@ -206,15 +228,25 @@ def _hosts(given: Given, partition: Partition) -> tuple[tuple[Host, ...], int]:
     return hosts, given.trainers
 
 
-def _settings(asked: dict[str, Any], partition: Partition) -> Config:
-    """Return the settings of the run, as ``train`` composes them."""
+def _settings(asked: dict[str, Any], partition: Partition, taught: bool) -> Config:
+    """Return the settings of the run, as ``train`` composes them.
+
+    Raises:
+        UserError: wrong settings, or a run that goes on without the teacher that it had.
+    """
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_training
 
     flags = settings.given({**asked, "dataset": None})
     if asked["resume"]:
         changes = settings.overrides(flags, asked["assignments"])
-        return saved_settings(Path(asked["out"]), changes)
+        config = saved_settings(Path(asked["out"]), changes)
+        if taught != (config.distillation is not None):
+            raise UserError(
+                f"{asked['out']}: was begun {'without' if taught else 'with'} a teacher; go on "
+                f"with{'out' if taught else ' its'} --teacher"
+            )
+        return config
     config, _ = before_training(
         flags,
         settings.assigned(asked["assignments"]),
@@ -224,4 +256,4 @@ def _settings(asked: dict[str, Any], partition: Partition) -> Config:
         search="none",
         workspaces=Workspaces(dataset=partition.dataset()),
     )
-    return config
+    return student_settings(config) if taught else config.model_copy(update={"distillation": None})

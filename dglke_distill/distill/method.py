@@ -24,7 +24,7 @@ from dglke_distill.runs.workspace import Workspace, build_objective
 from dglke_distill.training.losses import MODES
 from dglke_distill.training.objective import HardObjective, Objective
 
-__all__ = ["Method", "OneShot"]
+__all__ = ["Method", "OneShot", "prepared"]
 
 
 class Method(Component):
@@ -110,8 +110,33 @@ class Method(Component):
         initialize(settings.initialization, student, teachers[0])
         hard = build_objective(config, student)
         loss = build_soft_loss(settings.soft) if self.scores else None
-        teacher, scale = _prepared(config, student, teachers, workspace, loss, hard)
-        first = teacher if isinstance(teacher, Teacher) else teacher.teachers[0]
+        teacher, scale = prepared(config, student, teachers, workspace, loss, hard)
+        return self.taught_by(config, student, teacher, hard, loss, scale, workspace)
+
+    def taught_by(
+        self,
+        config: Config,
+        student: KGEModel,
+        teacher: Any,
+        hard: HardObjective,
+        loss: Optional[SoftLoss],
+        scale: Scale,
+        workspace: Workspace,
+    ) -> Objective:
+        """Return what a student minimises that has its start, and a teacher that is ready.
+
+        Args:
+            config: the stage's settings, with ``distillation``.
+            student: has its start.
+            teacher: a ``Teacher``, an ``Ensemble``, or what answers as they do.
+            hard: the hard objective.
+            loss: what compares scores; None to compare none.
+            scale: how the teacher's scores are laid beside the student's.
+            workspace: the data.
+        """
+        settings = config.distillation
+        assert settings is not None
+        first = teacher.teachers[0] if isinstance(teacher, Ensemble) else teacher
         structure = self.build_structure(student, first.model)
         extra = _extra_queries(config, workspace) if self.scores else None
         labels = SoftLabels(
@@ -172,7 +197,7 @@ class Method(Component):
         return kind(options, student.score_function.dim, teacher.score_function.dim)
 
 
-def _prepared(
+def prepared(
     config: Config,
     student: KGEModel,
     teachers: Sequence[KGEModel],
@@ -180,7 +205,16 @@ def _prepared(
     loss: Optional[SoftLoss],
     hard: HardObjective,
 ) -> tuple[Any, Scale]:
-    """Return the teacher, or the ensemble of several, and how its scores are laid beside."""
+    """Return the teacher, or the ensemble of several, and how its scores are laid beside.
+
+    Args:
+        config: the stage's settings, with ``distillation``.
+        student: its kind alone is looked at.
+        teachers: trained models.
+        workspace: the data.
+        loss: what compares scores; None to compare none.
+        hard: the hard objective.
+    """
     assert config.distillation is not None
     wanted = config.distillation.soft.scale
     if wanted == "auto":

@@ -68,17 +68,21 @@ def check_host_memory(needed: int, what: str) -> None:
         )
 
 
-def distributed_need(config: Config, partition: Partition, trainers: int) -> DistributedNeed:
+def distributed_need(
+    config: Config, partition: Partition, trainers: int, teacher: int = 0
+) -> DistributedNeed:
     """Estimate what each host needs.
 
     Args:
         config: the settings.
         partition: what was cut.
         trainers: of each host.
+        teacher: floats per entity of a student's teacher.
     """
     floats = config.model.dim + config.model.entity_bias
     table = 4 * floats
-    kept = table + round(table * _STATES.get(config.optimizer.name.lower(), 2.0)) + 4
+    asked = 4 * teacher
+    kept = asked + table + round(table * _STATES.get(config.optimizer.name.lower(), 2.0)) + 4
     entities, facts = sum(partition.entities), sum(partition.facts)
     shared = tuple(
         # Facts with one end elsewhere bring that end along; a graph in two formats.
@@ -88,8 +92,8 @@ def distributed_need(config: Config, partition: Partition, trainers: int) -> Dis
     filtered = config.negatives.filtered or config.negatives.sampler.lower() != "uniform"
     wide = 2 * config.training.batch_size + config.negatives.count
     process = _PROCESS + 12 * facts + 16 * entities + (56 * facts if filtered else 0)
-    process += 8 * wide * table + (config.evaluation.query_block_megabytes << 20)
+    process += 8 * wide * (table + asked) + (config.evaluation.query_block_megabytes << 20)
     process += 32 * facts + 16 * entities  # known answers, when it is ranked
     own = max(partition.entities) * table // trainers + 60 * max(partition.facts) // trainers
     host = tuple(each + _PROCESS + trainers * (process + own) for each in shared)
-    return DistributedNeed(shared, host, entities * (table + kept) + 130 * entities)
+    return DistributedNeed(shared, host, entities * (table + kept + asked) + 130 * entities)

@@ -9,8 +9,9 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Optional, cast
+from typing import Any, Callable, Optional, cast
 
+import torch.distributed as together
 from torch import Tensor, nn
 
 from dglke_distill.artifacts import checkpoint
@@ -65,8 +66,12 @@ from dglke_distill.training.distributed.steps import (
     distributed_steps,
 )
 from dglke_distill.training.loop import TrainState, train
+from dglke_distill.training.objective import Objective
 
-__all__ = ["Said", "check_run", "check_settings", "claim_run", "train_part"]
+DistributedSetup = Callable[[Config, DistributedRun], Objective]
+"""Called by all trainers, before a run that goes on is laid over what it leaves."""
+
+__all__ = ["DistributedSetup", "Said", "check_run", "check_settings", "claim_run", "train_part"]
 
 
 def check_settings(config: Config, dataset: Dataset) -> None:
@@ -116,7 +121,12 @@ def check_settings(config: Config, dataset: Dataset) -> None:
 
 
 def check_run(
-    config: Config, directory: Path, partition: Partition, trainers: int, resume: bool
+    config: Config,
+    directory: Path,
+    partition: Partition,
+    trainers: int,
+    resume: bool,
+    teacher: str = "",
 ) -> None:
     """Refuse a run directory in which a run cannot begin, or go on; nothing is left there.
 
@@ -126,6 +136,7 @@ def check_run(
         partition: what was cut.
         trainers: how many there are in all.
         resume: whether to go on.
+        teacher: see ``identity_of``.
 
     Raises:
         UserError: see ``claim_run`` and ``check_saved``.
@@ -134,7 +145,7 @@ def check_run(
         claim_run(config, directory, resume, stack)
         if resume:
             saved = SavedState(directory / RESUME_FILE)
-            check_saved(saved, identity_of(config, partition, trainers))
+            check_saved(saved, identity_of(config, partition, trainers, teacher))
 
 
 def claim_run(config: Config, directory: Path, resume: bool, stack: ExitStack) -> Claim:
@@ -170,6 +181,8 @@ def train_part(
     resume: bool,
     drawn: Drawn,
     said: Said,
+    setup: Optional[DistributedSetup] = None,
+    teacher: str = "",
 ) -> Optional[dict[str, Any]]:
     """Train with all others, rank together, and have the first trainer leave a checkpoint.
 
@@ -181,6 +194,8 @@ def train_part(
         resume: go on from what the run has saved.
         drawn: where negatives come from.
         said: hears how it goes.
+        setup: gives the model its start and returns what to minimise; None: the hard objective.
+        teacher: see ``identity_of``.
 
     Returns:
         What ``results.json`` holds; None for all but the first trainer.
@@ -191,10 +206,12 @@ def train_part(
     """
     runtime.tune_allocator()
     set_num_threads(config.training.threads or 1)
-    run = DistributedRun(config, member, partition, claim, said)
+    run = DistributedRun(config, member, partition, claim, said, teacher)
     loader = distributed_loader(config, member, partition, run.dataset, drawn)
     begun = time.perf_counter()
-    wanted = build_objective(config, run.model)
+    wanted = build_objective(config, run.model) if setup is None else setup(config, run)
+    for parameter in wanted.parameters():  # drawn by each trainer
+        together.broadcast(parameter.data, 0)
     setup_seconds = time.perf_counter() - begun
     run.model.set_row_sparse(entities=False, relations=False)
     learned = nn.ModuleDict({"model": run.model, "objective": wanted})
@@ -269,7 +286,10 @@ def _finish(
     if not leads:
         return None
     assert run.ordinary is not None
-    results = training_results(config, run.workspace, run.ordinary, state, setup_seconds, ())
+    results = training_results(
+        config, run.workspace, run.ordinary, state, setup_seconds, run.others
+    )
+    results.update(run.about)
     results["training"]["trainers"] = run.member.job.world
     results["training"]["machines"] = run.member.job.machines
     learned = sum(p.numel() for p in objective.parameters())

@@ -22,6 +22,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import SavedState, flatten_state, restore_state, save_state
 from dglke_distill.config import Config
 from dglke_distill.data.graph import KnownAnswers
+from dglke_distill.data.identity import OtherData
 from dglke_distill.data.labels import labels_in
 from dglke_distill.data.partitions import Partition
 from dglke_distill.data.triples import Dataset
@@ -53,6 +54,7 @@ __all__ = [
     "identity_of",
     "restore_run",
     "save_run",
+    "spread_model",
 ]
 
 LATEST_DIRECTORY = "latest"
@@ -81,6 +83,7 @@ class DistributedRun:
         partition: what was cut.
         claim: of the run directory; the first trainer's alone.
         said: hears how it goes.
+        teacher: sha256 of the weights of a student's teacher, or nothing.
     """
 
     def __init__(
@@ -90,9 +93,12 @@ class DistributedRun:
         partition: Partition,
         claim: Optional[Claim],
         said: Said,
+        teacher: str = "",
     ) -> None:
         self.config, self.member, self.partition = config, member, partition
         self.claim, self.said = claim, said
+        self.about: dict[str, Any] = {}
+        self.others: tuple[OtherData, ...] = ()
         self.dataset: Dataset = partition.dataset()
         self.labels = labels_in(partition.directory, self.dataset.entities)
         self.own = partition.own_ids
@@ -111,7 +117,7 @@ class DistributedRun:
         if member.leads:
             self.ordinary = build_configured(config, entities, relations)
         self.identity: dict[str, Any] = {
-            **identity_of(config, partition, member.job.world),
+            **identity_of(config, partition, member.job.world, teacher),
             "run": secrets.token_hex(8),
         }
 
@@ -170,12 +176,25 @@ class DistributedRun:
 
     def spread(self, state: Optional[Mapping[str, Tensor]]) -> None:
         """Give all trainers and servers the model whose ordinary state the first one has."""
-        for table, name in zip(self.model.tables, ("encoder.weight", "bias_weight")):
-            fill_table(table.weight, self.own, None if state is None else state[name])
-        for name, tensor in self.model.state_dict().items():
-            if state is not None:
-                tensor.copy_(state[name])
-            together.broadcast(tensor, 0)
+        spread_model(self.model, self.own, state)
+
+
+def spread_model(
+    model: DistributedModel, own: Tensor, state: Optional[Mapping[str, Tensor]]
+) -> None:
+    """Give all trainers and servers a model; all trainers call it.
+
+    Args:
+        model: receives it.
+        own: the dataset's id of each row.
+        state: of an ordinary model, which the first trainer has; None for the others.
+    """
+    for table, name in zip(model.tables, ("encoder.weight", "bias_weight")):
+        fill_table(table.weight, own, None if state is None else state[name])
+    for name, tensor in model.state_dict().items():
+        if state is not None:
+            tensor.copy_(state[name])
+        together.broadcast(tensor, 0)
 
 
 def save_run(
@@ -212,7 +231,8 @@ def save_run(
     about = {**run.identity, "state": now.to_dict()}
     save_state(path, {**tensors, **states}, about)
     assert run.ordinary is not None
-    results = training_results(run.config, run.workspace, run.ordinary, now, setup, ())
+    results = training_results(run.config, run.workspace, run.ordinary, now, setup, run.others)
+    results.update(run.about)
     results["provenance"]["run"] = run.identity["run"]
     names = run.dataset.entities, run.dataset.relations
     place = run.directory / LATEST_DIRECTORY
@@ -269,19 +289,23 @@ def restore_run(
     return state
 
 
-def identity_of(config: Config, partition: Partition, trainers: int) -> dict[str, Any]:
+def identity_of(
+    config: Config, partition: Partition, trainers: int, teacher: str
+) -> dict[str, Any]:
     """Return what must be the same where a run goes on.
 
     Args:
         config: the settings.
         partition: what was cut.
         trainers: how many there are in all.
+        teacher: sha256 of the weights of a student's teacher, or nothing.
     """
     return {
         "config": config.to_toml(),
         "dataset": partition.fingerprint,
         "trainers": trainers,
         "partition": partition.id,
+        "teacher": teacher,
     }
 
 
@@ -303,8 +327,9 @@ def check_saved(saved: SavedState, identity: Mapping[str, Any]) -> None:
             f"{saved.metadata.get('trainers', 'no')} trainers, not {identity['trainers']}",
         ),
         ("partition", "another partition"),
+        ("teacher", "another teacher, or none (--teacher)"),
     ):
-        if saved.metadata.get(key) != identity[key]:
+        if saved.metadata.get(key, "" if key == "teacher" else None) != identity[key]:
             raise UserError(
                 f"{saved.path}: written with {word}; go on as the run was begun, or train anew in "
                 "another --out"

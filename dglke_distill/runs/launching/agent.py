@@ -26,6 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional
 
+from dglke_distill import __version__
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import parse_toml
 from dglke_distill.config import Config
@@ -73,13 +74,13 @@ def main() -> None:
     """Serve a launcher until all is done, or it is gone."""
     for name in ("SIGINT", "SIGHUP"):  # a terminal's; the launcher decides what they mean
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    tell(hello=socket.gethostname(), pid=os.getpid())
+    tell(hello=socket.gethostname(), pid=os.getpid(), version=__version__)
     line = sys.stdin.readline()
     if not line:
         return
     about = json.loads(line)
-    task, machine = Task.of(about["task"]), int(about["machine"])
     try:
+        task, machine = _asked(about)
         _check(task, machine, int(about["shared_bytes"]), int(about["bytes"]))
     except UserError as error:
         tell(unable=str(error))
@@ -100,6 +101,16 @@ def main() -> None:
             for process in processes:
                 process.process.wait()
             clean_up(task.job, machine)
+
+
+def _asked(about: dict[str, Any]) -> tuple[Task, int]:
+    """Return what is to be done, and which host this is."""
+    try:
+        return Task.of(about["task"]), int(about["machine"])
+    except (TypeError, KeyError):
+        raise UserError(
+            "has another dglke-distill than the launcher; install the same one on all hosts"
+        ) from None
 
 
 def _check(task: Task, machine: int, shared: int, needed: int) -> None:
@@ -139,7 +150,8 @@ def _check(task: Task, machine: int, shared: int, needed: int) -> None:
     if machine == 0:
         load_plugins(task.plugins)
         config = Config.from_mapping(parse_toml(task.settings, _FROM), _FROM)
-        check_run(config, Path(task.out), partition, task.job.world, task.resume)
+        weights = task.teacher_weights
+        check_run(config, Path(task.out), partition, task.job.world, task.resume, weights)
 
 
 def port_is_free(address: str, port: int) -> Optional[str]:
@@ -174,7 +186,7 @@ def _watch(task: Task, machine: int, folder: Path, processes: list[_Process]) ->
     events: queue.Queue[dict[str, Any]] = queue.Queue()
     path = folder / "task.json"
     path.write_text(json.dumps(task.to_dict()), encoding="utf-8")
-    command = [sys.executable, "-m", "dglke_distill.runs.launching.role", str(path)]
+    command = [sys.executable, "-m", task.role, str(path)]
     environment = dict(os.environ, OMP_NUM_THREADS=str(task.threads))
     interface = _interface(task.job.addresses[machine][0])
     if interface is not None:  # gloo else takes what the host's name stands for, perhaps 127.0.1.1

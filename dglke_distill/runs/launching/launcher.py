@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
+from dglke_distill import __version__
 from dglke_distill.base.errors import UserError
 from dglke_distill.runs.distributed_memory import DistributedNeed
 from dglke_distill.runs.launching.hosts import Host
@@ -201,6 +202,11 @@ class _Watch:
     def _handle(self, agent: _Agent, message: dict[str, Any]) -> None:
         if "hello" in message:
             agent.answered = True
+            theirs, ours = message.get("version"), __version__
+            if theirs != ours:
+                said = f"host {agent.host.name}: has version {theirs} of dglke-distill, and this "
+                self.failures.append((0, f"{said}host has {ours}; install the same one on all"))
+                return
             self.deadline = time.monotonic() + self.how.timeout
             need, number = self.how.need, agent.number
             about = {"task": self.task.to_dict(), "machine": number,

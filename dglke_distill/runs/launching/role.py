@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import parse_toml
@@ -15,9 +15,11 @@ from dglke_distill.config import Config
 from dglke_distill.config.plugins import load_plugins
 from dglke_distill.data.partitions import Partition, read_partition
 from dglke_distill.runs.distributed_run import Said, claim_run, train_part
+from dglke_distill.runs.distributed_state import DistributedRun
 from dglke_distill.runs.launching.task import Task, tell
 from dglke_distill.training.distributed.engine import join, leave, serve
 from dglke_distill.training.loop import Interrupted, Progress
+from dglke_distill.training.objective import Objective
 
 __all__ = ["main"]
 
@@ -37,8 +39,15 @@ class _Told(Said):
         tell(validated=[epoch, mrr])
 
 
-def main() -> None:
-    """Do what the arguments say; exit 2 for what the user can fix, 130 when stopped."""
+Setup = Callable[[Config, DistributedRun, Task], Objective]
+
+
+def main(setup: Optional[Setup] = None) -> None:
+    """Do what the arguments say; exit 2 for what the user can fix, 130 when stopped.
+
+    Args:
+        setup: gives a model its start and returns what to minimise; None: the hard objective.
+    """
     path, role, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     task = Task.of(json.loads(path.read_text(encoding="utf-8")))
     code = 0
@@ -47,7 +56,7 @@ def main() -> None:
         partition = read_partition(Path(task.partition))
         if role == "server":
             serve(task.job, number, partition, path.parent)
-        _train(task, number, partition, path.parent)
+        _train(task, number, partition, path.parent, setup)
     except (UserError, FloatingPointError) as error:
         tell(refused=str(error))
         code = REFUSED
@@ -59,7 +68,9 @@ def main() -> None:
     os._exit(code)
 
 
-def _train(task: Task, rank: int, partition: Partition, folder: Path) -> None:
+def _train(
+    task: Task, rank: int, partition: Partition, folder: Path, setup: Optional[Setup]
+) -> None:
     source = "the launcher's settings"
     config = Config.from_mapping(parse_toml(task.settings, source), source)
     with ExitStack() as stack:
@@ -73,8 +84,10 @@ def _train(task: Task, rank: int, partition: Partition, folder: Path) -> None:
         stopped = False
         try:
             results = train_part(
-                config, member, partition, claim, resume=task.resume, drawn=drawn, said=said
-            )
+                config, member, partition, claim, resume=task.resume, drawn=drawn, said=said,
+                setup=None if setup is None else lambda config, run: setup(config, run, task),
+                teacher=task.teacher_weights,
+            )  # fmt: skip
         except Interrupted:
             stopped, results = True, None
         leave(member)

@@ -32,6 +32,9 @@ class Task:
         drawn: where negatives come from.
         plugins: modules to import first.
         threads: of each trainer.
+        teacher: folder of a student's teacher, on the first host; or nothing.
+        teacher_weights: sha256 of its weights.
+        role: module that is run as a server or a trainer.
     """
 
     job: Job
@@ -43,6 +46,9 @@ class Task:
     drawn: str = "joint"
     plugins: tuple[str, ...] = ()
     threads: int = 1
+    teacher: str = ""
+    teacher_weights: str = ""
+    role: str = "dglke_distill.runs.launching.role"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a mapping that JSON can hold."""
