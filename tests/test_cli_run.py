@@ -132,7 +132,7 @@ def test_the_last_of_file_flags_and_assignments_wins(run: Any, table: Path) -> N
 BAD: list[tuple[list[str], Optional[str]]] = [
     (["--dims", "8,x"], "--dims '8,x': write whole numbers"),
     (["--dims", ""], "--dims ''"),
-    (["--dims", "8"], "--dims: a iterde chain needs two sizes or more"),
+    (["--dims", "8"], "--dims: iterde needs two sizes or more"),
     (["--dims", "4,8"], "no size can be larger"),
     (["--from", "8"], "--from, --to: give both"),
     (["--ratio", "2"], "--from, --to: give both"),

@@ -223,7 +223,7 @@ def test_a_student_may_be_as_large_as_its_teacher() -> None:
         ({"dims": [8, 16]}, r"--dims is \[8, 16\].*no size can be larger"),
         ({"dims": [8, 0]}, "from 1 to 1048576"),
         ({"dims": []}, "--dims"),
-        ({"dims": [8]}, "--dims: a iterde chain needs two sizes or more"),
+        ({"dims": [8]}, "--dims: iterde needs two sizes or more"),
         ({"methods": "ta"}, "unknown setting 'methods'; did you mean 'method'"),
         ({"method": "itered", "dims": [8, 4]}, "did you mean 'iterde'"),
         ({"student": {"trainin": {}}, "dims": [8, 4]}, "unknown setting 'trainin'; did you mean"),

@@ -260,7 +260,7 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
     teachers: tuple[str, ...] = tuple(loaded)
     if method.taught:
         if len(chain.dims) < 2:
-            raise UserError(f"--dims: a {chain.method} chain needs two sizes or more, got {dims}")
+            raise UserError(f"--dims: {chain.method} needs two sizes or more, the teacher's first")
         if not loaded:
             further = [
                 (_further(chain, more), _size(more, dims[0])) for more in chain.more_teachers

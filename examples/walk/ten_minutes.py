@@ -28,8 +28,9 @@ FACTS = """
 import dglke_distill as kd
 data = kd.load_dataset("cldr")
 with open("countries.tsv", "w", encoding="utf-8") as stream:
-    for h, r, t in data.train.to_array().tolist():
-        print(data.entities[h], data.relations[r], data.entities[t], sep="\\t", file=stream)
+    for split in (data.train, data.valid, data.test):
+        for h, r, t in split.to_array().tolist():
+            print(data.entities[h], data.relations[r], data.entities[t], sep="\\t", file=stream)
 """
 QUESTION = {"entity": "Latvia", "relation": "uses_currency", "k": "3"}
 QUICK = "--epochs 1 --search none --control none --threads 1".split()
