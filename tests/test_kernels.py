@@ -401,3 +401,15 @@ def test_a_machine_without_long_vectors_computes_the_same() -> None:
             if kernel == "l1":
                 assert torch.equal(mine.flatten(), theirs)
             torch.testing.assert_close(mine.flatten(), theirs, rtol=2e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", ["l1", "l2", "l2_squared"])
+def test_scores_without_gradients_are_allocated_once(kernel):
+    """A block of a ranking takes hundreds of MiB; its copies would make it the peak of a run."""
+    query, rows = torch.randn(64, 16), torch.randn(4096, 16, requires_grad=True)
+    block = 4 * 64 * 4096
+    pairwise(kernel, query, rows, exact=True)  # compiled, and its numbers in order made
+    with torch.no_grad(), torch.profiler.profile(profile_memory=True) as told:
+        pairwise(kernel, query, rows, exact=True)
+    sizes = [event.self_cpu_memory_usage for event in told.key_averages()]
+    assert block <= sum(size for size in sizes if size > 0) < 1.5 * block

@@ -130,7 +130,8 @@ def pairwise(
     if empty or not _native(query, rows):
         return reference.pairwise(kernel, query, rows, index, exact=exact)
     if kernel == "l2_squared":
-        return -pairwise("l2", query, rows, index).square()
+        found = pairwise("l2", query, rows, index)
+        return -found.square() if found.requires_grad else found.square_().neg_()
     if kernel == "hyperbolic_squared":
         query, rows = point_of(query), point_of(rows)
         if exact:
@@ -141,6 +142,8 @@ def pairwise(
         return _products(query, gathered, index)
     from dglke_distill.kernels.autograd import PairwiseScores
 
+    if not torch.is_grad_enabled():  # so that nothing is kept for a way back
+        query, rows = query.detach(), rows.detach()
     result: Tensor = PairwiseScores.apply(kernel, query, rows, index)
     return result
 

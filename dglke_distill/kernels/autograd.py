@@ -66,7 +66,8 @@ class PairwiseScores(torch.autograd.Function):
         distances.scores(ctx.kind, query, rows, index, out)
         # A copy, since losses may overwrite the scores with their gradient; and away from 0, so
         # that a slope of 0 there stays 0.
-        kept = out.clamp(max=-_SMALLEST[out.dtype]) if kernel == "l2" else None
+        needed = kernel == "l2" and any(ctx.needs_input_grad)
+        kept = out.clamp(max=-_SMALLEST[out.dtype]) if needed else None
         ctx.save_for_backward(query, rows, index, kept)
         return out
 

@@ -215,12 +215,14 @@ class KGEModel(nn.Module):
             scores = pairwise(
                 function.kernel, query.vectors, entities.vectors, candidates, exact=exact
             )
+        ours = not torch.is_grad_enabled()  # a block of a ranking is large, and not copied then
         if function.score_scale != 1.0:
-            scores = scores * function.score_scale
+            scale = function.score_scale
+            scores = scores.mul_(scale) if ours else scores * scale
         if entities.bias is None:
             return scores
         if candidates is None:
-            return scores + entities.bias.T
+            return scores.add_(entities.bias.T) if ours else scores + entities.bias.T
         chunks, n = candidates.shape
         bias = take_rows(entities.bias, candidates.reshape(-1)).view(chunks, 1, n)
         return (scores.view(chunks, -1, n) + bias).view(-1, n)
