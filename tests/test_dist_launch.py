@@ -202,8 +202,8 @@ def test_a_killed_process_is_named_all_others_end_and_the_run_goes_on(
     assert found.when == "training" and found.wrong == []
     assert load_model(out / "latest").model.num_entities == 1684
     assert kill_by_many.finish(parts, out, 2, 60) == ""
-    rows = (out / "history.csv").read_text().splitlines()
-    assert [row.partition(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(1, 61)]
+    rows = csv.DictReader((out / "history.csv").open())
+    assert [float(row["epoch"]) for row in rows] == list(range(1, 61))
 
 
 def refused(*arguments: Any) -> str:
