@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ from dglke_distill.data.partitioning import partition
 from dglke_distill.evaluate import evaluate
 from dglke_distill.evaluate.counting import count_numba, count_share
 from dglke_distill.runs import distributed_memory
-from dglke_distill.runs.launching import launcher
+from dglke_distill.runs.launching import launcher, torchrun
 from dglke_distill.runs.launching.agent import port_is_free
-from dglke_distill.runs.launching.hosts import Host, read_hosts
+from dglke_distill.runs.launching.hosts import Host, free_ports, read_hosts
 from dglke_distill.runs.run_files import RESUME_FILE
 
 SHARED = Path("/dev/shm")
@@ -156,12 +157,21 @@ def test_a_finished_run_resumes_to_the_same(walked: Path) -> None:
     other = walked / "runs" / "student" / "checkpoint"
     assert "written with another teacher" in refused("--local", 2, "--teacher", other, *words)
     teacher = walked / "runs" / "teacher" / "checkpoint"
-    start = [sys.executable, "-m", "dglke_distill", "dist", "launch", "--local", 2, "--teacher"]
-    done = subprocess.run(
-        list(map(str, [*start, teacher, *words])), capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "resuming after epoch 12, batch 0" in done.stdout
+    own = ["-m", "dglke_distill", "dist", "launch", "--torchrun", "--teacher", teacher, *words]
+    (port,) = free_ports(1)
+    nodes = []
+    for number in range(2):  # two hosts, as torchrun has them
+        start = ["--nnodes", 2, "--node-rank", number, "--nproc-per-node", 1]
+        start += ["--master-addr", "127.0.0.1", "--master-port", port]
+        command = [sys.executable, "-m", "torch.distributed.run", *start, *own]
+        nodes.append(
+            subprocess.Popen(
+                list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+        )
+    first, second = (node.communicate(timeout=300)[0] for node in nodes)
+    assert [node.returncode for node in nodes] == [0, 0], first + second
+    assert "resuming after epoch 12, batch 0" in first
     again = figures_of(run)["metrics"]
     assert {s: compared(told[s]) for s in told} == {s: compared(again[s]) for s in again}
 
@@ -246,7 +256,7 @@ def test_bad_calls_are_one_line(parts: Path, tmp_path: Path) -> None:
         (["--set", "optimizer.name=sgd"], "adagrad, rowwise_adagrad or adam alone"),
         (["--set", "optimizer.name=adam", "--set", "optimizer.options.betas=3"], "of adam"),
         (["--set", "foo.bar=1"], "unknown setting 'foo'"),
-        (["--out", "FILE"], "is a file, no folder"),
+        (["--out", "FILE"], "is no folder"),
         (["--out", "FULL"], "holds 'mine'"),
         (["--resume", "--out", "EMPTY"], "EMPTY"),
     ],
@@ -294,6 +304,53 @@ def test_going_on_is_named_where_something_was_saved(
         assert "interrupted" in result.output
         again = f"go on with: dglke-distill dist launch --local 2 -- train {parts} --resume --out"
         assert (again in result.output) is saves
+
+
+def test_the_environment_of_torchrun_is_understood(parts: Path) -> None:
+    given = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "2",
+             "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}  # fmt: skip
+    assert torchrun.place_of(given) == torchrun.Place(2, 3, 1, 2, ("node0", 29500))
+    for change, words in (
+        ({"RANK": ""}, "RANK is not set"),
+        ({"MASTER_PORT": ""}, "MASTER_PORT is not set"),
+        ({"RANK": "x"}, "must be whole numbers"),
+        ({"RANK": "6"}, "do not go together"),
+        ({"LOCAL_RANK": "2"}, "do not go together"),
+        ({"WORLD_SIZE": "7"}, "do not go together"),
+    ):
+        with pytest.raises(UserError, match=words):
+            torchrun.place_of({**given, **change})
+    train = ["--", "train", parts, *TRAIN]
+    assert "RANK is not set; start it as `torchrun" in refused("--torchrun", *train)
+    assert "or --torchrun" in refused("--torchrun", "--local", 2, *train)
+
+
+def test_agents_are_known_by_a_password() -> None:
+    class Store(dict[str, bytes]):
+        def set(self, name: str, value: str) -> None:
+            self[name] = value.encode()
+            threading.Thread(target=call, args=(value.split(),), daemon=True).start()
+
+    calls: list[socket.socket] = []
+
+    def call(where: list[str]) -> None:
+        for password in ("wrong", where[2]):
+            calls.append(socket.create_connection((where[0], int(where[1]))))
+            calls[-1].sendall(f"{password} 1 127.0.0.1 4000\n".encode())
+
+    place = torchrun.Place(0, 2, 0, 1, ("127.0.0.1", 1))
+    hosts, (own, other) = torchrun.accept_agents(Store(), place, 30)
+    assert own is None and other is not None
+    assert hosts[1] == Host("host 1 (127.0.0.1)", "127.0.0.1", 4000)
+    assert calls[0].recv(1) == b""  # hung up
+    other.stdin.write("stop\n")
+    assert calls[1].recv(5) == b"stop\n"
+    for each in calls:
+        each.close()
+    assert other.stdout.read() == ""
+    silent = type("Silent", (), {"set": lambda *given: None})()
+    with pytest.raises(UserError, match=r"host 1 of torchrun does not answer within 0\.1 s"):
+        torchrun.accept_agents(silent, place, 0.1)
 
 
 def test_backtraces_are_not_quoted() -> None:

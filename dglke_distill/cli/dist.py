@@ -127,6 +127,14 @@ def dist_launch(
             "reads and writes the run directory. If not given: --local is.",
         ),
     ] = None,
+    torchrun: Annotated[
+        bool,
+        typer.Option(
+            "--torchrun",
+            help="torchrun has started this on each host: its environment says where the others "
+            "are, and how many trainers each host has.",
+        ),
+    ] = False,
     trainers: Annotated[
         int, typer.Option("--trainers", min=1, max=256, help="Trainers on each of --hosts.")
     ] = 1,
@@ -195,6 +203,6 @@ def dist_launch(
     run_launch(
         Given(
             command, local, hosts, trainers, negatives_from, port, master_port, rsh, python,
-            timeout, show_processes, teacher,
+            timeout, show_processes, teacher, torchrun,
         )
     )  # fmt: skip

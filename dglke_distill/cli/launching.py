@@ -1,6 +1,7 @@
 """What ``dist launch`` does: reads the command behind ``--``, starts it on all hosts, shows it."""
 
 import functools
+import os
 import secrets
 import shlex
 import sys
@@ -27,6 +28,7 @@ from dglke_distill.distill import across
 from dglke_distill.distill.across import check_taught, student_settings
 from dglke_distill.runs.distributed_memory import check_host_memory, distributed_need
 from dglke_distill.runs.distributed_run import check_run, check_settings
+from dglke_distill.runs.launching import torchrun
 from dglke_distill.runs.launching.hosts import (
     DEFAULT_PORT,
     Host,
@@ -63,12 +65,13 @@ class Given(NamedTuple):
     timeout: float
     show_processes: bool
     teacher: Optional[Path] = None
+    torchrun: bool = False
 
 
 def run_launch(given: Given) -> None:
     """Start a training on all its hosts and show it as ``train`` does."""
-    if (given.local is None) == (given.hosts is None):
-        raise UserError("dist launch: give either --local N or --hosts FILE")
+    if (given.local is not None) + (given.hosts is not None) + given.torchrun != 1:
+        raise UserError("dist launch: give either --local N or --hosts FILE, or --torchrun")
     drawn = given.negatives_from.lower()
     if drawn not in ("joint", "local"):
         raise UserError(f"--negatives-from {given.negatives_from!r:.40}: choose joint or local")
@@ -76,9 +79,18 @@ def run_launch(given: Given) -> None:
         raise UserError(f"--timeout {given.timeout:g}: give 1 to 1000000 seconds")
     if given.hosts is not None:
         read_hosts(given.hosts, given.port or DEFAULT_PORT)  # wrong before all else
+    place, store = None, None
+    if given.torchrun:
+        place = torchrun.place_of(os.environ)
+        if place.local:  # agents start trainers themselves
+            return
+        store = torchrun.meet(place, given.timeout)
+        if place.host:
+            torchrun.become_agent(store, place)
+            return
     asked = _asked(given.command)
     partition = read_partition(Path(asked["dataset"]).absolute())
-    hosts, trainers = _hosts(given, partition)
+    hosts, trainers = _hosts(given, partition, place)
     config = _settings(asked, partition, given.teacher is not None)
     dataset = partition.dataset()
     check_settings(config, dataset)
@@ -94,12 +106,19 @@ def run_launch(given: Given) -> None:
     if asked["dry_run"]:
         return
     local = given.local is not None
-    if local:  # on hosts their agents look, before they start a process
-        check_run_folder(None if asked["resume"] else Path(out))
+    if local:
         check_host_memory(sum(map(need.of, range(partition.parts))), "this run")
+    if given.hosts is None:  # else the first host looks itself, before it starts a process
+        check_run_folder(None if asked["resume"] else Path(out))
         world, resume = trainers * partition.parts, bool(asked["resume"])
         check_run(config, Path(out), partition, world, resume, weights)
-    master = ("127.0.0.1", free_ports(1)[0]) if local else (hosts[0].address, given.master_port)
+    connections: tuple[Optional[torchrun.Connection], ...] = ()
+    if place is not None:
+        hosts, connections = torchrun.accept_agents(store, place, given.timeout)
+        first = hosts[0].address
+        master = (first, torchrun.free_port_of(first))
+    else:
+        master = ("127.0.0.1", free_ports(1)[0]) if local else (hosts[0].address, given.master_port)
     addresses = tuple((host.address, host.port) for host in hosts)
     job = Job(f"dk{secrets.token_hex(4)}", addresses, trainers, master)
     task = Task(
@@ -107,11 +126,11 @@ def run_launch(given: Given) -> None:
         bool(asked["resume"]), drawn, tuple(named_plugins()), config.training.threads or 1,
         **_taught_role(given, weights),
     )  # fmt: skip
-    rsh = () if local else tuple(shlex.split(given.rsh))
-    if not local and not rsh:
+    rsh = () if given.hosts is None else tuple(shlex.split(given.rsh))
+    if given.hosts is not None and not rsh:
         raise UserError("--rsh is empty: name what runs a command on a host, such as ssh")
     python = sys.executable if local else given.python or sys.executable
-    how = Launch(hosts, rsh, python, given.timeout, need)
+    how = Launch(hosts, rsh, python, given.timeout, need, connections)
     console = SafeConsole()
     console.print(
         f"{config.model.name}, {config.model.size}, on {config.data.dataset}, "
@@ -123,9 +142,10 @@ def run_launch(given: Given) -> None:
         found = _shown(task, how, console, given.show_processes)
     except (Ended, KeyboardInterrupt):
         say("interrupted", err=True)
-        if not local or (Path(out) / RESUME_FILE).is_file():  # of others its host alone knows
-            part, place = shlex.quote(str(asked["dataset"])), shlex.quote(str(out))
-            again = f"train {part} --resume --out {place}"
+        # Of a run on other hosts the first one alone knows.
+        if given.hosts is not None or (Path(out) / RESUME_FILE).is_file():
+            part, run = shlex.quote(str(asked["dataset"])), shlex.quote(str(out))
+            again = f"train {part} --resume --out {run}"
             say(f"go on with: {with_plugins(_launch_words(given))} -- {again}", err=True)
         raise typer.Exit(STOPPED) from None
     from dglke_distill.artifacts.results import TrainingResults
@@ -166,6 +186,8 @@ def _launch_words(given: Given) -> str:
         drawn += f" --teacher {shlex.quote(str(given.teacher))}"
     if given.local is not None:
         return f"dglke-distill dist launch --local {given.local}{drawn}"
+    if given.torchrun:
+        return f"torchrun ... -m dglke_distill dist launch --torchrun{drawn}"
     hosts = shlex.quote(str(given.hosts))
     return f"dglke-distill dist launch --hosts {hosts} --trainers {given.trainers}{drawn}"
 
@@ -206,9 +228,18 @@ def _asked(words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _hosts(given: Given, partition: Partition) -> tuple[tuple[Host, ...], int]:
-    """Return a host for each part, and how many trainers each has."""
+def _hosts(
+    given: Given, partition: Partition, place: Optional[torchrun.Place]
+) -> tuple[tuple[Host, ...], int]:
+    """Return a host for each part, none under torchrun, and how many trainers each has."""
     parts = partition.parts
+    if place is not None:
+        if place.hosts != parts:
+            raise UserError(
+                f"--torchrun: runs on {plural(place.hosts, 'host')}, but {partition.directory} has "
+                f"{plural(parts, 'part')}; give --nnodes {parts}, or cut the data anew"
+            )
+        return (), place.trainers
     if given.local is not None:
         if given.local % parts:
             raise UserError(

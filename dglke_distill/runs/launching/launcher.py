@@ -20,6 +20,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.runs.distributed_memory import DistributedNeed
 from dglke_distill.runs.launching.hosts import Host
 from dglke_distill.runs.launching.task import Task, listen
+from dglke_distill.runs.launching.torchrun import Connection
 
 __all__ = ["Ended", "Launch", "launch"]
 
@@ -43,6 +44,7 @@ class Launch:
         python: interpreter on the hosts.
         timeout: seconds that hosts may take to answer, and then trainers to find each other.
         need: what each host needs of memory.
+        connections: to agents that run already; None for those that are to be started.
     """
 
     hosts: tuple[Host, ...]
@@ -50,6 +52,7 @@ class Launch:
     python: str
     timeout: float
     need: DistributedNeed
+    connections: tuple[Optional[Connection], ...] = ()
 
     def command(self, host: Host) -> list[str]:
         """Return the command that starts a host's agent."""
@@ -64,25 +67,32 @@ class Launch:
 class _Agent:
     """An agent, seen from the launcher."""
 
-    def __init__(self, number: int, host: Host, command: Sequence[str], events: Any) -> None:
+    def __init__(
+        self,
+        number: int,
+        host: Host,
+        command: Sequence[str],
+        events: Any,
+        connection: Optional[Connection],
+    ) -> None:
         self.number, self.host, self.answered = number, host, False
         self.tail: deque[str] = deque(maxlen=30)
+        self.process: Any = connection
         try:
-            self.process = subprocess.Popen(
+            self.process = connection or subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 start_new_session=True, text=True, errors="replace",
             )  # fmt: skip
         except OSError as error:
             raise UserError(f"{host.name}: cannot run {command[0]!r}: {error.strerror}") from None
-        threading.Thread(target=self._read, args=(events,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(events,), daemon=True)
+        self._reader.start()
 
     def _read(self, events: Any) -> None:
-        assert self.process.stdout is not None
         listen(self.process.stdout, self.tail, lambda message: events.put((self, message)))
         events.put((self, {"lost": self.process.wait()}))
 
     def send(self, text: str) -> None:
-        assert self.process.stdin is not None
         try:
             self.process.stdin.write(text + "\n")
             self.process.stdin.flush()
@@ -90,11 +100,17 @@ class _Agent:
             return  # its end is said by its thread
 
     def close(self) -> None:
-        assert self.process.stdin is not None
         try:
             self.process.stdin.close()
         except OSError:
             return
+
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, and end it where that takes longer."""
+        self._reader.join(seconds)
+        if self._reader.is_alive():
+            self.process.kill()
+            self._reader.join()
 
 
 def launch(
@@ -153,8 +169,9 @@ class _Watch:
         before = {number: signal.signal(number, self._stop) for number in _stops()}
         try:
             for number, host in enumerate(self.how.hosts):
-                command = self.how.command(host)
-                self.agents.append(_Agent(number, host, command, self.events))
+                command, running = self.how.command(host), self.how.connections
+                connection = running[number] if running else None
+                self.agents.append(_Agent(number, host, command, self.events, connection))
             while self.left:
                 self._next()
         finally:
@@ -277,13 +294,9 @@ class _Watch:
             agent.close()
         limit = time.monotonic() + _PATIENCE
         for agent in self.agents:
-            try:
-                if not agent.answered:  # it has started nothing
-                    agent.process.kill()
-                agent.process.wait(max(0.1, limit - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            if not agent.answered:  # it has started nothing
                 agent.process.kill()
-                agent.process.wait()
+            agent.wait(max(0.1, limit - time.monotonic()))
 
 
 def _last(tail: Sequence[str]) -> str:

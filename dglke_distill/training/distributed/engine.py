@@ -143,6 +143,7 @@ def join(job: Job, rank: int, partition: Partition, folder: Path) -> Member:
         MASTER_ADDR=job.master[0],
         MASTER_PORT=str(job.master[1]),
     )
+    os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)  # torchrun's, of another meeting
     dgl = load_dgl()
     # Order matters: DGL first, then torch's group, which DistEmbedding and its optimisers ask for.
     dgl.distributed.initialize(os.environ["DGL_IP_CONFIG"])
