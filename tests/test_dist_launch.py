@@ -325,6 +325,18 @@ def test_the_environment_of_torchrun_is_understood(parts: Path) -> None:
     assert "or --torchrun" in refused("--torchrun", "--local", 2, *train)
 
 
+def test_who_cannot_be_reached_is_said() -> None:
+    (port,) = free_ports(1)
+    place = torchrun.Place(1, 2, 0, 1, ("127.0.0.1", port))
+    with pytest.raises(UserError, match=f"127.0.0.1 port {port} .* is not reached"):
+        torchrun.meet(place, 0.3)
+    with pytest.raises(UserError, match=r"no-such\.invalid port 1 .* is not reached"):
+        torchrun.meet(place._replace(master=("no-such.invalid", 1)), 30)
+    store = type("Store", (), {"get": lambda *given: f"127.0.0.1 {port} x".encode()})()
+    with pytest.raises(UserError, match=r"the launcher at 127\.0\.0\.1 is gone"):
+        torchrun.become_agent(store, place)
+
+
 def test_agents_are_known_by_a_password() -> None:
     class Store(dict[str, bytes]):
         def set(self, name: str, value: str) -> None:

@@ -52,7 +52,7 @@ FLAGS = {
     "--allow-other-data", "--resume", "--dry-run", "--json", "--exclude-known", "--evaluate",
     "--ignore-extra", "--no-loops",
     "--offline", "--yes", "--with-known", "--all", "--metrics", "--all-versions", "--refresh",
-    "--private", "--show-processes", "--explain",
+    "--private", "--show-processes", "--torchrun", "--explain",
 }  # fmt: skip
 
 DATA, MODEL, STORE, OUT, FACTS = "DATA", "MODEL", "STORE", "OUT", "FACTS"

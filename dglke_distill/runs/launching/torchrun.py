@@ -12,6 +12,7 @@ import hmac
 import os
 import secrets
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -128,6 +129,8 @@ def meet(place: Place, timeout: float) -> Any:
 
     hosts_it = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     leads = hosts_it and place.host == place.local == 0
+    if not leads:
+        _reach(place.master, timeout)
     try:
         return TCPStore(*place.master, None, leads, timeout=timedelta(seconds=timeout))
     except RuntimeError as error:
@@ -137,13 +140,36 @@ def meet(place: Place, timeout: float) -> Any:
         ) from None
 
 
+def _reach(where: tuple[str, int], timeout: float) -> None:
+    """Wait until somebody listens there: torch would fill the terminal with its own frames."""
+    limit = time.monotonic() + timeout
+    while True:
+        try:
+            socket.create_connection(where, max(0.1, limit - time.monotonic())).close()
+            return
+        except OSError as error:
+            if time.monotonic() > limit or isinstance(error, socket.gaierror):
+                raise UserError(
+                    f"--torchrun: the store at {where[0]} port {where[1]} (MASTER_ADDR, "
+                    f"MASTER_PORT) is not reached: {error.strerror or error}"
+                ) from None
+        time.sleep(0.2)
+
+
 def become_agent(store: Any, place: Place) -> None:
     """Be the agent of a host until the launcher is gone."""
     try:
         where = store.get(_LAUNCHER).decode().split()
     except RuntimeError:
         raise UserError("--torchrun: the first process says nothing; look what it prints") from None
-    with socket.create_connection((where[0], int(where[1])), 60) as connection:
+    try:
+        connection = socket.create_connection((where[0], int(where[1])), _PATIENCE)
+    except OSError as error:
+        raise UserError(
+            f"--torchrun: the launcher at {where[0]} is gone, or its ports are closed to this host "
+            f"({error.strerror or error})"
+        ) from None
+    with connection:
         connection.settimeout(None)
         own = connection.getsockname()[0]
         port = free_port_of(own)
