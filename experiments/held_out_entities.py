@@ -6,7 +6,8 @@
 Some entities with enough facts are held out, with all their facts. A model is trained without
 them; of each entity's facts four fifths are given to ``extend``, and the rest are asked for, both
 sides, among all entities, other known answers filtered. The same questions are asked of a model
-trained anew with the given facts too. Facts between two held-out entities are left out.
+trained anew with the given facts too. Facts between two held-out entities are left out. With
+``--refresh``, entities are also folded in as ``extend --refresh`` does, known neighbours moving.
 
 The CSV has a row per method: MRR of the asked facts of held-out entities (``asked_mrr``), MRR of
 the test facts of the other entities (``others_mrr``, among the same candidates), and seconds:
@@ -35,6 +36,7 @@ from dglke_distill.data.triples import Dataset, Triples
 from dglke_distill.data.writers import write_dataset
 from dglke_distill.evaluate import evaluate
 from dglke_distill.kernels import set_num_threads
+from dglke_distill.models.fold_in import RIDGE
 from dglke_distill.predict.extending import extended
 
 RESULTS = Path(__file__).parent / "results" / "held_out_entities.csv"
@@ -129,7 +131,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--share", type=float, default=0.05, help="of all entities")
     parser.add_argument("--least", type=int, default=6, help="facts of a held-out entity")
-    parser.add_argument("--ridge", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--ridge", type=float, nargs="+", default=[RIDGE])
+    parser.add_argument("--refresh", action="store_true", help="also with neighbours that move")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=runtime.available_cores())
     parser.add_argument("--csv", type=Path, default=RESULTS)
@@ -168,10 +171,13 @@ def main() -> None:
             ])
         )  # fmt: skip
         for ridge in arguments.ridge:
-            begun = time.perf_counter()
-            made = extended(before, named(dataset, given), pool, ridge=ridge)
-            tag = "" if len(arguments.ridge) == 1 else f", ridge {ridge:g}"
-            add(f"folded in{tag}", made, time.perf_counter() - begun)
+            for refresh in (False, True)[: 1 + arguments.refresh]:
+                begun = time.perf_counter()
+                facts = named(dataset, given)
+                made = extended(before, facts, pool, refresh=refresh, ridge=ridge)
+                tag = "" if len(arguments.ridge) == 1 else f", ridge {ridge:g}"
+                tag += ", neighbours refreshed" * refresh
+                add(f"folded in{tag}", made, time.perf_counter() - begun)
         whole = Triples.from_array(np.concatenate([rest.to_array(), given.to_array()]))
         again, seconds = trained(dataset, whole, arguments, Path(place, "again"))
         add("trained anew", again, seconds)
@@ -187,8 +193,8 @@ def main() -> None:
 
 
 def same(row: dict[str, str], common: dict[str, Any]) -> bool:
-    """Return whether a row is of the same data, model and size."""
-    return all(row[key] == str(common[key]) for key in ("dataset", "model", "floats"))
+    """Return whether a row is of the same data, model, size and entities."""
+    return all(row[key] == str(common[key]) for key in ("dataset", "model", "floats", "held_out"))
 
 
 if __name__ == "__main__":
