@@ -84,7 +84,8 @@ def fold_in(
         pool: facts that were trained on, whose questions the moving entities do not answer; some
             are drawn. Without any, questions are drawn at random.
         seed: of what is drawn.
-        ridge: see ``RIDGE``; entities that there are stay near their own vectors instead.
+        ridge: see ``RIDGE``; entities that there are stay near their own vectors instead, the
+            more so the more facts they have.
 
     Returns:
         (m, dim) float32 rows for the entity table.
@@ -118,6 +119,10 @@ def fold_in(
         others = [_drawn(model, frozen, old, pool, side, generator) for side in SIDES]
         start = _ridge(model, answered, moving, centre, scale, ridge)
 
+    # Where an entity is, its facts have put it: the more it has, the more it is held there.
+    both = torch.cat([facts.head, facts.tail])
+    degree = torch.bincount(both, minlength=count + added)[moving].float()
+    pull = torch.where(there, 1 + degree, torch.ones(()))[:, None]
     asked = [
         (side, some)
         for side in SIDES
@@ -126,7 +131,7 @@ def fold_in(
     longest = max([1, *(len(some.head) for _, some in asked)])
     width = min(count, _MOST_CANDIDATES, max(256, _MOST_SCORES // longest))
     chosen = torch.randperm(count, generator=generator)[:width]
-    some_old = EntityRows(vectors[chosen], None if old.bias is None else old.bias[chosen].float())
+    some_bias = None if bias is None else bias[chosen]
     share = math.log(count / width)
     weight = max(1, len(pool.head)) / max(1, min(_OTHERS, len(pool.head)))
 
@@ -139,11 +144,12 @@ def fold_in(
         view = model.score_function.entity_view(found)
         table = base.index_copy(0, moving, view)
         rows = rows_of(table)
-        total = ridge / 2 * ((found - centre) / scale).square().sum()
+        total = ridge / 2 * (pull * ((found - centre) / scale).square()).sum()
         for side, some in asked:
             query = model.query(rows, some.known(side), some.relation, side)
             true = model.score(query, rows, some.answer(side)[:, None]).squeeze(1)
-            scores = model.score(query, some_old)
+            # These may move as well; against where they were, all that moves would seem better.
+            scores = model.score(query, EntityRows(table[chosen], some_bias))
             scores = scores.masked_fill(chosen == some.answer(side)[:, None], -torch.inf)
             rest = scores.logsumexp(1) + share
             total = total + softplus(rest - true).sum()
