@@ -138,6 +138,11 @@ def test_refresh_moves_what_the_facts_touch_and_nothing_else(model: Any) -> None
     moved = (made.entity_embeddings[: len(model.entities)] != model.entity_embeddings).any(1)
     names = {model.entities[i] for i in torch.nonzero(moved).squeeze(1).tolist()}
     assert names == {"Euro", "Northern Europe"}
+    # What 101 facts have put somewhere, one more does not move far: by standard deviations.
+    many = model.add_entities(FACTS, refresh=True)
+    old, new = model.entity_embeddings, many.entity_embeddings[: len(model.entities)]
+    moved_by = ((new - old) / old.std(0)).norm(dim=1)
+    assert 0 < float(moved_by[model.entities.id("24-hour clock")]) < 1
     again = model.add_entities([("Latvia", "borders" if "borders" in model.relations else
                                  "member_of", "Eurozone")], refresh=True)  # fmt: skip
     assert len(again.entities) == len(model.entities)
