@@ -353,7 +353,7 @@ def test_agents_are_known_by_a_password() -> None:
     place = torchrun.Place(0, 2, 0, 1, ("127.0.0.1", 1))
     hosts, (own, other) = torchrun.accept_agents(Store(), place, 30)
     assert own is None and other is not None
-    assert hosts[1] == Host("host 1 (127.0.0.1)", "127.0.0.1", 4000)
+    assert hosts[1] == Host("node 1 (127.0.0.1)", "127.0.0.1", 4000)
     assert calls[0].recv(1) == b""  # hung up
     other.stdin.write("stop\n")
     assert calls[1].recv(5) == b"stop\n"

@@ -230,7 +230,7 @@ def accept_agents(
             with suppress(OSError):
                 words = made.stdout.readline(200).split()
             if len(words) == 4 and hmac.compare_digest(words[0], password):
-                host = Host(f"host {words[1]} ({peer[0]})", words[2], int(words[3]))
+                host = Host(f"node {words[1]} ({peer[0]})", words[2], int(words[3]))
                 found[int(words[1])] = host, made
                 connection.settimeout(None)
             else:
