@@ -15,7 +15,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.student_objective import DistillationObjective
-from dglke_distill.distill.teacher import calibrate
+from dglke_distill.distill.teacher import score_factor
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import build_loader
 from dglke_distill.sampling.batch import Batch, Queries
@@ -194,7 +194,7 @@ def check(
     labels = config.distillation.soft  # type: ignore[union-attr]
     factor = 1.0
     if labels.scale == "calibrate":
-        factor = calibrate(teacher, WORKSPACE.dataset)
+        factor = score_factor(teacher, WORKSPACE.dataset)
     elif labels.name == "kl" and labels.scale == "none":
         factor = config.loss.options.get("scale", 1.0)
     reference = Reference(config, objective, factor)
@@ -387,7 +387,7 @@ def test_several_teachers_speak_of_all_candidates_at_once() -> None:
     shown = torch.cat([batch.nodes[torch.cat([queries.answer[:, None], rows], 1)], further], 1)
     total = torch.zeros(shown.shape, dtype=torch.float64)
     for teacher in teachers:
-        factor = calibrate(teacher, WORKSPACE.dataset)
+        factor = score_factor(teacher, WORKSPACE.dataset)
         scores = entity_scores(teacher, known, queries.relation, shown, queries.side)
         total += (factor * scores.detach()).softmax(1) / 2
     found = objective.teacher.ask(batch)([0], [further])

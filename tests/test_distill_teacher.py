@@ -14,7 +14,7 @@ from distill_fixtures import ENTITIES, RELATIONS, dataset_of, model_of, settings
 from torch import Tensor
 
 from dglke_distill.data.triples import SIDES, Side, Triples
-from dglke_distill.distill.teacher import Ensemble, Teacher, TeacherScores, calibrate, freeze
+from dglke_distill.distill.teacher import Ensemble, Teacher, TeacherScores, freeze, score_factor
 from dglke_distill.distill.teacher import mean_distribution as mean_of
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import build_loader
@@ -79,7 +79,7 @@ def cost(model: KGEModel, triples: Triples, factor: float) -> float:
 @pytest.mark.parametrize("name", ["ComplEx", "DistMult"])
 def test_calibration_is_the_best_factor_of_a_scan(name: str, scale: float) -> None:
     model = informed(name, scale)
-    found = calibrate(model, DATASET)
+    found = score_factor(model, DATASET)
     scan = [10 ** (power / 50) for power in range(-150, 151)]
     best = min(scan, key=lambda factor: cost(model, DATASET.valid, factor))
     assert 1e-3 < best < 1e3
@@ -105,9 +105,9 @@ def informed(name: str, scale: float) -> KGEModel:
 
 
 def test_calibration_makes_up_for_a_known_factor() -> None:
-    base = calibrate(informed("ComplEx", 1.0), DATASET)
+    base = score_factor(informed("ComplEx", 1.0), DATASET)
     for scale in (0.02, 0.5, 7.0):
-        assert calibrate(informed("ComplEx", scale), DATASET) * scale == pytest.approx(
+        assert score_factor(informed("ComplEx", scale), DATASET) * scale == pytest.approx(
             base, rel=0.03
         )
 
@@ -116,8 +116,8 @@ def test_calibration_without_validation_or_with_little_memory() -> None:
     model = informed("ComplEx", 1.0)
     empty = Triples(*(np.zeros(0, dtype=np.int32) for _ in range(3)))
     bare = replace(DATASET, train=DATASET.valid, valid=empty)
-    assert calibrate(model, bare) == calibrate(model, DATASET)
-    assert math.isfinite(calibrate(model, DATASET, memory=1))  # a single triple
+    assert score_factor(model, bare) == score_factor(model, DATASET)
+    assert math.isfinite(score_factor(model, DATASET, memory=1))  # a single triple
 
 
 def batch_of(mode: str, name: str = "ComplEx") -> Any:

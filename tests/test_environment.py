@@ -56,7 +56,6 @@ def test_folders_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         ("DATA", "~nobody-of-this-name/x", "there is no folder ~nobody-of-this-name/x"),
         ("DATA", "{file}", "there is no folder"),
         ("STORES", "ftp://x", "a store cannot be at ftp://"),
-        ("STORES", "a,{file}", "is no folder"),
         ("PLUGINS", "there_is_no_such", "there_is_no_such: there is no module"),
         ("PLUGINS", "~nobody-of-this-name/x.py", "there is no such file"),
     ],

@@ -21,7 +21,7 @@ from dglke_distill.artifacts.known_facts_file import KNOWN_FILE, write_known
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.artifacts.requirements import REQUIRES, check_requirements, requirements
 from dglke_distill.artifacts.results_files import RESULTS_FILE, read_results_tree
-from dglke_distill.artifacts.results_node import json_text
+from dglke_distill.artifacts.results_node import strict_json
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import directory_aside
 from dglke_distill.base.parsing import read_object
@@ -138,10 +138,10 @@ def save_model(
         about[REQUIRES] = required
     with directory_aside(directory, foreign=_foreign) as aside:
         write_tensors(aside / MODEL_FILE, tensors)
-        (aside / CONFIG_FILE).write_text(json_text(about), encoding="utf-8")
+        (aside / CONFIG_FILE).write_text(strict_json(about), encoding="utf-8")
         _write_names(aside / ENTITIES_FILE, entities)
         _write_names(aside / RELATIONS_FILE, relations)
-        (aside / RESULTS_FILE).write_text(json_text(results), encoding="utf-8")
+        (aside / RESULTS_FILE).write_text(strict_json(results), encoding="utf-8")
         if labels is not None:
             labels.write(aside, entities)
         if known is not None:

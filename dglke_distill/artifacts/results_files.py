@@ -13,7 +13,7 @@ from dglke_distill.artifacts.results import (
     ResultsNode,
     TrainingResults,
 )
-from dglke_distill.artifacts.results_node import json_text
+from dglke_distill.artifacts.results_node import strict_json
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.base.parsing import read_object
@@ -99,7 +99,7 @@ def write_results(path: Path, tree: Union[Mapping[str, Any], ResultsNode]) -> No
         tree: a typed tree, or a mapping with its keys.
     """
     plain = tree.to_tree() if isinstance(tree, ResultsNode) else tree
-    atomic_write_text(path, json_text(plain))
+    atomic_write_text(path, strict_json(plain))
 
 
 def _check_schema(tree: Mapping[str, Any], source: Union[str, Path]) -> None:

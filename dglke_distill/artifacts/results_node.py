@@ -12,7 +12,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.faults import fault_words
 from dglke_distill.base.schema import BaseModel, ConfigDict, ValidationError
 
-__all__ = ["FIX", "ResultsNode", "json_text"]
+__all__ = ["FIX", "ResultsNode", "strict_json"]
 
 FIX = "write it anew by resuming the run"
 """What to do where a file of results is no such file."""
@@ -48,7 +48,7 @@ class ResultsNode(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-def json_text(tree: Mapping[str, Any]) -> str:
+def strict_json(tree: Mapping[str, Any]) -> str:
     """Return a mapping as strict JSON: numpy scalars as Python's, NaN and infinities as null."""
     return json.dumps(_plain(tree), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -38,12 +38,20 @@ else:
         model_validator,
     )
 
+
+class StrictModel(BaseModel):
+    """A typed tree whose unknown keys are errors and whose values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
 __all__ = [
     "AfterValidator",
     "BaseModel",
     "BeforeValidator",
     "ConfigDict",
     "Field",
+    "StrictModel",
     "ValidationError",
     "field_validator",
     "model_validator",

@@ -13,10 +13,10 @@ import typer
 import typer.core
 import typer.main
 
-__all__ = ["COMMANDS", "Commands", "Place", "command_of"]
+__all__ = ["COMMANDS", "Command", "Commands", "command_of"]
 
 
-class Place(NamedTuple):
+class Command(NamedTuple):
     """Where a command lies.
 
     Attributes:
@@ -31,88 +31,88 @@ class Place(NamedTuple):
 
 
 COMMANDS = {
-    "run": Place(
+    "run": Command(
         "run", "run", "Train a teacher, distil it down a chain of sizes, and report every step."
     ),
-    "compare": Place(
+    "compare": Command(
         "compare",
         "compare",
         "Compare methods: each a chain of its own, all with one teacher and the same seeds.",
     ),
-    "train": Place(
+    "train": Command(
         "train", "train", "Train a model, rank its test split and leave a checkpoint."
     ),
-    "tune": Place(
+    "tune": Command(
         "tune",
         "tune",
         "Search for the settings with the best validation MRR; the test split is never ranked.",
     ),
-    "evaluate": Place(
+    "evaluate": Command(
         "evaluate",
         "evaluate",
         "Rank a split with a trained model: every entity, both sides, known answers filtered.",
     ),
-    "predict": Place(
+    "predict": Command(
         "predict",
         "predict",
         "Complete a triple: give two of head, relation and tail; or score it: give all three.",
     ),
-    "discover": Place(
+    "discover": Command(
         "discover",
         "discover",
         "Find the best new facts: triples over all heads and tails that the dataset does not hold.",
     ),
-    "calibrate": Place(
+    "calibrate": Command(
         "calibrate",
         "calibrate",
         "Fit probabilities to a model's scores, a curve per relation, and measure them.",
     ),
-    "compress": Place(
+    "compress": Command(
         "compress",
         "compress",
         "Store a model's tables in fewer bytes; the new checkpoint loads, ranks and predicts "
         "alike.",
     ),
-    "extend": Place(
+    "extend": Command(
         "extend",
         "extend",
         "Add entities to a trained model by their facts, in seconds, without training it again.",
     ),
-    "export": Place("export", "export", "Write a model in another program's format."),
-    "formats": Place(
+    "export": Command("export", "export", "Write a model in another program's format."),
+    "formats": Command(
         "export",
         "formats",
         "Print the formats of `export`, with their options and what these are if not given.",
     ),
-    "import": Place(
+    "import": Command(
         "importing",
         "import_model",
         "Save another library's model as a checkpoint: a teacher, or a model to use.",
     ),
-    "serve": Place(
+    "serve": Command(
         "serve",
         "serve",
         "Look at models in the browser: ask them, compare two, see a map of their entities.",
     ),
-    "report": Place(
+    "report": Command(
         "report", "report", "Write the report of a finished run anew: page, figures and table."
     ),
-    "data": Place(
+    "data": Command(
         "data", "data_app", "The datasets: list them, look at one, get one ready."
     ),
-    "zoo": Place(
+    "zoo": Command(
         "zoo", "zoo_app", "Published models: list, load, publish, verify them."
     ),
-    "ogb": Place(
+    "ogb": Command(
         "ogb", "ogb_app", "Runs, figures and the submission sheet for the OGB leaderboard."
     ),
-    "dist": Place(
+    "dist": Command(
         "dist",
         "dist_app",
         "Training on many machines, or by many processes, over DGL's own engine.",
     ),
-    "config": Place("config", "config_app", "The settings of a run."),
-    "recipes": Place("config", "recipes_app", "The recipes that ship with the package."),
+    "config": Command("config", "config_app", "The settings of a run."),
+    "recipes": Command("config", "recipes_app", "The recipes that ship with the package."),
 }  # fmt: skip
 """In the order in which ``--help`` lists them."""
 

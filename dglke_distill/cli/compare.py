@@ -14,7 +14,7 @@ from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.models import check_run_folder
-from dglke_distill.cli.output import TrainingDisplay, duration, show_warnings
+from dglke_distill.cli.output import TrainingDisplay, clock_text, show_warnings
 from dglke_distill.cli.report import show_table
 from dglke_distill.cli.say import say
 from dglke_distill.config import Config, merge, parse_assignment, validate_tree
@@ -162,5 +162,5 @@ def _run(
     show_table(directory, console)
     show_warnings(results.data_warnings)
     if results.teacher_seconds:
-        say(f"the teacher, which no chain counts, took {duration(results.teacher_seconds)}")
+        say(f"the teacher, which no chain counts, took {clock_text(results.teacher_seconds)}")
     say(f"report: {path}")

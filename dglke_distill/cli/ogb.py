@@ -218,7 +218,7 @@ def _new_directory(asked: "SeedsConfig", parent: Path = Path("runs")) -> Path:
 
 
 def _show_plan(asked: "SeedsConfig", data_root: Optional[Path]) -> None:
-    from dglke_distill.cli.output import duration
+    from dglke_distill.cli.output import clock_text
     from dglke_distill.distill.estimate import estimate
     from dglke_distill.distill.plan import plan
 
@@ -230,7 +230,7 @@ def _show_plan(asked: "SeedsConfig", data_root: Optional[Path]) -> None:
     seconds = asked.seeds * sum(size.seconds for size in sizes)
     say(
         f"{plural(sum(size.parameters for size in sizes), 'parameter')} over all stages; "
-        f"{plural(asked.seeds, 'seed')} take about {duration(seconds)}"
+        f"{plural(asked.seeds, 'seed')} take about {clock_text(seconds)}"
     )
 
 

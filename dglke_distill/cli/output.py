@@ -41,7 +41,7 @@ __all__ = [
 _LOG_SECONDS = 15.0
 
 
-def duration(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
     """Return seconds as ``1:02:03`` or ``2:03``."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
@@ -142,7 +142,7 @@ class TrainingDisplay:
     def report(self, now: TrainingProgress) -> None:
         """Show where the training stands."""
         figures = f"loss {now.loss:.4f}  {now.triples_per_second:,.0f} triples/s"
-        figures += f"  {duration(now.seconds_left)} left"
+        figures += f"  {clock_text(now.seconds_left)} left"
         if now.validation_mrr is not None:
             figures += f"  valid MRR {now.validation_mrr:.4f}"
         epoch = f"epoch {now.epoch + 1}/{now.epochs}"
@@ -232,7 +232,7 @@ def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
     from dglke_distill.runs.memory import bytes_text
 
     total = sum(size.seconds for size in sizes)
-    title = f"{plural(len(stages), 'stage')}, about {duration(total)} of training on this machine"
+    title = f"{plural(len(stages), 'stage')}, about {clock_text(total)} of training on this machine"
     names = ("floats", "bytes", "parameters", "epochs", "time", "memory")
     table = figures_table(title, ("stage", "from"), names)  # eighty columns hold it
     labels = {stage.name: stage.name.partition("-")[0] for stage in stages}
@@ -245,7 +245,7 @@ def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
             str(size.bytes_per_entity),
             f"{size.parameters:,}",
             str(stage.config.training.epochs),
-            duration(size.seconds),
+            clock_text(size.seconds),
             bytes_text(size.memory.total),
         )
     return table
@@ -288,7 +288,7 @@ def verdict_lines(results: ChainResults) -> list[str]:
             continue
         reached = size.student_seconds, size.control_seconds
         student, direct = (
-            "never reached" if t is None else f"reached after {duration(t)}" for t in reached
+            "never reached" if t is None else f"reached after {clock_text(t)}" for t in reached
         )
         left_out = size.time is not None and size.time.teachers_loaded
         loaded = "; loaded teachers are not counted" if left_out else ""

@@ -11,19 +11,19 @@ from dglke_distill.data.text import triple_lines
 if TYPE_CHECKING:
     from dglke_distill.data.labels import Labels
 
-__all__ = ["Asked", "check_entities_asked", "named_questions", "read_questions"]
+__all__ = ["Question", "check_entities_asked", "named_questions", "read_questions"]
 
 ASKED = "?"
 
 
-class Asked(NamedTuple):
+class Question(NamedTuple):
     """A question as it stands in a file: its line, and head, relation and tail or None."""
 
     line: int
     parts: tuple[Optional[str], Optional[str], Optional[str]]
 
 
-def read_questions(path: Path) -> list[Asked]:
+def read_questions(path: Path) -> list[Question]:
     """Read a file of lines ``head<TAB>relation<TAB>tail`` with ``?`` for what is asked.
 
     Blank lines are skipped.
@@ -38,11 +38,11 @@ def read_questions(path: Path) -> list[Asked]:
                 f"{path}, line {number}: {parts.count(ASKED)} parts are {ASKED}; one is asked for"
             )
         head, relation, tail = (None if part == ASKED else part for part in parts)
-        found.append(Asked(number, (head, relation, tail)))
+        found.append(Question(number, (head, relation, tail)))
     return found
 
 
-def check_entities_asked(path: Path, questions: list[Asked]) -> None:
+def check_entities_asked(path: Path, questions: list[Question]) -> None:
     """Refuse candidates for a question that asks for a relation.
 
     Raises:
@@ -57,7 +57,7 @@ def check_entities_asked(path: Path, questions: list[Asked]) -> None:
 
 
 def named_questions(
-    path: Path, questions: list[Asked], named: Any, labels: Labels
+    path: Path, questions: list[Question], named: Any, labels: Labels
 ) -> list[tuple[Optional[str], Optional[str], Optional[str]]]:
     """Return questions by the model's own names; entities may be given by their labels.
 

@@ -13,7 +13,7 @@ from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.models import check_run_folder
-from dglke_distill.cli.output import TrainingDisplay, duration
+from dglke_distill.cli.output import TrainingDisplay, clock_text
 from dglke_distill.cli.say import say
 
 __all__ = ["tune"]
@@ -125,7 +125,7 @@ def _search(
         value = "" if mrr is None else f", valid MRR {mrr:.4f}"
         best = "none yet" if found.mrr is None else f"{found.mrr:.4f} of trial {found.number}"
         console.print(
-            f"trial {number} {how}{value}; best {best}; {duration(found.seconds)} searched"
+            f"trial {number} {how}{value}; best {best}; {clock_text(found.seconds)} searched"
         )
 
     command = f"dglke-distill tune --resume --out {directory}"
@@ -142,7 +142,7 @@ def _search(
         )
     say(
         f"{plural(found.trials, 'trial')} ({found.pruned} stopped early, {found.failed} failed) in "
-        f"{duration(found.seconds)}"
+        f"{clock_text(found.seconds)}"
     )
     if found.mrr is None:
         say("no trial has reached its end: give more --time, or fewer --epochs")

@@ -138,11 +138,6 @@ class CompressedModel(BlockwiseModel):
         """Bytes kept once for all entities, such as codebooks."""
         return int(self.encoder.table.shared_bytes)
 
-    @property
-    def bytes_per_relation(self) -> int:
-        """Bytes kept per row of the relation table."""
-        return self.relation_table.bytes_per_row
-
     def encode(
         self, nodes: Union[slice, Tensor, None] = None, blocks: Optional[Sequence[Any]] = None
     ) -> EntityRows:

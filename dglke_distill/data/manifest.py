@@ -13,9 +13,9 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.faults import fault_words
 from dglke_distill.base.parsing import read_toml
 from dglke_distill.base.schema import (
-    BaseModel,
     ConfigDict,
     Field,
+    StrictModel,
     ValidationError,
     field_validator,
     model_validator,
@@ -55,13 +55,7 @@ FileRole = Literal[
 VerifiedBy = Literal["sha256", "git_blob", "counts"]
 
 
-class _Strict(BaseModel):
-    """A model whose unknown keys are errors and whose values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Counts(_Strict):
+class Counts(StrictModel):
     """What the dataset holds when it is complete.
 
     Attributes:
@@ -86,7 +80,7 @@ class Counts(_Strict):
         return self.train + self.valid + self.test
 
 
-class DatasetFile(_Strict):
+class DatasetFile(StrictModel):
     """One published file and what identifies its bytes.
 
     Attributes:
@@ -139,7 +133,7 @@ class LabelFile(DatasetFile):
     origin: str = Field(min_length=1)
 
 
-class Source(_Strict):
+class Source(StrictModel):
     """Where the files come from.
 
     Attributes:
@@ -158,7 +152,7 @@ class Source(_Strict):
     format: str = "names_hrt"
 
 
-class OgbSource(_Strict):
+class OgbSource(StrictModel):
     """The official archive of a dataset of the Open Graph Benchmark.
 
     Nobody publishes digests of these archives: they are known by size, and by the counts of what
@@ -183,7 +177,7 @@ class OgbSource(_Strict):
     most_unpacked_bytes: int = Field(default=0, ge=0)
 
 
-class DglCopy(_Strict):
+class DglCopy(StrictModel):
     """The copy that ``dgl.data`` keeps of the same dataset.
 
     Attributes:
@@ -195,7 +189,7 @@ class DglCopy(_Strict):
     folder: str
 
 
-class Manifest(_Strict):
+class Manifest(StrictModel):
     """A validated ``datasets/<name>.toml``.
 
     Attributes:

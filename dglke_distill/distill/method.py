@@ -17,7 +17,7 @@ from dglke_distill.distill.schedules import build_schedule
 from dglke_distill.distill.soft import SoftLoss, build_soft_loss
 from dglke_distill.distill.structure import STRUCTURES, Structure
 from dglke_distill.distill.student_objective import DistillationObjective, Scale, SoftLabels
-from dglke_distill.distill.teacher import Ensemble, Teacher, calibrate
+from dglke_distill.distill.teacher import Ensemble, Teacher, score_factor
 from dglke_distill.models import ENCODERS
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Workspace, build_objective
@@ -222,11 +222,11 @@ def prepared(
         alike = len(teachers) == 1 and type(function) is type(student.score_function)
         wanted = "none" if loss is None or alike else loss.default_scale  # type: ignore[assignment]
     if len(teachers) > 1:
-        made = [Teacher(model, calibrate(model, workspace.dataset)) for model in teachers]
+        made = [Teacher(model, score_factor(model, workspace.dataset)) for model in teachers]
         return Ensemble(made), "standardize" if wanted == "standardize" else "none"
     factor = 1.0
     if wanted == "calibrate":
-        factor = calibrate(teachers[0], workspace.dataset)
+        factor = score_factor(teachers[0], workspace.dataset)
     elif loss is not None and loss.of_distributions:  # both sides of a comparison alike
         factor = hard.loss.scale
     return Teacher(teachers[0], factor), "standardize" if wanted == "standardize" else "none"

@@ -18,7 +18,7 @@ from dglke_distill.models.encoders import LookupEncoder
 from dglke_distill.sampling.batch import Batch
 from dglke_distill.training.objective import Group, ask
 
-__all__ = ["Ensemble", "Teacher", "TeacherScores", "calibrate", "freeze", "thaw"]
+__all__ = ["Ensemble", "Teacher", "TeacherScores", "freeze", "score_factor", "thaw"]
 
 
 def freeze(model: KGEModel, device: Optional[torch.device] = None) -> KGEModel:
@@ -64,7 +64,7 @@ def thaw(model: KGEModel, rate: float, dtype: Optional[torch.dtype] = None) -> K
     return live
 
 
-def calibrate(model: KGEModel, dataset: Dataset, memory: int = 1 << 28) -> float:
+def score_factor(model: KGEModel, dataset: Dataset, memory: int = 1 << 28) -> float:
     """Return the factor that makes softmax(factor * scores) fit the validation answers best.
 
     Temperature scaling: Guo, Pleiss, Sun, Weinberger 2017, "On calibration of modern neural
@@ -165,7 +165,7 @@ class Ensemble:
     candidates at hand.
 
     Args:
-        teachers: their factors should come from ``calibrate``.
+        teachers: their factors should come from ``score_factor``.
     """
 
     def __init__(self, teachers: Sequence[Teacher]) -> None:

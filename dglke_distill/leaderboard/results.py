@@ -19,7 +19,7 @@ from dglke_distill.artifacts.results_files import RESULTS_FILE, read_chain_resul
 from dglke_distill.artifacts.results_node import FIX
 from dglke_distill.base.errors import UserError
 
-__all__ = ["FIGURES", "SPLITS", "SeedResult", "StageResult", "read_seed"]
+__all__ = ["FIGURES", "SPLITS", "RankedStage", "SeedResult", "read_seed"]
 
 FIGURES = ("mrr", "hits@1", "hits@3", "hits@10")
 SPLITS = ("test", "valid")
@@ -28,7 +28,7 @@ FigureTree = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class StageResult:
+class RankedStage:
     """A trained model of a chain.
 
     Attributes:
@@ -73,8 +73,8 @@ class SeedResult:
     directory: Path
     method: str
     chain: Mapping[str, Any]
-    stages: tuple[StageResult, ...]
-    controls: tuple[StageResult, ...]
+    stages: tuple[RankedStage, ...]
+    controls: tuple[RankedStage, ...]
     sides: Mapping[str, Mapping[str, FigureTree]]
     popularity: Mapping[str, FigureTree]
     dataset: Mapping[str, Any]
@@ -84,7 +84,7 @@ class SeedResult:
     provenance: Mapping[str, Any]
 
     @property
-    def deployed(self) -> StageResult:
+    def deployed(self) -> RankedStage:
         """The model that the figures are of."""
         return self.stages[-1]
 
@@ -166,10 +166,10 @@ def _whole(stage: StageResults, path: Path) -> tuple[ModelSizes, TrainingFigures
     return model, training
 
 
-def _stage(stage: StageResults, path: Path) -> StageResult:
+def _stage(stage: StageResults, path: Path) -> RankedStage:
     model, training = _whole(stage, path)
     metrics = stage.results.metrics
-    return StageResult(
+    return RankedStage(
         name=stage.name,
         role=stage.role,
         model=model.name,

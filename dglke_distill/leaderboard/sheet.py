@@ -13,7 +13,7 @@ from dglke_distill.base.files import atomic_write_text
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.leaderboard.markdown import markdown
-from dglke_distill.leaderboard.results import FIGURES, SPLITS, SeedResult, StageResult, read_seed
+from dglke_distill.leaderboard.results import FIGURES, SPLITS, RankedStage, SeedResult, read_seed
 from dglke_distill.leaderboard.settings import (
     ABOUT_FILE,
     About,
@@ -163,7 +163,7 @@ def _stages(seeds: Sequence[SeedResult], controls: bool) -> list[dict[str, Any]]
     return rows
 
 
-def _size(stage: StageResult) -> dict[str, Any]:
+def _size(stage: RankedStage) -> dict[str, Any]:
     return {
         "name": stage.name,
         "role": stage.role,

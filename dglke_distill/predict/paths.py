@@ -19,7 +19,7 @@ from dglke_distill.data.graph import build_graph
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.triples import Side, Triples
 
-__all__ = ["Confidence", "Found", "Path", "TrainGraph"]
+__all__ = ["Confidence", "FoundPaths", "Path", "TrainGraph"]
 
 Int64 = NDArray[np.int64]
 
@@ -48,7 +48,7 @@ class Path(NamedTuple):
     nodes: tuple[int, ...]
 
 
-class Found(NamedTuple):
+class FoundPaths(NamedTuple):
     """The paths between two entities.
 
     Attributes:
@@ -112,7 +112,7 @@ class TrainGraph:
         """Return the number of edges of an entity, in either direction."""
         return int(self._first[node + 1] - self._first[node])
 
-    def paths(self, head: int, relation: int, tail: int, longest: int = 3) -> Found:
+    def paths(self, head: int, relation: int, tail: int, longest: int = 3) -> FoundPaths:
         """Return the paths from head to tail, without the fact (head, relation, tail) itself.
 
         Args:
@@ -122,7 +122,7 @@ class TrainGraph:
             longest: most steps, 1 to 3.
         """
         if head == tail:
-            return Found([], True)
+            return FoundPaths([], True)
         ahead, whole = self._around(head)
         back, rest = self._around(tail)
         whole = whole and rest
@@ -139,7 +139,7 @@ class TrainGraph:
         if longest >= 3:
             more, rest = self._three(head, tail, ahead, back)
             found, whole = found + more, whole and rest
-        return Found(found, whole)
+        return FoundPaths(found, whole)
 
     def confidence(
         self, steps: Sequence[int], relation: int, without: tuple[int, int]

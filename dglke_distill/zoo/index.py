@@ -102,18 +102,15 @@ def stores(place: Place = None) -> list[Store]:
 
 
 def _named_store(place: str) -> Store:
-    """Return a store that the environment names; one in a folder need not be there yet.
+    """Return a store that the environment names.
 
     Raises:
-        UserError: an address that no store can have, or a file.
+        UserError: an address that no store can have.
     """
     try:
-        store = open_store(place)
-        if isinstance(store, LocalStore) and store.root.exists() and not store.root.is_dir():
-            raise UserError(f"{place} is no folder; name one that holds zoo.toml")
+        return open_store(place)
     except UserError as error:
         raise UserError(f"{_VARIABLE}: {error}") from None
-    return store
 
 
 def _searched(place: Place) -> list[Store]:

@@ -11,7 +11,7 @@ import re
 from typing import Annotated, Any, Literal, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.schema import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from dglke_distill.base.schema import AfterValidator, Field, StrictModel, model_validator
 
 __all__ = [
     "CALIBRATION_FILE",
@@ -103,13 +103,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    """Unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FileEntry(_Strict):
+class FileEntry(StrictModel):
     """One file of a checkpoint.
 
     Attributes:
@@ -137,21 +131,21 @@ class FileEntry(_Strict):
     url: Optional[WebAddress] = None
 
 
-class Names(_Strict):
+class Names(StrictModel):
     """The names of entities or relations: how many, and ``Vocabulary.fingerprint``."""
 
     count: int = Field(ge=1)
     sha256: Digest
 
 
-class Vocabularies(_Strict):
+class Vocabularies(StrictModel):
     """The names that a model's rows belong to."""
 
     entities: Names
     relations: Names
 
 
-class PublishedMetrics(_Strict):
+class PublishedMetrics(StrictModel):
     """Ranking figures, and what they are figures of."""
 
     split: Literal["valid", "test"]
@@ -163,7 +157,7 @@ class PublishedMetrics(_Strict):
     hits_at_10: Share
 
 
-class TimeToQuality(_Strict):
+class TimeToQuality(StrictModel):
     """Seconds until a student, and its size trained directly, had the latter's final quality.
 
     Attributes:
@@ -179,7 +173,7 @@ class TimeToQuality(_Strict):
     teachers_loaded: bool = False
 
 
-class Entry(_Strict):
+class Entry(StrictModel):
     """One published version of a model; the header of a registry describes the keys."""
 
     name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$", max_length=120)]
