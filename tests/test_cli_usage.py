@@ -53,6 +53,17 @@ def test_an_empty_path_is_not_the_working_folder(
     assert said.code == 2
 
 
+@pytest.mark.parametrize("words", ["predict", "serve", "data info", "data check", "data prepare"])
+def test_an_empty_name_is_not_the_working_folder(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--head", "x", "--relation", "y"] if words == "predict" else []
+    said = called(capsys, *words.split(), "", *more)
+    kind = "dataset" if words.startswith("data") else "model"
+    assert said.code == 2
+    assert said.err.startswith(f"error: the name of the {kind} is empty; name one of the ")
+
+
 @pytest.mark.parametrize(("words", "line"), CASES, ids=[words for words, _ in CASES])
 def test_wrong_words_are_one_line(
     words: str, line: str, capsys: pytest.CaptureFixture[str]

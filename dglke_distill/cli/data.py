@@ -17,6 +17,7 @@ from dglke_distill.cli.given_data import DataSetFlag, data_flags, load_own
 from dglke_distill.cli.say import say
 from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.data import catalog
+from dglke_distill.data.identity import check_named
 from dglke_distill.data.labels import Labels, fetch_labels, find_labels
 from dglke_distill.data.layout import FORMAT_NAMES
 from dglke_distill.data.manifest import Manifest, load_manifest
@@ -107,6 +108,7 @@ def data_info(
     Of a folder or file of your own it says what it holds, as `data prepare` does.
     """
     reading = data_flags(locals())
+    check_named(name)
     manifest = load_manifest(name)
     own = in_home(name)
     console = SafeConsole(soft_wrap=True)

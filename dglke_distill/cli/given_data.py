@@ -10,6 +10,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.config import Config, DataConfig, merge, parse_assignment
 from dglke_distill.data import catalog
+from dglke_distill.data.identity import check_named
 from dglke_distill.data.table_options import reading
 from dglke_distill.data.triples import Dataset
 
@@ -73,6 +74,7 @@ def own_data(
     Raises:
         UserError: a setting is unknown or malformed, or not of the data.
     """
+    check_named(place)
     tree: dict[str, Any] = {"data": {"dataset": place, **flags}}
     for text in assignments or ():
         change = parse_assignment(text)

@@ -21,6 +21,7 @@ from dglke_distill.data.triples import Dataset
 __all__ = [
     "Identity",
     "OtherData",
+    "check_named",
     "compare_data",
     "describe_data",
     "label_of",
@@ -131,6 +132,16 @@ def label_of(place: str) -> str:
     return name or "data"
 
 
+def check_named(place: str) -> None:
+    """Refuse an empty name, as of a variable that a shell does not know.
+
+    Raises:
+        UserError: it is empty.
+    """
+    if not place.strip():
+        raise UserError("the name of the dataset is empty; name one of the catalog, or a path")
+
+
 def located(place: str) -> str:
     """Return a name as it is, and the path of an existing folder or file as an absolute one.
 
@@ -142,8 +153,7 @@ def located(place: str) -> str:
     Raises:
         UserError: it is empty.
     """
-    if not place.strip():  # as of a variable that a shell does not know
-        raise UserError("the name of the dataset is empty; name one of the catalog, or a path")
+    check_named(place)
     path = in_home(place)
     if not path.exists():
         return place

@@ -123,8 +123,10 @@ def folder_of(name_or_directory: Union[str, Path]) -> Optional[Path]:
     """Return the checkpoint that a folder is, or holds; None for a name in a zoo.
 
     Raises:
-        UserError: the results of a chain cannot be read.
+        UserError: the name is empty, or the results of a chain cannot be read.
     """
+    if name_or_directory == "":  # which would stand for the working folder
+        raise UserError("the name of the model is empty; name one of the zoo, or a folder")
     if not names_a_folder(name_or_directory):
         return None
     return meant_checkpoint(Path(name_or_directory))
