@@ -32,7 +32,8 @@ SLOW = frozenset(
     compression data_identity data_teachers disk dist_launch dist_partition distill_chain
     distill_compare distill_dualde distill_entries distill_extra_queries distill_gradients
     distill_initialization distill_loading distill_mulde distill_objective distill_structure
-    distill_verdict documents export export_onnx extend file_kinds foreign_hostile fuzz hogwild
+    distill_verdict documents every_command
+    export export_onnx extend file_kinds foreign_hostile fuzz hogwild
     hostile_data hostile_servers import_openke import_pykeen interop kernels kernels_adversarial
     kernels_distillation kernels_products kill memory node_piece node_piece_tokens ogb_data
     ogb_evaluation ogb_recipes optim_mixed plugin_example protocols published_layouts reader_fuzz
