@@ -22,6 +22,6 @@ ENV NUMBA_CACHE_DIR=/home/kg/.cache/numba
 
 EXPOSE 8350
 HEALTHCHECK --start-period=30s --interval=30s --timeout=5s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8350/')"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8350/health')"]
 ENTRYPOINT ["dglke-distill", "serve", "--host", "0.0.0.0", "--port", "8350"]
 CMD ["complex-cldr-dim32"]

@@ -77,6 +77,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory, kill_by_many: Any) -> Path:
         for h, r, t in split.to_array().tolist()
     ]
     (home / "countries.tsv").write_text("".join(lines), encoding="utf-8")
+    (home / "labels.tsv").write_text("Latvia\tRepublic of Latvia\n", encoding="utf-8")
     page = ROOT / "docs" / "how-to" / "many-machines.md"
     (walk,) = (block for block in blocks(page) if "--teacher" in block.code)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -138,6 +139,13 @@ def test_the_student_has_learnt_of_its_teacher(walked: Path) -> None:
     mrr = student["metrics"]["test"]["mrr"]
     assert f"{mrr:.4f}" in (walked / "evaluated").read_text()
     assert mrr > 0.2  # one process, with all settings equal, comes to .27
+
+
+def test_models_keep_the_labels_of_their_parts(walked: Path) -> None:
+    models = [path.parent for path in walked.rglob("checkpoint/model.safetensors")]
+    assert models
+    for model in models:
+        assert (model / "labels.tsv").read_text() == "Latvia\tRepublic of Latvia\n", model
 
 
 def test_files_are_those_of_any_run(walked: Path) -> None:
