@@ -79,7 +79,8 @@ def test_what_is_skipped_says_why() -> None:
     assert marked
     for block in marked:
         assert re.search(
-            r"minutes|hours|network|installs|index|download|bucket|stopped|library|OGB|gigabytes",
+            r"minutes|hours|network|installs|index|download|bucket|stopped|library|OGB|gigabytes|"
+            r"Slurm|second host",
             block.said,
         ), block
 
