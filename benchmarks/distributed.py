@@ -23,6 +23,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -219,6 +220,16 @@ partition(Dataset("random", *names, train, none, none), DataConfig(), place, 4, 
 """
 
 
+def held(pid: int) -> int:
+    """Return the bytes that a process and those that it has started hold in memory."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        own = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (OSError, IndexError):  # it has ended
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") + sum(held(int(child)) for child in own)
+
+
 def peaks(sizes: str, folder: Path) -> None:
     """Print what partitioning takes, each in a process of its own."""
     from dglke_distill.data.partitioning import partition_bytes
@@ -228,13 +239,14 @@ def peaks(sizes: str, folder: Path) -> None:
         for method in ("random", "metis"):
             place = folder / f"{facts}-{method}"
             process = subprocess.Popen([sys.executable, "-c", _PEAK, str(facts), method, place])
-            _, status, used = os.wait4(process.pid, 0)
-            if status:
+            most = 0
+            while process.poll() is None:
+                most = max(most, held(process.pid))
+                time.sleep(0.02)
+            if process.returncode:
                 sys.exit(f"partitioning {facts} facts failed")
             said = partition_bytes(facts // 5, facts, 0, method)
-            print(
-                f"| {facts:,} | {method} | {used.ru_maxrss >> 10:,} | {said >> 20:,} |", flush=True
-            )
+            print(f"| {facts:,} | {method} | {most >> 20:,} | {said >> 20:,} |", flush=True)
 
 
 def main() -> None:
