@@ -40,6 +40,8 @@ from dglke_distill.runs.workspace import Workspaces
 
 RESULTS = Path(__file__).parent / "results" / "iteration.csv"
 LAST = 32
+_SHORT, _LONG = 1, 11
+"""Epochs of the two trainings from which the price of one epoch is worked out."""
 
 
 class Way(NamedTuple):
@@ -142,14 +144,17 @@ def prices(settings: Settings, loaded: str) -> dict[str, Price]:
         return {key: Price(*each) for key, each in json.loads(file.read_text()).items()}
     found: dict[str, Price] = {}
     for name in ("one_shot", "dense", "shrink_three", "born_again"):
-        spent: list[list[float]] = []
-        for epochs in (1, 1, 5):  # the first one compiles
-            place = settings.place / "prices" / f"{name}-{len(spent)}"
-            stages = stages_of(settings, WAYS[name], 0, loaded)
-            spent.append([_spent(_with_epochs(each, epochs), place, settings) for each in stages])
-        for stage, short, long in zip(stages, *spent[1:]):
-            epoch = max((long - short) / 4, 1e-3)
-            found.setdefault(_priced(stage), Price(max(short - epoch, 0.0), epoch))
+        spent: dict[int, list[list[float]]] = {_SHORT: [], _LONG: []}
+        for turn in range(3):  # the first one compiles
+            for epochs, of in spent.items():
+                place = settings.place / "prices" / f"{name}-{epochs}-{turn}"
+                stages = stages_of(settings, WAYS[name], 0, loaded)
+                of.append([_spent(_with_epochs(each, epochs), place, settings) for each in stages])
+        for number, stage in enumerate(stages):
+            # The least of several is the one that other work on the machine disturbed least.
+            short, long = (min(each[number] for each in of[1:]) for of in spent.values())
+            epoch = max((long - short) / (_LONG - _SHORT), 1e-3)
+            found.setdefault(_priced(stage), Price(max(short - _SHORT * epoch, 0.0), epoch))
     atomic_write_text(file, json.dumps(found))
     return found
 

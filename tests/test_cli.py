@@ -14,7 +14,7 @@ from cli_fixtures import Outcome, called
 from safetensors.torch import load_file
 
 from dglke_distill import __version__
-from dglke_distill.cli.output import duration
+from dglke_distill.cli.output import clock_text
 from dglke_distill.cli.train import new_run_directory
 from dglke_distill.config import RECIPES, Config, read_toml, recipe_names
 from dglke_distill.distill.plan import ChainConfig
@@ -309,6 +309,6 @@ def test_a_study_of_bad_settings_leaves_nothing(run: Any, tmp_path: Path) -> Non
 
 
 def test_durations() -> None:
-    assert [duration(s) for s in (-1, 0, 59.6, 61, 3599, 3661)] == [
+    assert [clock_text(s) for s in (-1, 0, 59.6, 61, 3599, 3661)] == [
         *("0:00", "0:00", "1:00", "1:01", "59:59", "1:01:01")
     ]

@@ -12,7 +12,7 @@ from test_minimal import alone
 
 import dglke_distill as kd
 from dglke_distill import cli
-from dglke_distill.base.files import NotWritten
+from dglke_distill.base.disk import NotWritten
 from dglke_distill.calibration.file import CALIBRATION_FILE
 from dglke_distill.serve.api import Api
 from dglke_distill.serve.gallery import Gallery
