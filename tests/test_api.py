@@ -98,7 +98,11 @@ def flags_of(command: str) -> set[str]:
         # --store and --offline are of --init; kd.load takes them, and init takes what it returns
         ("train", "train", {"assignments", "dry_run", "track", "store", "offline"}),
         # the sizes are a list here, so that --from, --to and --ratio are one line of Python
-        ("run", "distill", {"assignments", "dry_run", "first", "last", "ratio", "track"}),
+        (
+            "run",
+            "distill",
+            {"assignments", "dry_run", "first", "last", "ratio", "track", "store", "offline"},
+        ),
         ("evaluate", "evaluate", {"as_json"}),
         ("tune", "tune", {"assignments", "time"}),
     ],
