@@ -27,7 +27,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.reset(0, 1.0)
     directory = tmp_path_factory.mktemp("compress") / "checkpoint"
     results = {
-        "model": {"name": "ComplEx", "floats_per_entity": 8, "bytes_per_entity": 32},
+        "model": {"name": "ComplEx", "bytes_per_entity": 32},
         "metrics": {"test": {"mrr": 0.5}},
     }
     checkpoint.save_model(directory, model, config, dataset.entities, dataset.relations, results)

@@ -24,6 +24,7 @@ __all__ = [
     "describe_teacher",
     "described",
     "foreign",
+    "results_file",
     "saved_results",
     "teacher_name",
 ]
@@ -88,7 +89,8 @@ def teacher_name(place: Path) -> str:
         return place.name
     try:
         return zoo_name(saved_results(place))
-    except (KeyError, TypeError, ValueError):  # written by hand, or by an old version
+    # Written by hand, or by an old version.
+    except (KeyError, TypeError, ValueError, UserError):
         return folder_label(str(place))
 
 
@@ -100,6 +102,15 @@ def described(format: str, saved: ForeignModel) -> dict[str, Any]:
 
 def saved_results(place: Path) -> TrainingResults:
     """Return the results that a checkpoint was saved with.
+
+    Raises:
+        UserError: it is no checkpoint, or its results lack something.
+    """
+    return read_training_results(results_file(place))
+
+
+def results_file(place: Path) -> Path:
+    """Return where a checkpoint's results are.
 
     Raises:
         UserError: it is no checkpoint.
@@ -115,4 +126,4 @@ def saved_results(place: Path) -> TrainingResults:
             "that DGL-KE wrote (there is no *_entity.npy), nor one of OpenKE or PyKEEN; check "
             "--teacher"
         )
-    return read_training_results(path)
+    return path

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from dglke_distill.artifacts import checkpoint
+from dglke_distill.artifacts.results_files import read_results_tree
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import read_object
 from dglke_distill.config import DataConfig
 from dglke_distill.data.identity import Identity, OtherData, compare_data, short, shown
 from dglke_distill.data.triples import Dataset
-from dglke_distill.distill.saved import check_teacher, foreign, saved_results, teacher_name
+from dglke_distill.distill.saved import check_teacher, foreign, results_file, teacher_name
 from dglke_distill.runs.workspace import Workspace
 
 __all__ = ["check_teachers", "teacher_data"]
@@ -58,7 +59,7 @@ def teacher_data(
     name = teacher_name(place) if name is None else name
     if foreign(place) is not None:
         return [OtherData(name, "", None)]
-    identity = Identity.of(saved_results(place).to_tree(), DataConfig(dataset=""))
+    identity = Identity.of(read_results_tree(results_file(place)), DataConfig(dataset=""))
     _check_counts(place, identity, dataset)
     compare_data(
         identity,
