@@ -132,6 +132,20 @@ def test_writers_to_one_place_do_not_take_each_other_for_dead(tmp_path: Path) ->
     assert leftovers(tmp_path) == []
 
 
+def test_a_folder_replaces_one_that_another_writer_made_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at a free place and the rename to it another writer's folder came there."""
+    new, final = tmp_path / "new", tmp_path / "final"
+    for folder in (new, final):
+        folder.mkdir()
+        (folder / "a").write_text(folder.name)
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "lexists", lambda path: False)
+        files.replace_directory(new, final)
+    assert (final / "a").read_text() == "new" and not new.exists()
+
+
 def test_killed_at_random_moments_a_folder_is_whole(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from dglke_distill.base import files, places\n"

@@ -7,6 +7,7 @@ on that folder; one whose writer was killed is removed by the next writer to the
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 import re
@@ -136,8 +137,8 @@ def replace_directory(new: Path, final: Path) -> None:
         for name in files:
             _flush_to_disk(Path(folder, name))
         _flush_folder(Path(folder))
-    if not os.path.lexists(final):
-        os.rename(new, final)
+    if not os.path.lexists(final) and _first_there(new, final):
+        pass
     elif not final.is_dir():
         raise NotADirectoryError(20, "is a file; a directory is to be written there", str(final))
     elif _exchange(new, final):
@@ -156,6 +157,17 @@ def replace_directory(new: Path, final: Path) -> None:
         finally:
             _close(held)
     _flush_folder(final.parent)
+
+
+def _first_there(new: Path, final: Path) -> bool:
+    """Rename a folder to a place that is free; return False where another writer came first."""
+    try:
+        os.rename(new, final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def sha256_file(path: Path) -> str:
