@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.config import read_shipped, read_toml
+from dglke_distill.config import Config, read_shipped, read_toml
+from dglke_distill.distill.across import student_settings
 from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names
 from dglke_distill.distill.methods import METHODS, build_method
 from dglke_distill.distill.plan import ChainConfig, compose_chain, divided, plan, read_chain
@@ -339,6 +340,18 @@ def test_a_schedule_that_a_chain_names_wins_over_what_fan_out_prefers() -> None:
 
     assert schedule({}) == "constant"
     assert schedule({"student": {"distillation": {"weight": {"name": "fading"}}}}) == "fading"
+
+
+@pytest.mark.parametrize("method", ["iterde", "fan_out", "dgkd", "bkd", "ta", "rkd", "fitnet"])
+def test_many_machines_begin_with_what_a_method_prefers(method: str) -> None:
+    """A student's settings are those that a chain of the method gives it."""
+    stage = plan(compose_chain("none", None, "TransE", [{"method": method}]))[1]
+    alone = Config.from_mapping({"distillation": {"method": method}}, "test")
+    assert student_settings(alone).distillation == stage.config.distillation
+    weight = {"weight": {"name": "fading", "options": {"until": 0.5}}}
+    said = Config.from_mapping({"distillation": {"method": "fan_out", **weight}}, "test")
+    found = student_settings(said).distillation
+    assert found is not None and found.weight.name == "fading"
 
 
 def test_a_further_teacher_may_have_a_size_of_its_own() -> None:

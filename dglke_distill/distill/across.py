@@ -51,8 +51,7 @@ def student_settings(config: Config) -> Config:
     assert default is not None
     method = build_method(stated.get("method", default.method), stated.get("options", {}))
     tree["distillation"] = stated
-    for before, after in ((method.defaults(), tree), (tree, method.settings())):
-        tree = merge(before, after)
+    tree = merge(merge(method.defaults(), tree), method.settings())
     return Config.from_mapping(tree, "student")
 
 
@@ -76,7 +75,7 @@ def check_taught(config: Config, place: Path, dataset: Dataset) -> dict[str, Any
     if type(method).combine is not Method.combine or not method.taught:
         raise UserError(
             f"dist launch: distillation.method {method.name} is for one machine; choose iterde, "
-            "bkd, fan_out, ta, rkd or fitnet"
+            "bkd, fan_out, dgkd, ta, rkd or fitnet"
         )
     method.check(config)
     for name, value, wanted in (
