@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from dglke_distill.base.dgl_import import load_dgl
@@ -116,6 +117,25 @@ def test_a_failing_metis_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
             partition(parallel(), DataConfig(), tmp_path / "out", 2)
         monkeypatch.undo()
     assert not (tmp_path / "out").exists()
+
+
+def test_metis_is_sent_every_byte_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted are bytes, not rows, by which subprocess knows what is left to write."""
+    sent: list[tuple[int, ...]] = []
+    run = subprocess.run
+
+    def heard(*given: Any, **more: Any) -> Any:
+        view = memoryview(more["input"])
+        sent.append((len(view), view.nbytes))
+        return run(*given, **more)
+
+    monkeypatch.setattr(metis.subprocess, "run", heard)
+    ring = torch.arange(6000)
+    graph = load_dgl().graph((ring, (ring + 1) % 6000), num_nodes=6000)
+    found = metis.assign_by_metis(graph, 2, balance_edges=False)
+    assert sent == [(2 * 8 * 6000,) * 2]
+    assert sorted(found.bincount().tolist()) == pytest.approx([3000, 3000], abs=200)
+    assert int((found != found.roll(-1)).sum()) < 1500  # dealt at random, half of 6,000 were cut
 
 
 def test_one_part_keeps_the_order(tmp_path: Path) -> None:

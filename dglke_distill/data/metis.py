@@ -48,8 +48,9 @@ def assign_by_metis(graph: Any, parts: int, *, balance_edges: bool, **others: An
     words = [str(parts), str(int(balance_edges)), str(graph.num_nodes())]
     environment = {key: value for key, value in os.environ.items() if key[:7] != "MALLOC_"}
     environment.update(GLIBC_TUNABLES=_FILLED, OMP_NUM_THREADS="1")
+    # As bytes: of a view of rows subprocess counts the rows, and cuts off what one write leaves.
     done = subprocess.run(
-        [sys.executable, "-m", __name__, *words], input=edges.data, capture_output=True,
+        [sys.executable, "-m", __name__, *words], input=edges.data.cast("B"), capture_output=True,
         env=environment,
     )  # fmt: skip
     found: NDArray[np.int64] = np.frombuffer(done.stdout[: len(done.stdout) & ~7], np.int64)
