@@ -25,6 +25,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from frontier import recipe_chain, run_stages, seconds_taken, shortened
@@ -138,18 +139,26 @@ def stages_of(settings: Settings, way: Way, seed: int, loaded: str) -> list[Stag
 
 
 def prices(settings: Settings, loaded: str) -> dict[str, Price]:
-    """Measure what students cost, by their size and number of teachers, or read it."""
+    """Measure what students cost, by their size and number of teachers, or read it.
+
+    Args:
+        settings: what all runs share.
+        loaded: the teacher's checkpoint.
+    """
     file = settings.place / "prices.json"
     if file.is_file():
         return {key: Price(*each) for key, each in json.loads(file.read_text()).items()}
     found: dict[str, Price] = {}
     for name in ("one_shot", "dense", "shrink_three", "born_again"):
         spent: dict[int, list[list[float]]] = {_SHORT: [], _LONG: []}
-        for turn in range(3):  # the first one compiles
+        for _ in range(3):  # the first one compiles
             for epochs, of in spent.items():
-                place = settings.place / "prices" / f"{name}-{epochs}-{turn}"
                 stages = stages_of(settings, WAYS[name], 0, loaded)
-                of.append([_spent(_with_epochs(each, epochs), place, settings) for each in stages])
+                # Anew each time: a run that was finished before would cost nothing.
+                with TemporaryDirectory(dir=settings.place) as folder:
+                    place = Path(folder)
+                    cut_short = [_with_epochs(each, epochs) for each in stages]
+                    of.append([_spent(each, place, settings) for each in cut_short])
         for number, stage in enumerate(stages):
             # The least of several is the one that other work on the machine disturbed least.
             short, long = (min(each[number] for each in of[1:]) for of in spent.values())

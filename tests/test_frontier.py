@@ -215,6 +215,34 @@ def test_ways_to_iterate_have_the_seconds_of_one_shot(iteration: ModuleType) -> 
     assert all(way.sizes[-1] == iteration.LAST for way in iteration.WAYS.values())
 
 
+def test_a_price_is_never_that_of_a_finished_run(
+    iteration: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where measuring was interrupted, all is trained again: what is there costs nothing."""
+    calls: list[bool] = []
+
+    def spent(stage: Stage, place: Path, settings: object) -> float:
+        if len(calls) == 5:
+            calls.append(False)
+            raise KeyboardInterrupt
+        calls.append((place / stage.name).exists())
+        (place / stage.name).mkdir(parents=True, exist_ok=True)
+        return 3.0 + 0.5 * float(stage.config.training.epochs)
+
+    monkeypatch.setattr(iteration, "_spent", spent)
+    chain = iteration.recipe_chain("cldr", 1)
+    settings = iteration.Settings(chain, tmp_path, 0.5, None, "valid")
+    with pytest.raises(KeyboardInterrupt):
+        iteration.prices(settings, "teacher")
+    assert not list(tmp_path.iterdir())
+    found = iteration.prices(settings, "teacher")
+    assert not any(calls)
+    assert set(found.values()) == {iteration.Price(3.0, 0.5)}
+    assert [path.name for path in tmp_path.iterdir()] == ["prices.json"]
+    count = len(calls)
+    assert iteration.prices(settings, "teacher") == found and len(calls) == count
+
+
 def test_ways_to_iterate_are_measured_once_and_chosen_on_valid(
     iteration: ModuleType, ring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
