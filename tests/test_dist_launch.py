@@ -325,6 +325,7 @@ def test_the_environment_of_torchrun_is_understood(parts: Path) -> None:
         ({"RANK": "6"}, "do not go together"),
         ({"LOCAL_RANK": "2"}, "do not go together"),
         ({"WORLD_SIZE": "7"}, "do not go together"),
+        ({"MASTER_PORT": "99999"}, "MASTER_PORT 99999 is no port"),
     ):
         with pytest.raises(UserError, match=words):
             torchrun.place_of({**given, **change})
@@ -354,7 +355,7 @@ def test_agents_are_known_by_a_password() -> None:
     calls: list[socket.socket] = []
 
     def call(where: list[str]) -> None:
-        for password in ("wrong", where[2]):
+        for password in ("wrong", "\xe9", where[2]):
             calls.append(socket.create_connection((where[0], int(where[1]))))
             calls[-1].sendall(f"{password} 1 127.0.0.1 4000\n".encode())
 
@@ -362,15 +363,35 @@ def test_agents_are_known_by_a_password() -> None:
     hosts, (own, other) = torchrun.accept_agents(Store(), place, 30)
     assert own is None and other is not None
     assert hosts[1] == Host("node 1 (127.0.0.1)", "127.0.0.1", 4000)
-    assert calls[0].recv(1) == b""  # hung up
+    assert calls[0].recv(1) == calls[1].recv(1) == b""  # hung up
     other.stdin.write("stop\n")
-    assert calls[1].recv(5) == b"stop\n"
+    assert calls[2].recv(5) == b"stop\n"
     for each in calls:
         each.close()
     assert other.stdout.read() == ""
     silent = type("Silent", (), {"set": lambda *given: None})()
     with pytest.raises(UserError, match=r"host 1 of torchrun does not answer within 0\.1 s"):
         torchrun.accept_agents(silent, place, 0.1)
+    for strange in ("no-such.invalid", "192.0.2.1"):  # the latter is nobody's (RFC 5737)
+        with pytest.raises(UserError, match=f"MASTER_ADDR {strange} is no IPv4 address of"):
+            torchrun.accept_agents(silent, place._replace(master=(strange, 1)), 0.1)
+
+
+@pytest.mark.parametrize("host", [0, 1])
+def test_a_dry_run_under_torchrun_waits_for_nobody(
+    parts: Path, monkeypatch: pytest.MonkeyPatch, host: int
+) -> None:
+    """The first process says what would be needed; the others have nothing to say."""
+    (port,) = free_ports(1)
+    for name, value in (
+        ("RANK", host), ("LOCAL_RANK", 0), ("WORLD_SIZE", 2), ("LOCAL_WORLD_SIZE", 1),
+        ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, str(value))
+    words = ["dist", "launch", "--torchrun", "--timeout", "1", "--", "train", parts, *TRAIN]
+    result = CliRunner().invoke(app, [*map(str, words), "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert bool(result.output.strip()) is (host == 0)
 
 
 def test_backtraces_are_not_quoted() -> None:

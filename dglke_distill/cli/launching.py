@@ -84,11 +84,15 @@ def run_launch(given: Given) -> None:
         place = torchrun.place_of(os.environ)
         if place.local:  # agents start trainers themselves
             return
-        store = torchrun.meet(place, given.timeout)
+    asked = _asked(given.command)
+    if place is not None:
+        if place.host and asked["dry_run"]:  # the first process alone says what would be
+            return
+        if not asked["dry_run"]:
+            store = torchrun.meet(place, given.timeout)
         if place.host:
             torchrun.become_agent(store, place)
             return
-    asked = _asked(given.command)
     partition = read_partition(Path(asked["dataset"]).absolute())
     hosts, trainers = _hosts(given, partition, place)
     config = _settings(asked, partition, given.teacher is not None)

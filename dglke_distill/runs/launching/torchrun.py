@@ -71,6 +71,8 @@ def place_of(environment: Mapping[str, str]) -> Place:
         port = int(environment["MASTER_PORT"])
     except ValueError:
         raise UserError("--torchrun: RANK and its like must be whole numbers") from None
+    if not 0 < port < 1 << 16:
+        raise UserError(f"--torchrun: MASTER_PORT {port} is no port; give 1 to 65535")
     if not (0 <= local < trainers and 0 <= rank < world and world % trainers == 0):
         raise UserError(
             f"--torchrun: RANK {rank} of {world} and LOCAL_RANK {local} of {trainers} do not go "
@@ -207,12 +209,19 @@ def accept_agents(
         agent, which the launcher starts.
 
     Raises:
-        UserError: a host does not answer.
+        UserError: a host does not answer, or MASTER_ADDR is no address of this one.
     """
-    address = socket.gethostbyname(place.master[0])
     password = secrets.token_hex(16)
     found: dict[int, tuple[Host, Optional[Connection]]] = {}
-    with socket.create_server((address, 0)) as server:
+    try:
+        address = socket.gethostbyname(place.master[0])
+        listening = socket.create_server((address, 0))
+    except OSError as error:
+        raise UserError(
+            f"--torchrun: MASTER_ADDR {place.master[0]} is no IPv4 address of the first host: "
+            f"{error.strerror or error}"
+        ) from None
+    with listening as server:
         own = Host(place.master[0], address, free_port_of(address))
         found[0] = own, None
         store.set(_LAUNCHER, f"{address} {server.getsockname()[1]} {password}")
@@ -229,7 +238,8 @@ def accept_agents(
             made, words = Connection(connection), list[str]()
             with suppress(OSError):
                 words = made.stdout.readline(200).split()
-            if len(words) == 4 and hmac.compare_digest(words[0], password):
+            # As bytes: what is no ASCII text is no password, and no error.
+            if len(words) == 4 and hmac.compare_digest(words[0].encode(), password.encode()):
                 host = Host(f"node {words[1]} ({peer[0]})", words[2], int(words[3]))
                 found[int(words[1])] = host, made
                 connection.settimeout(None)
