@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from dglke_distill.base.files import atomic_write_text
 
 CHILD = """
 import json, sys
@@ -90,7 +93,9 @@ def measured(case: Case, folder: Path, data_root: Path | None) -> dict[str, Any]
     asked = {"settings": settings, "recipe": case.recipe, "out": str(folder / "run")}
     asked["data_root"] = str(data_root) if data_root else ""
     command = [sys.executable, "-c", CHILD, json.dumps(asked)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{case.dataset}, {case.recipe}: the training failed, see above")
     program, said_program, need, peak, largest = json.loads(done.stdout.splitlines()[-1])
     mib = 1 << 20
     return {
@@ -114,17 +119,19 @@ def main() -> None:
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
     rows = []
-    for name, case in CASES.items():
-        if arguments.only.lower() not in name.lower():
-            continue
+    chosen = {name: case for name, case in CASES.items() if arguments.only.lower() in name.lower()}
+    if not chosen:
+        sys.exit(f"--only {arguments.only}: no such case; there are: {'; '.join(CASES)}")
+    for name, case in chosen.items():
         with tempfile.TemporaryDirectory() as folder:
             rows.append({"case": name, **measured(case, Path(folder), arguments.data_root)})
         print(*(f"{key} {value}" for key, value in rows[-1].items()), sep="; ", flush=True)
     if arguments.csv is not None:
-        with open(arguments.csv, "w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_write_text(arguments.csv, text.getvalue())
 
 
 if __name__ == "__main__":
