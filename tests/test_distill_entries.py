@@ -62,3 +62,10 @@ def test_every_student_has_an_entry_that_tells_the_truth(tmp_path: Path) -> None
     # the last student's teachers, nearest first
     first = f"{students[0]['results']['model']['name'].lower()}-clock-dim16"
     assert registry["model"][1]["teacher"] == [names[0], first]
+    # so they are where one has learnt from all models before it, and the largest stands first
+    last = next(stage for stage in done.stages if stage.name == students[1]["name"])
+    of = [done.stages[0].name, students[0]["name"]]
+    dense = last.model_copy(update={"teacher": of[0], "teachers": of})
+    stages = [dense if stage is last else stage for stage in done.stages]
+    entries = zoo_entries(tmp_path / "run", done.model_copy(update={"stages": stages}))
+    assert [entry.teacher for entry in entries] == [[first], [names[0], first]]

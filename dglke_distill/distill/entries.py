@@ -8,6 +8,7 @@ from typing import Any
 from dglke_distill.artifacts.results import ChainResults, StageResults, TrainingResults
 from dglke_distill.artifacts.results_verdict import VerdictTime
 from dglke_distill.base.files import atomic_write_text
+from dglke_distill.distill.finished import with_teachers
 from dglke_distill.models import ENCODERS
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.zoo.entries import describe
@@ -40,13 +41,11 @@ def _entry(directory: Path, results: ChainResults, stage: StageResults) -> Entry
         "method": results.method,
         "recipe": results.chain.get("recipe") or "",
     }
-    stages = {each.name: each for each in results.stages}
-    chain, teacher = [], stages.get(stage.teacher or "")
-    while teacher is not None:
-        chain.append(zoo_name(teacher.results))
-        teacher = stages.get(teacher.teacher or "")
-    if chain:
-        about["teacher"] = chain
+    before = [each.name for each in with_teachers(stage, results.stages) if each is not stage]
+    if before:  # a chain's stages stand in their order, so that the nearest teacher is the last
+        about["teacher"] = [
+            zoo_name(each.results) for each in reversed(results.stages) if each.name in before
+        ]
     for size in [] if results.verdict is None else results.verdict.sizes:
         if size.student == stage.name and size.claim is not None:
             about["verdict"] = size.claim
