@@ -142,9 +142,9 @@ class Walk:
             asked = f"{address}/api/answers?{urllib.parse.urlencode(QUESTION)}"
             answer: dict[str, Any] = json.loads(get(asked))
         finally:
-            ending.cancel()
             server.terminate()
-            server.wait(30)
+            server.wait()  # the timer kills what does not end
+            ending.cancel()
         names = [one["name"] for one in answer["answers"]]
         if answer["entity"] != "Latvia" or len(names) != 3:
             raise SystemExit(f"failed: {answer}")
