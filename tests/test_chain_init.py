@@ -7,7 +7,7 @@ import json
 import shutil
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import pandas
@@ -93,6 +93,27 @@ def test_the_model_is_read_once_and_let_go(
     )  # fmt: skip
     assert len(read) == 1
     assert held == [True, False]  # as each stage begins
+
+
+@pytest.mark.parametrize(
+    ("store", "kept"),
+    [
+        (None, None),
+        ("shipped", "shipped"),
+        ("s3://team/zoo", "s3://team/zoo"),
+        ("~/zoo", "HOME/zoo"),
+        ("zoo", "HOME/here/zoo"),
+    ],
+)
+def test_a_store_is_kept_by_its_whole_path(
+    store: Optional[str], kept: Optional[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home directory as well, which shells leave as ~ in --store=~/zoo."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = going_on.InitModel(NAME, store=store).store
+    assert found == (kept and kept.replace("HOME", str(tmp_path.resolve())))
 
 
 def test_a_published_model_in_a_store_of_ones_own(

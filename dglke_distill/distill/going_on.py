@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import resolved
+from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY
@@ -40,7 +40,7 @@ class InitModel:
         folder = folder_of(name)
         self.name = str(name) if folder is None else str(resolved(folder))
         here = store is not None and store != SHIPPED and "://" not in store
-        self.store = str(resolved(store or "")) if here else store
+        self.store = str(resolved(in_home(store or ""))) if here else store
         if folder is not None:
             self.store = None
         self.offline = offline
