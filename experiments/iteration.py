@@ -293,7 +293,8 @@ def main() -> None:
     names = (arguments.test or arguments.ways).split(",")
     for name in names:
         if name not in WAYS:
-            raise UserError(f"--ways: no way {name!r:.40}; there are: {', '.join(WAYS)}")
+            option = "--test" if arguments.test else "--ways"
+            raise UserError(f"{option}: no way {name!r:.40}; there are: {', '.join(WAYS)}")
     if arguments.seeds < 1 or not 0 < arguments.fraction <= 1:
         raise UserError("--seeds: 1 or more; --fraction: above 0, up to 1")
     split = "test" if arguments.test else "valid"

@@ -276,7 +276,8 @@ def test_ways_to_iterate_are_measured_once_and_chosen_on_valid(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--ways", "mystery"], "no way 'mystery'"),
+        (["--ways", "mystery"], "--ways: no way 'mystery'"),
+        (["--test", "dense,mystery"], "--test: no way 'mystery'"),
         (["--fraction", "2"], "--fraction"),
         (["--seeds", "0"], "--seeds"),
     ],
