@@ -25,7 +25,7 @@ from dglke_distill.base.tensor_files import SavedState, save_state
 from dglke_distill.config import Config
 from dglke_distill.data.graph import build_graph
 from dglke_distill.data.partitions import Partition
-from dglke_distill.data.triples import Dataset, Triples
+from dglke_distill.data.triples import Dataset
 from dglke_distill.kernels import set_num_threads
 from dglke_distill.models.coded import build_configured
 from dglke_distill.runs.distributed_state import (
@@ -108,8 +108,8 @@ def check_settings(config: Config, dataset: Dataset) -> None:
     model = build_configured(config, 2, dataset.num_relations)
     build_optimizer(config.optimizer, nn.ModuleDict({"model": model}))
     build_objective(config, model)
-    first = Triples.from_array(dataset.train.to_array()[:1])
-    graph = build_graph(first, dataset.num_entities, num_relations=dataset.num_relations)
+    first, count = dataset.train[:1], dataset.num_entities
+    graph = build_graph(first, count, num_relations=dataset.num_relations)
     sampler = configured_sampler(
         config.negatives, graph, dataset.num_relations, entity_type=dataset.entity_type,
         seed=training.seed,

@@ -128,7 +128,7 @@ def _searched(place: Place) -> list[Store]:
     for one in found:
         fault = "" if one in found[-2:] else _missing(one)
         if fault:
-            tell(f"warning: a store is left out: DGLKE_DISTILL_STORES: {one.place}: {fault}")
+            tell(f"warning: a store is left out: {_VARIABLE}: {one.place}: {fault}")
         else:
             left.append(one)
     return left
