@@ -200,15 +200,23 @@ def row_of(method: str, fraction: float, seed: int, made: Cost) -> dict[str, obj
     }
 
 
-def _key(row: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in ("dataset", "method", "fraction", "seed"))
-
-
-def write(rows: Sequence[Mapping[str, object]], path: Path) -> list[Mapping[str, object]]:
+def write(
+    rows: Sequence[Mapping[str, object]],
+    path: Path,
+    key: Sequence[str] = ("dataset", "method", "fraction", "seed"),
+) -> list[Mapping[str, object]]:
     """Write the table; a run's new line replaces its former one.
+
+    Args:
+        rows: the new lines.
+        path: the table, which may be there.
+        key: the columns by which a run is known.
 
     Returns:
         All rows of the file.
+
+    Raises:
+        UserError: the file is another table.
     """
     kept: list[Mapping[str, object]] = []
     if path.is_file():
@@ -216,7 +224,7 @@ def write(rows: Sequence[Mapping[str, object]], path: Path) -> list[Mapping[str,
             kept = list(csv.DictReader(stream))
         if kept and set(kept[0]) != set(rows[0]):
             raise UserError(f"{path}: is no table of this script; choose another --csv")
-    merged = {_key(row): row for row in [*kept, *rows]}
+    merged = {tuple(str(row[name]) for name in key): row for row in [*kept, *rows]}
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

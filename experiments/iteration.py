@@ -18,8 +18,6 @@ CSV has a row for each way and seed. Finished runs are read, not run again.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import statistics
 import time
@@ -28,7 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from frontier import recipe_chain, run_stages, seconds_taken, shortened
+from frontier import recipe_chain, run_stages, seconds_taken, shortened, write
 
 from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
@@ -41,6 +39,7 @@ from dglke_distill.runs.workspace import Workspaces
 
 RESULTS = Path(__file__).parent / "results" / "iteration.csv"
 LAST = 32
+_KEY = ("dataset", "way", "fraction", "split", "seed")
 _SHORT, _LONG = 1, 11
 """Epochs of the two trainings from which the price of one epoch is worked out."""
 
@@ -238,28 +237,6 @@ def row_of(
     }
 
 
-def _key(row: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in ("dataset", "way", "fraction", "split", "seed"))
-
-
-def write(row: Mapping[str, object], path: Path) -> list[Mapping[str, object]]:
-    """Write a row into the table, in place of its former one; return all rows."""
-    kept: list[Mapping[str, object]] = []
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as stream:
-            kept = list(csv.DictReader(stream))
-        if kept and set(kept[0]) != set(row):
-            raise UserError(f"{path}: is no table of this script; choose another --csv")
-    merged = {_key(each): each for each in [*kept, row]}
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(row), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(merged.values())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, text.getvalue())
-    return list(merged.values())
-
-
 def summary(rows: Sequence[Mapping[str, object]]) -> list[str]:
     """Return a line a way, the best first: mean and deviation of MRR, and mean seconds."""
     groups: dict[str, list[Mapping[str, object]]] = {}
@@ -316,7 +293,8 @@ def main() -> None:
                 settings.place / f"fraction-{settings.fraction:g}" / split / f"seed{seed}" / name
             )
             made = run_stages(stages, place, settings.workspaces)
-            rows = write(row_of(settings, name, seed, stages, made, price), arguments.csv)
+            row = row_of(settings, name, seed, stages, made, price)
+            rows = write([row], arguments.csv, _KEY)
     same = ("dataset", "fraction", "split")
     print("\n".join(summary([row for row in rows if all(row[k] == rows[-1][k] for k in same)])))
 
