@@ -146,6 +146,18 @@ def test_a_folder_replaces_one_that_another_writer_made_meanwhile(
     assert (final / "a").read_text() == "new" and not new.exists()
 
 
+def test_what_is_left_of_a_look_at_a_place_goes_with_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that is killed while it looks leaves an empty folder of a name that is known."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", lambda path: None)
+        places.check_writable(tmp_path / "folder", tmp_path)
+    assert len(leftovers(tmp_path)) == 1
+    files.atomic_write_text(tmp_path / "folder", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_killed_at_random_moments_a_folder_is_whole(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from dglke_distill.base import files, places\n"

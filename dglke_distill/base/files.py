@@ -11,7 +11,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,7 +25,13 @@ try:
 except ImportError:  # not on every system
     fcntl = None  # type: ignore[assignment]
 
-from dglke_distill.base.places import anything, check_ordinary, check_replaceable
+from dglke_distill.base.places import (
+    anything,
+    check_ordinary,
+    check_replaceable,
+    name_aside,
+    name_within,
+)
 from dglke_distill.base.regular_files import open_regular
 
 __all__ = [
@@ -42,7 +47,6 @@ __all__ = [
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-_LONGEST_NAME = 200
 _STALE_SECONDS = 24 * 3600
 """Where nothing can be locked, what nobody has touched for so long has no writer any more."""
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -144,7 +148,7 @@ def replace_directory(new: Path, final: Path) -> None:
     elif _exchange(new, final):
         shutil.rmtree(new, ignore_errors=True)
     else:
-        old = _name_aside(final, "old")
+        old = name_aside(final, "old")
         held = _locked(final)  # so that no other writer takes it for a dead one's
         try:
             os.rename(final, old)
@@ -217,7 +221,7 @@ def _folder_aside(final: Path, path: Path) -> Iterator[Path]:
 def _made_aside(final: Path) -> tuple[Path, Optional[int]]:
     """Make a folder, and return it with the descriptor of its lock, None where there are none."""
     for _ in range(8):  # another writer can think it dead before it is locked, but not for ever
-        folder = _name_aside(final, "tmp")
+        folder = name_aside(final, "tmp")
         os.mkdir(folder)
         held = _locked(folder)
         if held is not None and folder.exists():
@@ -227,15 +231,6 @@ def _made_aside(final: Path) -> tuple[Path, Optional[int]]:
             os.rmdir(folder)
     os.mkdir(folder)
     return folder, None
-
-
-def _name_aside(final: Path, ending: str) -> Path:
-    return final.with_name(f".{_stem(final)}.{secrets.token_hex(6)}.{ending}")
-
-
-def _stem(final: Path) -> str:
-    name = os.fsencode(final.name)
-    return final.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
 
 
 def _locked(path: Path) -> Optional[int]:
@@ -257,7 +252,7 @@ def _close(descriptor: Optional[int]) -> None:
 
 def _clear_up(final: Path) -> None:
     """Remove what killed writers to ``final`` have left; a folder on its way out is put back."""
-    ours = re.compile(rf"\.{re.escape(_stem(final))}\.[0-9a-f]{{12}}\.(?:tmp|old)")
+    ours = re.compile(rf"\.{re.escape(name_within(final))}\.[0-9a-f]{{12}}\.(?:tmp|old)")
     with suppress(OSError), os.scandir(final.parent) as entries:
         for name in [entry.name for entry in entries if ours.fullmatch(entry.name)]:
             with suppress(OSError):  # no harm: it only takes room

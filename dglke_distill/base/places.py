@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
-import tempfile
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Optional
@@ -17,8 +18,12 @@ __all__ = [
     "check_ordinary",
     "check_replaceable",
     "check_writable",
+    "name_aside",
+    "name_within",
     "nothing_foreign",
 ]
+
+_LONGEST_NAME = 200
 
 
 def check_file_place(path: Path) -> None:
@@ -56,7 +61,26 @@ def check_writable(path: Path, folder: Path) -> None:
             os.lstat(final)  # it is too long, or leads through a file
         if max(len(os.fsencode(part)) for part in final.parts) > os.pathconf(above, "PC_NAME_MAX"):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(final))
-        os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=above))
+        probe = name_aside(above / final.name, "tmp")
+        os.mkdir(probe)
+        with suppress(FileNotFoundError):  # another writer took it for a dead one's
+            os.rmdir(probe)
+
+
+def name_aside(final: Path, ending: str) -> Path:
+    """Return a new name beside a place, by which the next writer knows what a dead one left.
+
+    Args:
+        final: the place.
+        ending: tmp, or old of what is on its way out.
+    """
+    return final.with_name(f".{name_within(final)}.{secrets.token_hex(6)}.{ending}")
+
+
+def name_within(final: Path) -> str:
+    """Return what names aside have of a place's own name: all, or a digest of a long one."""
+    name = os.fsencode(final.name)
+    return final.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
 
 
 def check_ordinary(path: Path, final: Path) -> None:
