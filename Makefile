@@ -59,10 +59,10 @@ $(DEVELOPMENT): $(STAMP)
 run: $(STAMP)
 	$(VENV)/bin/dglke-distill run
 
-test: $(DEVELOPMENT)
-	$(VENV)/bin/python -m pytest
-
 # A file of tests stays on one worker, so that what its tests share is made once.
+test: $(DEVELOPMENT)
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+
 test-fast: $(DEVELOPMENT)
 	$(VENV)/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --durations 5
 
