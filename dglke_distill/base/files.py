@@ -141,11 +141,16 @@ def replace_directory(new: Path, final: Path) -> None:
         for name in files:
             _flush_to_disk(Path(folder, name))
         _flush_folder(Path(folder))
-    if not os.path.lexists(final) and _first_there(new, final):
-        pass
-    elif not final.is_dir():
+    if os.path.lexists(final) or not _first_there(new, final):
+        _change_places(new, final)
+    _flush_folder(final.parent)
+
+
+def _change_places(new: Path, final: Path) -> None:
+    """Put a directory in the place of another, and delete that one."""
+    if not final.is_dir():
         raise NotADirectoryError(20, "is a file; a directory is to be written there", str(final))
-    elif _exchange(new, final):
+    if _exchange(new, final):
         shutil.rmtree(new, ignore_errors=True)
     else:
         old = name_aside(final, "old")
@@ -160,7 +165,6 @@ def replace_directory(new: Path, final: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
         finally:
             _close(held)
-    _flush_folder(final.parent)
 
 
 def _first_there(new: Path, final: Path) -> bool:

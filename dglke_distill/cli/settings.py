@@ -1,6 +1,6 @@
 """The flags that make up a configuration, shared by ``train`` and ``config show``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -314,10 +314,7 @@ def assigned(assignments: Optional[Sequence[str]]) -> list[Tree]:
     Raises:
         UserError: an assignment is malformed, or of an unknown setting or a bad value.
     """
-    trees: list[Tree] = [parse_assignment(text) for text in assignments or ()]
-    for tree in trees:
-        Config.from_mapping(tree, "--set")
-    return trees
+    return _assigned(assignments, Config.from_mapping)
 
 
 def assigned_chain(assignments: Optional[Sequence[str]]) -> list[Tree]:
@@ -328,7 +325,13 @@ def assigned_chain(assignments: Optional[Sequence[str]]) -> list[Tree]:
     """
     from dglke_distill.distill.settings import check_part
 
+    return _assigned(assignments, check_part)
+
+
+def _assigned(
+    assignments: Optional[Sequence[str]], check: Callable[[Tree, str], object]
+) -> list[Tree]:
     trees: list[Tree] = [parse_assignment(text) for text in assignments or ()]
     for tree in trees:
-        check_part(tree, "--set")
+        check(tree, "--set")
     return trees
