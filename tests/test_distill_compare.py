@@ -221,8 +221,8 @@ def test_the_report_reads_what_is_written(finished: Path) -> None:
     read_back = read_comparison(finished)
     written = read(finished / "results.json")
     assert read_back.teacher is not None
-    assert read_back.teacher_seconds == written["teacher_seconds"]
-    assert [row.chain_seconds for row in read_back.rows] == [
+    assert read_back.results.teacher_seconds == written["teacher_seconds"]
+    assert [row.chain_seconds for row in read_back.results.rows] == [
         row["chain_seconds"] for row in written["rows"]
     ]
     assert [row.cells[0] for row in table_of(finished).rows] == METHODS

@@ -250,7 +250,7 @@ def test_several_teachers_are_joined_to_their_student(tmp_path: Path) -> None:
         {**stage("c", "student", 32, 0.29, teacher="a"), "teachers": ["a", "b"]},
     ]
     run = read_run(write_run(tmp_path, stages))
-    assert run.stages[2].teachers == ("a", "b")
+    assert run.stages[2].entry.taught_by == ("a", "b")
     assert run.teacher is not None and run.teacher.name == "b"
     (axes,) = FIGURES[0].draw(run, LIGHT).axes
     ends = [line.get_xydata().tolist() for line in axes.lines if len(line.get_xdata()) == 2]
@@ -376,8 +376,8 @@ def test_the_run_is_read_as_written(run_directory: Path) -> None:
         "Direct, equal time 32",
     ]
     student = run.students[-1]
-    assert student.categories["N-N"].ranks == CATEGORIES["N-N"][0]
-    assert student.seconds == pytest.approx((90 + 1.6 * 32) * 1.16)
+    assert student.categories["N-N"].count == CATEGORIES["N-N"][0]
+    assert student.entry.seconds == pytest.approx((90 + 1.6 * 32) * 1.16)
     assert student.history.points("validation_mrr")[0] == [5, 10, 15, 20, 25, 30, 35, 40]
     (verdict,) = run.verdicts.values()
     assert (verdict.student, verdict.control) == (student.name, BUDGET)

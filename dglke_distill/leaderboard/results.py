@@ -8,18 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from dglke_distill.artifacts.results import (
+    ChainResults,
     Figures,
     ModelSizes,
     SplitFigures,
     StageResults,
-    TrainingFigures,
     TrainingResults,
 )
 from dglke_distill.artifacts.results_files import RESULTS_FILE, read_chain_results
 from dglke_distill.artifacts.results_node import FIX
 from dglke_distill.base.errors import UserError
 
-__all__ = ["FIGURES", "SPLITS", "RankedStage", "SeedResult", "read_seed"]
+__all__ = [
+    "FIGURES",
+    "SPLITS",
+    "SeedResult",
+    "extra_parameters",
+    "figures_of",
+    "read_seed",
+    "sizes_of",
+]
 
 FIGURES = ("mrr", "hits@1", "hits@3", "hits@10")
 SPLITS = ("test", "valid")
@@ -28,75 +36,70 @@ FigureTree = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class RankedStage:
-    """A trained model of a chain.
-
-    Attributes:
-        role: teacher, student, or direct, which has no teacher.
-        parameters: of the model.
-        extra_parameters: learned beside it and thrown away.
-        metrics: split to its figures; a control that was not ranked has none.
-    """
-
-    name: str
-    role: str
-    model: str
-    floats_per_entity: int
-    bytes_per_entity: int
-    parameters: int
-    extra_parameters: int
-    seconds: float
-    metrics: Mapping[str, FigureTree]
-
-
-@dataclass(frozen=True)
 class SeedResult:
-    """A finished chain.
+    """A finished chain: its results, and what of them stands on the leaderboard.
 
     Attributes:
-        seed: of all its stages.
         directory: of the chain.
-        method: what the chain is called.
-        chain: its settings.
+        chain: its results.
         stages: those that led to the deployed model, which is the last of them.
         controls: models that were trained beside.
         sides: split to side to figures of the deployed model.
         popularity: split to figures of the control that ignores the known entity.
         dataset: name, fingerprint and counts.
         evaluator: who judged.
-        peak_memory_bytes: the most that the process held up to the end of the last stage.
         settings: of the deployed model.
         provenance: versions and hardware.
     """
 
-    seed: int
     directory: Path
-    method: str
-    chain: Mapping[str, Any]
-    stages: tuple[RankedStage, ...]
-    controls: tuple[RankedStage, ...]
+    chain: ChainResults
+    stages: tuple[StageResults, ...]
+    controls: tuple[StageResults, ...]
     sides: Mapping[str, Mapping[str, FigureTree]]
     popularity: Mapping[str, FigureTree]
     dataset: Mapping[str, Any]
     evaluator: str
-    peak_memory_bytes: int
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
 
     @property
-    def deployed(self) -> RankedStage:
+    def deployed(self) -> StageResults:
         """The model that the figures are of."""
         return self.stages[-1]
 
     @property
     def parameters(self) -> int:
         """Parameters of all stages together, as the leaderboard counts them."""
-        return sum(stage.parameters + stage.extra_parameters for stage in self.stages)
+        return sum(sizes_of(each).parameters + extra_parameters(each) for each in self.stages)
 
     @property
     def seconds(self) -> float:
         """Training, validation and preparation of all stages."""
         return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most that the process held up to the end of the last stage."""
+        trainings = [stage.results.training for stage in (*self.stages, *self.controls)]
+        return max(of.peak_memory_bytes or 0 for of in trainings if of is not None)
+
+
+def sizes_of(stage: StageResults) -> ModelSizes:
+    """Return the sizes of a stage that ``read_seed`` has looked at."""
+    assert stage.results.model is not None
+    return stage.results.model
+
+
+def extra_parameters(stage: StageResults) -> int:
+    """Return how many numbers a stage learned beside its model and threw away."""
+    training = stage.results.training
+    return 0 if training is None else training.objective_parameters
+
+
+def figures_of(stage: StageResults, split: str) -> FigureTree:
+    """Return the figures of a ranked split."""
+    return _figures(stage.results.metrics[split])
 
 
 def read_seed(directory: Path) -> SeedResult:
@@ -116,14 +119,14 @@ def read_seed(directory: Path) -> SeedResult:
     split_of = {split: _given(last, split, path) for split in SPLITS}
     if last.dataset is None or last.provenance is None or last.config is None:
         raise _fault(path, f"dataset, provenance or config of {inside[-1].name} is missing")
-    trainings = [_whole(stage, path)[1] for stage in chain.stages]
+    for stage in chain.stages:
+        if stage.results.model is None or stage.results.training is None:
+            raise _fault(path, f"model or training of {stage.name} is missing")
     return SeedResult(
-        seed=chain.seed,
         directory=directory,
-        method=chain.method,
-        chain=chain.chain,
-        stages=tuple(_stage(stage, path) for stage in inside),
-        controls=tuple(_stage(stage, path) for stage, out in zip(chain.stages, aside) if out),
+        chain=chain,
+        stages=tuple(inside),
+        controls=tuple(stage for stage, out in zip(chain.stages, aside) if out),
         sides={
             split: {side: _figures(figures.by_side[side]) for side in SIDES}
             for split, (figures, _, _) in split_of.items()
@@ -131,7 +134,6 @@ def read_seed(directory: Path) -> SeedResult:
         popularity={split: _with_sides(control) for split, (_, control, _) in split_of.items()},
         dataset=last.dataset.to_tree(),
         evaluator=split_of[SPLITS[0]][2],
-        peak_memory_bytes=max(training.peak_memory_bytes or 0 for training in trainings),
         settings=last.config,
         provenance=last.provenance.to_tree(),
     )
@@ -157,29 +159,6 @@ def _given(
         if not set(SIDES) <= set(of.by_side):
             raise _fault(path, f"by_side of {split} is missing")
     return figures, control, protocol.evaluator
-
-
-def _whole(stage: StageResults, path: Path) -> tuple[ModelSizes, TrainingFigures]:
-    model, training = stage.results.model, stage.results.training
-    if model is None or training is None:
-        raise _fault(path, f"model or training of {stage.name} is missing")
-    return model, training
-
-
-def _stage(stage: StageResults, path: Path) -> RankedStage:
-    model, training = _whole(stage, path)
-    metrics = stage.results.metrics
-    return RankedStage(
-        name=stage.name,
-        role=stage.role,
-        model=model.name,
-        floats_per_entity=model.floats_per_entity,
-        bytes_per_entity=model.bytes_per_entity,
-        parameters=model.parameters,
-        extra_parameters=training.objective_parameters,
-        seconds=training.all_seconds,
-        metrics={split: _figures(metrics[split]) for split in SPLITS if split in metrics},
-    )
 
 
 def _figures(of: Figures) -> FigureTree:

@@ -7,13 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dglke_distill.artifacts.results import StageResults
 from dglke_distill.artifacts.results_files import RESULTS_FILE
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.leaderboard.markdown import markdown
-from dglke_distill.leaderboard.results import FIGURES, SPLITS, RankedStage, SeedResult, read_seed
+from dglke_distill.leaderboard.results import (
+    FIGURES,
+    SPLITS,
+    SeedResult,
+    extra_parameters,
+    figures_of,
+    read_seed,
+    sizes_of,
+)
 from dglke_distill.leaderboard.settings import (
     ABOUT_FILE,
     About,
@@ -94,7 +103,7 @@ def build_sheet(directory: Path) -> dict[str, Any]:
         "popularity_control": dict(first.popularity),
         "parameters": {
             "all_stages": first.parameters,
-            "deployed": first.deployed.parameters,
+            "deployed": sizes_of(first.deployed).parameters,
             "stages": _stages(seeds, controls=False),
         },
         "controls": _stages(seeds, controls=True),
@@ -116,8 +125,8 @@ def _finished(settings: SeedsConfig, directory: Path) -> list[SeedResult]:
         if not (place / RESULTS_FILE).is_file():
             continue
         found = read_seed(place)
-        chain = ChainConfig.from_mapping(found.chain, str(place / RESULTS_FILE))
-        if found.seed != number or chain != chain_of(settings, number):
+        chain = ChainConfig.from_mapping(found.chain.chain, str(place / RESULTS_FILE))
+        if found.chain.seed != number or chain != chain_of(settings, number):
             raise UserError(
                 f"{place}: is not the run's seed {number}, or was run with other settings; "
                 "delete it, and add --resume to run it again"
@@ -137,9 +146,8 @@ def _spreads(seeds: Sequence[SeedResult]) -> dict[str, dict[str, dict[str, Any]]
     """Return mean and unbiased deviation: split to figure, with those of the sides."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for split in SPLITS:
-        found[split] = {
-            key: _spread([seed.deployed.metrics[split][key] for seed in seeds]) for key in FIGURES
-        }
+        figures = [figures_of(seed.deployed, split) for seed in seeds]
+        found[split] = {key: _spread([of[key] for of in figures]) for key in FIGURES}
         for side in ("head", "tail"):
             values = [seed.sides[split][side]["mrr"] for seed in seeds]
             found[split][f"{side} mrr"] = _spread(values)
@@ -158,28 +166,29 @@ def _stages(seeds: Sequence[SeedResult], controls: bool) -> list[dict[str, Any]]
     rows = []
     for name in _distinct(stage.name for stages in all_of for stage in stages):
         same = [stage for stages in all_of for stage in stages if stage.name == name]
-        ranked = [stage.metrics["test"]["mrr"] for stage in same if "test" in stage.metrics]
+        ranked = [mrr for stage in same if (mrr := stage.mrr("test")) is not None]
         rows.append({**_size(same[0]), "test_mrr": _spread(ranked) if ranked else None})
     return rows
 
 
-def _size(stage: RankedStage) -> dict[str, Any]:
+def _size(stage: StageResults) -> dict[str, Any]:
+    sizes = sizes_of(stage)
     return {
         "name": stage.name,
         "role": stage.role,
-        "model": stage.model,
-        "floats_per_entity": stage.floats_per_entity,
-        "bytes_per_entity": stage.bytes_per_entity,
-        "parameters": stage.parameters,
-        "extra_parameters": stage.extra_parameters,
+        "model": sizes.name,
+        "floats_per_entity": sizes.floats_per_entity,
+        "bytes_per_entity": sizes.bytes_per_entity,
+        "parameters": sizes.parameters,
+        "extra_parameters": extra_parameters(stage),
     }
 
 
 def _seed(seed: SeedResult, directory: Path) -> dict[str, Any]:
     return {
-        "seed": seed.seed,
+        "seed": seed.chain.seed,
         "directory": seed.directory.relative_to(directory).as_posix(),
-        **{split: dict(seed.deployed.metrics[split]) for split in SPLITS},
+        **{split: dict(figures_of(seed.deployed, split)) for split in SPLITS},
         "seconds": seed.seconds,
         "peak_memory_bytes": seed.peak_memory_bytes,
         "date": seed.provenance.get("date"),
@@ -189,13 +198,13 @@ def _seed(seed: SeedResult, directory: Path) -> dict[str, Any]:
 
 def _method(seed: SeedResult) -> str:
     """Return a name for a method whose author has given none."""
-    first, last = seed.stages[0], seed.deployed
-    if last.role != "student":
-        return f"{last.model} (dim {last.floats_per_entity})"
-    names = _distinct(stage.model for stage in seed.stages)
-    sizes = ", ".join(str(stage.floats_per_entity) for stage in seed.stages)
-    origin = "" if len(names) == 1 else f" from {first.model}"
-    return f"{last.model} distilled{origin} ({seed.method}, dims {sizes})"
+    stages = [sizes_of(stage) for stage in seed.stages]
+    first, last = stages[0], stages[-1]
+    if seed.deployed.role != "student":
+        return f"{last.name} (dim {last.floats_per_entity})"
+    dims = ", ".join(str(sizes.floats_per_entity) for sizes in stages)
+    origin = "" if len({sizes.name for sizes in stages}) == 1 else f" from {first.name}"
+    return f"{last.name} distilled{origin} ({seed.chain.method}, dims {dims})"
 
 
 def _hardware(provenance: Mapping[str, Any]) -> str:
@@ -256,7 +265,7 @@ def _notes(seeds: Sequence[SeedResult], settings: SeedsConfig) -> list[str]:
     if len(_distinct(_versions(seed.provenance) for seed in seeds)) > 1:
         found.append("the seeds ran with different versions of libraries")
     best = max(seed.popularity["test"]["mrr"] for seed in seeds)
-    if min(seed.deployed.metrics["test"]["mrr"] for seed in seeds) <= best:
+    if min(figures_of(seed.deployed, "test")["mrr"] for seed in seeds) <= best:
         found.append("a seed is no better than relation popularity, which ignores the question")
     return found
 

@@ -60,7 +60,7 @@ def write_report(run_directory: Path) -> Path:
                 drawings.append(Drawing(kind.name, kind.title, kind.describe(run), kind.note, text))
         told = [v.sentence for v in list(run.verdicts.values())[-1:]]
         judged = f"\n{verdict_table(run).markdown()}" if told else ""
-        _write(folder / TABLE, _table_text(run_table(run), run.data_warnings, told) + judged)
+        _write(folder / TABLE, _table_text(run_table(run), run.chain.data_warnings, told) + judged)
         _write(folder / PAGE, run_page(run, drawings))
     return run_directory / REPORT_DIRECTORY / PAGE
 
@@ -71,11 +71,12 @@ def write_comparison(directory: Path) -> Path:
     Args:
         directory: with the comparison's ``results.json``.
     """
-    results = read_comparison(directory)
+    compared = read_comparison(directory)
     with directory_aside(directory / REPORT_DIRECTORY, foreign=_foreign) as folder:
-        text = _save(comparison_figure(results, LIGHT), folder, COMPARISON)
-        _write(folder / TABLE, _table_text(comparison_table(results), results.data_warnings))
-        _write(folder / PAGE, comparison_page(results, text))
+        text = _save(comparison_figure(compared, LIGHT), folder, COMPARISON)
+        warnings = compared.results.data_warnings
+        _write(folder / TABLE, _table_text(comparison_table(compared), warnings))
+        _write(folder / PAGE, comparison_page(compared, text))
     return directory / REPORT_DIRECTORY / PAGE
 
 

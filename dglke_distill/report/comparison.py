@@ -20,6 +20,7 @@ from dglke_distill.report.page import (
     provenance,
     warnings_section,
 )
+from dglke_distill.report.run_results import candidates_text
 from dglke_distill.report.tables import comparison_table, spread_text
 from dglke_distill.report.theme import Theme, drawing
 
@@ -28,9 +29,9 @@ __all__ = ["comparison_figure", "comparison_page"]
 _TICKS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 36000, 86400)
 
 
-def comparison_figure(results: ShownComparison, theme: Theme) -> Figure:
+def comparison_figure(compared: ShownComparison, theme: Theme) -> Figure:
     """Draw MRR against training seconds: a small point per seed, a large one per method's mean."""
-    groups = results.groups()
+    groups = compared.groups()
     with drawing(theme):
         figure = Figure(figsize=(7.6, 4.6), layout="constrained")
         axes = figure.add_subplot()
@@ -45,8 +46,8 @@ def comparison_figure(results: ShownComparison, theme: Theme) -> Figure:
                 *place, "D", color=colour, markeredgecolor=theme.surface, markersize=9, zorder=3
             )
             labels.append(Label(*place, f"{shortened(name)}\n{place[1]:.4f}", theme.ink))
-        times = [max(row.training_seconds, 1e-3) for row in results.rows]
-        heights = [row.mrr for row in results.rows]
+        times = [max(row.training_seconds, 1e-3) for row in compared.results.rows]
+        heights = [row.mrr for row in compared.results.rows]
         axes.set_xscale("log")
         low, high = min(times) / 1.7, max(times) * 1.7
         axes.set_xlim(low, high)
@@ -70,24 +71,25 @@ def _tick(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def comparison_page(results: ShownComparison, svg: str) -> str:
+def comparison_page(compared: ShownComparison, svg: str) -> str:
     """Return the page.
 
     Args:
-        results: what to report.
+        compared: what to report.
         svg: the figure, as ``theme.svg`` returned it for the light theme.
     """
-    groups = results.groups()
+    groups = compared.groups()
     means = {name: Spread.of([row.mrr for row in rows]) for name, rows in groups.items()}
     best = max(means, key=lambda name: means[name].mean)
+    results, teacher = compared.results, compared.teacher
     seeds = sorted({row.seed for row in results.rows})
     cards = [KeyFigure("Best test MRR", quality(means[best].mean), best)]
-    if results.teacher is not None:
-        size = f"{results.teacher.model}, {results.teacher.floats_per_entity} floats"
-        cards.append(KeyFigure("Teacher", quality(results.teacher.quality.mrr), size))
+    if teacher is not None:
+        size = f"{teacher.sizes.name}, {teacher.sizes.floats_per_entity} floats"
+        cards.append(KeyFigure("Teacher", quality(teacher.quality.mrr), size))
         alike = any(row.share_of_teacher is not None for row in results.rows)
-        if results.teacher.quality.mrr and alike:  # else the teacher's is another test split
-            share = means[best].mean / results.teacher.quality.mrr
+        if teacher.quality.mrr and alike:  # else the teacher's is another test split
+            share = means[best].mean / teacher.quality.mrr
             cards.append(KeyFigure("Share of teacher", percent(share), best))
     cards.append(
         KeyFigure("Training", duration(sum(row.training_seconds for row in results.rows)), "in all")
@@ -103,8 +105,8 @@ def comparison_page(results: ShownComparison, svg: str) -> str:
         note="A small point per seed, a large one for the method's mean.",
         svg=svg,
     )
-    caption = f"Filtered ranking of {results.dataset.candidates} on the test split; means over "
-    caption += "the seeds. Seconds "
+    among = candidates_text(results.dataset)
+    caption = f"Filtered ranking of {among} on the test split; means over the seeds. Seconds "
     caption += "are those of the last stage's training; a chain's count its other students, and "
     caption += "validation, but not the teacher that all share"
     if results.teacher_seconds:
@@ -117,9 +119,9 @@ def comparison_page(results: ShownComparison, svg: str) -> str:
     sections = [
         *warnings_section(results.data_warnings),
         PageSection("Summary", cards=cards),
-        PageSection("Methods", table=comparison_table(results), caption=caption),
+        PageSection("Methods", table=comparison_table(compared), caption=caption),
         *figures([picture], []),
-        provenance(results.provenance, more),
+        provenance(results.provenance.to_tree(), more),
     ]
     title = f"Methods compared on {results.dataset.name}"
     subtitle = f"{plural(len(groups), 'method')} · {plural(len(seeds), 'seed')}"

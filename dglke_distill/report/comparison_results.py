@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
-from dglke_distill.artifacts.results import ComparisonRow
+from dglke_distill.artifacts.results import ComparisonResults, ComparisonRow
 from dglke_distill.artifacts.results_files import RESULTS_FILE, read_comparison_results
-from dglke_distill.report.run_results import ShownDataset, ShownStage, read_stage
+from dglke_distill.report.run_results import ShownStage, read_stage
 
-__all__ = ["ComparisonRow", "ShownComparison", "Spread", "read_comparison"]
+__all__ = ["ShownComparison", "Spread", "read_comparison"]
 
 
 @dataclass(frozen=True)
@@ -31,32 +31,20 @@ class Spread:
 
 @dataclass(frozen=True)
 class ShownComparison:
-    """A finished comparison.
+    """A finished comparison: its results, and its teacher as pages show one."""
 
-    Attributes:
-        teacher_seconds: of all teachers that are shared.
-        gains: by method, by what share it is better than ``direct``, over all seeds that both
-            have, and the ends of the interval.
-    """
-
-    directory: Path
-    dataset: ShownDataset
+    results: ComparisonResults
     teacher: Optional[ShownStage]
-    teacher_seconds: Optional[float]
-    rows: tuple[ComparisonRow, ...]
-    provenance: dict[str, Any]
-    data_warnings: tuple[str, ...] = ()
-    gains: dict[str, tuple[float, Optional[float], Optional[float]]] = field(default_factory=dict)
 
     def groups(self) -> dict[str, list[ComparisonRow]]:
         """Return the rows per method and size, in the order of their first row.
 
         The keys tell what differs: the method, and model or floats where there are several.
         """
-        models = len({row.model for row in self.rows}) > 1
-        sizes = len({row.floats_per_entity for row in self.rows}) > 1
+        models = len({row.model for row in self.results.rows}) > 1
+        sizes = len({row.floats_per_entity for row in self.results.rows}) > 1
         found: dict[str, list[ComparisonRow]] = {}
-        for row in self.rows:
+        for row in self.results.rows:
             parts = [row.method]
             parts += [row.model] if models else []
             parts += [str(row.floats_per_entity)] if sizes else []
@@ -74,12 +62,5 @@ def read_comparison(directory: Path) -> ShownComparison:
     found = read_comparison_results(path)
     teacher = found.teacher
     return ShownComparison(
-        directory=directory,
-        dataset=ShownDataset.of(found.dataset),
-        teacher=None if teacher is None else read_stage(teacher, path, "test", history=False),
-        teacher_seconds=found.teacher_seconds,
-        rows=tuple(found.rows),
-        provenance=found.provenance.to_tree(),
-        data_warnings=tuple(found.data_warnings),
-        gains={method: (gain.gain, gain.low, gain.high) for method, gain in found.gains.items()},
+        found, None if teacher is None else read_stage(teacher, path, "test", history=False)
     )

@@ -47,7 +47,7 @@ def _quality(run: RunResults) -> str:
         run,
         (
             f"{run.split} MRR {quality(stage.quality.mrr)} at "
-            f"{bytes_text(stage.bytes_per_entity)} per entity"
+            f"{bytes_text(stage.sizes.bytes_per_entity)} per entity"
             for stage in run.stages
         ),
     )
@@ -82,7 +82,8 @@ def _categories(run: RunResults) -> str:
 
 
 def _seconds(run: RunResults) -> str:
-    return _each(run, (duration(stage.seconds) if stage.seconds else "" for stage in run.stages))
+    took = (stage.entry.seconds for stage in run.stages)
+    return _each(run, (duration(seconds) if seconds else "" for seconds in took))
 
 
 FIGURES = (

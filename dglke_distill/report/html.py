@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dglke_distill.artifacts.results import ChainResults
+from dglke_distill.data.table_options import IN_MEMORY
 from dglke_distill.report.numbers import bytes_text, duration, gain_text, percent, quality
 from dglke_distill.report.page import (
     Drawing,
@@ -16,10 +18,14 @@ from dglke_distill.report.page import (
     warnings_section,
 )
 from dglke_distill.report.plots import shown_anchors
-from dglke_distill.report.run_results import RunResults, stage_labels
+from dglke_distill.report.run_results import RunResults, candidates_text, stage_labels
 from dglke_distill.report.tables import run_table, verdict_table
 
 __all__ = ["run_page"]
+
+_BY_FILE = "dglke-distill run --config chain.toml"
+_IN_PYTHON = 'kd.distill(TABLE, recipe="none", config="chain.toml")'
+"""Runs a chain again whose data were a table in memory."""
 
 
 def run_page(run: RunResults, drawings: Sequence[Drawing]) -> str:
@@ -29,31 +35,32 @@ def run_page(run: RunResults, drawings: Sequence[Drawing]) -> str:
         run: what to report.
         drawings: its figures.
     """
-    models = list(dict.fromkeys(stage.model for stage in run.stages if stage.in_chain))
-    sizes = [str(stage.floats_per_entity) for stage in run.stages if stage.in_chain]
-    title = f"{' and '.join(models)} on {run.dataset.name}, distilled"
-    subtitle = f"{run.method} · {' → '.join(sizes)} floats per entity · seed {run.seed}"
-    among = run.dataset.candidates
+    chain, shown = run.chain, [stage.sizes for stage in run.stages if stage.in_chain]
+    models = list(dict.fromkeys(sizes.name for sizes in shown))
+    floats = " → ".join(str(sizes.floats_per_entity) for sizes in shown)
+    title = f"{' and '.join(models)} on {chain.dataset.name}, distilled"
+    subtitle = f"{chain.method} · {floats} floats per entity · seed {chain.seed}"
+    among = candidates_text(chain.dataset)
     caption = f"Filtered ranking of {among} on the {run.split} split, realistic ties."
     if run.students:
         caption += " Highlighted: the student with the highest MRR."
     more = {
-        "Dataset": dataset_text(run.dataset),
-        "Method": run.method,
-        "Seed": str(run.seed),
+        "Dataset": dataset_text(chain.dataset),
+        "Method": chain.method,
+        "Seed": str(chain.seed),
     }
     sections = [
-        *warnings_section(run.data_warnings),
+        *warnings_section(chain.data_warnings),
         *_verdict(run),
         PageSection("Summary", cards=_key_figures(run)),
         PageSection("Stages", table=run_table(run), caption=caption),
         *figures(drawings, run.stages),
         *_references(run),
         PageSection("Settings", block=run.settings),
-        provenance(run.provenance, more),
+        provenance(chain.provenance.to_tree(), more),
         PageSection(
             "Reproduce",
-            block=_command(run),
+            block=_command(chain),
             text="With the settings above as chain.toml, if the run's own is no longer there. The "
             "same figures take the same versions and the same hardware:",
         ),
@@ -70,18 +77,20 @@ def _key_figures(run: RunResults) -> list[KeyFigure]:
     ]
     share = run.share_of_teacher(last)
     if teacher is not last and share is not None:
-        size = f"at {teacher.floats_per_entity} floats" if teacher is not None else "as loaded"
-        note = f"{quality(run.teacher_mrr)} {size}"
+        among = (
+            f"at {teacher.sizes.floats_per_entity} floats" if teacher is not None else "as loaded"
+        )
+        note = f"{quality(run.teacher_mrr)} {among}"
         found.append(KeyFigure("Share of teacher", percent(share), note))
     verdict = run.verdicts.get(last.name)
     if verdict is not None and verdict.low is not None and verdict.control in labels:
         text = gain_text(verdict.gain, verdict.low, verdict.high)
         found.append(KeyFigure("Over direct, 95 %", text, f"than {labels[verdict.control]}"))
-    smaller = ""
+    smaller, size = "", last.sizes.bytes_per_entity
     if teacher is not None and teacher is not last:
-        smaller = f"{teacher.bytes_per_entity / last.bytes_per_entity:.3g} times smaller"
-    found.append(KeyFigure("Size per entity", bytes_text(last.bytes_per_entity), smaller))
-    note = "with all teachers" if last.role == "student" else ""
+        smaller = f"{teacher.sizes.bytes_per_entity / size:.3g} times smaller"
+    found.append(KeyFigure("Size per entity", bytes_text(size), smaller))
+    note = "with all teachers" if last.entry.role == "student" else ""
     found.append(KeyFigure("Time", duration(run.chain_seconds), note))
     return found
 
@@ -109,6 +118,8 @@ def _references(run: RunResults) -> list[PageSection]:
     return [PageSection("Published figures", items=items, items_kind="references")] if items else []
 
 
-def _command(run: RunResults) -> str:
-    command = run.provenance.get("command")
-    return command if isinstance(command, str) else run.command
+def _command(chain: ChainResults) -> str:
+    older = chain.provenance.to_tree().get("command")  # where older versions wrote it
+    if isinstance(older, str):
+        return older
+    return chain.command or (_IN_PYTHON if chain.dataset.format == IN_MEMORY else _BY_FILE)

@@ -10,9 +10,10 @@ from typing import Any, Optional
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dglke_distill import __version__
+from dglke_distill.artifacts.results import DatasetDescription
 from dglke_distill.base.shown import plural
 from dglke_distill.report.numbers import NONE, bytes_text, printable
-from dglke_distill.report.run_results import ShownDataset, ShownStage
+from dglke_distill.report.run_results import ShownStage
 from dglke_distill.report.tables import Table
 from dglke_distill.report.theme import inline_svg, variables
 
@@ -157,13 +158,13 @@ def warnings_section(lines: Sequence[str]) -> list[PageSection]:
     return [PageSection("Warnings", kind="warnings", items=lines)] if lines else []
 
 
-def dataset_text(dataset: ShownDataset) -> str:
+def dataset_text(dataset: DatasetDescription) -> str:
     """Return size and digest of a dataset in words."""
     triples = ", ".join(f"{count:,} {split}" for split, count in dataset.triples.items())
     return (
         f"{dataset.name}: {plural(dataset.entities, 'entity')}, "
         f"{plural(dataset.relations, 'relation')}, "
-        f"{triples} triples; sha256 {dataset.fingerprint}"
+        f"{triples} triples; sha256 {dataset.fingerprint or 'not recorded'}"
     )
 
 

@@ -33,7 +33,7 @@ _LEGEND_LETTERS = 115  # that a legend has room for side by side
 
 def shown_anchors(run: RunResults) -> tuple[Anchor, ...]:
     """Return the published figures that a run may be compared with: those of the test split."""
-    return anchors(run.dataset.name) if run.split == "test" else ()
+    return anchors(run.chain.dataset.name) if run.split == "test" else ()
 
 
 def quality(run: RunResults, theme: Theme) -> Figure:
@@ -43,7 +43,7 @@ def quality(run: RunResults, theme: Theme) -> Figure:
     lines = [
         (_place(stages[teacher]), _place(stage))
         for stage in run.stages
-        for teacher in stage.teachers
+        for teacher in stage.entry.taught_by
         if teacher in stages
     ]
     published = shown_anchors(run)
@@ -57,13 +57,14 @@ def quality(run: RunResults, theme: Theme) -> Figure:
         for stage in run.stages:
             axes.plot(
                 *_place(stage),
-                _MARKERS[stage.role],
+                _MARKERS[stage.entry.role],
                 color=colours[stage.name],
                 markeredgecolor=theme.surface,
                 markersize=10,
                 zorder=3,
             )
-        sizes = [s.bytes_per_entity for s in run.stages] + [a.bytes_per_entity for a in published]
+        sizes = [s.sizes.bytes_per_entity for s in run.stages]
+        sizes += [a.bytes_per_entity for a in published]
         heights = [stage.quality.mrr for stage in run.stages] + [a.mrr for a in published]
         _size_axis(axes, sizes)
         room = max(0.25 * (max(heights) - min(heights)), 0.02)
@@ -87,7 +88,7 @@ def quality(run: RunResults, theme: Theme) -> Figure:
 
 
 def _place(stage: ShownStage) -> tuple[float, float]:
-    return stage.bytes_per_entity, stage.quality.mrr
+    return stage.sizes.bytes_per_entity, stage.quality.mrr
 
 
 def _size_axis(axes: Axes, sizes: Sequence[float]) -> None:
@@ -104,7 +105,7 @@ def _kinds(run: RunResults, theme: Theme, published: bool) -> list[Line2D]:
     """Return what the legend shows: each kind of point that occurs."""
     roles = {"teacher": "teacher", "student": "student"}
     roles.update(direct="direct", direct_budget="direct, longer", direct_tuned="direct, tuned")
-    occur = {stage.role for stage in run.stages}
+    occur = {stage.entry.role for stage in run.stages}
     colour = {
         "teacher": theme.chain[0],
         "student": theme.chain[1],
@@ -148,7 +149,7 @@ def categories(run: RunResults, theme: Theme) -> Optional[Figure]:
                 color=colours[stage.name],
                 label=shortened(names[stage.name]),
             )
-        ranks = {n: s.categories[n].ranks for s in stages for n in groups if n in s.categories}
+        ranks = {n: s.categories[n].count for s in stages for n in groups if n in s.categories}
         axes.set_xticks(range(len(groups)), [f"{shortened(n)}\n{ranks[n]:,} ranks" for n in groups])
         axes.tick_params(axis="x", length=0)
         axes.grid(axis="x", visible=False)
@@ -161,10 +162,16 @@ def categories(run: RunResults, theme: Theme) -> Optional[Figure]:
         return settled(figure)
 
 
+def _spent(stage: ShownStage) -> tuple[float, float, float]:
+    """Return the seconds of training, validation and preparation."""
+    of = stage.entry.results.training
+    return (0.0, 0.0, 0.0) if of is None else (of.seconds, of.validation_seconds, of.setup_seconds)
+
+
 def seconds(run: RunResults, theme: Theme) -> Figure:
     """Draw the time of each stage: preparing the teacher's knowledge, training, validation."""
     colours, names = theme.stage_colours(run.stages), stage_labels(run.stages)
-    longest = max(stage.seconds for stage in run.stages)
+    longest = max(stage.entry.seconds for stage in run.stages)
     divisor, unit = (3600, "hours") if longest >= 7200 else (60, "minutes")
     if longest < 120:
         divisor, unit = 1, "seconds"
@@ -173,14 +180,14 @@ def seconds(run: RunResults, theme: Theme) -> Figure:
         figure = Figure(figsize=(9.0, 1.2 + 0.38 * len(run.stages)), layout="constrained")
         axes = figure.add_subplot()
         for row, stage in enumerate(run.stages):
-            spent = (stage.training_seconds, stage.validation_seconds, stage.setup_seconds)
+            spent = _spent(stage)
             start = 0.0
             for value, strength in zip(spent, parts.values()):
                 length = value / divisor
                 axes.barh(row, length, 0.62, start, color=colours[stage.name], alpha=strength)
                 start += length
             axes.annotate(
-                duration(stage.seconds) if stage.seconds else "loaded, not trained",
+                duration(stage.entry.seconds) if stage.entry.seconds else "loaded, not trained",
                 (start, row),
                 xytext=(5, 0),
                 textcoords="offset points",
@@ -195,7 +202,7 @@ def seconds(run: RunResults, theme: Theme) -> Figure:
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         handles = [Patch(color=theme.muted, alpha=a, label=name) for name, a in parts.items()]
-        if not any(stage.setup_seconds for stage in run.stages):
+        if not any(_spent(stage)[2] for stage in run.stages):
             handles.pop()
         figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=1.0)
         return settled(figure)

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from dglke_distill.artifacts.results import (
-    ChainSummary,
+    ChainResults,
     DatasetDescription,
     Figures,
+    ModelSizes,
     SplitFigures,
     StageResults,
 )
@@ -21,23 +22,18 @@ from dglke_distill.artifacts.results_node import FIX
 from dglke_distill.artifacts.results_verdict import SizeVerdict
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.ogb import OGB_DATASETS
-from dglke_distill.data.table_options import IN_MEMORY
 from dglke_distill.report.history import read_history, read_text
 
 __all__ = [
     "ROLES",
-    "Category",
     "History",
     "RunResults",
-    "ShownDataset",
     "ShownStage",
+    "candidates_text",
     "read_run",
     "read_stage",
     "stage_labels",
 ]
-
-_IN_PYTHON = 'kd.distill(TABLE, recipe="none", config="chain.toml")'
-"""Runs a chain again whose data were a table in memory."""
 
 ROLES = {
     "teacher": "Teacher",
@@ -47,14 +43,6 @@ ROLES = {
     "direct_tuned": "Direct, tuned",
 }
 """How a stage's role is called in tables and plots."""
-
-
-@dataclass(frozen=True)
-class Category:
-    """The figures of the relations of one category: MRR over both sides, number of ranks."""
-
-    mrr: float
-    ranks: int
 
 
 @dataclass(frozen=True)
@@ -72,124 +60,87 @@ class History:
 
 @dataclass(frozen=True)
 class ShownStage:
-    """One trained model of a run.
+    """One trained model of a run: its results, and the course of its training.
 
     Attributes:
-        name: its name in the run directory.
-        role: a key of ``ROLES``.
-        teachers: names of the stages it learnt from.
-        model: name of the score function.
-        floats_per_entity: as the model counts them; ``bytes_per_entity`` likewise.
-        parameters: number of all trained floats.
+        entry: what the results say of it.
+        sizes: of the model, which ``entry`` may lack.
         quality: figures of the split that the run reports.
-        categories: relation category to its figures; empty when none were measured.
-        training_seconds: of the training loop alone.
-        validation_seconds: of the validations meanwhile.
-        setup_seconds: of preparing the teacher's knowledge.
-        best_epoch: the epoch that was kept, None for a model that was loaded.
-        history: the course of its training; empty for a model that was loaded.
+        history: empty for a model that was loaded.
     """
 
-    name: str
-    role: str
-    teachers: tuple[str, ...]
-    model: str
-    floats_per_entity: int
-    bytes_per_entity: int
-    parameters: int
-    quality: Figures
-    categories: dict[str, Category]
-    training_seconds: float
-    validation_seconds: float
-    setup_seconds: float
-    best_epoch: Optional[int]
+    entry: StageResults
+    sizes: ModelSizes
+    quality: SplitFigures
     history: History
 
     @property
-    def seconds(self) -> float:
-        """Everything that the stage took before its test split was ranked."""
-        return self.training_seconds + self.validation_seconds + self.setup_seconds
+    def name(self) -> str:
+        """Its name in the run directory."""
+        return self.entry.name
+
+    @property
+    def categories(self) -> dict[str, Figures]:
+        """Figures over both sides by relation category; empty when none were measured.
+
+        Relations that train never shows, which have no category, come last.
+        """
+        named = sorted(self.quality.by_category.items(), key=lambda item: item[0] == "unseen")
+        return {name: sides["both"] for name, sides in named}
+
+    @property
+    def best_epoch(self) -> Optional[int]:
+        """The epoch that was kept, None for a model that was loaded."""
+        training = self.entry.results.training
+        return None if training is None else training.best_epoch
 
     @property
     def in_chain(self) -> bool:
         """Whether it is a teacher or a student, and not a control."""
-        return self.role in ("teacher", "student")
+        return self.entry.role in ("teacher", "student")
 
 
-@dataclass(frozen=True)
-class ShownDataset:
-    """The data of a run."""
-
-    name: str
-    fingerprint: str
-    entities: int
-    relations: int
-    triples: dict[str, int]
-
-    @classmethod
-    def of(cls, described: DatasetDescription) -> ShownDataset:
-        """Return it from its description in results."""
-        return cls(
-            name=described.name,
-            fingerprint=described.fingerprint or "not recorded",
-            entities=described.entities,
-            relations=described.relations,
-            triples=described.triples,
-        )
-
-    @property
-    def candidates(self) -> str:
-        """What true answers are ranked among, in words."""
-        return "the given candidates" if self.name in OGB_DATASETS else "all entities"
+def candidates_text(dataset: DatasetDescription) -> str:
+    """Return what true answers of a dataset are ranked among, in words."""
+    return "the given candidates" if dataset.name in OGB_DATASETS else "all entities"
 
 
 @dataclass(frozen=True)
 class RunResults:
-    """A finished chain.
+    """A finished chain, with what else a report shows of it.
 
     Attributes:
         directory: where it lies.
-        method: name of the distillation method.
-        seed: seed of the first stage.
+        chain: its results.
         split: the split that the figures are of, ``test`` or ``valid``.
         stages: teachers and students in the order of the chain, then the controls.
-        summary: the run's own totals; figures that follow from stages are computed from them.
         settings: the text of ``chain.toml``.
-        provenance: versions, revision and hardware.
-        data_warnings: what must be known of its teachers' data.
-        command: runs it again.
         verdicts: by the student's name; empty for a run of an older version.
     """
 
     directory: Path
-    method: str
-    seed: int
-    dataset: ShownDataset
+    chain: ChainResults
     split: str
     stages: tuple[ShownStage, ...]
-    summary: ChainSummary
     settings: str
-    provenance: dict[str, Any]
-    data_warnings: tuple[str, ...] = ()
-    command: str = "dglke-distill run --config chain.toml"
     verdicts: dict[str, SizeVerdict] = field(default_factory=dict)
 
     @property
     def teacher(self) -> Optional[ShownStage]:
         """The strongest teacher that was not taught itself."""
-        return _best([stage for stage in self.stages if stage.role == "teacher"])
+        return _best([stage for stage in self.stages if stage.entry.role == "teacher"])
 
     @property
     def students(self) -> list[ShownStage]:
         """The students in the order of the chain; the last one is what the run is for."""
-        return [stage for stage in self.stages if stage.role == "student"]
+        return [stage for stage in self.stages if stage.entry.role == "student"]
 
     @property
     def teacher_mrr(self) -> Optional[float]:
         """The teacher's MRR, also that of a teacher that was loaded and is no stage."""
         if self.teacher is not None:
             return self.teacher.quality.mrr
-        return self.summary.teacher_mrr if self.split == "test" else None
+        return self.chain.summary.teacher_mrr if self.split == "test" else None
 
     def share_of_teacher(self, stage: ShownStage) -> Optional[float]:
         """Return a stage's MRR over the teacher's."""
@@ -198,8 +149,8 @@ class RunResults:
     @property
     def chain_seconds(self) -> float:
         """What the last student took with all its teachers; the run's own total if it has one."""
-        total = self.summary.chain_seconds
-        return sum(s.seconds for s in self.stages if s.in_chain) if total is None else total
+        total = self.chain.summary.chain_seconds
+        return sum(s.entry.seconds for s in self.stages if s.in_chain) if total is None else total
 
 
 def _best(stages: Sequence[ShownStage]) -> Optional[ShownStage]:
@@ -211,11 +162,11 @@ def stage_labels(stages: Sequence[ShownStage]) -> dict[str, str]:
 
     The model's name is part of it only where the models differ.
     """
-    several = len({stage.model for stage in stages}) > 1
+    several = len({stage.sizes.name for stage in stages}) > 1
     labels = {}
     for stage in stages:
-        model = f" {stage.model}" if several else ""
-        labels[stage.name] = f"{ROLES[stage.role]}{model} {stage.floats_per_entity}"
+        model = f" {stage.sizes.name}" if several else ""
+        labels[stage.name] = f"{ROLES[stage.entry.role]}{model} {stage.sizes.floats_per_entity}"
     count = Counter(labels.values())
     return {
         name: f"{label} ({name})" if count[label] > 1 else label for name, label in labels.items()
@@ -241,21 +192,13 @@ def read_run(directory: Path) -> RunResults:
     for name, times in Counter(stage.name for stage in stages).items():
         if times > 1:
             raise UserError(f"{path}: stages holds {name!r} {times} times; {FIX}")
-    sizes = [] if chain.verdict is None else chain.verdict.sizes
-    in_memory = chain.dataset.format == IN_MEMORY
     return RunResults(
         directory=directory,
-        method=chain.method,
-        seed=chain.seed,
-        dataset=ShownDataset.of(chain.dataset),
+        chain=chain,
         split=split,
         stages=tuple(sorted(stages, key=lambda stage: not stage.in_chain)),
-        summary=chain.summary,
         settings=read_text(directory / "chain.toml"),
-        provenance=chain.provenance.to_tree(),
-        data_warnings=tuple(chain.data_warnings),
-        command=chain.command or (_IN_PYTHON if in_memory else RunResults.command),
-        verdicts={verdict.student: verdict for verdict in sizes},
+        verdicts={} if chain.verdict is None else {v.student: v for v in chain.verdict.sizes},
     )
 
 
@@ -281,29 +224,7 @@ def read_stage(entry: StageResults, path: Path, split: str, *, history: bool = T
     # A teacher may also come as a checkpoint of somebody else's, which has no training.
     if training is not None and history:
         columns = read_history(path.parent / entry.directory / "history.csv")
-    return ShownStage(
-        name=entry.name,
-        role=entry.role,
-        teachers=entry.taught_by,
-        model=model.name,
-        floats_per_entity=model.floats_per_entity,
-        bytes_per_entity=model.bytes_per_entity,
-        parameters=model.parameters,
-        quality=figures,
-        categories=_categories(figures, path),
-        training_seconds=0.0 if training is None else training.seconds,
-        validation_seconds=0.0 if training is None else training.validation_seconds,
-        setup_seconds=0.0 if training is None else training.setup_seconds,
-        best_epoch=None if training is None else training.best_epoch,
-        history=History(columns),
-    )
-
-
-def _categories(figures: SplitFigures, path: Path) -> dict[str, Category]:
-    # Those that name no category (relations that train never shows) come last.
-    found = {}
-    for name, sides in sorted(figures.by_category.items(), key=lambda item: item[0] == "unseen"):
+    for name, sides in figures.by_category.items():
         if "both" not in sides:
             raise UserError(f"{path}: by_category.{name}.both is missing; {FIX}")
-        found[name] = Category(sides["both"].mrr, sides["both"].count)
-    return found
+    return ShownStage(entry, model, figures, History(columns))

@@ -72,17 +72,17 @@ def run_table(run: RunResults) -> Table:
     for stage in run.stages:
         cells = (
             labels[stage.name],
-            stage.model,
-            f"{stage.floats_per_entity:,}",
-            f"{stage.bytes_per_entity:,}",
-            f"{stage.parameters:,}",
+            stage.sizes.name,
+            f"{stage.sizes.floats_per_entity:,}",
+            f"{stage.sizes.bytes_per_entity:,}",
+            f"{stage.sizes.parameters:,}",
             quality(stage.quality.mrr),
             quality(stage.quality.hits_at_1),
             quality(stage.quality.hits_at_3),
             quality(stage.quality.hits_at_10),
             percent(run.share_of_teacher(stage)),
             *([gains.get(stage.name, NONE)] if gains else []),
-            f"{stage.seconds:,.1f}" if stage.seconds else NONE,
+            f"{stage.entry.seconds:,.1f}" if stage.entry.seconds else NONE,
         )
         rows.append(TableRow(cells, best is not None and stage.name == best.name))
     headings = (
@@ -135,9 +135,9 @@ def verdict_table(run: RunResults) -> Table:
     return Table(headings, tuple(rows), text_columns=2)
 
 
-def comparison_table(results: ShownComparison) -> Table:
+def comparison_table(compared: ShownComparison) -> Table:
     """Return the table of a comparison: a row per method, means over its seeds."""
-    groups = results.groups()
+    groups = compared.groups()
     means = {name: Spread.of([row.mrr for row in rows]) for name, rows in groups.items()}
     best = max(means, key=lambda name: means[name].mean)
     lines = []
@@ -147,6 +147,7 @@ def comparison_table(results: ShownComparison) -> Table:
             for key in ("hits_at_1", "hits_at_3", "hits_at_10")
         ]
         first = rows[0]
+        gain = compared.results.gains.get(first.method)
         cells = (
             name,
             first.model,
@@ -157,7 +158,7 @@ def comparison_table(results: ShownComparison) -> Table:
             spread_text(means[name]),
             *(quality(value) for value in hits),
             percent(_mean([row.share_of_teacher for row in rows])),
-            gain_text(*(results.gains.get(first.method) or (None, None, None))),
+            NONE if gain is None else gain_text(gain.gain, gain.low, gain.high),
             _span([row.epochs for row in rows]),
             _seconds(_mean([row.training_seconds for row in rows])),
             _seconds(_mean([row.chain_seconds for row in rows])),
