@@ -202,10 +202,13 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     sizes = len(entities), len(relations)
     # Without memory first: settings that do not fit the weights could ask for any amount of it.
     with torch.device("meta"):
-        expected = _empty_model(storage, config, *sizes, path).state_dict()
+        sized = _empty_model(storage, config, *sizes, path)
+        _take_sizes(sized, tensors, files[MODEL_FILE])
+        expected = sized.state_dict()
     check_shapes(files[MODEL_FILE], tensors, expected)
     check_finite(files[MODEL_FILE], tensors)
     model = _empty_model(storage, config, *sizes, path)
+    _take_sizes(model, tensors, files[MODEL_FILE])
     model.load_state_dict(tensors)
     model.eval().to(target)
     results = read_results_tree(files[RESULTS_FILE], missing=_INCOMPLETE)
@@ -249,6 +252,21 @@ def _empty_model(
         return build_configured(config, entities, relations)
     try:
         return CompressedModel.build(config.model, storage, entities, relations)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _take_sizes(model: KGEModel, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Let an empty model's encoder have what depends on the data as large as in a file."""
+    if isinstance(model, CompressedModel):
+        return
+    within = {
+        name.removeprefix("encoder."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("encoder.")
+    }
+    try:
+        model.encoder.take_sizes(within)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -176,6 +176,7 @@ def compress(model: KGEModel, config: ModelConfig, storage: Storage) -> Compress
     Raises:
         UserError: an option of the storage is unknown or does not fit the model.
     """
+    model.require_vectors("compression")
     made = CompressedModel.build(config, storage, model.num_entities, model.num_relations)
     made.to(model.device)
     with torch.no_grad():

@@ -80,6 +80,7 @@ ENCODERS: Registry[Any] = Registry(
             "lookup": "encoders:LookupEncoder",
             "neighbor": "neighbor_encoder:NeighborEncoder",
             "node_piece": "node_piece:NodePieceEncoder",
+            "path": "path_encoder:PathEncoder",
         },
     ),
 )

@@ -113,7 +113,7 @@ class ModelConfig(Section):
         description="floats of an entity's vector; complex parts counted, a bias not",
     )
     options: Options = Field(default_factory=dict, description="the score function's own options")
-    encoder: EncoderName = Field("lookup", description="lookup, neighbor or node_piece")
+    encoder: EncoderName = Field("lookup", description="lookup, neighbor, node_piece or path")
     encoder_options: Options = Field(default_factory=dict, description="the encoder's own options")
     reciprocal: bool = Field(False, description="a second embedding per relation for head queries")
     entity_bias: bool = Field(False, description="one more float per entity, added to its scores")

@@ -124,6 +124,11 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
             f"distillation.initialization {name!r}: {student.num_entities} entities cannot start "
             f"from a teacher of {teacher.num_entities}; set it to random"
         )
+    if not teacher.has_vectors:
+        raise UserError(
+            f"distillation.initialization {name!r}: the first teacher has no vectors to start "
+            "from; set it to random, or name a teacher with the encoder lookup first"
+        )
     vectors = teacher.entity_embeddings.cpu()
     alike = type(ours) is type(theirs) and ours.options == theirs.options
     parts = ours.parts if theirs.parts == ours.parts else 1

@@ -92,6 +92,7 @@ def _reordered(
     model: KGEModel, entities: Optional[Tensor], relations: Optional[Tensor]
 ) -> KGEModel:
     """Return a model of fixed vectors whose rows are those that old ids had, in a new order."""
+    model.require_vectors("a teacher whose data name entities or relations in another order")
     found = freeze(model)
     if entities is not None:
         table = found.encoder.weight

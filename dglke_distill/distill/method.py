@@ -189,6 +189,7 @@ class Method(Component):
         """Return the term on entity vectors that belongs to the method, if one does."""
         if self.structure is None:
             return None
+        teacher.require_vectors(f"distillation.method {self.name!r}")
         kind = STRUCTURES[self.structure]
         given = {
             k: v for k, v in self.options.model_dump().items() if k in kind.Options.model_fields

@@ -22,12 +22,17 @@ __all__ = ["Ensemble", "Teacher", "TeacherScores", "freeze", "score_factor", "th
 
 
 def freeze(model: KGEModel, device: Optional[torch.device] = None) -> KGEModel:
-    """Return a model of fixed vectors that scores as this one does now, whatever its encoder.
+    """Return a fixed model that scores as this one does now, whatever its encoder.
+
+    It is one of fixed vectors, unless the model has none for its entities.
 
     Args:
         model: not changed; a lookup table is shared, not copied.
         device: where the result lives; None: where the model is.
     """
+    taught = model.as_teacher()
+    if taught is not None:
+        return taught if device is None else taught.to(device)
     vectors = model.entity_embeddings
     with torch.device("meta"):
         encoder = LookupEncoder(model.num_entities, model.score_function.dim, vectors.dtype)

@@ -82,7 +82,7 @@ def build_model(
     options = validate_options(factory.Options, config.encoder_options, where)
     encoder = factory.build(num_entities, num_relations, config.dim, options, dtype)
     encoder.attach(graph)
-    return KGEModel(
+    made: KGEModel = (factory.model_class or KGEModel)(
         encoder,
         score_function,
         num_relations,
@@ -90,3 +90,4 @@ def build_model(
         entity_bias=config.entity_bias,
         dtype=dtype,
     )
+    return made

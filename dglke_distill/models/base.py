@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Optional
+from typing import Any, ClassVar, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,14 @@ __all__ = ["EntityRows", "KGEModel", "QueryVectors"]
 
 
 class EntityRows(NamedTuple):
-    """Encoded entities: vectors (u, dim) and biases (u, 1) or None."""
+    """Encoded entities: vectors (u, dim) and biases (u, 1) or None.
+
+    ``graph``: what a model without such vectors passes messages along, if a batch brought it.
+    """
 
     vectors: Tensor
     bias: Optional[Tensor]
+    graph: Any = None
 
 
 class QueryVectors(NamedTuple):
@@ -54,6 +58,9 @@ class KGEModel(nn.Module):
         entity_bias: add one learned float per candidate entity to its scores.
         dtype: dtype of the tables.
     """
+
+    has_vectors: ClassVar[bool] = True
+    """Whether every entity has a vector of its own, whatever is asked."""
 
     def __init__(
         self,
@@ -116,6 +123,20 @@ class KGEModel(nn.Module):
             if self.bias_weight is not None:
                 self.bias_weight.zero_()
 
+    def require_vectors(self, what: str) -> None:
+        """Refuse work that needs a vector for each entity, where there is none.
+
+        Args:
+            what: the work, for the message.
+
+        Raises:
+            UserError: ``has_vectors`` is False.
+        """
+
+    def as_teacher(self) -> Optional[KGEModel]:
+        """Return a fixed copy for teaching, where it is more than fixed vectors; else None."""
+        return None
+
     def set_row_sparse(self, entities: bool, relations: bool) -> None:
         """Choose per table whether gradients are kept for touched rows only (see ``optim``)."""
         self.encoder.set_row_sparse(entities)
@@ -143,7 +164,7 @@ class KGEModel(nn.Module):
     def encode_range(self, start: int, stop: int) -> EntityRows:
         """Encode the entities ``start`` to ``stop`` (exclusive), for work done block by block."""
         if self._frozen is not None:
-            vectors, bias = self._frozen
+            vectors, bias, _ = self._frozen
             return EntityRows(vectors[start:stop], None if bias is None else bias[start:stop])
         vectors = self.score_function.entity_view(self.encoder(None)[start:stop])
         return EntityRows(
@@ -209,12 +230,7 @@ class KGEModel(nn.Module):
             (b, n) scores, n = u when ``candidates`` is None.
         """
         function = self.score_function
-        if function.transforms_candidates:
-            scores = self._score_transformed(query, entities, candidates, exact)
-        else:
-            scores = pairwise(
-                function.kernel, query.vectors, entities.vectors, candidates, exact=exact
-            )
+        scores = self._compared(query, entities, candidates, exact)
         ours = not torch.is_grad_enabled()  # a block of a ranking is large, and not copied then
         if function.score_scale != 1.0:
             scale = function.score_scale
@@ -227,6 +243,15 @@ class KGEModel(nn.Module):
         bias = take_rows(entities.bias, candidates.reshape(-1)).view(chunks, 1, n)
         return (scores.view(chunks, -1, n) + bias).view(-1, n)
 
+    def _compared(
+        self, query: QueryVectors, entities: EntityRows, candidates: Optional[Tensor], exact: bool
+    ) -> Tensor:
+        """Compare queries with candidates: scores as the kernel has them; see ``score``."""
+        function = self.score_function
+        if function.transforms_candidates:
+            return self._score_transformed(query, entities, candidates, exact)
+        return pairwise(function.kernel, query.vectors, entities.vectors, candidates, exact=exact)
+
     def scores_over_all(
         self, query: QueryVectors, entities: EntityRows, unmultiplied: bool = False
     ) -> Scores:
@@ -238,8 +263,8 @@ class KGEModel(nn.Module):
             unmultiplied: return ``Products`` where the scores are some and the kernels gain by it.
         """
         function = self.score_function
-        if unmultiplied and not function.transforms_candidates:
-            vectors, bias = entities
+        if unmultiplied and self.has_vectors and not function.transforms_candidates:
+            vectors, bias, _ = entities
             found = products(function.kernel, query.vectors, vectors, bias, function.score_scale)
             if found is not None:
                 return found
@@ -329,7 +354,12 @@ class KGEModel(nn.Module):
 
     @property
     def entity_embeddings(self) -> Tensor:
-        """All entity vectors, (num_entities, dim), detached."""
+        """All entity vectors, (num_entities, dim), detached.
+
+        Raises:
+            UserError: ``has_vectors`` is False.
+        """
+        self.require_vectors("what was asked for")
         with torch.no_grad():
             return self.encode(None).vectors.detach()
 

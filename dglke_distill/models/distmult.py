@@ -21,6 +21,7 @@ class DistMult(ScoreFunction):
     """
 
     kernel = "dot"
+    edge_product = True
 
     def _init(self, weight: Tensor, scale: Optional[float], generator: torch.Generator) -> None:
         weight.normal_(0.0, 1e-3 if scale is None else scale, generator=generator)

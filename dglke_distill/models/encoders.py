@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Optional
 
 import torch
@@ -24,13 +24,18 @@ class Encoder(nn.Module):
         num_entities: entities that it knows.
         needs_graph: whether ``attach`` wants the train graph with inverse edges.
         needs_blocks: whether ``forward`` wants message-flow graphs for the ids it is given.
+        whole_graph: whether these are the whole graph without the batch's facts, not what is drawn
+            around the ids.
         is_table: whether it is a table of the entities' vectors and nothing else.
+        model_class: what joins it with a score function; None: ``KGEModel``.
     """
 
     Options: ClassVar[type[BaseModel]] = NoOptions
     needs_graph: ClassVar[bool] = False
     needs_blocks: ClassVar[bool] = False
+    whole_graph: ClassVar[bool] = False
     is_table: ClassVar[bool] = False
+    model_class: ClassVar[Optional[type[Any]]] = None
     num_entities: int
 
     @classmethod
@@ -63,6 +68,25 @@ class Encoder(nn.Module):
 
     def store_encoded(self) -> None:
         """Keep in the module's own state all that ``forward`` needs without a graph."""
+
+    def take_sizes(self, tensors: Mapping[str, Tensor]) -> None:
+        """Size buffers whose length the data decides as a file has them; by default there is none.
+
+        Args:
+            tensors: what the file holds of the encoder, by names within it.
+
+        Raises:
+            UserError: a value in them is out of range.
+        """
+
+    def step_floats(self, queries: int, edges: int) -> int:
+        """Return the floats that a step holds for its queries beside their entities' vectors.
+
+        Args:
+            queries: asked in the step.
+            edges: of the train graph, inverse ones included.
+        """
+        return 0
 
     def passing_floats(self, size: int) -> int:
         """Return the floats of the largest tensor that encoding ``size`` entities makes by the way.

@@ -50,6 +50,9 @@ class ScoreFunction(nn.Module, Declares):
         "relation_query": ("query",),
         "relation_of": ("query",),
     }
+    edge_product: ClassVar[bool] = False
+    """Whether ``query`` is the elementwise product of entity and relation on both sides, so that
+    DGL's kernels pass it along edges."""
     one_sided: bool = False
     """Whether a triple's score depends on the side that is asked, so that it takes reciprocal
     relations; may be set per instance."""

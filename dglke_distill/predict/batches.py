@@ -131,9 +131,10 @@ def nearest_entities(model: KGEModel, entity: Tensor, k: int) -> TopK:
         k: how many.
 
     Raises:
-        UserError: k is below 1.
+        UserError: k is below 1, or the model has no vectors.
         NonFiniteScores: a score is NaN or infinite.
     """
+    model.require_vectors("a search for near entities")
 
     def answer(entity: Tensor, _: Tensor) -> TopK:
         nodes, rows = torch.unique(entity, return_inverse=True)

@@ -51,6 +51,7 @@ def nearest_facts(
     Raises:
         NonFiniteScores: a vector is not finite.
     """
+    model.require_vectors("an explanation by facts about similar entities")
     given = _unit(model, torch.tensor([head, tail]))
     best: list[tuple[float, int, float, float]] = []
     for start in range(0, len(facts), FACTS_AT_ONCE):
@@ -202,6 +203,8 @@ class Explaining(Trained):
     def _analogies(
         self, graph: paths.TrainGraph, triple: tuple[int, int, int], k: int
     ) -> Iterator[Analogy]:
+        if not self.model.has_vectors:  # nothing says which entities are similar
+            return
         h, r, t = triple
         facts = graph.facts[graph.facts.relation == r]
         facts = facts[(facts.head != h) | (facts.tail != t)]

@@ -237,12 +237,19 @@ def relation_bytes(config: Config, model: KGEModel, size: DataSize) -> int:
 
 
 def token_bytes(config: Config, model: KGEModel, size: DataSize) -> int:
-    """What an encoder makes of a step's entities by the way: some tensors and their gradients."""
+    """What an encoder makes of a step's entities by the way: some tensors and their gradients.
+
+    And what it holds for the step's queries.
+    """
     met = size.entities
     if config.training.mode == "negatives":
         met = min(_candidates(config)[0], met)
     wide = model.relation_weight.element_size()
-    return _TOKEN_COPIES * model.encoder.passing_floats(met) * wide
+    queries = config.training.batch_size
+    if config.training.mode == "one_vs_all" or config.negatives.sides == "both":
+        queries *= 2 if config.training.mode != "k_vs_all" else 1
+    passing = _TOKEN_COPIES * model.encoder.passing_floats(met)
+    return (passing + int(model.encoder.step_floats(queries, 2 * size.train))) * wide
 
 
 def ranking_bytes(config: Config, model: KGEModel, size: DataSize) -> int:

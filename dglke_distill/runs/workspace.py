@@ -209,8 +209,13 @@ class Workspaces:
 def build_loader(config: Config, workspace: Workspace, model: KGEModel) -> BatchLoader:
     """Build the loader that the configuration describes, with its sampler and neighbour blocks."""
     training = config.training
-    sampler = neighbors = None
-    if model.encoder.needs_blocks:
+    sampler = None
+    neighbors: Any = None
+    if model.encoder.whole_graph:
+        from dglke_distill.sampling.whole_graph import WholeGraph
+
+        neighbors = WholeGraph(workspace.graph)
+    elif model.encoder.needs_blocks:
         from dglke_distill.sampling.neighbors import NeighborBlocks
 
         neighbors = NeighborBlocks(workspace.graph, model.encoder.fanouts, training.seed)
@@ -248,6 +253,14 @@ def build_objective(
     """
     loss, regularizer = build_loss(config.loss), build_regularizer(config.regularizer)
     loss.check_mode(config.training.mode)
+    if regularizer is not None and not model.has_vectors:
+        raise UserError(
+            f"regularizer.name {config.regularizer.name}: there is no vector of an entity to "
+            f"penalise with model.encoder {config.model.encoder}; leave it out: take --recipe "
+            "distmult-path, or none"
+        )
+    if config.loss.relation_weight:
+        model.require_vectors("loss.relation_weight: predicting relations")
     if config.loss.relation_weight:
         function = type(model.score_function)
         if function.relation_query is ScoreFunction.relation_query:

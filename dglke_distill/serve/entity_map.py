@@ -37,6 +37,7 @@ class EntityMap:
     def __init__(self, model: KGEModel, sample: int = SAMPLE, by: type[Projection] = PCA) -> None:
         """Lay them out."""
         self._model = model
+        model.require_vectors("a map of the entities")
         count = model.num_entities
         self.ids: NDArray[np.int64] = np.arange(count)
         if count > sample:

@@ -176,7 +176,7 @@ def ask(model: KGEModel, batch: Batch, quick: bool = False) -> Asked:
 def _multiplies_late(model: KGEModel, entities: EntityRows) -> bool:
     """Return whether the scores of all entities come as products."""
     function = model.score_function
-    late = multiplies_late(function.kernel, entities.vectors)
+    late = model.has_vectors and multiplies_late(function.kernel, entities.vectors)
     return late and not function.transforms_candidates
 
 

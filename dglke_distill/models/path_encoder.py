@@ -1,0 +1,450 @@
+"""A path-based model: entities have no vectors of their own, what is asked gives them theirs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+
+from dglke_distill.base.dgl_import import load_dgl
+from dglke_distill.base.errors import UserError
+from dglke_distill.base.schema import Field
+from dglke_distill.config.registry import NoOptions
+from dglke_distill.data.triples import Side
+from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
+from dglke_distill.models.bellman_ford import Aggregation, BellmanFordLayer, fill, usual_messages
+from dglke_distill.models.encoders import GraphEncoder
+from dglke_distill.models.score_function import ScoreFunction
+
+__all__ = ["PathEncoder", "PathModel", "PathOptions"]
+
+CHUNK_FLOATS = 1 << 24
+"""Floats of edges' vectors and states held at once where no gradients are wanted."""
+TOGETHER = 16
+"""Queries asked of a teacher at once: the facts that answer any of them are left out for all."""
+_MOST_ENTITIES = 1 << 24  # ids pass as float32, which holds no larger ones exactly
+
+
+class PathOptions(NoOptions):
+    """Options of the path encoder."""
+
+    layers: int = Field(
+        3, ge=1, le=16, description="steps that a message goes, so the longest path"
+    )
+    aggregation: Aggregation = Field("sum", description="how messages that meet are joined")
+    by_query: bool = Field(
+        True,
+        description="an edge's vector depends on the relation asked for; false: queries share it, "
+        "which takes less memory and time",
+    )
+    frontier: Optional[int] = Field(
+        None,
+        ge=1,
+        le=1 << 24,
+        description="entities per query from which a step sends messages: those that score best so "
+        "far, as in A*Net; None: all",
+    )
+
+
+class PathEncoder(GraphEncoder):
+    """Neural Bellman-Ford network: an entity's state sums up the paths to it from the query's own.
+
+    For a query (h, q, ?) the start vector is q at h and 0 elsewhere; ``layers`` steps of
+    ``BellmanFordLayer`` over the train graph, inverse edges included, give each entity v a state
+    x_v(h, q), and the score of (h, q, v) is w_2 relu(W_1 [x_v; q] + b). Zhu, Zhang, Xhonneux, Tang
+    2021, "Neural Bellman-Ford networks: a general graph neural network framework for link
+    prediction". Its parameters do not grow with the number of entities.
+
+    With a ``frontier``, a step sends messages from the best entities of each query alone, times
+    the sigmoid of their score so far, and only who receives one is updated. Zhu, Yuan, Galkin,
+    Xhonneux, Zhang, Gazeau, Tang 2023, "A*Net: a scalable path-based reasoning approach for
+    knowledge graphs", algorithm 1, its priority being the score, without a limit of edges.
+
+    While it is trained, the facts of a batch, equal ones and the inverses of both, are left out of
+    the graph. As a teacher it leaves out the facts that answer what it is asked, so that it says
+    what it would think of them if it did not know them.
+
+    Args:
+        num_entities: entities.
+        num_relations: relations of the dataset, inverses not counted.
+        dim: floats of an entity's state.
+        options: see ``PathOptions``.
+        dtype: dtype of the weights.
+
+    Attributes:
+        facts: (3, n) int32 heads, relations and tails of the train graph, part of the state.
+    """
+
+    Options = PathOptions
+    needs_graph = needs_blocks = whole_graph = True
+    facts: Tensor
+
+    def __init__(
+        self,
+        num_entities: int,
+        num_relations: int,
+        dim: int,
+        options: PathOptions,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Allocate the weights; ``reset`` fills them.
+
+        Raises:
+            UserError: more entities than ids can be passed for.
+        """
+        super().__init__()
+        if num_entities > _MOST_ENTITIES:
+            raise UserError(
+                f"model.encoder path: {num_entities:,} entities are more than the "
+                f"{_MOST_ENTITIES:,} that it can tell apart; choose lookup"
+            )
+        self.num_entities, self.num_relations = num_entities, num_relations
+        self.dim, self.options = dim, options
+        self.layers = nn.ModuleList(
+            BellmanFordLayer(dim, 2 * num_relations, options.aggregation, options.by_query, dtype)
+            for _ in range(options.layers)
+        )
+        self.of_state = nn.Parameter(torch.zeros(dim, 2 * dim, dtype=dtype))
+        self.of_query = nn.Parameter(torch.zeros(dim, 2 * dim, dtype=dtype))
+        self.shift = nn.Parameter(torch.zeros(2 * dim, dtype=dtype))
+        self.last = nn.Parameter(torch.zeros(2 * dim, dtype=dtype))
+        self.register_buffer("facts", torch.zeros(3, 0, dtype=torch.int32))
+        self._whole: Any = None
+
+    model_class: Any = None  # set below, where it is defined
+
+    @classmethod
+    def build(
+        cls, num_entities: int, num_relations: int, dim: int, options: Any, dtype: torch.dtype
+    ) -> PathEncoder:
+        """Build from the sizes of a dataset and validated options."""
+        return cls(num_entities, num_relations, dim, options, dtype)
+
+    @property
+    def bytes_per_entity(self) -> int:
+        """Bytes of facts for each entity, rounded up: nothing else is kept of it."""
+        return -(-self.facts.numel() * self.facts.element_size() // max(1, self.num_entities))
+
+    def reset(
+        self, score_function: ScoreFunction, scale: Optional[float], generator: torch.Generator
+    ) -> None:
+        """Fill the weights; ``scale`` is that of query vectors alone."""
+        with torch.no_grad():
+            for layer in self.layers:
+                assert isinstance(layer, BellmanFordLayer)
+                layer.reset(generator)
+            for weight in (self.of_state, self.of_query):
+                fill(weight, 2 * self.dim, generator)
+            fill(self.last, 2 * self.dim, generator)
+            self.shift.zero_()
+
+    def attach(self, graph: Optional[Any]) -> None:
+        """Take the train graph with inverse edges; see ``GraphEncoder.attach``."""
+        super().attach(graph)
+        if graph is not None:
+            count = graph.num_edges() // 2
+            head, tail = graph.edges(order="eid")
+            facts = torch.stack([head, graph.edata["relation"], tail])[:, :count]
+            self.facts = facts.to(self.facts.device, torch.int32)
+            self._whole = None
+
+    def take_sizes(self, tensors: Mapping[str, Tensor]) -> None:
+        """See ``Encoder.take_sizes``: the file says how many facts there are."""
+        found = tensors.get("facts")
+        if found is None or found.dim() != 2 or len(found) != 3 or found.dtype != torch.int32:
+            return  # what is wrong with it is said where shapes are compared
+        limits = self.num_entities, self.num_relations, self.num_entities
+        for what, ids, limit in zip(("head", "relation", "tail"), found, limits):
+            if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < limit:
+                raise UserError(
+                    f"weight 'encoder.facts' has a {what} outside 0 to {limit - 1}; restore the "
+                    "file"
+                )
+        self.facts = torch.zeros(found.shape, dtype=found.dtype, device=self.facts.device)
+        self._whole = None
+
+    def step_floats(self, queries: int, edges: int) -> int:
+        """See ``Encoder.step_floats``."""
+        each = queries if self.options.by_query else 1
+        states = self.num_entities * queries * self.dim
+        width = 16 if self.options.aggregation == "pna" else 5
+        return self.options.layers * (edges * each * self.dim + width * states)
+
+    def whole(self) -> Any:
+        """Return the train graph with inverse edges, of the facts kept, on their device."""
+        if self._whole is None or self._whole.device != self.facts.device:
+            head, relation, tail = self.facts.long()
+            self._whole = load_dgl().graph(
+                (torch.cat([head, tail]), torch.cat([tail, head])), num_nodes=self.num_entities
+            )
+            self._whole.edata["relation"] = torch.cat([relation, relation + self.num_relations])
+        return self._whole
+
+    def without_answers(self, entity: Tensor, kind: Tensor) -> Any:
+        """Return the train graph without the facts that answer some queries, nor their inverses.
+
+        Args:
+            entity: (b,) int64 known entities.
+            kind: (b,) int64 relations, inverse ones from ``num_relations`` on.
+        """
+        whole = self.whole()
+        source, target = whole.edges(order="eid")
+        relation = whole.edata["relation"]
+        kinds = 2 * self.num_relations
+        own = torch.isin(source * kinds + relation, entity * kinds + kind)
+        keep = ~(own | own.roll(len(own) // 2))
+        if bool(keep.all()):
+            return whole
+        graph = load_dgl().graph((source[keep], target[keep]), num_nodes=self.num_entities)
+        graph.edata["relation"] = relation[keep]
+        return graph
+
+    def scores(self, graph: Any, entity: Tensor, query: Tensor) -> Tensor:
+        """Score every entity as the answer of each query.
+
+        Args:
+            graph: what messages pass along.
+            entity: (b,) int64 known entities.
+            query: (b, dim) vectors of the relations asked for.
+
+        Returns:
+            (b, num_entities).
+        """
+        number = torch.arange(len(entity), device=entity.device)
+        start = query.new_zeros(self.num_entities, len(entity), self.dim)
+        start = start.index_put((entity, number), query)
+        passed = self._passed if self.options.frontier is None else self._passed_on
+        return self._judged(passed(graph, start, query), query).T.contiguous()
+
+    def _judged(self, states: Tensor, query: Tensor) -> Tensor:
+        """Return the scores (n, b) of states (n, b, dim)."""
+        hidden = states @ self.of_state + (query @ self.of_query + self.shift)
+        made: Tensor = hidden.relu() @ self.last
+        return made
+
+    def _passed(self, graph: Any, start: Tensor, query: Tensor) -> Tensor:
+        """Return the states (n, b, dim) after all steps along all edges."""
+        states, usual = start, usual_messages(graph, start.dtype)
+        for layer in self.layers:
+            edges = layer.edge_vectors(query).index_select(0, graph.edata["relation"])
+            states = layer(graph, states, states, start, edges, usual)
+        return states
+
+    def _passed_on(self, graph: Any, start: Tensor, query: Tensor) -> Tensor:
+        """Return the states (n, b, dim) after all steps, each along the edges of a frontier.
+
+        Entity v of query i is row v b + i.
+        """
+        nodes, count, dim = start.shape
+        outgoing = tuple(part.long() for part in graph.adj_tensors("csr"))
+        reached = start.detach().new_full((nodes, count), -torch.inf)
+        reached[start.detach().abs().sum(2) > 0] = 0.0
+        states, usual = start, usual_messages(graph, start.dtype)
+        for layer in self.layers:
+            score = self._judged(states, query)
+            chosen = _best(score.detach() + reached, self.options.frontier)
+            source, target, edge = _edges_of(chosen, outgoing, count)
+            touched, place = torch.unique(target, return_inverse=True)
+            flat = states.view(-1, dim)
+            if len(touched):
+                # Sources are the flat rows; only who receives something is a destination.
+                block = load_dgl().create_block(
+                    (source, place), num_src_nodes=nodes * count, num_dst_nodes=len(touched)
+                )
+                table = layer.edge_vectors(query)
+                kind = graph.edata["relation"][edge]
+                row = kind * table.shape[1] + (source % count if table.shape[1] > 1 else 0)
+                edges = table.reshape(-1, dim).index_select(0, row)
+                sent = (states * score.sigmoid()[:, :, None]).view(-1, dim)
+                start_rows = start.view(-1, dim)[touched]
+                made = layer(block, sent, flat[touched], start_rows, edges, usual)
+                flat = flat.index_copy(0, touched, made)
+                reached.view(-1)[touched] = 0.0
+            states = flat.view(nodes, count, dim)
+        return states
+
+    def forward(
+        self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None
+    ) -> Tensor:
+        """Return the ids (u, 1) of entities, as floats: states come with a query."""
+        if nodes is None:
+            nodes = torch.arange(self.num_entities, device=self.last.device)
+        return nodes.to(self.last.dtype)[:, None]
+
+
+class PathModel(KGEModel):
+    """A model whose queries are what costs: they hold the scores of all entities already.
+
+    Relations always have a second vector for head queries, since messages start from either end.
+
+    Args:
+        encoder: a ``PathEncoder``.
+        score_function: says by ``edge_product`` that its query is a product: DGL multiplies.
+        num_relations: relations of the dataset.
+        reciprocal: always so.
+        entity_bias: as in ``KGEModel``.
+        dtype: of the weights.
+
+    Raises:
+        UserError: the score function passes no such messages.
+    """
+
+    has_vectors = False
+
+    def __init__(
+        self,
+        encoder: PathEncoder,
+        score_function: ScoreFunction,
+        num_relations: int,
+        *,
+        reciprocal: bool = True,
+        entity_bias: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Allocate the vectors of queries; ``reset`` fills them."""
+        if not score_function.edge_product:
+            raise UserError(
+                "model.encoder path: messages are products of an entity's state and an edge's "
+                f"vector, which {type(score_function).__name__} does not have; set model.name to "
+                "DistMult"
+            )
+        super().__init__(
+            encoder,
+            score_function,
+            num_relations,
+            reciprocal=True,
+            entity_bias=entity_bias,
+            dtype=dtype,
+        )
+        self._teaches = False
+
+    def reset(self, seed: int, scale: Optional[float] = None) -> None:
+        """Initialise all weights from a seed; query vectors are normal, ``scale`` 1 by default."""
+        super().reset(seed, scale)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            self.relation_weight.normal_(0.0, scale or 1.0, generator=generator)
+
+    def require_vectors(self, what: str) -> None:
+        """See ``KGEModel.require_vectors``.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"{what} needs a vector for each entity, and a model with the encoder path has none; "
+            "distil it into a student with the encoder lookup, and use that"
+        )
+
+    def as_teacher(self) -> PathModel:
+        """Return a fixed copy that leaves out the facts which answer what it is asked."""
+        made = copy.deepcopy(self)
+        made._teaches = True
+        made.requires_grad_(False).eval()
+        return made
+
+    def encode(
+        self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None
+    ) -> EntityRows:
+        """Take entities (u,) int64, or all of them, and the graph that messages pass along."""
+        if nodes is None and blocks is None and self._frozen is not None:
+            return self._frozen
+        bias: Optional[Tensor] = self.bias_weight
+        if bias is not None and nodes is not None:
+            bias = bias[nodes]
+        return EntityRows(self.encoder(nodes), bias, blocks[0] if blocks else None)
+
+    def encode_range(self, start: int, stop: int) -> EntityRows:
+        """Take the entities ``start`` to ``stop`` (exclusive)."""
+        nodes = torch.arange(start, stop, device=self.device)
+        bias = self.bias_weight
+        return EntityRows(self.encoder(nodes), None if bias is None else bias[start:stop])
+
+    def query(
+        self, entities: EntityRows, entity: Tensor, relation: Tensor, side: Side
+    ) -> QueryVectors:
+        """Pass the messages of queries; see ``KGEModel.query``. ``vectors`` are scores (b, E)."""
+        kind = self.relation_ids(relation, side)
+        distinct, inverse = torch.unique(kind, return_inverse=True)
+        rows = self.relation_rows(distinct)
+        known, asked = _ids(entities)[entity], rows[inverse]
+        parts = torch.arange(len(known), device=known.device).split(self._at_once(len(known)))
+        scores = [
+            self.encoder.scores(
+                self._graph(entities, known[some], kind[some]), known[some], asked[some]
+            )
+            for some in parts
+        ]
+        if not scores:
+            scores = [rows.new_zeros(0, self.num_entities)]
+        return QueryVectors(torch.cat(scores), rows, inverse, "tail")
+
+    def _at_once(self, queries: int) -> int:
+        """Return how many queries to pass messages of at once."""
+        if torch.is_grad_enabled():
+            return max(1, queries)
+        edges = 2 * self.encoder.facts.shape[1]
+        each = (edges + 4 * self.num_entities) * self.encoder.dim
+        return max(1, min(CHUNK_FLOATS // max(1, each), TOGETHER if self._teaches else queries))
+
+    def _graph(self, entities: EntityRows, known: Tensor, kind: Tensor) -> Any:
+        if entities.graph is not None:
+            return entities.graph
+        if self._teaches:
+            return self.encoder.without_answers(known, kind)
+        return self.encoder.whole()
+
+    def _compared(
+        self,
+        query: QueryVectors,
+        entities: EntityRows,
+        candidates: Optional[Tensor],
+        exact: bool,
+    ) -> Tensor:
+        """Read candidates' scores out of their query's."""
+        ids = _ids(entities)
+        if candidates is None:
+            return query.vectors.index_select(1, ids)
+        rows = ids[candidates].repeat_interleave(len(query.vectors) // len(candidates), dim=0)
+        return query.vectors.gather(1, rows)
+
+
+def _best(scores: Tensor, limit: int) -> Tensor:
+    """Return the flat rows of the ``limit`` best entities of each query, without those at -inf.
+
+    Args:
+        scores: (n, b).
+        limit: entities per query.
+    """
+    found = scores.topk(min(limit, len(scores)), dim=0)
+    rows = found.indices * scores.shape[1] + torch.arange(scores.shape[1], device=scores.device)
+    return rows[found.values > -torch.inf].sort().values
+
+
+def _edges_of(
+    chosen: Tensor, outgoing: tuple[Tensor, ...], count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the edges out of flat rows: flat sources, flat targets and edge ids, (e,) each.
+
+    Args:
+        chosen: (c,) flat rows.
+        outgoing: the graph's CSR form: offsets, targets, edge ids.
+        count: queries.
+    """
+    offsets, targets, ids = outgoing
+    node, query = chosen // count, chosen % count
+    sizes = offsets[node + 1] - offsets[node]
+    source = chosen.repeat_interleave(sizes)
+    begins = (offsets[node] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
+    place = begins + torch.arange(len(source), device=chosen.device)
+    return source, targets[place] * count + query.repeat_interleave(sizes), ids[place]
+
+
+def _ids(entities: EntityRows) -> Tensor:
+    return entities.vectors[:, 0].long()
+
+
+PathEncoder.model_class = PathModel
