@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple, Optional
+from typing import Any, ClassVar, Optional
 
 import torch
 from torch import Tensor, nn
@@ -16,33 +16,10 @@ from torch import Tensor, nn
 from dglke_distill.data.graph_ids import triple_ids
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import Scores, pairwise, products, table_rows, take_rows
+from dglke_distill.models.rows import EntityRows, QueryVectors
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = ["EntityRows", "KGEModel", "QueryVectors"]
-
-
-class EntityRows(NamedTuple):
-    """Encoded entities: vectors (u, dim) and biases (u, 1) or None.
-
-    ``graph``: what a model without such vectors passes messages along, if a batch brought it.
-    """
-
-    vectors: Tensor
-    bias: Optional[Tensor]
-    graph: Any = None
-
-
-class QueryVectors(NamedTuple):
-    """Queries ready to meet candidates.
-
-    ``vectors`` (b, d_q); ``relation_rows`` (v, d_r) of the distinct relations and ``relation``
-    (b,) rows into them; ``side`` as the score function sees it.
-    """
-
-    vectors: Tensor
-    relation_rows: Tensor
-    relation: Tensor
-    side: Side
 
 
 class KGEModel(nn.Module):
