@@ -27,6 +27,7 @@ from dglke_distill.base.files import atomic_write_text
 from dglke_distill.cli.compress import in_storage
 from dglke_distill.compression import Storage
 from dglke_distill.config import parse_assignment
+from dglke_distill.data.identity import Lookup
 from dglke_distill.runs.measure import evaluate_model
 from dglke_distill.runs.workspace import prepare
 
@@ -100,7 +101,7 @@ def main() -> None:
         loaded = load_model(checkpoint)
         training = loaded.config.training.model_copy(update={"threads": arguments.threads})
         config = loaded.config.model_copy(update={"training": training})
-        dataset, _ = loaded.find_dataset(str(checkpoint), data_root=arguments.data_root)
+        dataset, _ = loaded.find_dataset(str(checkpoint), Lookup(None, arguments.data_root))
         workspace = prepare(config, dataset=dataset)
         floats = loaded.model.floats_per_entity
         for text in arguments.test or arguments.storages:

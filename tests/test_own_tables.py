@@ -21,6 +21,7 @@ from dglke_distill import cli
 from dglke_distill.config import DataConfig
 from dglke_distill.data import opening
 from dglke_distill.data.graph import build_graph
+from dglke_distill.data.identity import Lookup
 from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.triples import Dataset, Triples
 from dglke_distill.sampling.batch import BatchLoader
@@ -309,7 +310,7 @@ def test_the_command_trains_with_weights(tmp_path: Path, weighting: str) -> None
         )  # fmt: skip
     assert ended.value.code == 0
     model = kd.load(tmp_path / "run" / "checkpoint")
-    dataset, warnings = model.loaded.find_dataset("it", dataset=str(tmp_path / "kg.csv"))
+    dataset, warnings = model.loaded.find_dataset("it", Lookup(str(tmp_path / "kg.csv")))
     assert facts(dataset) == set(ROWS)
     assert warnings == []
 

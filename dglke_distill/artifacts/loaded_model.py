@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
-from dglke_distill.data.identity import Identity, compare_data, short, shown
+from dglke_distill.data.identity import Identity, Lookup, compare_data, short, shown
 from dglke_distill.data.labels import Labels, find_labels, read_labels
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
@@ -111,20 +111,13 @@ class LoadedModel:
     def find_dataset(
         self,
         name: str,
-        *,
-        dataset: Optional[str] = None,
-        data_root: Optional[Path] = None,
-        offline: bool = False,
-        allow_other_data: bool = False,
+        lookup: Lookup = Lookup(),  # noqa: B008 (immutable)
     ) -> tuple[Dataset, list[str]]:
         """Find the dataset that the model was trained on; see ``data.identity.own_dataset``.
 
         Args:
             name: what to call the model in messages.
-            dataset: where the user says that it lies.
-            data_root: folder of datasets already there.
-            offline: whether to refuse to download.
-            allow_other_data: whether to go on with other triples.
+            lookup: where it is looked for.
 
         Returns:
             The dataset with the model's ids, and warnings that belong beside every figure.
@@ -135,16 +128,12 @@ class LoadedModel:
         from dglke_distill.data.own_dataset import fix, own_dataset
 
         try:
-            found = own_dataset(
-                self.identity,
-                who=name,
-                dataset=dataset,
-                data_root=data_root,
-                offline=offline,
-                allow_other_data=allow_other_data,
-            )
+            found = own_dataset(self.identity, name, lookup)
             return self.check_dataset(
-                found, name, fix=fix(self.identity, dataset), allow_other_data=allow_other_data
+                found,
+                name,
+                fix=fix(self.identity, lookup.dataset),
+                allow_other_data=lookup.allow_other_data,
             )
         except UserError as error:
             if "extended_from" not in self.results or self.identity.path is not None:
@@ -177,67 +166,41 @@ class LoadedModel:
         )
         return found, [*warnings, *self.data_warnings]
 
-    def known_facts(
-        self,
-        data_root: Optional[Path],
-        *,
-        dataset: Optional[str],
-        allow_other_data: bool,
-        offline: bool = False,
-    ) -> tuple[KnownAnswers, list[str]]:
+    def known_facts(self, lookup: Lookup) -> tuple[KnownAnswers, list[str]]:
         """Return the index of all facts of its dataset, and what must be known of them.
 
         Args:
-            data_root: folder of datasets already there.
-            dataset: where the dataset lies; None: the facts published with the model, else the
-                dataset found by its name.
-            allow_other_data: as for ``find_dataset``.
-            offline: whether to refuse to download.
+            lookup: where the dataset is looked for; where it names none, the facts published with
+                the model come first.
 
         Raises:
             UserError: neither is there, or the dataset is another one.
         """
         from dglke_distill.data.known_answers import KnownAnswers
 
-        saved = self.saved_facts() if dataset is None else None
+        saved = self.saved_facts() if lookup.dataset is None else None
         if saved is not None:
             return saved, []
-        found, warnings = self.find_dataset(
-            "the model",
-            dataset=dataset,
-            data_root=data_root,
-            offline=offline,
-            allow_other_data=allow_other_data,
-        )
+        found, warnings = self.find_dataset("the model", lookup)
         splits = [found.train, found.valid, found.test]
         return KnownAnswers.build(splits, len(self.entities)), warnings
 
-    def train_facts(
-        self, data_root: Optional[Path], *, dataset: Optional[str], allow_other_data: bool
-    ) -> tuple[Triples, list[str]]:
+    def train_facts(self, lookup: Lookup) -> tuple[Triples, list[str]]:
         """Return the facts that it was trained on, and what must be known of them.
 
         Nothing is downloaded: where the dataset is not on this machine, they are the facts of all
         splits that were published with the model.
 
         Args:
-            data_root: folder of datasets already there.
-            dataset: where the dataset lies; None: found by its name.
-            allow_other_data: as for ``find_dataset``.
+            lookup: where the dataset is looked for.
 
         Raises:
             UserError: neither is there, or the dataset is another one.
         """
         try:
-            found, warnings = self.find_dataset(
-                "the model",
-                dataset=dataset,
-                data_root=data_root,
-                offline=True,
-                allow_other_data=allow_other_data,
-            )
+            found, warnings = self.find_dataset("the model", lookup._replace(offline=True))
         except UserError:
-            known = self.saved_facts() if dataset is None else None
+            known = self.saved_facts() if lookup.dataset is None else None
             if known is None:
                 raise
             told = "facts are those published with the model, of all its splits"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dglke_distill.artifacts.checkpoint import LoadedModel
     from dglke_distill.calibration import Calibration
     from dglke_distill.compression import Storage
+    from dglke_distill.data.identity import Lookup
     from dglke_distill.models.base import KGEModel
 
 __all__ = ["compress", "in_storage"]
@@ -69,21 +70,23 @@ def compress(
     from dglke_distill.artifacts.checkpoint import check_place, save_model
     from dglke_distill.artifacts.results import SplitFigures
     from dglke_distill.compression import Storage
+    from dglke_distill.data.identity import Lookup
 
     check_apart(out, model)
     check_place(out)
     storage = Storage.of(to, _options(assignments), relations)
+    lookup = Lookup(dataset, data_root, allow_other_data=allow_other_data)
     before = load_given(model, store=store, offline=offline)
     after = in_storage(before, storage)
     metrics: dict[str, Any] = {}
     if evaluate:
-        metrics, warnings = _metrics(after, dataset, data_root, allow_other_data)
+        metrics, warnings = _metrics(after, lookup)
         after.results["metrics"] = metrics
         if warnings:
             after.results["data_warnings"] = warnings
     names = after.entities, after.relations
     labels = before.saved_labels()
-    anew, told = _calibration(before, after, dataset, data_root, allow_other_data)
+    anew, told = _calibration(before, after, lookup)
     save_model(out, after.model, after.config, *names, after.results, labels, calibration=anew)
     shared = after.results["model"]["shared_bytes"]
     say(
@@ -140,11 +143,7 @@ def in_storage(loaded: "LoadedModel", storage: "Storage") -> "LoadedModel":
 
 
 def _calibration(
-    before: "LoadedModel",
-    after: "LoadedModel",
-    dataset: Optional[str],
-    data_root: Optional[Path],
-    allow_other_data: bool,
+    before: "LoadedModel", after: "LoadedModel", lookup: "Lookup"
 ) -> tuple[Optional["Calibration"], str]:
     """Return the calibration of the new model, and a line of what became of the old one's.
 
@@ -161,14 +160,7 @@ def _calibration(
         why = "the negatives that the old one was calibrated with are not kept"
         return None, lost.format(why, f"{call} --negatives @FILE")
     try:
-        made = calibrate_loaded(
-            after,
-            chosen,
-            dataset=dataset,
-            data_root=data_root,
-            allow_other_data=allow_other_data,
-            offline=True,
-        )
+        made = calibrate_loaded(after, chosen, lookup=lookup._replace(offline=True))
     except UserError as error:
         return None, lost.format(f"this needs its dataset ({error})", f"{call} --dataset DATASET")
     error_now = made.about["held_out"]["after"]["expected_calibration_error"]
@@ -187,19 +179,12 @@ def _options(assignments: Optional[Sequence[str]]) -> dict[str, Any]:
     return options
 
 
-def _metrics(
-    loaded: "LoadedModel",
-    dataset: Optional[str],
-    data_root: Optional[Path],
-    allow_other_data: bool,
-) -> tuple[dict[str, Any], list[str]]:
+def _metrics(loaded: "LoadedModel", lookup: "Lookup") -> tuple[dict[str, Any], list[str]]:
     from dglke_distill.data.datasets_made import of_the_data
     from dglke_distill.runs.measure import measure
     from dglke_distill.runs.workspace import prepare
 
-    found, warnings = loaded.find_dataset(
-        "the model", dataset=dataset, data_root=data_root, allow_other_data=allow_other_data
-    )
+    found, warnings = loaded.find_dataset("the model", lookup)
     show_warnings([*warnings, *of_the_data(found.warnings)])
     workspace = prepare(loaded.config, dataset=found)
     model = loaded.model.to(workspace.device)

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import in_home, resolved
@@ -20,6 +20,7 @@ from dglke_distill.data.triples import Dataset
 
 __all__ = [
     "Identity",
+    "Lookup",
     "OtherData",
     "check_named",
     "compare_data",
@@ -33,6 +34,22 @@ __all__ = [
 
 _SHOWN = 16
 _DIGEST = re.compile("[0-9a-f]{64}")
+
+
+class Lookup(NamedTuple):
+    """Where a model's own dataset is looked for, and what may be found.
+
+    Attributes:
+        dataset: name or path of it, as the user gives it; None: it is found by its name.
+        data_root: folder of datasets already there; see ``catalog.load``.
+        offline: whether to refuse to download.
+        allow_other_data: whether to go on with other triples than those trained on.
+    """
+
+    dataset: Optional[str] = None
+    data_root: Optional[Path] = None
+    offline: bool = False
+    allow_other_data: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog
-from dglke_distill.data.identity import Identity, shown
+from dglke_distill.data.identity import Identity, Lookup, shown
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS
 from dglke_distill.data.manifest import Manifest, load_manifest
 from dglke_distill.data.sources import DATASETS, load_source
@@ -30,27 +30,16 @@ __all__ = ["fix", "own_dataset", "renumbered"]
 _FILE_ENDINGS = ("", ".tsv", ".txt", ".csv", ".nt")
 
 
-def own_dataset(
-    identity: Identity,
-    *,
-    who: str,
-    dataset: Optional[str] = None,
-    data_root: Optional[Path] = None,
-    offline: bool = False,
-    allow_other_data: bool = False,
-) -> Dataset:
+def own_dataset(identity: Identity, who: str, lookup: Lookup) -> Dataset:
     """Find the dataset that a model was trained on, by its name or where the user says.
 
     It is looked for by name in the catalog, the data root included, and among the user's own
-    folders and files in the data root; or where ``dataset`` says.
+    folders and files in the data root; or where ``lookup.dataset`` says.
 
     Args:
         identity: of the model.
         who: what to call the model in messages.
-        dataset: name or path of it, as the user gives it.
-        data_root: folder of datasets already there; see ``catalog.load``.
-        offline: whether to refuse to download.
-        allow_other_data: whether to go on with other triples than those trained on.
+        lookup: where it is looked for.
 
     Returns:
         The dataset, with its own ids; whether its triples are the model's is not looked at yet.
@@ -58,18 +47,18 @@ def own_dataset(
     Raises:
         UserError: it is not found, cannot be read, or is known to be another.
     """
-    if dataset is not None:
-        return _read(dataset, identity, data_root, offline)
+    if lookup.dataset is not None:
+        return _read(lookup.dataset, identity, lookup)
     manifest = load_manifest(identity.name)
     if manifest is not None:
-        if not allow_other_data:
+        if not lookup.allow_other_data:
             _check_published(identity, manifest, who)
-        return catalog.load_named(manifest.name, data_root=data_root, offline=offline)
+        return catalog.load_named(manifest.name, data_root=lookup.data_root, offline=lookup.offline)
     if DATASETS.knows(identity.name):
         return load_source(identity.name)
-    place = _in_data_root(identity.name, data_root)
+    place = _in_data_root(identity.name, lookup.data_root)
     if place is not None:
-        return _read(str(place), identity, data_root, offline)
+        return _read(str(place), identity, lookup)
     if identity.data.format == IN_MEMORY:
         raise UserError(
             f"{who}: its dataset {shown(identity.name)} was a table in memory; in Python give the "
@@ -147,7 +136,7 @@ def _in_data_root(name: str, data_root: Optional[Path] = None) -> Optional[Path]
     return None
 
 
-def _read(place: str, identity: Identity, data_root: Optional[Path], offline: bool) -> Dataset:
+def _read(place: str, identity: Identity, lookup: Lookup) -> Dataset:
     """Read what the user names, in the format it had, or in the one that it shows now."""
     data = identity.data
     arguments = reading(data)
@@ -156,7 +145,9 @@ def _read(place: str, identity: Identity, data_root: Optional[Path], offline: bo
         ways = [("auto", arguments["table"]), ("auto", PLAIN)]
     for arguments["format"], arguments["table"] in ways:
         try:
-            return catalog.load(place, data_root=data_root, offline=offline, **arguments)
+            return catalog.load(
+                place, data_root=lookup.data_root, offline=lookup.offline, **arguments
+            )
         except UserError as error:
             message = str(error)
     # How it is read follows from the model's settings; what takes --dataset has no such option.

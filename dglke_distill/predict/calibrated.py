@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import torch
 from torch import Tensor
@@ -12,10 +12,9 @@ from torch import Tensor
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.calibration import Calibration
+from dglke_distill.data.identity import Lookup
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
-from dglke_distill.models.base import KGEModel
-from dglke_distill.predict.knowing import NamedTriples
-from dglke_distill.predict.names import triples_of
+from dglke_distill.predict.knowing import Knowing, NamedTriples
 from dglke_distill.predict.top_k import TopK
 
 if TYPE_CHECKING:
@@ -27,20 +26,8 @@ __all__ = ["Calibrated", "calibrate_loaded", "read_negatives", "settings_of"]
 _NO_FILE = "--negatives '@': names no file; give @FILE, lines head<TAB>relation<TAB>tail"
 
 
-class Calibrated:
-    """What makes a model give probabilities.
-
-    Attributes:
-        model: the model over ids.
-        loaded: the model with all that was saved beside it.
-        entities: names of the entities.
-        relations: names of the relations.
-    """
-
-    model: KGEModel
-    loaded: LoadedModel
-    entities: Vocabulary
-    relations: Vocabulary
+class Calibrated(Knowing):
+    """What makes a model give probabilities."""
 
     @property
     def calibration(self) -> Optional[Calibration]:
@@ -106,22 +93,15 @@ class Calibrated:
             given = read_negatives(Path(negatives[1:]), self.entities, self.relations)
         elif isinstance(negatives, str):
             kind = DATASET_NEGATIVES if negatives.lower() == DATASET_NEGATIVES else negatives
-        elif isinstance(negatives, Triples):
-            given = negatives
         else:
-            given = triples_of(self.entities, self.relations, negatives)
+            given = self._triples(negatives)
         settings = CalibrationSettings(
             method, kind, negatives_per_positive, drawn, fewest, seed
         ).checked()
-        found = calibrate_loaded(
-            self.loaded,
-            settings,
-            given,
-            dataset=dataset,
-            data_root=data_root,
-            allow_other_data=allow_other_data,
-            offline=offline,
-        )
+        here = dataset if isinstance(dataset, Dataset) else None
+        named = None if dataset is None or here is not None else str(dataset)
+        lookup = Lookup(named, data_root, offline, allow_other_data)
+        found = calibrate_loaded(self.loaded, settings, given, lookup=lookup, here=here)
         self.loaded = replace(self.loaded, calibration=found)
         return found
 
@@ -141,12 +121,10 @@ class Calibrated:
         self.checked_probability(0.0)
         calibration = self.calibration
         assert calibration is not None
-        ids = triples if isinstance(triples, Triples) else self._ids(triples)
-        scores: Tensor = self.score(ids)  # type: ignore[attr-defined]
-        return calibration.probability(scores, torch.from_numpy(ids.relation.astype("int64")))
-
-    def _ids(self, triples: Any) -> Triples:
-        return triples_of(self.entities, self.relations, triples)
+        ids = self._triples(triples)
+        return calibration.probability(
+            self.score(ids), torch.from_numpy(ids.relation.astype("int64"))
+        )
 
     def checked_probability(self, at_least: Optional[float] = None) -> bool:
         """Return whether the model is calibrated.
@@ -199,10 +177,8 @@ def calibrate_loaded(
     settings: CalibrationSettings,
     given: Optional[Triples] = None,
     *,
-    dataset: Union[str, Path, Dataset, None] = None,
-    data_root: Optional[Path] = None,
-    allow_other_data: bool = False,
-    offline: bool = False,
+    lookup: Lookup,
+    here: Optional[Dataset] = None,
 ) -> Calibration:
     """Fit the curves of a model on its dataset; see ``Calibrated.calibrate``.
 
@@ -210,30 +186,22 @@ def calibrate_loaded(
         loaded: the model, which is not changed.
         settings: how.
         given: negatives, where the settings say so.
-        dataset: the model's own dataset; None: found by its name.
-        data_root: folder of datasets already there.
-        allow_other_data: whether the triples may be others than those trained on.
-        offline: whether to refuse to download the dataset.
+        lookup: where the model's own dataset is looked for.
+        here: that dataset, where it is at hand.
 
     Raises:
         UserError: as ``Calibrated.calibrate``.
     """
     from dglke_distill.calibration.fitting import calibrated
 
-    if isinstance(dataset, Dataset):
+    if here is None:
+        data, told = loaded.find_dataset("the model", lookup)
+    else:
         data, told = loaded.check_dataset(
-            dataset,
+            here,
             "the model",
             fix="give the dataset that it was trained on",
-            allow_other_data=allow_other_data,
-        )
-    else:
-        data, told = loaded.find_dataset(
-            "the model",
-            dataset=None if dataset is None else str(dataset),
-            data_root=data_root,
-            allow_other_data=allow_other_data,
-            offline=offline,
+            allow_other_data=lookup.allow_other_data,
         )
     found = calibrated(loaded.model, data, settings, given)
     if told:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.entity_types import (
     EntityTypes,
@@ -19,13 +18,13 @@ from dglke_distill.data.entity_types import (
     read_types,
     types_beside,
 )
-from dglke_distill.data.triples import Side, Vocabulary
+from dglke_distill.data.identity import Lookup
+from dglke_distill.data.triples import Side
 from dglke_distill.predict.names import Name, id_of, ids_of
-from dglke_distill.predict.trained import Trained
+from dglke_distill.predict.part import Part
 
 if TYPE_CHECKING:
     from dglke_distill.data.known_answers import KnownAnswers
-    from dglke_distill.data.labels import Labels
 
 __all__ = ["OBSERVED", "TYPED", "Candidates", "Choosing", "per_relation"]
 
@@ -45,27 +44,16 @@ def per_relation(candidates: Candidates) -> bool:
     return isinstance(candidates, str) and candidates in (OBSERVED, TYPED)
 
 
-class Choosing(Trained):
+class Choosing(Part):
     """What makes a model answer by candidates that make sense.
 
     Attributes:
-        loaded: the model with all that was saved beside it.
-        entities: names of the entities.
-        relations: names of the relations.
         range_warnings: what must be known of the facts that ranges are observed in.
     """
 
-    loaded: LoadedModel
-    entities: Vocabulary
-    relations: Vocabulary
     range_warnings: tuple[str, ...] = ()
     _types: Optional[EntityTypes] = None
     _ranges: Optional[Ranges] = None
-    if TYPE_CHECKING:
-
-        @property
-        def labels(self) -> Labels:
-            """Names that people know for the entities."""
 
     def load_types(self, path: Union[str, Path]) -> EntityTypes:
         """Read the types of the entities; ``typed`` and ``type:NAME`` then mean those.
@@ -102,7 +90,7 @@ class Choosing(Trained):
         """
         if self._ranges is None:
             facts, told = self.train_facts(
-                data_root, dataset=dataset, allow_other_data=allow_other_data
+                Lookup(dataset, data_root, allow_other_data=allow_other_data)
             )
             self._ranges = Ranges(facts, len(self.entities), len(self.relations))
             self.range_warnings = tuple(told)

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.labels import Labels
-from dglke_distill.data.triples import Triples, Vocabulary
+from dglke_distill.data.identity import Lookup
+from dglke_distill.data.triples import Triples
 from dglke_distill.models.base import KGEModel
 from dglke_distill.predict.batches import check_scores
 from dglke_distill.predict.names import Name, id_of
+from dglke_distill.predict.part import Part
 from dglke_distill.predict.support import Analogy, Explanation, NamedFact, PathKinds, PathSupport
-from dglke_distill.predict.trained import Trained
 
 if TYPE_CHECKING:
     from dglke_distill.predict import paths
@@ -78,31 +77,15 @@ def _cosines(model: KGEModel, nodes: Tensor, to: Tensor) -> Tensor:
     return cosines.cpu()
 
 
-class Explaining(Trained):
+class Explaining(Part):
     """What makes a model explain its answers.
 
     Attributes:
-        model: the model over ids.
-        loaded: the model with all that was saved beside it.
-        entities: names of the entities.
-        relations: names of the relations.
         support_warnings: what must be known of the facts that ``load_support`` loaded.
     """
 
-    model: KGEModel
-    loaded: LoadedModel
-    entities: Vocabulary
-    relations: Vocabulary
     support_warnings: tuple[str, ...] = ()
     _support: Optional[paths.TrainGraph] = None
-    if TYPE_CHECKING:
-
-        @property
-        def labels(self) -> Labels:
-            """Names that people know for the entities."""
-
-        def score(self, triples: Any) -> Tensor:
-            """Score triples."""
 
     def load_support(
         self,
@@ -127,7 +110,7 @@ class Explaining(Trained):
         if self._support is None:
             try:
                 facts, told = self.train_facts(
-                    data_root, dataset=dataset, allow_other_data=allow_other_data
+                    Lookup(dataset, data_root, allow_other_data=allow_other_data)
                 )
             except UserError as error:
                 if dataset is not None:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
 
 from dglke_distill.data.graph_lookup import typed_triple_ids
 from dglke_distill.data.graph_names import EdgeType, NodeNames, RelationNames, is_typed
-
-if TYPE_CHECKING:
-    from dglke_distill.data.triples import Vocabulary
-    from dglke_distill.models.base import KGEModel
+from dglke_distill.predict.part import Part
 
 __all__ = ["ScoresGraphs"]
 
 
-class ScoresGraphs:
+class ScoresGraphs(Part):
     """The part of a ``NamedModel`` that scores graphs: calling it."""
-
-    if TYPE_CHECKING:
-        model: KGEModel
-        entities: Vocabulary
-        relations: Vocabulary
 
     def forward(
         self,

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional, TypeVar, Union
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import DataConfig
+from dglke_distill.data.identity import Lookup
 from dglke_distill.data.triples import Triples
+from dglke_distill.predict.knowing import Knowing
 from dglke_distill.predict.names import rows_of, triples_of
 
 __all__ = ["Growing"]
@@ -19,14 +20,8 @@ __all__ = ["Growing"]
 Kind = TypeVar("Kind", bound="Growing")
 
 
-class Growing:
-    """What makes a model grow.
-
-    Attributes:
-        loaded: the model with all that was saved beside it.
-    """
-
-    loaded: LoadedModel
+class Growing(Knowing):
+    """What makes a model grow."""
 
     def add_entities(
         self: Kind,
@@ -72,7 +67,7 @@ class Growing:
         place = None if data_out is None else resolved(data_out)
         if place is not None:
             check_new(place)
-        splits = self._at_hand(data_root, dataset, allow_other_data)
+        splits = self._at_hand(Lookup(dataset, data_root, True, allow_other_data))
         if place is not None and len(splits) != 3:
             raise UserError(
                 f"{data_out}: nothing can be written there, since the dataset that the model was "
@@ -87,28 +82,19 @@ class Growing:
             write_dataset(data, place)
             as_written = DataConfig(dataset=str(place), format="names_hrt")
             made = replace(made, config=made.config.model_copy(update={"data": as_written}))
-        found: Any = type(self)(made)  # type: ignore[call-arg]
+        found = type(self)(made)  # type: ignore[call-arg]
         found._known = KnownAnswers.build([given, *splits], len(made.entities))
         found._trained = KnownAnswers.build([given, *splits[:1]], len(made.entities)).triples(), []
         found.known_warnings = () if splits else ("only the facts given are known",)
-        return found  # type: ignore[no-any-return]
+        return found
 
-    def _at_hand(
-        self, data_root: Optional[Path], dataset: Optional[str], allow_other_data: bool
-    ) -> tuple[Triples, ...]:
+    def _at_hand(self, lookup: Lookup) -> tuple[Triples, ...]:
         """Return the facts that are here: of each split, train first; or all known; or none."""
         try:
-            found, _ = self.loaded.find_dataset(
-                "the model",
-                dataset=dataset,
-                data_root=data_root,
-                offline=True,
-                allow_other_data=allow_other_data,
-            )
+            found, _ = self.loaded.find_dataset("the model", lookup)
         except UserError:
-            if dataset is not None:
+            if lookup.dataset is not None:
                 raise
-            known = getattr(self, "_known", None)
-            known = self.loaded.saved_facts() if known is None else known
+            known = self._known_or_saved()
             return () if known is None else (known.triples(),)
         return found.train, found.valid, found.test

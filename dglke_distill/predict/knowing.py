@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Optional, Union
 
 from torch import Tensor
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
-from dglke_distill.data.triples import Triples, Vocabulary
+from dglke_distill.data.identity import Lookup
+from dglke_distill.data.triples import Triples
 from dglke_distill.predict.names import Name, triples_of
+from dglke_distill.predict.part import Part
 
 if TYPE_CHECKING:
     from dglke_distill.data.known_answers import KnownAnswers
@@ -24,21 +25,14 @@ Facts = Union[bool, "KnownAnswers", NamedTriples]
 An index of facts (``known_answers.KnownAnswers``) is built once; triples are indexed per call."""
 
 
-class Knowing:
+class Knowing(Part):
     """What makes a model leave out what is known.
 
     Attributes:
-        loaded: the model with all that was saved beside it.
-        entities: names of the entities.
-        relations: names of the relations.
         known_warnings: what must be known of the facts that ``load_known`` loaded.
     """
 
-    loaded: LoadedModel
-    entities: Vocabulary
-    relations: Vocabulary
     known_warnings: tuple[str, ...] = ()
-    _known: Optional[KnownAnswers] = None
 
     def load_known(
         self,
@@ -60,9 +54,8 @@ class Knowing:
             UserError: the dataset is not there, or has other triples, entities or relations.
         """
         if self._known is None:
-            self._known, told = self.loaded.known_facts(
-                data_root, dataset=dataset, allow_other_data=allow_other_data
-            )
+            lookup = Lookup(dataset, data_root, allow_other_data=allow_other_data)
+            self._known, told = self.loaded.known_facts(lookup)
             self.known_warnings = tuple(told)
         return self._known
 

@@ -6,22 +6,17 @@ import warnings
 from pathlib import Path
 from typing import TypeVar, Union
 
-from dglke_distill.artifacts.checkpoint import LoadedModel, save_model
+from dglke_distill.artifacts.checkpoint import save_model
 from dglke_distill.calibration.file import belongs_to
+from dglke_distill.predict.part import Part
 
 __all__ = ["Pretrained"]
 
 Kind = TypeVar("Kind", bound="Pretrained")
 
 
-class Pretrained:
-    """What makes a model come and go by ``from_pretrained`` and ``save_pretrained``.
-
-    Attributes:
-        loaded: the model with all that was saved beside it.
-    """
-
-    loaded: LoadedModel
+class Pretrained(Part):
+    """What makes a model come and go by ``from_pretrained`` and ``save_pretrained``."""
 
     @classmethod
     def from_pretrained(
@@ -64,10 +59,8 @@ class Pretrained:
             UserError: something else is there, or a weight is not finite.
         """
         of = self.loaded
-        known = None
-        if "extended_from" in of.results:  # no dataset has all its facts
-            known = getattr(self, "_known", None)
-            known = of.saved_facts() if known is None else known
+        grown = "extended_from" in of.results  # no dataset has all its facts
+        known = self._known_or_saved() if grown else None
         parts = of.entities, of.relations, of.results, of.saved_labels()
         calibration = of.calibration
         if calibration is not None and not belongs_to(calibration, of.model):

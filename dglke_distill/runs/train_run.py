@@ -24,7 +24,7 @@ from dglke_distill.base.regular_files import read_text
 from dglke_distill.base.tensor_files import SavedState, save_state
 from dglke_distill.config import Config, merge, read_toml
 from dglke_distill.data.datasets_made import of_the_data
-from dglke_distill.data.identity import OtherData, located_data, short
+from dglke_distill.data.identity import Lookup, OtherData, located_data, short
 from dglke_distill.data.triples import Dataset
 from dglke_distill.evaluate import RankingResult, classify
 from dglke_distill.models.coded import build_configured
@@ -111,7 +111,7 @@ def rank_loaded(
     config = Config.from_mapping(tree, name)
     if dataset is None:
         dataset, warnings = loaded.find_dataset(
-            name, dataset=named, data_root=data_root, allow_other_data=allow_other_data
+            name, Lookup(named, data_root, allow_other_data=allow_other_data)
         )
     else:
         dataset, warnings = loaded.check_dataset(

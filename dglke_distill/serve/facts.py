@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.errors import UserError
+from dglke_distill.data.identity import Lookup
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.labels import Labels
 from dglke_distill.data.triples import Side, Triples
@@ -28,22 +28,12 @@ class FactShelf:
     """Indexes of all facts of datasets, each built once.
 
     Args:
-        data_root: folder of datasets already there; see ``data.catalog.load``.
-        dataset: name or path of the models' dataset; None: found by its name, see
-            ``data.identity.own_dataset``.
-        allow_other_data: whether triples may be others than those trained on.
+        lookup: where the models' dataset is looked for; nothing is downloaded.
     """
 
-    def __init__(
-        self,
-        data_root: Optional[Path] = None,
-        *,
-        dataset: Optional[str] = None,
-        allow_other_data: bool = False,
-    ) -> None:
+    def __init__(self, lookup: Lookup = Lookup()) -> None:  # noqa: B008 (immutable)
         """Nothing is read yet."""
-        self._data_root, self._dataset = data_root, dataset
-        self._allow_other_data = allow_other_data
+        self._lookup = lookup._replace(offline=True)
         self._read: dict[Any, tuple[KnownAnswers, list[str]]] = {}
 
     def of(self, loaded: LoadedModel) -> tuple[KnownAnswers, list[str]]:
@@ -64,12 +54,7 @@ class FactShelf:
         key = (loaded.identity, names, loaded.known_file)
         if key not in self._read:
             try:
-                self._read[key] = loaded.known_facts(
-                    self._data_root,
-                    dataset=self._dataset,
-                    allow_other_data=self._allow_other_data,
-                    offline=True,
-                )
+                self._read[key] = loaded.known_facts(self._lookup)
             except OSError as error:
                 raise UserError(f"{loaded.dataset_name}: cannot be read ({error})") from None
         return self._read[key]
@@ -83,9 +68,7 @@ class FactShelf:
         Raises:
             UserError: they are not here, cannot be read, or are others.
         """
-        return loaded.train_facts(
-            self._data_root, dataset=self._dataset, allow_other_data=self._allow_other_data
-        )
+        return loaded.train_facts(self._lookup)
 
     def labels(self, loaded: LoadedModel) -> Labels:
         """Return the labels of a model's entities; there may be none.
@@ -96,7 +79,7 @@ class FactShelf:
         Raises:
             UserError: a file of labels is malformed.
         """
-        return loaded.find_labels(dataset=self._dataset, data_root=self._data_root)
+        return loaded.find_labels(dataset=self._lookup.dataset, data_root=self._lookup.data_root)
 
 
 def relation_counts(

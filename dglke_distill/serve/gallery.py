@@ -12,6 +12,7 @@ from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base import runtime
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.entity_types import types_beside
+from dglke_distill.data.identity import Lookup
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.labels import Labels
 from dglke_distill.kernels import set_num_threads
@@ -167,8 +168,8 @@ class Gallery:
         offline: as for ``zoo.load``.
         data_root: folder of datasets already there.
         threads: for torch and the kernels; 0 for all cores.
-        dataset: as for ``FactShelf``.
-        allow_other_data: as for ``FactShelf``.
+        dataset: as in ``Lookup``.
+        allow_other_data: as in ``Lookup``.
         types: file of lines ``entity<TAB>type``; without it, ``types.tsv`` in the folder
             ``dataset``, if there is one.
 
@@ -205,7 +206,7 @@ class Gallery:
         self.given = list(names)
         self.notes: list[str] = []
         self._device, self._store = device, store
-        self._shelf = FactShelf(data_root, dataset=dataset, allow_other_data=allow_other_data)
+        self._shelf = FactShelf(Lookup(dataset, data_root, allow_other_data=allow_other_data))
         self._kept = self.in_turn(lambda: {name: self._load(name, offline) for name in names})
         self.offered = self._offers()
         for name in names:  # lest whoever asks first waits for it

@@ -107,6 +107,7 @@ def with_known(
         UserError: the dataset is not found, or holds other triples than the model's.
     """
     from dglke_distill.artifacts.known_facts_file import write_known
+    from dglke_distill.data.identity import Lookup
     from dglke_distill.zoo.fetch import checked_model
 
     loaded = checked_model(entry, dict(files))
@@ -115,7 +116,7 @@ def with_known(
             f"{entry.name}: which triples it was trained on is not recorded, so that no facts can "
             "be published with it; leave --with-known out"
         )
-    found, _ = loaded.find_dataset(entry.name, dataset=dataset, data_root=data_root)
+    found, _ = loaded.find_dataset(entry.name, Lookup(dataset, data_root))
     place = aside / KNOWN_FILE
     write_known(place, found)
     known = FileEntry(name=KNOWN_FILE, path=KNOWN_FILE, sha256="0" * 64, bytes=0)
