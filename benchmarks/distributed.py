@@ -24,10 +24,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "examples" / "two_hosts"))
+from network import namespaces  # noqa: E402
 
 TRAIN = ["--recipe", "none", "--threads", "1", "--set", "training.evaluate_every=0"]
 COLUMNS = ["dataset", "model", "dim", "negatives", "batch", "way", "hosts", "trainers", "drawn",
@@ -44,39 +47,8 @@ def run(*words: object, start: Sequence[object] = ("-m", "dglke_distill")) -> No
         sys.exit(done.stdout + done.stderr)
 
 
-@contextmanager
-def namespaces(count: int) -> Iterator[list[tuple[str, str, str]]]:
-    """Yield name, address and our end of the wire of each of some hosts made of namespaces."""
-    tag = f"dk{os.getpid() % 10000}"
-    bridge, hosts = f"{tag}b", []
-
-    def ip(*words: str) -> None:
-        subprocess.run(["ip", *words], check=True)
-
-    ip("link", "add", "name", bridge, "type", "bridge")
-    try:
-        ip("link", "set", bridge, "up")
-        for number in range(count):
-            name, wire, address = f"{tag}n{number}", f"{tag}v{number}", f"10.213.0.{number + 1}"
-            ip("netns", "add", name)
-            hosts.append((name, address, wire))
-            ip("link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns", name)
-            ip("link", "set", wire, "master", bridge, "up")
-            for words in (
-                ("addr", "add", f"{address}/24", "dev", "eth0"),
-                ("link", "set", "eth0", "up"),
-                ("link", "set", "lo", "up"),
-            ):
-                ip("-n", name, *words)
-        yield hosts
-    finally:
-        for name, _, _ in hosts:
-            ip("netns", "del", name)
-        ip("link", "del", bridge)
-
-
 # Run in a process of its own: what the command reports is heard, and the wires are read beside it.
-_HEARD = """
+HEARD = """
 import json, os, sys, time
 from pathlib import Path
 from dglke_distill.cli import launching
@@ -145,7 +117,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     facts = len(catalog.load(dataset).train)
     options = [*TRAIN, "--model", arguments.model, "--dim", arguments.dim,
                "--epochs", arguments.epochs, "--negatives", arguments.negatives]  # fmt: skip
-    listening = "-c", _HEARD, heard
+    listening = "-c", HEARD, heard
     print("| way | positives/s | ratio | of a core | ratio | bytes/positive | test MRR |")
     print("|---|---|---|---|---|---|---|")
     base: Optional[Found] = None

@@ -233,12 +233,15 @@ def refused(*arguments: Any) -> str:
 def test_bad_calls_are_one_line(parts: Path, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 30050\n127.0.0.1 30060\n127.0.0.1 30070\n")
+    two = tmp_path / "two"
+    two.write_text("127.0.0.1 30050\n127.0.0.1 30060\n")
     train = ["--", "train", parts, *TRAIN]
     assert "either --local N or --hosts" in refused(*train)
     assert "give a multiple of 2" in refused("--local", 3, *train)
     assert "names 3 hosts" in refused("--hosts", hosts, *train)
     assert "choose joint or local" in refused("--local", 2, "--negatives-from", "x", *train)
-    assert "cannot run 'run'" in refused("--local", 2, "--", "run", parts)
+    assert "cannot run 'evaluate'" in refused("--local", 2, "--", "evaluate", parts)
+    assert "--rsh 'a \"b': No closing quotation" in refused("--hosts", two, "--rsh", 'a "b', *train)
     assert "name the folder" in refused("--local", 2, "--", "train")
     assert "is no partitioned dataset" in refused("--local", 2, "--", "train", tmp_path)
     assert "--search is not taken" in refused("--local", 2, *train, "--search", "5s")

@@ -206,7 +206,7 @@ def test_every_command_in_readme_and_docs_exists() -> None:
         )
     ]
     text = "\n".join(blocks).replace("\\\n", " ")
-    text = text.replace(" -- train ", "\ndglke-distill train ")  # what a launch runs
+    text = re.sub(r" -- (train|run) ", r"\ndglke-distill \1 ", text)  # what a launch runs
     under = "show|list|info|check|prepare|publish|push|verify|load|pull|run|evaluate|sheet"
     under += "|partition|launch"
     commands = re.findall(rf"dglke-distill ([a-z]+(?: (?:{under})\b)?)(.*)", text)

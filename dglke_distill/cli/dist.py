@@ -104,9 +104,9 @@ def dist_launch(
     command: Annotated[
         list[str],
         typer.Argument(
-            metavar="-- train PARTS ...",
-            help="What to run: train with its own options; PARTS is a folder that `dist partition` "
-            "wrote, at the same place on each host.",
+            metavar="-- train|run PARTS ...",
+            help="What to run: train, or run for a whole chain, with its own options; PARTS is a "
+            "folder that `dist partition` wrote, at the same place on each host.",
         ),
     ],
     local: Annotated[
@@ -188,21 +188,26 @@ def dist_launch(
         Optional[Path],
         typer.Option(
             "--teacher",
-            help="Checkpoint that the model learns from besides the facts; its table lies in parts "
-            "on the hosts as well. If not given: the model learns from the facts alone.",
+            help="With train: checkpoint that the model learns from besides the facts; its table "
+            "lies in parts on the hosts as well. If not given: the model learns from the facts "
+            "alone.",
         ),
     ] = None,
 ) -> None:
-    """Train one model by many processes: on several hosts by ssh, or on this one.
+    """Train a model, or a whole chain, by many processes: on several hosts by ssh, or on this one.
 
     Every host runs a server of DGL with its part of the graph and of the tables, and trainers. If
     any process or host fails, the command says which, stops the others, and exits with code 2.
     """
-    from dglke_distill.cli.launching import Given, run_launch
+    from dglke_distill.cli.launched_run import launch_chain
+    from dglke_distill.cli.launching import Given, check_given, run_launch
 
-    run_launch(
-        Given(
-            command, local, hosts, trainers, negatives_from, port, master_port, rsh, python,
-            timeout, show_processes, teacher, torchrun,
-        )
+    given = Given(
+        command, local, hosts, trainers, negatives_from, port, master_port, rsh, python, timeout,
+        show_processes, teacher, torchrun,
     )  # fmt: skip
+    check_given(given)
+    if command[0] == "run":
+        launch_chain(given)
+    else:
+        run_launch(given)

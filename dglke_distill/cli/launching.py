@@ -2,10 +2,10 @@
 
 import functools
 import os
-import secrets
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -22,32 +22,34 @@ from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say
 from dglke_distill.cli.train import train
 from dglke_distill.config import Config
-from dglke_distill.config.plugins import named_plugins
 from dglke_distill.data.partitions import Partition, read_partition
 from dglke_distill.distill import across
 from dglke_distill.distill.across import check_taught, student_settings
 from dglke_distill.runs.distributed_memory import check_host_memory, distributed_need
 from dglke_distill.runs.distributed_run import check_run, check_settings
 from dglke_distill.runs.launching import torchrun
-from dglke_distill.runs.launching.hosts import (
-    DEFAULT_PORT,
-    Host,
-    free_ports,
-    local_hosts,
-    read_hosts,
-)
+from dglke_distill.runs.launching.cluster import Cluster
+from dglke_distill.runs.launching.hosts import DEFAULT_PORT, read_hosts
 from dglke_distill.runs.launching.launcher import Ended, Launch, launch
 from dglke_distill.runs.launching.task import Task
 from dglke_distill.runs.memory import bytes_text
 from dglke_distill.runs.run_files import RESUME_FILE
 from dglke_distill.runs.settings import new_run_directory, saved_settings
-from dglke_distill.training.distributed.engine import Job
 from dglke_distill.training.loop import Progress
 
-__all__ = ["Given", "run_launch"]
+__all__ = [
+    "NOT_TAKEN",
+    "Given",
+    "asked_of",
+    "check_given",
+    "cluster_of",
+    "launch_words",
+    "run_launch",
+]
 
-_NOT_TAKEN = ("init", "store", "offline", "search", "track", "data_root", "columns", "delimiter",
+NOT_TAKEN = ("init", "store", "offline", "search", "data_root", "columns", "delimiter",
               "ignore_extra", "weight_column", "processes", "memory")  # fmt: skip
+"""Options of ``train`` and ``run`` that a launch cannot do."""
 
 
 class Given(NamedTuple):
@@ -68,8 +70,12 @@ class Given(NamedTuple):
     torchrun: bool = False
 
 
-def run_launch(given: Given) -> None:
-    """Start a training on all its hosts and show it as ``train`` does."""
+def check_given(given: Given) -> None:
+    """Check the options that any launch has.
+
+    Raises:
+        UserError: one is wrong, or they do not go together.
+    """
     if (given.local is not None) + (given.hosts is not None) + given.torchrun != 1:
         raise UserError("dist launch: give either --local N or --hosts FILE, or --torchrun")
     drawn = given.negatives_from.lower()
@@ -79,12 +85,16 @@ def run_launch(given: Given) -> None:
         raise UserError(f"--timeout {given.timeout:g}: give 1 to 1000000 seconds")
     if given.hosts is not None:
         read_hosts(given.hosts, given.port or DEFAULT_PORT)  # wrong before all else
+
+
+def run_launch(given: Given) -> None:
+    """Start a training on all its hosts and show it as ``train`` does."""
     place, store = None, None
     if given.torchrun:
         place = torchrun.place_of(os.environ)
         if place.local:  # agents start trainers themselves
             return
-    asked = _asked(given.command)
+    asked = asked_of(given.command, train, (*NOT_TAKEN, "track"))
     if place is not None:
         if place.host and asked["dry_run"]:  # the first process alone says what would be
             return
@@ -94,7 +104,7 @@ def run_launch(given: Given) -> None:
             torchrun.become_agent(store, place)
             return
     partition = read_partition(Path(asked["dataset"]).absolute())
-    hosts, trainers = _hosts(given, partition, place)
+    cluster = cluster_of(given, partition, place)
     config = _settings(asked, partition, given.teacher is not None)
     dataset = partition.dataset()
     check_settings(config, dataset)
@@ -104,44 +114,31 @@ def run_launch(given: Given) -> None:
     weights = str(taught.get("weights", ""))
     out = asked["out"] or new_run_directory(config)
     teacher_dim = int((taught.get("model") or {}).get("dim", 0))
-    need = distributed_need(config, partition, trainers, teacher_dim)
+    need = distributed_need(config, partition, cluster.trainers, teacher_dim)
     for line in need.lines(bytes_text):
         say(line)
     if asked["dry_run"]:
         return
-    local = given.local is not None
-    if local:
+    if given.local is not None:
         check_host_memory(sum(map(need.of, range(partition.parts))), "this run")
     if given.hosts is None:  # else the first host looks itself, before it starts a process
         check_run_folder(None if asked["resume"] else Path(out))
-        world, resume = trainers * partition.parts, bool(asked["resume"])
-        check_run(config, Path(out), partition, world, resume, weights)
-    connections: tuple[Optional[torchrun.Connection], ...] = ()
+        check_run(config, Path(out), partition, cluster.world, bool(asked["resume"]), weights)
     if place is not None:
         hosts, connections = torchrun.accept_agents(store, place, given.timeout)
         first = hosts[0].address
         master = (first, torchrun.free_port_of(first))
-    else:
-        master = ("127.0.0.1", free_ports(1)[0]) if local else (hosts[0].address, given.master_port)
-    addresses = tuple((host.address, host.port) for host in hosts)
-    job = Job(f"dk{secrets.token_hex(4)}", addresses, trainers, master)
-    task = Task(
-        job, str(partition.directory), partition.id, config.to_toml(), str(Path(out).absolute()),
-        bool(asked["resume"]), drawn, tuple(named_plugins()), config.training.threads or 1,
-        **_taught_role(given, weights),
-    )  # fmt: skip
-    rsh = () if given.hosts is None else tuple(shlex.split(given.rsh))
-    if given.hosts is not None and not rsh:
-        raise UserError("--rsh is empty: name what runs a command on a host, such as ssh")
-    python = sys.executable if local else given.python or sys.executable
-    how = Launch(hosts, rsh, python, given.timeout, need, connections)
+        cluster = replace(cluster, hosts=hosts, connections=connections, master=master)
+    role = _taught_role(given, weights)
+    task, how = cluster.started(config, Path(out), need, resume=bool(asked["resume"]), **role)
     console = SafeConsole()
     console.print(
         f"{config.model.name}, {config.model.size}, on {config.data.dataset}, "
-        f"{plural(job.world, 'trainer')} on {plural(len(hosts), 'part' if local else 'host')}"
+        f"{plural(cluster.world, 'trainer')} on "
+        f"{plural(partition.parts, 'part' if cluster.local else 'host')}"
     )
     if given.show_processes:
-        say(f"job {job.token}")  # begins the names of its shared memory
+        say(f"job {task.job.token}")  # begins the names of its shared memory
     try:
         found = _shown(task, how, console, given.show_processes)
     except (Ended, KeyboardInterrupt):
@@ -150,7 +147,7 @@ def run_launch(given: Given) -> None:
         if given.hosts is not None or (Path(out) / RESUME_FILE).is_file():
             part, run = shlex.quote(str(asked["dataset"])), shlex.quote(str(out))
             again = f"train {part} --resume --out {run}"
-            say(f"go on with: {with_plugins(_launch_words(given))} -- {again}", err=True)
+            say(f"go on with: {with_plugins(launch_words(given))} -- {again}", err=True)
         raise typer.Exit(STOPPED) from None
     from dglke_distill.artifacts.results import TrainingResults
 
@@ -184,7 +181,8 @@ def _taught_role(given: Given, weights: str) -> dict[str, str]:
     return {"teacher": place, "teacher_weights": weights, "role": across.__name__}
 
 
-def _launch_words(given: Given) -> str:
+def launch_words(given: Given) -> str:
+    """Return the words of a command that begin such a launch again, up to ``--``."""
     drawn = " --negatives-from local" if given.negatives_from.lower() == "local" else ""
     if given.teacher is not None:
         drawn += f" --teacher {shlex.quote(str(given.teacher))}"
@@ -196,54 +194,69 @@ def _launch_words(given: Given) -> str:
     return f"dglke-distill dist launch --hosts {hosts} --trainers {given.trainers}{drawn}"
 
 
-def _asked(words: Sequence[str]) -> dict[str, Any]:
-    """Return what the command behind ``--`` asks for, by the parameters of ``train``.
+def asked_of(
+    words: Sequence[str], command: Callable[..., None], not_taken: Sequence[str]
+) -> dict[str, Any]:
+    """Return what the command behind ``--`` asks for, by its parameters.
+
+    Args:
+        words: the command.
+        command: ``train`` or ``run``, by its name the first word.
+        not_taken: parameters that a launch cannot do.
 
     Raises:
-        UserError: it is no training of parts, or takes what a launch cannot do.
+        UserError: it is another command, or takes what a launch cannot do.
     """
-    if not words or words[0] != "train":
+    name = command.__name__
+    if not words or words[0] != name:
         named = f" {words[0]!r:.30}" if words else ""
         raise UserError(
-            f"dist launch: cannot run{named}; write `-- train PARTS ...`, PARTS being a folder "
-            "that `dist partition` wrote"
+            f"dist launch: cannot run{named}; write `-- train PARTS ...` or `-- run PARTS ...`, "
+            "PARTS being a folder that `dist partition` wrote"
         )
     found: dict[str, Any] = {}
 
-    @functools.wraps(train)
+    @functools.wraps(command)
     def catch(**values: Any) -> None:
         found.update(values)
 
     holder = typer.Typer(add_completion=False)
-    holder.command("train")(catch)
-    typer.main.get_command(holder).main(list(words[1:]), "train", standalone_mode=False)
+    holder.command(name)(catch)
+    typer.main.get_command(holder).main(list(words[1:]), name, standalone_mode=False)
     if not found:  # its help was asked for
         raise typer.Exit
-    for name in _NOT_TAKEN:
-        if found[name]:
+    for key in not_taken:
+        if found[key] and not (key == "search" and found[key].lower() == "none"):
             raise UserError(
-                f"dist launch: --{name.replace('_', '-')} is not taken by a training by many; "
+                f"dist launch: --{key.replace('_', '-')} is not taken by a training by many; "
                 "leave it out"
             )
     if found["dataset"] is None:
-        raise UserError("dist launch: name the folder of parts: -- train PARTS ...")
+        raise UserError(f"dist launch: name the folder of parts: -- {name} PARTS ...")
     if found["resume"] and found["out"] is None:
         raise UserError("--resume: say which run by --out RUN_DIR")
     return found
 
 
-def _hosts(
-    given: Given, partition: Partition, place: Optional[torchrun.Place]
-) -> tuple[tuple[Host, ...], int]:
-    """Return a host for each part, none under torchrun, and how many trainers each has."""
-    parts = partition.parts
+def cluster_of(given: Given, partition: Partition, place: Optional[torchrun.Place]) -> Cluster:
+    """Return a host for each part, none under torchrun and for this one alone.
+
+    Args:
+        given: the options.
+        partition: what was cut.
+        place: this process among those of torchrun, if it was started so.
+
+    Raises:
+        UserError: there are not as many hosts as parts, or no such hosts.
+    """
+    parts, drawn = partition.parts, given.negatives_from.lower()
     if place is not None:
         if place.hosts != parts:
             raise UserError(
                 f"--torchrun: runs on {plural(place.hosts, 'host')}, but {partition.directory} has "
                 f"{plural(parts, 'part')}; give --nnodes {parts}, or cut the data anew"
             )
-        return (), place.trainers
+        return Cluster(partition, place.trainers, drawn=drawn, timeout=given.timeout)
     if given.local is not None:
         if given.local % parts:
             raise UserError(
@@ -251,7 +264,7 @@ def _hosts(
                 f"each takes "
                 f"as many trainers; give a multiple of {parts}, or cut the data anew"
             )
-        return local_hosts(parts), given.local // parts
+        return Cluster(partition, given.local // parts, drawn=drawn, timeout=given.timeout)
     assert given.hosts is not None
     hosts = read_hosts(given.hosts, given.port or DEFAULT_PORT)
     if len(hosts) != parts:
@@ -260,7 +273,16 @@ def _hosts(
             f"{plural(parts, 'part')}; give one host for each part, or cut the data into "
             f"{len(hosts)}"
         )
-    return hosts, given.trainers
+    try:
+        rsh = tuple(shlex.split(given.rsh))
+    except ValueError as error:
+        raise UserError(f"--rsh {given.rsh!r:.80}: {error}; close it") from None
+    if not rsh:
+        raise UserError("--rsh is empty: name what runs a command on a host, such as ssh")
+    return Cluster(
+        partition, given.trainers, hosts, drawn, rsh, given.python or sys.executable,
+        given.timeout, (hosts[0].address, given.master_port),
+    )  # fmt: skip
 
 
 def _settings(asked: dict[str, Any], partition: Partition, taught: bool) -> Config:

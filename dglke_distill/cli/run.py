@@ -1,8 +1,8 @@
 """``dglke-distill run``: the chain from a teacher to a small student."""
 
-import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -10,17 +10,10 @@ from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import complete, settings
-from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.chain_shown import run_shown
 from dglke_distill.cli.models import check_run_folder
-from dglke_distill.cli.output import (
-    TrainingDisplay,
-    chain_table,
-    plan_table,
-    show_warnings,
-    verdict_lines,
-)
-from dglke_distill.cli.say import say
-from dglke_distill.cli.tracked import check_tracker, tracked
+from dglke_distill.cli.output import plan_table
+from dglke_distill.cli.tracked import check_tracker
 
 if TYPE_CHECKING:
     from dglke_distill.distill.going_on import InitModel
@@ -34,6 +27,7 @@ __all__ = [
     "MoreTeachersFlag",
     "StudentModelFlag",
     "TeacherFlag",
+    "composed",
     "names",
     "run",
     "whole_numbers",
@@ -189,11 +183,12 @@ def run(
 
     Without arguments: the embedded dataset, in under three minutes on two cores.
     """
-    reading = settings.given_data(locals())
+    given = dict(locals())
+    reading = settings.given_data(given)
     from dglke_distill.distill.chain import saved_chain
     from dglke_distill.distill.going_on import InitModel
     from dglke_distill.distill.plan import loaded_in
-    from dglke_distill.distill.settings import chain_settings, new_chain_directory
+    from dglke_distill.distill.settings import new_chain_directory
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_chain
 
@@ -209,32 +204,7 @@ def run(
         begin = InitModel.of(chain, offline=offline)
     else:
         check_run_folder(out)
-        chain = chain_settings(
-            dataset,
-            model,
-            student_model=student_model,
-            dims=whole_numbers(dims, "--dims"),
-            first=first,
-            last=last,
-            ratio=ratio,
-            method=method,
-            recipe=recipe,
-            file=config,
-            more_teachers=names(more_teachers),
-            control=control,
-            seeds=seeds,
-            allow_other_data=allow_other_data,
-            init=begin,
-            training={
-                "epochs": epochs,
-                "seed": seed,
-                "device": device,
-                "threads": threads,
-                "processes": processes,
-                "memory_megabytes": memory,
-            },
-            changes=[*reading, *settings.assigned_chain(assignments)],
-        )
+        chain = composed(given, reading, init=begin)
         loaded = [str(resolved(path)) for path in teacher or loaded_in(config)]
     workspaces = Workspaces(data_root, saved=resume)
     if not resume:
@@ -249,7 +219,50 @@ def run(
     if dry_run:
         _show_plan(chain, loaded, data_root, None if resume else workspaces)
         return
-    _run(chain, out or new_chain_directory(chain), resume, loaded, workspaces, track, begin)
+    directory = out or new_chain_directory(chain)
+    run_shown(chain, directory, resume, loaded, workspaces, track, begin)
+
+
+def composed(
+    given: Mapping[str, Any],
+    reading: Sequence[Mapping[str, Any]],
+    *,
+    control: Optional[str] = None,
+    init: Optional["InitModel"] = None,
+) -> "ChainConfig":
+    """Compose the settings of a new chain.
+
+    Args:
+        given: the arguments of ``run`` by name.
+        reading: partial trees that say where and how the data are read; ``--set`` wins.
+        control: in place of the one that is given.
+        init: the model that it goes on from.
+
+    Raises:
+        UserError: see ``chain_settings``.
+    """
+    from dglke_distill.distill.settings import chain_settings
+
+    training = {key: given[key] for key in ("epochs", "seed", "device", "threads", "processes")}
+    return chain_settings(
+        given["dataset"],
+        given["model"],
+        student_model=given["student_model"],
+        dims=whole_numbers(given["dims"], "--dims"),
+        first=given["first"],
+        last=given["last"],
+        ratio=given["ratio"],
+        method=given["method"],
+        recipe=given["recipe"],
+        file=given["config"],
+        more_teachers=names(given["more_teachers"]),
+        control=control or given["control"],
+        seeds=given["seeds"],
+        allow_other_data=given["allow_other_data"],
+        init=init,
+        training={**training, "memory_megabytes": given["memory"]},
+        changes=[*reading, *settings.assigned_chain(given["assignments"])],
+    )
 
 
 def names(text: Optional[str]) -> Optional[list[str]]:
@@ -293,46 +306,3 @@ def _show_plan(
             workspaces=workspaces,
         )
     console.print(plan_table(stages, sizes))
-
-
-def _run(
-    chain: "ChainConfig",
-    directory: Path,
-    resume: bool,
-    loaded: list[str],
-    workspaces: "Workspaces",
-    track: Optional[str],
-    init: Optional["InitModel"],
-) -> None:
-    from dglke_distill.distill.chain import CHAIN_FILE, Watcher, run_chain
-    from dglke_distill.report import write_report
-    from dglke_distill.search.both import SEARCHES
-
-    console = SafeConsole()
-
-    command = f"dglke-distill run --resume --out {shlex.quote(str(directory))}"
-    with (
-        resumable(command, directory / CHAIN_FILE),
-        TrainingDisplay(console) as display,
-        tracked(track, directory, chain.model_dump(mode="json"), display) as heard,
-    ):
-        results = run_chain(
-            chain,
-            directory,
-            resume=resume,
-            loaded=[Path(path) for path in loaded],
-            workspaces=workspaces,
-            watcher=Watcher(
-                heard.stage_of(directory), heard.report, display.announce, heard.validated
-            ),
-            searches=SEARCHES,
-            init=init,
-        )
-        page = write_report(directory)
-    console.print(chain_table(results))
-    for line in verdict_lines(results):
-        say(line)
-    show_warnings(results.data_warnings)
-    say(f"report: {page}")
-    if results.verdict is not None and results.verdict.sentence is not None:
-        say(results.verdict.sentence)

@@ -33,7 +33,7 @@ from dglke_distill.sampling.batch import Batch
 from dglke_distill.training.distributed.tables import DistributedModel, new_table
 from dglke_distill.training.objective import Objective
 
-__all__ = ["SharedTeacher", "check_taught", "main", "student_settings"]
+__all__ = ["SharedTeacher", "check_student", "check_taught", "main", "student_settings"]
 
 
 def student_settings(config: Config) -> Config:
@@ -55,19 +55,15 @@ def student_settings(config: Config) -> Config:
     return Config.from_mapping(tree, "student")
 
 
-def check_taught(config: Config, place: Path, dataset: Dataset) -> dict[str, Any]:
-    """Refuse what no student can learn by many machines, before any process is started.
+def check_student(config: Config, part: str = "") -> None:
+    """Refuse settings of a student that cannot be distilled by many machines.
 
     Args:
         config: see ``student_settings``.
-        place: the teacher's checkpoint.
-        dataset: what the student learns from.
-
-    Returns:
-        What ``describe_teacher`` does.
+        part: what stands before the name of a setting of a chain, such as ``student.``.
 
     Raises:
-        UserError: such settings, or a teacher that is not there, not whole, or of other triples.
+        UserError: there are some.
     """
     settings = config.distillation
     assert settings is not None
@@ -84,10 +80,29 @@ def check_taught(config: Config, place: Path, dataset: Dataset) -> dict[str, Any
     ):
         if value != wanted:
             raise UserError(
-                f"dist launch: distillation.soft.{name} {value} is for one machine; set it to "
-                f"{wanted}"
+                f"dist launch: distillation.soft.{name} {value} is for one machine; give --set "
+                f"{part}distillation.soft.{name}={wanted}"
             )
     build_soft_loss(settings.soft)
+
+
+def check_taught(config: Config, place: Path, dataset: Dataset) -> dict[str, Any]:
+    """Refuse what no student can learn by many machines, before any process is started.
+
+    Args:
+        config: see ``student_settings``.
+        place: the teacher's checkpoint.
+        dataset: what the student learns from.
+
+    Returns:
+        What ``describe_teacher`` does.
+
+    Raises:
+        UserError: such settings, or a teacher that is not there, not whole, or of other triples.
+    """
+    check_student(config)
+    settings = config.distillation
+    assert settings is not None
     if foreign(place) is not None:
         raise UserError(
             f"--teacher {place}: is of another library; make a checkpoint of it first with "
@@ -124,13 +139,14 @@ class SharedTeacher:
         return TeacherScores(self.model, batch, self.factor)
 
 
-def taught(config: Config, run: DistributedRun, place: Path) -> Objective:
+def taught(config: Config, run: DistributedRun, place: Path, name: str = "") -> Objective:
     """Give the student its start and return what it minimises; all trainers call it.
 
     Args:
         config: the settings, with ``distillation``.
         run: the trainer's.
         place: the teacher's checkpoint, on the first trainer's host.
+        name: what results call it; nothing: by its own results.
 
     Raises:
         UserError: the teacher cannot be read, or does not fit; on all trainers.
@@ -164,7 +180,7 @@ def taught(config: Config, run: DistributedRun, place: Path) -> Objective:
     model = DistributedModel(function, relations, table, bias, reciprocal=reciprocal)
     spread_model(model, run.own, None if read is None else read.model.state_dict())
     if student is not None:
-        described = [{"name": teacher_name(place), **describe_teacher(place)}]
+        described = [{"name": name or teacher_name(place), **describe_teacher(place)}]
         run.about = {"distillation": {"method": method.name, "teachers": described}}
         run.others = tuple(dict.fromkeys(others))
     teacher = SharedTeacher(model, factor)
@@ -178,7 +194,7 @@ def _kind(model: KGEModel) -> tuple[Any, bool, bool]:
 
 def main() -> None:
     """Be a server or a trainer."""
-    role.main(lambda config, run, task: taught(config, run, Path(task.teacher)))
+    role.main(lambda config, run, task: taught(config, run, Path(task.teacher), task.teacher_name))
 
 
 if __name__ == "__main__":

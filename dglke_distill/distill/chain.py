@@ -42,7 +42,7 @@ from dglke_distill.distill.finished import (
 from dglke_distill.distill.going_on import InitModel, check_init
 from dglke_distill.distill.loading import check_teachers, teacher_results
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
-from dglke_distill.distill.stages import ChainRun, run_stage
+from dglke_distill.distill.stages import ChainRun, StageTrainer, run_stage
 from dglke_distill.distill.tuner import Searches, Tuned
 from dglke_distill.distill.verdict import judge
 from dglke_distill.distill.watcher import Watcher
@@ -88,6 +88,7 @@ def run_chain(
     watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
     searches: Optional[Searches] = None,
     init: Optional[InitModel] = None,
+    trainer: Optional[StageTrainer] = None,
 ) -> ChainResults:
     """Train, distil and rank every stage of a chain.
 
@@ -101,6 +102,7 @@ def run_chain(
         watcher: hears of progress.
         searches: for settings; a chain whose control is tuned, or that searches first, needs them.
         init: the model that it goes on from, loaded already; None: read by its settings.
+        trainer: trains the stages; None: this process.
 
     Returns:
         What ``results.json`` holds.
@@ -136,7 +138,7 @@ def run_chain(
         resume=resume,
         announce=watcher.announce,
     ):
-        run = ChainRun(chain, directory, workspaces, watcher, searches, init)
+        run = ChainRun(chain, directory, workspaces, watcher, searches, init, trainer)
         return _run_stages(run, stages, loaded, resume=resume)
 
 
@@ -181,6 +183,7 @@ def _run_stages(
         teacher = teacher_results(loaded[0], lambda: run.workspaces.of(config), config)
     settings = resolved(directory / CHAIN_FILE)
     seed = config.training.seed
+    command = "dglke-distill run" if run.trainer is None else run.trainer.command
     tree = {
         "schema": SCHEMA,
         "kind": "chain",
@@ -195,7 +198,7 @@ def _run_stages(
         "verdict": _verdict(run, stages, done, searched, repeats),
         "command": None
         if chain.data.format == IN_MEMORY  # no command has the table
-        else f"dglke-distill run --recipe none --config {shlex.quote(str(settings))}",
+        else f"{command} --recipe none --config {shlex.quote(str(settings))}",
         "provenance": runtime.provenance(),
     }
     results = ChainResults.of(tree, directory / RESULTS_FILE)

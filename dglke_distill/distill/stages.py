@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from shutil import rmtree
+from typing import Any, NamedTuple, Optional, Protocol
 
-from dglke_distill.artifacts.results import StageResults
+from dglke_distill.artifacts.results import StageResults, TrainingResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import MAX_TOML_BYTES
 from dglke_distill.base.regular_files import read_text
@@ -22,10 +23,32 @@ from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.runs.memory import TeacherSize
+from dglke_distill.runs.run_files import LATEST_DIRECTORY
 from dglke_distill.runs.workspace import Setup, Workspace, Workspaces
 from dglke_distill.training.objective import Objective
 
-__all__ = ["ChainRun", "checkpoint_of", "run_stage"]
+__all__ = ["ChainRun", "StageTrainer", "checkpoint_of", "run_stage", "stage_name"]
+
+
+class StageTrainer(Protocol):
+    """Trains the stages of a chain in place of ``train_run``, as by many machines."""
+
+    command: str
+    """Begins a command that runs such a chain; the options of ``run`` follow."""
+
+    def __call__(self, stage: Stage, directory: Path, watcher: Watcher) -> TrainingResults:
+        """Train a stage, or go on with it, and leave its run in the chain's directory.
+
+        Args:
+            stage: from a plan.
+            directory: of the chain; this process has claimed it.
+            watcher: hears of progress.
+
+        Raises:
+            UserError: it cannot be trained so.
+            Interrupted: asked to stop; the stage can be resumed.
+        """
+        ...
 
 
 class ChainRun(NamedTuple):
@@ -38,6 +61,7 @@ class ChainRun(NamedTuple):
         watcher: hears of progress.
         searches: for settings, where the chain asks for that.
         init: the model that its first stage goes on from, if any.
+        trainer: trains its stages; None: this process.
     """
 
     chain: ChainConfig
@@ -46,6 +70,7 @@ class ChainRun(NamedTuple):
     watcher: Watcher
     searches: Optional[Searches]
     init: Optional[InitModel] = None
+    trainer: Optional[StageTrainer] = None
 
     def stage(self, stage: Stage, number: int, total: int) -> StageResults:
         """Run a stage, the number of which is counted from 0."""
@@ -53,7 +78,7 @@ class ChainRun(NamedTuple):
         allowed = bool(self.chain.allow_other_data)
         return run_stage(
             stage, self.directory, self.workspaces, self.watcher, allow_other_data=allowed,
-            init=self.init if begins(self.chain, stage) else None,
+            init=self.init if begins(self.chain, stage) else None, trainer=self.trainer,
         )  # fmt: skip
 
 
@@ -65,6 +90,7 @@ def run_stage(
     *,
     allow_other_data: bool = False,
     init: Optional[InitModel] = None,
+    trainer: Optional[StageTrainer] = None,
 ) -> StageResults:
     """Run a stage, go on with it, or read what it left, whichever is due.
 
@@ -75,6 +101,7 @@ def run_stage(
         watcher: hears of progress.
         allow_other_data: whether its teachers may have been trained on other triples.
         init: the chain's model, if the stage goes on from it.
+        trainer: trains it; None: this process.
 
     Returns:
         The stage's entry in ``results.json``.
@@ -87,6 +114,8 @@ def run_stage(
             raise UserError(f"{saved}: the stage was run with other settings; choose another --out")
         results = stage_results(last)
         watcher.announce(f"{stage.name}: done already")
+    elif trainer is not None:
+        results = trainer(stage, directory, watcher)
     else:
         about: dict[str, Any] = {}
         setup: Optional[Setup] = None
@@ -116,6 +145,7 @@ def run_stage(
         )
     for scratch in (pipeline.RESUME_FILE, pipeline.BEST_FILE):  # as large as the model, or larger
         (place / scratch).unlink(missing_ok=True)
+    rmtree(place / LATEST_DIRECTORY, ignore_errors=True)
     return StageResults(
         name=stage.name,
         role=stage.role,
@@ -142,7 +172,7 @@ def _taught(
         return method.objective(config, student, models, workspace)
 
     described = [
-        {"name": _name(teacher), **describe_teacher(place)}
+        {"name": stage_name(teacher), **describe_teacher(place)}
         for teacher, place in zip(stage.teachers, places)
     ]
     others = [
@@ -156,7 +186,12 @@ def _taught(
     return about, list(dict.fromkeys(others)), setup
 
 
-def _name(teacher: str) -> str:
+def stage_name(teacher: str) -> str:
+    """Return what results call a teacher.
+
+    Args:
+        teacher: name of a stage, or the path of a loaded checkpoint.
+    """
     return teacher_name(Path(teacher)) if Path(teacher).is_absolute() else teacher
 
 

@@ -29,7 +29,6 @@ from dglke_distill.data.triples import Dataset
 from dglke_distill.kernels import set_num_threads
 from dglke_distill.models.coded import build_configured
 from dglke_distill.runs.distributed_state import (
-    LATEST_DIRECTORY,
     DistributedRun,
     Said,
     check_saved,
@@ -43,6 +42,7 @@ from dglke_distill.runs.run_files import (
     CHECKPOINT_DIRECTORY,
     CONFIG_FILE,
     HISTORY_FILE,
+    LATEST_DIRECTORY,
     RESUME_FILE,
     begun_or_gone,
     history_csv,
@@ -74,12 +74,13 @@ DistributedSetup = Callable[[Config, DistributedRun], Objective]
 __all__ = ["DistributedSetup", "Said", "check_run", "check_settings", "claim_run", "train_part"]
 
 
-def check_settings(config: Config, dataset: Dataset) -> None:
+def check_settings(config: Config, dataset: Dataset, part: str = "") -> None:
     """Refuse settings that cannot be trained by many machines, before any process is started.
 
     Args:
         config: the settings.
         dataset: what was cut.
+        part: what stands before the name of a setting of a chain, such as ``shared.``.
 
     Raises:
         UserError: there are some.
@@ -95,10 +96,10 @@ def check_settings(config: Config, dataset: Dataset) -> None:
         ("optimizer.clip_norm", config.optimizer.clip_norm, None),
     ):
         if value != wanted:
-            fix = "leave it out" if wanted is None else f"set it to {wanted}"
-            raise UserError(
-                f"dist launch: {setting} {value} is for one machine; {fix} (--set {setting}=...)"
-            )
+            fix = f"leave {part}{setting} out"
+            if wanted is not None:
+                fix = f"give --set {part}{setting}={wanted}"
+            raise UserError(f"dist launch: {setting} {value} is for one machine; {fix}")
     if training.device not in ("auto", "cpu"):
         raise UserError(
             f"--device {training.device}: DGL's servers move tables on the CPU; use cpu"

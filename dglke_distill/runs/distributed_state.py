@@ -32,7 +32,7 @@ from dglke_distill.models import build_score_function
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
 from dglke_distill.runs.resume import read_state
-from dglke_distill.runs.run_files import RESUME_FILE, RunFiles
+from dglke_distill.runs.run_files import LATEST_DIRECTORY, RESUME_FILE, RunFiles
 from dglke_distill.runs.training_results import training_results
 from dglke_distill.runs.workspace import Workspace
 from dglke_distill.training.distributed.engine import Member
@@ -47,7 +47,6 @@ from dglke_distill.training.distributed.tables import (
 from dglke_distill.training.loop import Progress, TrainState
 
 __all__ = [
-    "LATEST_DIRECTORY",
     "DistributedRun",
     "Said",
     "check_saved",
@@ -56,9 +55,6 @@ __all__ = [
     "save_run",
     "spread_model",
 ]
-
-LATEST_DIRECTORY = "latest"
-"""The model as it was when the run was last saved, in the form of any checkpoint."""
 
 
 class Said:

@@ -19,6 +19,7 @@ __all__ = [
     "CHECKPOINT_DIRECTORY",
     "CONFIG_FILE",
     "HISTORY_FILE",
+    "LATEST_DIRECTORY",
     "RESUME_FILE",
     "RunFiles",
     "begun_or_gone",
@@ -31,6 +32,8 @@ BEST_FILE = "best.safetensors"
 CONFIG_FILE = "config.toml"
 HISTORY_FILE = "history.csv"
 CHECKPOINT_DIRECTORY = "checkpoint"
+LATEST_DIRECTORY = "latest"
+"""The model as a training by many last saved it, in the form of any checkpoint."""
 
 
 def run_kind(same: Callable[[], bool]) -> Kind:

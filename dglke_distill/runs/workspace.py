@@ -31,6 +31,7 @@ from dglke_distill.training.optim import OPTIMIZERS
 from dglke_distill.training.regularizers import build_regularizer
 
 __all__ = [
+    "DataAlone",
     "Setup",
     "Workspace",
     "Workspaces",
@@ -204,6 +205,15 @@ class Workspaces:
         """Return what ``of`` does where no data must be loaded for it, else None."""
         key = (config.data.model_dump_json(), ENCODERS.find(config.model.encoder).needs_graph)
         return self.of(config) if key in self._made or self._dataset is not None else None
+
+
+class DataAlone(Workspaces):
+    """Data without their graph, for a process that has others train; see ``Workspaces``."""
+
+    def of(self, config: Config) -> Workspace:
+        """Return the data, which must be given."""
+        assert self._dataset is not None
+        return Workspace(self._dataset, None, torch.device("cpu"))
 
 
 def build_loader(config: Config, workspace: Workspace, model: KGEModel) -> BatchLoader:

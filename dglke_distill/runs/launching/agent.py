@@ -28,6 +28,7 @@ from typing import Any, Optional
 
 from dglke_distill import __version__
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import parse_toml
 from dglke_distill.config import Config
 from dglke_distill.config.plugins import load_plugins
@@ -148,10 +149,26 @@ def _check(task: Task, machine: int, shared: int, needed: int) -> None:
         )
     check_host_memory(needed, "its part of the run")
     if machine == 0:
+        if task.shared:
+            _check_shared(*task.shared)
         load_plugins(task.plugins)
         config = Config.from_mapping(parse_toml(task.settings, _FROM), _FROM)
         weights = task.teacher_weights
         check_run(config, Path(task.out), partition, task.job.world, task.resume, weights)
+
+
+def _check_shared(path: str, digest: str) -> None:
+    """Look whether this host sees a file that the launcher has written.
+
+    Raises:
+        UserError: it does not.
+    """
+    place = Path(path)
+    if not place.is_file() or sha256_file(place) != digest:
+        raise UserError(
+            f"{path}: is not the launcher's; start a chain on the first of --hosts, or give an "
+            "--out that both hosts see at the same path"
+        )
 
 
 def port_is_free(address: str, port: int) -> Optional[str]:

@@ -286,7 +286,7 @@ class _Watch:
         )  # fmt: skip
 
     def _go_on(self) -> str:
-        return "go on from what was last saved with train --resume, if anything was"
+        return "go on from what was last saved with --resume, if anything was"
 
     def end(self) -> None:
         """End all agents, and wait until they have ended what is theirs."""

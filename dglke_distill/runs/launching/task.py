@@ -34,6 +34,8 @@ class Task:
         threads: of each trainer.
         teacher: folder of a student's teacher, on the first host; or nothing.
         teacher_weights: sha256 of its weights.
+        teacher_name: what results call it; nothing: by its own results.
+        shared: a file that launcher and first host must both see, and its sha256; or nothing.
         role: module that is run as a server or a trainer.
     """
 
@@ -48,6 +50,8 @@ class Task:
     threads: int = 1
     teacher: str = ""
     teacher_weights: str = ""
+    teacher_name: str = ""
+    shared: tuple[str, ...] = ()
     role: str = "dglke_distill.runs.launching.role"
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,8 +61,9 @@ class Task:
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Task:
         """Return what ``to_dict`` took."""
-        rest = {name: value for name, value in tree.items() if name not in ("job", "plugins")}
-        return cls(job=Job.of(tree["job"]), plugins=tuple(tree["plugins"]), **rest)
+        own = {"job": Job.of(tree["job"])}
+        own |= {name: tuple(tree[name]) for name in ("plugins", "shared")}
+        return cls(**{**tree, **own})
 
 
 def tell(**message: Any) -> None:
