@@ -53,6 +53,7 @@ COMMANDS = {
     "publish": ["zoo", "publish", "{}", "--store", "store"],
     "teacher": ["run", "cldr", "--teacher", "{}", "--dims", "16,8", "--out", "out"],
     "compare": ["compare", "cldr", "--teacher", "{}", "--dims", "16,8", "--out", "out"],
+    "tune": ["tune", "cldr", "--teacher", "{}", "--method", "bkd", "--dim", "8", "--out", "out"],
 }
 
 
@@ -95,9 +96,9 @@ def test_what_a_chain_is_about(chain_folder: Path, tmp_path: Path) -> None:
     assert meant_checkpoint(tmp_path) == tmp_path  # a folder of runs is about none of them
 
 
-@pytest.mark.parametrize("command", ["teacher", "compare"])
+@pytest.mark.parametrize("command", ["teacher", "compare", "tune"])
 @pytest.mark.parametrize("relative", [False, True])
-def test_a_run_is_no_teacher_but_its_checkpoint_is(
+def test_a_run_as_a_teacher_is_taken_for_its_checkpoint(
     run_folder: Path,
     command: str,
     relative: bool,
@@ -107,9 +108,22 @@ def test_a_run_is_no_teacher_but_its_checkpoint_is(
     monkeypatch.chdir(run_folder.parent.parent)
     given = Path("runs/x") if relative else run_folder
     error = refusal([part.format(given) for part in COMMANDS[command]], capsys)
-    assert f"did you mean {run_folder / 'checkpoint'}?" in error
-    assert "incomplete" not in error
+    assert f"error: {run_folder / 'checkpoint'}/" in error
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("command", ["teacher", "compare", "tune"])
+def test_a_chain_as_a_teacher_is_taken_for_its_last_student(
+    chain_folder: Path,
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(chain_folder.parent)
+    stages = [{"name": "teacher", "role": "teacher"}, {"name": "student-64", "role": "student"}]
+    (chain_folder / "results.json").write_text(json.dumps({"stages": stages}))
+    error = refusal([part.format(chain_folder) for part in COMMANDS[command]], capsys)
+    assert f"error: {chain_folder}/stages/student-64/checkpoint/" in error
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -74,11 +74,11 @@ def test_prepare_verifies_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(Path(path).is_file() for path in written)
     again = read_folder(tmp_path / "out")
     assert f"fingerprint {again.fingerprint}" in output
-    with pytest.raises(UserError, match="out holds something already"):
+    with pytest.raises(UserError, match="out: holds something already"):
         run("prepare", "cldr", "--out", "out")
     monkeypatch.setattr("dglke_distill.cli.data.load_own", None)  # nothing is read before
     for wrong, said in (
-        (("--out", "out"), "out holds something already"),
+        (("--out", "out"), "out: holds something already"),
         (("--out", "/proc/out"), "no file can be made below /proc"),
         (("--out-format", "csv"), "--out-format: unknown format 'csv': choose one of"),
         (("--out-format", "auto"), "--out-format: format 'auto' is for reading"),

@@ -304,17 +304,83 @@ def test_the_users_own_folder_stays(
         (place.out / file).unlink()
 
 
-def test_an_earlier_checkpoint_is_replaced_unless_there_are_notes_beside_it(
+REPLACING = {"calibrate", "compress", "data prepare", "discover", "export", "extend", "import",
+             "predict"}  # fmt: skip
+"""Commands that take --overwrite: each writes one folder or file, all at once."""
+GOING_ON = {"compare", "dist partition", "ogb run", "run", "train", "tune"}
+"""Commands whose folders are added to, and so removed by hand."""
+
+
+def taken(group: Any, prefix: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Yield each command with the options that it takes."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from taken(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, {word for one in command.params for word in one.opts}
+
+
+def test_every_command_that_writes_says_whether_it_replaces() -> None:
+    known = dict(taken(typer.main.get_command(app)))
+    assert {name for name, options in known.items() if "--overwrite" in options} == REPLACING
+    assert {name for name, options in known.items() if "--out" in options} == REPLACING | GOING_ON
+
+
+@pytest.mark.parametrize("name", [n for n in WRITERS if n.partition(" ")[0] in REPLACING
+                                  or n in REPLACING])  # fmt: skip
+def test_what_is_there_stays_without_overwrite(
+    name: str, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = WRITERS[name](place)
+    assert call(*arguments) == 0
+    before = tree(place.folder)
+    capsys.readouterr()
+    assert call(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search("(is there|holds something) already; add --overwrite to replace it", line)
+    assert tree(place.folder) == before
+    assert call(*arguments, "--overwrite") == 0, capsys.readouterr()
+    assert tree(place.folder).keys() == before.keys()
+
+
+@pytest.mark.parametrize("name", ["train", "dist partition"])
+def test_a_run_that_is_there_stays(
+    name: str, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = WRITERS[name](place)
+    assert call(*arguments) == 0
+    before = tree(place.folder)
+    capsys.readouterr()
+    assert call(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and str(place.out) in line
+    assert tree(place.folder) == before
+
+
+@pytest.mark.parametrize("name", ["compress", "data prepare", "export dglke"])
+def test_overwrite_deletes_nothing_that_is_not_written_anew(
+    name: str, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = WRITERS[name](place)
+    assert call(*arguments) == 0
+    (place.out / "notes.md").write_text("notes")
+    before = tree(place.out)
+    capsys.readouterr()
+    for more in ([], ["--overwrite"]):
+        assert call(*arguments, *more) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        assert tree(place.out) == before
+    assert call(*arguments, "--overwrite") == 2
+    assert "holds 'notes.md', which this program did not write" in capsys.readouterr().err
+
+
+def test_data_are_never_written_over_themselves(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = WRITERS["compress"](place)
-    assert call(*arguments) == 0
-    assert call(*arguments) == 0
-    (place.out / "README.md").write_text("notes")
-    before = tree(place.out)
-    assert call(*arguments) == 2
-    assert "holds 'README.md', which this program did not write" in capsys.readouterr().err
-    assert tree(place.out) == before
+    before = tree(place.data)
+    assert call("data", "prepare", place.data, "--out", place.data, "--overwrite") == 2
+    assert "is the data itself" in capsys.readouterr().err
+    assert tree(place.data) == before
 
 
 def test_notes_in_a_report_stay(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -192,7 +192,10 @@ def test_what_no_student_can_learn_is_refused(walked: Path, tmp_path: Path) -> N
         return refused("--local", 2, "--teacher", teacher, *train, *more)
 
     assert "neither a checkpoint" in said(teacher=tmp_path)
-    assert "is no checkpoint; did you mean" in said(teacher=walked / "runs" / "student")
+    # The folder of a run stands for its checkpoint.
+    assert "cannot start from a teacher of 16" in refused(
+        "--local", 2, "--teacher", walked / "runs" / "student", *train, "--dim", 32
+    )
     assert "cannot start from a teacher of 16; set it to random" in said("--dim", 32)
     for setting, words in (
         ("method=dualde", "distillation.method dualde is for one machine"),

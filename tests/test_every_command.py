@@ -52,7 +52,7 @@ FLAGS = {
     "--allow-other-data", "--resume", "--dry-run", "--json", "--exclude-known", "--evaluate",
     "--ignore-extra", "--no-loops",
     "--offline", "--yes", "--with-known", "--all", "--metrics", "--all-versions", "--refresh",
-    "--private", "--show-processes", "--torchrun", "--explain",
+    "--private", "--show-processes", "--torchrun", "--explain", "--overwrite",
 }  # fmt: skip
 
 DATA, MODEL, STORE, OUT, FACTS = "DATA", "MODEL", "STORE", "OUT", "FACTS"
@@ -200,14 +200,9 @@ def hostile_places(folder: Path) -> Iterator[str]:
 HARMLESS = {
     ("config show", "dataset"),
     ("serve", "--dataset"),  # then facts are not marked, and a note says why
-    # The model is a checkpoint; training begins with none.
-    *(
-        (each, "--store")
-        for each in ("compress", "discover", "evaluate", "export", "run", "serve", "train")
-    ),
+    ("serve", "--store"),  # the model is a checkpoint; others are offered on the page
     ("zoo list", "--dataset"),
     ("zoo list", "--store"),  # one that is not there yet has no models
-    ("zoo publish", "--dataset"),  # without --with-known
     ("zoo publish", "--store"),  # a new one may have any name
 }
 """Where such a place is only shown, or only its name counts."""

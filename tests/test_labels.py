@@ -75,13 +75,32 @@ def test_they_stand_beside_the_answers_and_name_the_question(model: Path) -> Non
     assert by_name["hour2"]["label"] is None
 
 
+def test_they_stand_in_the_tables_of_answers(model: Path, tmp_path: Path) -> None:
+    import pickle
+
+    from dglke_distill.predict import NamedModel
+
+    named = NamedModel(load_model(model))
+    answers = named.predict_tails("hour0", "plus2", 24)
+    known = {"hour12": "Noon", "hour0": "Midnight", "hour1": "One", "hour13": "one"}
+    for found in (answers, pickle.loads(pickle.dumps(answers))):
+        frame = found.to_pandas()
+        assert list(frame.columns) == ["rank", "name", "label", "id", "score"]
+        assert frame["label"].tolist() == [known.get(answer.name, "") for answer in found]
+        assert found.to_arrow()["label"].to_pylist() == frame["label"].tolist()
+    assert list(answers) == list(pickle.loads(pickle.dumps(answers)))
+    assert "label" in named.predict_heads("plus2", "hour0").to_pandas()
+    assert "label" in named.nearest_entities("hour0").to_pandas()
+    assert "label" not in named.predict_relations("hour0", "hour2").to_pandas()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("one", "'one': is the label of hour1, hour13; give the id"),
         ("Nono", r"unknown entity 'Nono'; did you mean .*Noon \(hour12\)"),
-        ("xyzxyz", "unknown entity 'xyzxyz'$"),
-        ("stands", "unknown entity 'stands'$"),  # of a description
+        ("xyzxyz", "unknown entity 'xyzxyz'; known: 'hour"),
+        ("stands", "unknown entity 'stands'; known: 'hour"),  # of a description
         ("hour", "unknown entity 'hour'; did you mean 'hour"),  # an id
     ],
 )
@@ -136,7 +155,7 @@ def test_a_model_made_of_another_keeps_them(model: Path, tmp_path: Path) -> None
     assert CliRunner().invoke(app, command).exit_code == 0
     assert (tmp_path / "small" / "labels.tsv").read_text() == NOON
     assert load_model(tmp_path / "small").find_labels().of("hour0") == "Midnight"
-    again = CliRunner().invoke(app, command)  # what lies there is a checkpoint still
+    again = CliRunner().invoke(app, [*command, "--overwrite"])  # it is a checkpoint still
     assert again.exit_code == 0, again.output
 
 

@@ -192,9 +192,54 @@ def test_frames_hold_answers_in_the_order_of_questions():
     assert triples[4][0] == "Riga" and triples[4][2] == "Latvia"
     relation_rows = model.score(triples).tolist()
     assert frame["score"].tolist() == pytest.approx(relation_rows)
-    for bad in [("Riga", None, None), ("Riga", "borders", "Oslo"), ("Riga", None)]:
+    for bad in [("Riga", None, None), (None, None, None), ("Riga", None)]:
         with pytest.raises(UserError, match="one of them None"):
             model.predict_frame([bad])
+
+
+def rank_by_hand(scores: list[float], answer: int, rivals: set[int]) -> int:
+    others = [scores[i] for i in rivals - {answer}]
+    greater = sum(score > scores[answer] for score in others)
+    return 1 + greater + sum(score == scores[answer] for score in others) // 2
+
+
+@pytest.mark.parametrize("block_rows", [None, 3])
+@pytest.mark.parametrize("tied", [False, True])
+def test_ranks_of_triples(block_rows, tied, monkeypatch):
+    model = named(reciprocal=True)
+    if tied:
+        with torch.no_grad():
+            model.model.encoder.weight[2:9] = model.model.encoder.weight[2]
+    if block_rows is not None:
+        monkeypatch.setattr(type(model.model), "block_rows", block_rows)
+    triples = [(h, r, t) for h in NAMES for r in LINKS for t in NAMES]
+    facts = [(h, r, t) for h, r, t in triples if (ord(h[0]) + ord(r[0]) + ord(t[0])) % 3 == 0]
+    known = set(facts)
+    few = ["Euro", "Oslo", "c", "e"]
+    for options, among in (({}, NAMES), ({"candidates": few}, few)):
+        for told in ((), facts):
+            ranks = model.rank(triples, exclude_known=told, **options)
+            assert ranks.dtype == torch.int64
+            for (h, r, t), rank in zip(triples, ranks.tolist()):
+                asked = model.entity_ids([h]), model.relation_ids([r])
+                scores = model.model.score_all(*asked, "tail")[0].tolist()
+                left_out = {(h, r, name) for name in among} & (known if told else set())
+                rivals = {NAMES.id(name) for name in among if (h, r, name) not in left_out}
+                assert rank == rank_by_hand(scores, NAMES.id(t), rivals), (h, r, t)
+    assert model.rank([]).tolist() == []
+
+
+def test_ranks_are_those_of_the_answers():
+    model = named("TransE")
+    answers = model.predict_tails("Riga", "borders", 99)
+    triples = [("Riga", "borders", answer.name) for answer in answers]
+    assert model.rank(triples).tolist() == list(range(1, len(NAMES) + 1))
+    asked = [("Riga", "borders", None), *triples[::-1]]
+    frame = model.predict_frame(asked, k=1)
+    assert frame["question"].tolist() == list(range(len(asked)))
+    assert frame["rank"].tolist() == [1, *range(len(NAMES), 0, -1)]
+    assert frame["tail"].tolist() == [answers[0].name, *(a.name for a in answers[::-1])]
+    assert frame["score"].tolist()[1:] == pytest.approx([a.score for a in answers[::-1]])
 
 
 def test_names_and_ids_both_ways():
@@ -286,6 +331,30 @@ def test_the_command_line_answers(saved: Path):
     assert float(shown.output) == pytest.approx(
         float(model.score([(head, relation, head)])), abs=1e-4
     )
+
+
+def test_a_file_of_questions_and_triples(saved: Path, tmp_path: Path):
+    dataset = catalog.load("cldr")
+    model = NamedModel(checkpoint.load_model(saved))
+    (h, t), r = (dataset.entities[i] for i in (5, 9)), dataset.relations[1]
+    (tmp_path / "asked.tsv").write_text(f"{h}\t{r}\t{t}\n{h}\t{r}\t?\n{t}\t{r}\t{h}\n")
+    ask = ["predict", str(saved), "--file", str(tmp_path / "asked.tsv"), "-k", "2"]
+    done = CliRunner().invoke(app, [*ask, "--format", "jsonl"])
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in done.output.splitlines()]
+    assert [row["question"] for row in rows] == [1, 2, 2, 3]
+    for row, triple in zip((rows[0], rows[3]), ((h, r, t), (t, r, h))):
+        assert (row["head"], row["relation"], row["tail"]) == triple
+        assert row["score"] == pytest.approx(float(model.score([triple])[0]))
+        assert row["rank"] == int(model.rank([triple])[0])
+    one = CliRunner().invoke(
+        app, ["predict", str(saved), "--head", h, "--relation", r, "--tail", t, "--json"]
+    )
+    assert json.loads(one.output)["rank"] == rows[0]["rank"]
+    filtered = CliRunner().invoke(app, [*ask, "--exclude-known"])
+    assert filtered.exit_code == 0 and filtered.output.startswith("question,rank,head")
+    first = int(filtered.output.splitlines()[1].split(",")[1])
+    assert first == int(model.rank([(h, r, t)], exclude_known=True)[0]) <= rows[0]["rank"]
 
 
 @pytest.mark.parametrize(

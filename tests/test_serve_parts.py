@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Optional
@@ -14,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serve_fixtures import FACTS, town, write_town
 
+from dglke_distill.base.spelling import folded
 from dglke_distill.compression import Storage, compress
 from dglke_distill.config import ModelConfig
 from dglke_distill.data import catalog
 from dglke_distill.data.known_answers import KnownAnswers
-from dglke_distill.data.spelling import folded
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.serve.entity_map import EntityMap
 from dglke_distill.serve.facts import Role, main_role, prominence, relation_counts
@@ -161,6 +163,29 @@ def test_umap_keeps_groups_together(groups: tuple[np.ndarray, np.ndarray]) -> No
         few = UMAP(same)
         assert few.places.shape == (len(same), 2) and np.isfinite(few.places).all()
         assert few.locate(same[:0]).shape == (0, 2)
+    line = np.repeat(np.arange(3.0), 20)[:, None] * 10 + np.arange(60.0)[:, None] / 100
+    of_one_float = UMAP(line).places
+    assert kept_together(of_one_float, np.arange(60) // 20) > 0.9
+
+
+def test_another_package_named_umap_is_not_umap_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dglke_distill.serve.projections import projections
+
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "umap.py").write_text("raise SystemExit")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "umap"]:
+        monkeypatch.delitem(sys.modules, name)
+    importlib.invalidate_caches()
+    assert projections() == ["pca"]
+    (tmp_path / "umap.py").unlink()
+    (tmp_path / "umap").mkdir()
+    (tmp_path / "umap" / "__init__.py").write_text("raise SystemExit")
+    importlib.invalidate_caches()
+    assert projections() == ["pca"]
+    (tmp_path / "umap" / "umap_.py").write_text("")
+    assert projections() == ["pca", "umap"]
 
 
 def test_places_between_neighbours_are_weighed_by_their_distance() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Optional, Union
 
 from dglke_distill.api.outcomes import TrainingRun
-from dglke_distill.base.regular_files import resolved
 from dglke_distill.data.triples import Dataset
+from dglke_distill.distill.saved import teacher_place
 from dglke_distill.runs.workspace import Workspaces
 
 __all__ = ["AnyPath", "AnyTeacher", "path_of", "places_of", "workspaces_of"]
@@ -19,10 +19,10 @@ AnyTeacher = Union[str, Path, TrainingRun]
 
 
 def places_of(given: Union[AnyTeacher, Sequence[AnyTeacher]]) -> list[str]:
-    """Return the folders of one teacher or several."""
+    """Return the checkpoints of one teacher or several, by their folders or those of runs."""
     teachers = [given] if isinstance(given, (str, Path, TrainingRun)) else given
     places = (each.checkpoint if isinstance(each, TrainingRun) else each for each in teachers)
-    return [str(resolved(place)) for place in places]
+    return [str(teacher_place(place)) for place in places]
 
 
 def workspaces_of(

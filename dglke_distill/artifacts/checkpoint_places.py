@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Optional
 
 from dglke_distill.artifacts.results_files import RESULTS_FILE, read_results_tree
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.spelling import near_words
 
 __all__ = ["MODEL_FILE", "checkpoints_below", "did_you_mean", "meant_checkpoint", "no_checkpoint"]
 
@@ -121,5 +121,5 @@ def _near(place: Path) -> str:
         names = [entry.name for entry in parent.iterdir() if entry.is_dir()][:_LOOKED_AT]
     except (OSError, ValueError):  # the latter: no name of a folder
         return ""
-    close = difflib.get_close_matches(place.name, names, n=1)
+    close = near_words(place.name, names, 1)
     return f"; did you mean {parent / close[0]}?" if close else ""

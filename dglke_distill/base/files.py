@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -31,6 +32,7 @@ from dglke_distill.base.places import (
     check_replaceable,
     name_aside,
     name_within,
+    nothing_foreign,
 )
 from dglke_distill.base.regular_files import open_regular
 
@@ -103,7 +105,7 @@ def create_file(path: Path, data: bytes) -> bool:
 
 @contextmanager
 def directory_aside(
-    path: Path, *, foreign: Callable[[Path], Optional[str]] = anything
+    path: Path, *, foreign: Callable[[Path], Optional[str]] = anything, overwrite: bool = False
 ) -> Iterator[Path]:
     """Yield an empty directory to fill; it takes the place of ``path`` at the end.
 
@@ -112,16 +114,24 @@ def directory_aside(
     Args:
         path: its place.
         foreign: see ``check_replaceable``; if not given, only an empty directory is replaced.
+        overwrite: whether a directory is replaced that holds no name which the new one lacks;
+            ``foreign`` is then not asked.
 
     Raises:
         NotWritten: it cannot be written, or ``path`` must not be replaced.
     """
-    check_replaceable(path, foreign)
+    check_replaceable(path, nothing_foreign if overwrite else foreign)
     final = Path(os.path.realpath(path))
     with _folder_aside(final, path) as folder:
         yield folder
-        check_replaceable(path, foreign)
+        check_replaceable(path, partial(_only_there, folder) if overwrite else foreign)
         replace_directory(folder, final)
+
+
+def _only_there(new: Path, old: Path) -> Optional[str]:
+    """Return the name of the first thing in a directory that a newer one has not, if any."""
+    strange = {path.name for path in old.iterdir()} - {path.name for path in new.iterdir()}
+    return min(strange, default=None)
 
 
 def replace_directory(new: Path, final: Path) -> None:

@@ -15,6 +15,7 @@ from dglke_distill.base.disk import ON_A_MOUNT_POINT, NotWritten, writing
 __all__ = [
     "anything",
     "check_file_place",
+    "check_free",
     "check_ordinary",
     "check_replaceable",
     "check_writable",
@@ -40,6 +41,27 @@ def check_file_place(path: Path) -> None:
         raise NotWritten(f"{path}: is a folder; name a file")
     check_ordinary(path, final)
     check_writable(path, final.parent)
+
+
+def check_free(path: Path, overwrite: bool = False) -> None:
+    """Check that nothing is in a place, or that it may be replaced; an empty folder is nothing.
+
+    Args:
+        path: the place.
+        overwrite: whether the user has agreed that what is there is replaced.
+
+    Raises:
+        NotWritten: something is there.
+    """
+    if overwrite or not os.path.lexists(path):
+        return
+    what = "is there already"
+    if os.path.isdir(path):
+        with writing(path):
+            if anything(path) is None:
+                return
+        what = "holds something already"
+    raise NotWritten(f"{path}: {what}; add --overwrite to replace it, or choose another place")
 
 
 def check_writable(path: Path, folder: Path) -> None:

@@ -12,7 +12,8 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.base.shown import plural
 from dglke_distill.cli import complete, settings
-from dglke_distill.cli.models import check_apart, load_given
+from dglke_distill.cli.idle import refuse_idle
+from dglke_distill.cli.models import check_apart, check_new_checkpoint, load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json
 
@@ -27,6 +28,7 @@ _SHOWN = 8
 
 
 def calibrate(
+    context: typer.Context,
     model: settings.CheckpointArgument,
     method: Annotated[
         str,
@@ -83,13 +85,16 @@ def calibrate(
         typer.Option(
             "--out",
             help="Directory of a new checkpoint, to be written. If not given: the calibration is "
-            "put into the checkpoint itself, whose other files stay as they are.",
+            "put into the checkpoint itself, in place of an earlier one; its other files stay as "
+            "they are.",
         ),
     ] = None,
+    overwrite: settings.OverwriteFlag = False,
     plot: Annotated[
         Optional[Path],
         typer.Option(
-            "--plot", help="File of the reliability plot: .svg, .png or .pdf. Without it, no plot."
+            "--plot",
+            help="New file of the reliability plot: .svg, .png or .pdf. Without it, no plot.",
         ),
     ] = None,
     dataset: settings.OwnDatasetFlag = None,
@@ -104,7 +109,6 @@ def calibrate(
     Curves are fitted on the validation facts. The figures are of facts that no curve has seen:
     those of the test split, or without one a fifth of the validation facts.
     """
-    from dglke_distill.artifacts.checkpoint import check_place
     from dglke_distill.calibration.file import CALIBRATION_FILE, write_calibration
     from dglke_distill.calibration.settings import CalibrationSettings
     from dglke_distill.predict import NamedModel
@@ -112,12 +116,16 @@ def calibrate(
 
     kind = "given" if negatives.startswith("@") else negatives
     CalibrationSettings(method, kind, per_positive, drawn, fewest, seed).checked()
+    if kind in ("given", "dataset"):
+        refuse_idle(context, "is of negatives that are drawn; leave it out", "drawn")
+    if out is None and plot is None:
+        refuse_idle(context, "goes with --out or --plot; give one of them", "overwrite")
     if plot is not None:
-        _check_plot(plot, out)
+        _check_plot(plot, out, overwrite)
     place = folder_of(model)
     if out is not None:
         check_apart(out, model)
-        check_place(out)
+        check_new_checkpoint(out, overwrite)
     named = NamedModel(load_given(model, store=store, offline=offline))
     if out is None and place is None:
         raise UserError(
@@ -226,8 +234,8 @@ def _pooled(named: "NamedModel", made: "Calibration") -> list[str]:
     return [name for i, name in enumerate(named.relations) if made.pooled[:, i].any()]
 
 
-def _check_plot(plot: Path, out: Optional[Path]) -> None:
-    from dglke_distill.base.places import check_file_place
+def _check_plot(plot: Path, out: Optional[Path], overwrite: bool) -> None:
+    from dglke_distill.base.places import check_file_place, check_free
 
     if plot.suffix.lower() not in (".svg", ".png", ".pdf"):
         raise UserError(f"--plot {plot}: give a file that ends in .svg, .png or .pdf")
@@ -236,6 +244,7 @@ def _check_plot(plot: Path, out: Optional[Path]) -> None:
     ):
         raise UserError(f"--plot {plot}: lies in --out, or holds it; choose another place")
     check_file_place(plot)
+    check_free(plot, overwrite)
 
 
 def _drawn(made: "Calibration", plot: Optional[Path]) -> "AbstractContextManager[None]":

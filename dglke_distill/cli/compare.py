@@ -9,10 +9,10 @@ import typer
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.idle import refuse_with_resume
 from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import TrainingDisplay, clock_text, show_warnings
 from dglke_distill.cli.report import show_table
@@ -31,6 +31,7 @@ ALL = "iterde,bkd,ta,dualde,rkd,fitnet,direct"
 
 
 def compare(
+    context: typer.Context,
     dataset: settings.DatasetArgument = None,
     model: settings.ModelFlag = None,
     student_model: shared.StudentModelFlag = None,
@@ -86,9 +87,11 @@ def compare(
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
     from dglke_distill.distill.methods import METHODS
     from dglke_distill.distill.plan import compose_chain, loaded_in, read_chain
+    from dglke_distill.distill.saved import teacher_place
     from dglke_distill.distill.settings import chain_trees, check_part
 
     if resume:
+        refuse_with_resume(context, "comparison", ("data_root",))
         if out is None:
             raise UserError("--resume: say which comparison by --out DIRECTORY")
         comparison = saved_comparison(out)
@@ -123,7 +126,7 @@ def compare(
         tree = {
             "methods": [name.strip() for name in methods.split(",")],
             "seeds": shared.whole_numbers(seeds, "--seeds"),
-            "loaded": [str(resolved(path)) for path in teacher or loaded_in(config)],
+            "loaded": [str(teacher_place(path)) for path in teacher or loaded_in(config)],
             "chain": chain.model_dump(),
             "own": own,
         }

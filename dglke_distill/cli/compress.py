@@ -9,7 +9,8 @@ import typer
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
-from dglke_distill.cli.models import check_apart, load_given
+from dglke_distill.cli.idle import refuse_idle
+from dglke_distill.cli.models import check_apart, check_new_checkpoint, load_given
 from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
@@ -25,6 +26,7 @@ __all__ = ["compress", "in_storage"]
 
 
 def compress(
+    context: typer.Context,
     model: settings.CheckpointArgument,
     to: Annotated[
         str,
@@ -37,6 +39,7 @@ def compress(
     out: Annotated[
         Path, typer.Option("--out", help="Directory of the new checkpoint, to be written.")
     ],
+    overwrite: settings.OverwriteFlag = False,
     assignments: Annotated[
         Optional[list[str]],
         typer.Option(
@@ -67,16 +70,19 @@ def compress(
     offline: settings.OfflineFlag = False,
 ) -> None:
     """Store a model's tables in fewer bytes; the new checkpoint loads, ranks and predicts alike."""
-    from dglke_distill.artifacts.checkpoint import check_place, save_model
+    from dglke_distill.artifacts.checkpoint import save_model
     from dglke_distill.artifacts.results import SplitFigures
     from dglke_distill.compression import Storage
     from dglke_distill.data.identity import Lookup
 
     check_apart(out, model)
-    check_place(out)
+    check_new_checkpoint(out, overwrite)
     storage = Storage.of(to, _options(assignments), relations)
     lookup = Lookup(dataset, data_root, allow_other_data=allow_other_data)
     before = load_given(model, store=store, offline=offline)
+    if not evaluate and before.calibration is None:
+        why = "is of what --evaluate ranks; give that too"
+        refuse_idle(context, why, "dataset", "allow_other_data", "data_root")
     after = in_storage(before, storage)
     metrics: dict[str, Any] = {}
     if evaluate:

@@ -10,6 +10,7 @@ import typer
 from dglke_distill import config
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import toml_text
+from dglke_distill.base.spelling import known_names, near_words
 from dglke_distill.cli import settings
 from dglke_distill.cli.say import say, say_text
 from dglke_distill.runs.settings import resolve
@@ -58,7 +59,17 @@ def recipes_show(name: Annotated[str, typer.Argument(help="A name from `recipes 
     """Print a recipe as it ships; `config show` says what it makes of a model."""
     folder, _, stem = name.lower().rpartition("/")
     if stem not in config.recipe_names(folder):
-        raise UserError(f"no recipe {name!r}; see `dglke-distill recipes list`")
+        known = [
+            *config.recipe_names(),
+            *(f"chains/{one}" for one in config.recipe_names("chains")),
+        ]
+        near = near_words(name.lower(), known)
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else known_names(known, "`recipes list`")
+        )
+        raise UserError(f"no recipe {name!r:.200}; {hint}")
     if not folder and stem in config.PLUGIN_RECIPES:
         tree = config.read_recipe(stem)
         say_text(toml_text(tomli_w.dumps(tree)).rstrip("\n"))

@@ -14,6 +14,7 @@ from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.check import FailOnFlag, ThresholdFlag, TopFlag, show_check
 from dglke_distill.cli.given_data import DataSetFlag, data_flags, load_own
+from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.say import say
 from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.data import catalog
@@ -38,6 +39,8 @@ OfflineFlag = Annotated[
     bool, typer.Option("--offline", help="Download nothing; use what is there.")
 ]
 
+_OF_TABLES = ("columns", "delimiter", "ignore_extra", "weight_column", "assignments")
+"""Parameters that say how a table is read."""
 _CHECKS = {
     "sha256": "sha256",
     "git_blob": "git blob id (no sha256 known)",
@@ -93,6 +96,7 @@ def data_list(data_root: settings.DataRootFlag = None) -> None:
 
 @data_app.command("info")
 def data_info(
+    context: typer.Context,
     name: Annotated[
         str, typer.Argument(help="A name from `data list`, or your own folder or file of facts.")
     ],
@@ -122,8 +126,8 @@ def data_info(
         _print_dataset(console, dataset)
         _print_labels(console, dataset, name, data_root, True)
         return
-    if reading:
-        raise UserError(f"{name} is of the catalog: {', '.join(reading)} are for your own tables")
+    why = f"is for your own tables, and {name} is of the catalog; leave it out"
+    refuse_idle(context, why, *_OF_TABLES)
     if own.exists():
         note = f"note: this is the catalog's {manifest.name}; `train {name}` would read"
         console.print(f"{note} {resolved(own)}")
@@ -165,6 +169,7 @@ def _print_source(console: SafeConsole, name: str) -> None:
 
 @data_app.command("prepare")
 def data_prepare(
+    context: typer.Context,
     name_or_path: Annotated[
         str, typer.Argument(help="A name from `data list`, a folder, or one file of facts.")
     ],
@@ -177,6 +182,7 @@ def data_prepare(
             show_default=False,
         ),
     ] = None,
+    overwrite: settings.OverwriteFlag = False,
     write_format: Annotated[
         str,
         typer.Option("--out-format", help="Format of what --out writes, by the names of --format."),
@@ -212,8 +218,13 @@ def data_prepare(
         writing_format(write_format)
     except UserError as error:
         raise UserError(f"--out-format: {error}") from None
-    if out is not None:
-        check_new(out)  # before anything is read
+    if out is None:
+        why = "is of what --out writes; give that too"
+        refuse_idle(context, why, "overwrite", "write_format")
+    else:
+        check_new(out, overwrite)  # before anything is read
+        if resolved(out) == resolved(in_home(name_or_path)):
+            raise UserError(f"--out {out}: is the data itself; choose another folder")
     dataset = _loaded(
         name_or_path, flags, assignments, data_root, yes, offline, split_fractions=shares
     )
@@ -221,12 +232,13 @@ def data_prepare(
     _print_dataset(console, dataset)
     _print_labels(console, dataset, name_or_path, data_root, offline)
     if out is not None:
-        for path in write_dataset(dataset, out, format=write_format):
+        for path in write_dataset(dataset, out, format=write_format, overwrite=overwrite):
             console.print(f"wrote {path!s}")
 
 
 @data_app.command("check")
 def data_check(
+    context: typer.Context,
     name_or_path: Annotated[
         str, typer.Argument(help="A name from `data list`, a folder, or one file of facts.")
     ],
@@ -250,6 +262,8 @@ def data_check(
     from dglke_distill.evaluate.data_check import check_dataset, check_threshold
     from dglke_distill.evaluate.data_findings import parse_limit
 
+    if as_json:
+        refuse_idle(context, "is of the table, and --json has all; leave it out", "top")
     check_threshold(threshold)
     for text in fail_on or ():
         parse_limit(text)  # before anything is read

@@ -6,6 +6,7 @@ import typer
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
+from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.rows import row_format, with_labels, write_rows
@@ -14,6 +15,7 @@ __all__ = ["discover"]
 
 
 def discover(
+    context: typer.Context,
     model: settings.CheckpointArgument,
     relation: Annotated[
         Optional[list[str]],
@@ -40,6 +42,7 @@ def discover(
         typer.Option("--no-loops", help="Leave out triples whose head and tail are the same."),
     ] = False,
     out: settings.RowsOutFlag = None,
+    overwrite: settings.OverwriteFlag = False,
     format: settings.RowsFormatFlag = None,
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
@@ -55,7 +58,9 @@ def discover(
     """
     from dglke_distill.predict import NamedModel
 
-    chosen = row_format(out, format)
+    chosen = row_format(out, format, overwrite)
+    if out is None:
+        refuse_idle(context, "goes with --out; give that too", "overwrite")
     if candidates not in (None, "observed", "typed"):
         raise UserError(
             f"--candidates {candidates!r:.100}: heads and tails are both asked for; give observed "

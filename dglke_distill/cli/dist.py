@@ -11,6 +11,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.data import YesFlag, agree_to_download
+from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.say import say
 from dglke_distill.config import Config
 
@@ -24,6 +25,7 @@ dist_app = typer.Typer(
 
 @dist_app.command("partition")
 def dist_partition(
+    context: typer.Context,
     dataset: Annotated[
         str, typer.Argument(help="A name from `data list`, a folder, or one file of facts.")
     ],
@@ -60,6 +62,8 @@ def dist_partition(
     """
     if method.lower() not in ("metis", "random"):
         raise UserError(f"--method {method!r:.40}: choose metis or random")
+    if method.lower() == "metis":
+        refuse_idle(context, "is of --method random; metis has its own", "seed")
     chosen = cast(Literal["metis", "random"], method.lower())
     tree: dict[str, object] = {"dataset": dataset}
     for given in settings.given_data(locals()):
@@ -101,6 +105,7 @@ def dist_partition(
 
 @dist_app.command("launch")
 def dist_launch(
+    context: typer.Context,
     command: Annotated[
         list[str],
         typer.Argument(
@@ -199,6 +204,13 @@ def dist_launch(
     Every host runs a server of DGL with its part of the graph and of the tables, and trainers. If
     any process or host fails, the command says which, stops the others, and exits with code 2.
     """
+    if hosts is None:
+        why = "is of --hosts"
+        if torchrun:
+            why += "; torchrun has said it by its own options, so leave it out"
+        elif local is not None:
+            why += "; --local says how many trainers there are on this host, so leave it out"
+        refuse_idle(context, why, "trainers", "port", "master_port", "rsh", "python")
     from dglke_distill.cli.launched_run import launch_chain
     from dglke_distill.cli.launching import Given, check_given, run_launch
 

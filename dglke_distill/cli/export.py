@@ -26,8 +26,9 @@ def export(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", help="File or folder to write; nothing may be there yet.")
+        Path, typer.Option("--out", help="New file or folder, as the format has it, to be written.")
     ],
+    overwrite: settings.OverwriteFlag = False,
     assignments: Annotated[
         Optional[list[str]],
         typer.Option(
@@ -46,7 +47,7 @@ def export(
     for text in assignments or ():
         options.update(parse_assignment(text))
     loaded = load_given(model, store=store, offline=offline)
-    place = export_model(loaded, format, out, options, say)
+    place = export_model(loaded, format, out, options, say, overwrite=overwrite)
     say(f"written: {place}")
 
 

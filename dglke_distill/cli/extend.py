@@ -11,7 +11,7 @@ from dglke_distill.base.regular_files import resolved
 from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.given_data import DataSetFlag, data_flags, own_data
-from dglke_distill.cli.models import check_apart, load_given
+from dglke_distill.cli.models import check_apart, check_new_checkpoint, load_given
 from dglke_distill.cli.say import say
 
 __all__ = ["extend"]
@@ -33,6 +33,7 @@ def extend(
     out: Annotated[
         Path, typer.Option("--out", help="Directory of the new checkpoint, to be written.")
     ],
+    overwrite: settings.OverwriteFlag = False,
     data_out: Annotated[
         Optional[Path],
         typer.Option(
@@ -64,13 +65,12 @@ def extend(
 ) -> None:
     """Add entities to a trained model by their facts, in seconds, without training it again."""
     flags = locals()
-    from dglke_distill.artifacts.checkpoint import check_place
     from dglke_distill.data.formats import read_facts
     from dglke_distill.data.table_options import TableOptions
     from dglke_distill.predict import NamedModel
 
     check_apart(out, model)
-    check_place(out)
+    check_new_checkpoint(out, overwrite)
     if data_out is not None:
         one, other = resolved(out), resolved(data_out)
         if one.is_relative_to(other) or other.is_relative_to(one):
@@ -90,6 +90,7 @@ def extend(
         allow_other_data=allow_other_data,
         seed=seed,
         data_out=data_out,
+        overwrite=overwrite,
     )
     made.save_pretrained(out)
     about = made.results["extended_from"]

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import settings
+from dglke_distill.cli.idle import refuse_idle
+from dglke_distill.cli.models import check_new_checkpoint
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say
 
@@ -15,10 +16,14 @@ __all__ = ["import_model"]
 
 
 def import_model(
+    context: typer.Context,
     folder: Annotated[
         Path, typer.Argument(help="Folder in which DGL-KE, OpenKE or PyKEEN left a model.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Checkpoint directory to write.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Directory of the new checkpoint, to be written.")
+    ],
+    overwrite: settings.OverwriteFlag = False,
     format: Annotated[
         Optional[str],
         typer.Option(
@@ -37,16 +42,17 @@ def import_model(
     assignments: settings.SetFlag = None,
 ) -> None:
     """Save another library's model as a checkpoint: a teacher, or a model to use."""
-    from dglke_distill.artifacts.checkpoint import check_place
     from dglke_distill.config import Config, merge, parse_assignment
     from dglke_distill.data.datasets_made import of_the_data
     from dglke_distill.data.identity import OtherData, located
     from dglke_distill.distill import loading
     from dglke_distill.runs.workspace import prepare
 
-    if dataset is None and assignments:
-        raise UserError("--set: goes with --dataset, whose files it says how to read")
-    check_place(out)
+    if dataset is None:
+        why = "goes with --dataset, whose files it says how to read"
+        refuse_idle(context, why, "assignments")
+        refuse_idle(context, "says where --dataset is found; give that too", "data_root")
+    check_new_checkpoint(out, overwrite)
     if dataset is None:
         loading.import_model(folder, out, format)
     else:

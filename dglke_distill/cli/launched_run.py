@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import resolved
 from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.chain_shown import run_shown
@@ -20,6 +19,7 @@ from dglke_distill.data.partitions import Partition, read_partition
 from dglke_distill.distill.chain import CHAIN_FILE, saved_chain
 from dglke_distill.distill.many import StagesByMany, check_stages
 from dglke_distill.distill.plan import loaded_in, plan, read_chain
+from dglke_distill.distill.saved import teacher_place
 from dglke_distill.distill.settings import new_chain_directory
 from dglke_distill.runs.distributed_memory import check_host_memory
 from dglke_distill.runs.memory import bytes_text
@@ -63,7 +63,7 @@ def launch_chain(given: Given) -> None:
     else:
         check_run_folder(asked["out"])
         chain = _chain(asked, partition, workspaces)
-        loaded = [str(resolved(p)) for p in asked["teacher"] or loaded_in(asked["config"])]
+        loaded = [str(teacher_place(p)) for p in asked["teacher"] or loaded_in(asked["config"])]
     _check_chain(chain, partition)
     stages = plan(chain, loaded)
     need = check_stages(stages, [Path(place) for place in loaded], cluster, dataset)

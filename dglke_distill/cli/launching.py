@@ -17,14 +17,16 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import STOPPED, with_plugins
+from dglke_distill.cli.idle import refuse_with_resume
 from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say
-from dglke_distill.cli.train import train
+from dglke_distill.cli.train import check_idle, train
 from dglke_distill.config import Config
 from dglke_distill.data.partitions import Partition, read_partition
 from dglke_distill.distill import across
 from dglke_distill.distill.across import check_taught, student_settings
+from dglke_distill.distill.saved import teacher_place
 from dglke_distill.runs.distributed_memory import check_host_memory, distributed_need
 from dglke_distill.runs.distributed_run import check_run, check_settings
 from dglke_distill.runs.launching import torchrun
@@ -83,6 +85,8 @@ def check_given(given: Given) -> None:
         raise UserError(f"--negatives-from {given.negatives_from!r:.40}: choose joint or local")
     if not 1 <= given.timeout <= 1e6:
         raise UserError(f"--timeout {given.timeout:g}: give 1 to 1000000 seconds")
+    if given.teacher is not None:
+        given = given._replace(teacher=teacher_place(given.teacher))
     if given.hosts is not None:
         read_hosts(given.hosts, given.port or DEFAULT_PORT)  # wrong before all else
 
@@ -177,7 +181,7 @@ def _shown(task: Task, how: Launch, console: SafeConsole, processes: bool) -> di
 def _taught_role(given: Given, weights: str) -> dict[str, str]:
     if given.teacher is None:
         return {}
-    place = str(given.teacher.absolute())
+    place = str(given.teacher)
     return {"teacher": place, "teacher_weights": weights, "role": across.__name__}
 
 
@@ -231,6 +235,11 @@ def asked_of(
                 f"dist launch: --{key.replace('_', '-')} is not taken by a training by many; "
                 "leave it out"
             )
+    context = found.pop("context")
+    if name == "train":
+        check_idle(context, resume=bool(found["resume"]), init=None)
+    elif found["resume"]:
+        refuse_with_resume(context, "chain", ("dataset", "track", "dry_run"))
     if found["dataset"] is None:
         raise UserError(f"dist launch: name the folder of parts: -- {name} PARTS ...")
     if found["resume"] and found["out"] is None:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.places import check_writable
+from dglke_distill.base.places import check_free, check_writable
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli.say import say
 
 if TYPE_CHECKING:
     from dglke_distill.artifacts.checkpoint import LoadedModel
 
-__all__ = ["check_apart", "check_run_folder", "load_given", "say_which"]
+__all__ = ["check_apart", "check_new_checkpoint", "check_run_folder", "load_given", "say_which"]
 
 _RUNS = Path("runs")
 """Where runs lie that the user names no folder for."""
@@ -34,8 +34,14 @@ def load_given(model: str, *, store: Optional[str] = None, offline: bool = False
     """
     from dglke_distill.zoo import load_checkpoint
     from dglke_distill.zoo.fetch import folder_of
+    from dglke_distill.zoo.hub import is_hub
 
     place = folder_of(model)
+    if store is not None and (place is not None or is_hub(model)):
+        what = "on the hub" if place is None else "a folder"
+        raise UserError(
+            f"--store {store}: is where names are looked up, and {model} is {what}; leave it out"
+        )
     loaded = load_checkpoint(model if place is None else place, store=store, offline=offline)
     _say(model, place)
     return loaded
@@ -55,6 +61,22 @@ def check_apart(out: Path, model: str) -> None:
 
     if resolved(out) in (resolved(Path(model)), resolved(folder_of(model) or Path(model))):
         raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
+
+
+def check_new_checkpoint(out: Path, overwrite: bool) -> None:
+    """Check that a checkpoint may be written to a place, before it costs any work.
+
+    Args:
+        out: the directory to be written.
+        overwrite: whether an earlier checkpoint there is replaced.
+
+    Raises:
+        UserError: something is there that is not to be replaced.
+    """
+    from dglke_distill.artifacts.checkpoint import check_place
+
+    check_place(out)
+    check_free(out, overwrite)
 
 
 def check_run_folder(out: Optional[Path]) -> None:

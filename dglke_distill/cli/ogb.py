@@ -14,6 +14,7 @@ from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.data import YesFlag, agree_to_download
 from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.idle import refuse_with_resume
 from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import TrainingDisplay, metrics_table, plan_table, show_warnings
 from dglke_distill.cli.run import (
@@ -47,6 +48,7 @@ AboutFlag = Annotated[
 
 @ogb_app.command("run")
 def ogb_run(
+    context: typer.Context,
     dataset: Annotated[
         Optional[str],
         typer.Argument(help="ogbl-wikikg2, ogbl-biokg, or a folder in their official layout."),
@@ -94,6 +96,7 @@ def ogb_run(
     from dglke_distill.leaderboard import compose_seeds, saved_seeds
 
     if resume:
+        refuse_with_resume(context, "run", ("data_root", "seeds", "about", "yes", "dry_run"))
         if out is None:
             raise UserError("--resume: say which run by --out RUN_DIR")
         asked = saved_seeds(out)

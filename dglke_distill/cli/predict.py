@@ -11,6 +11,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.calibrate import probability_note, told_of_calibration
 from dglke_distill.cli.explained import show_explanation
+from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.questions import check_entities_asked, named_questions, read_questions
@@ -31,6 +32,7 @@ _ANSWER_TO = {
 
 
 def predict(
+    context: typer.Context,
     model: settings.CheckpointArgument,
     head: Annotated[
         Optional[str],
@@ -68,8 +70,9 @@ def predict(
         Optional[Path],
         typer.Option(
             "--file",
-            help="Many questions: lines head<TAB>relation<TAB>tail with ? for what is asked. If "
-            "not given: the one question of --head, --relation and --tail.",
+            help="Many questions: lines head<TAB>relation<TAB>tail with ? for what is asked, or "
+            "without ? for a triple to score. If not given: the one question of --head, "
+            "--relation and --tail.",
         ),
     ] = None,
     explain: Annotated[
@@ -81,6 +84,7 @@ def predict(
         ),
     ] = False,
     out: settings.RowsOutFlag = None,
+    overwrite: settings.OverwriteFlag = False,
     format: settings.RowsFormatFlag = None,
     dataset: settings.OwnDatasetFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
@@ -95,13 +99,20 @@ def predict(
     reciprocal relations scores the same triple otherwise as an answer to (?, relation, tail).
     --explain lists at most as many supporting facts, and paths, as --count says.
     With --file, answers to many questions are rows: question (its number in the file, from 1),
-    rank, head, relation, tail, score. A model that is calibrated says how probable each answer is.
+    rank, head, relation, tail, score. A whole triple has one row; its rank, as in JSON, is that of
+    its tail among all answers to (head, relation, ?). A model that is calibrated says how probable
+    each answer is.
     """
     from dglke_distill.predict import NamedModel
     from dglke_distill.predict.choosing import per_relation
 
     given: dict[str, Optional[str]] = {"head": head, "relation": relation, "tail": tail}
     missing = [part for part, name in given.items() if name is None]
+    if not (exclude_known or explain or candidates):
+        needs = "is of --exclude-known, --explain or --candidates; give one of them"
+        refuse_idle(context, needs, "allow_other_data")
+    if out is None:
+        refuse_idle(context, "goes with --out; give that too", "overwrite")
     rows_in = None
     if file is not None:
         if len(missing) < 3:
@@ -110,7 +121,7 @@ def predict(
             raise UserError("--json: is of a single question; with --file give --format jsonl")
         if explain:
             raise UserError("--explain: is of a single question; leave out --file")
-        rows_in = row_format(out, format)
+        rows_in = row_format(out, format, overwrite)
         asked_of_file = read_questions(file)
     elif out is not None or format is not None:
         raise UserError("--out and --format: are of many questions; name their file by --file")
@@ -141,6 +152,8 @@ def predict(
         else:
             check_entities_asked(file, asked_of_file)
         chosen = candidates[0] if _is_word(candidates, named.entities) else candidates
+        if types is not None and not (chosen == "typed" or str(chosen).startswith("type:")):
+            raise UserError("--types: says what types are; give --candidates typed or type:NAME")
         if types is not None:
             named.load_types(types)
         if isinstance(chosen, str) and not chosen.startswith("@"):
@@ -171,6 +184,7 @@ def predict(
         triple = (head or "", relation or "", tail or "")
         result: dict[str, Any] = {**given, "score": float(named.score([triple])[0])}
         result["scored_as"] = _ANSWER_TO["tail"]
+        result["rank"] = int(named.rank([triple], exclude_known=exclude_known)[0])
         why = named.explain(*triple, count) if explain else None
         if note is not None:
             result["probability"] = float(named.probability([triple])[0])
@@ -180,6 +194,8 @@ def predict(
             say_json({**result, **told}, indent=None if why is None else 2)
         else:
             say(f"{result['score']:.4f}")
+            if exclude_known:
+                say(f"rank {result['rank']:,} among the answers to {_ANSWER_TO['tail']}")
             if note is not None:
                 say(f"probability {result['probability']:.4f}")
                 say(note, err=True)

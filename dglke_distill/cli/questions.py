@@ -1,4 +1,4 @@
-"""Files of questions: lines of head, relation and tail, one of them asked for."""
+"""Files of questions: lines of head, relation and tail, one of them asked for, or none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ ASKED = "?"
 
 
 class Question(NamedTuple):
-    """A question as it stands in a file: its line, and head, relation and tail or None."""
+    """A question as it stands in a file: its line, and head, relation and tail or None.
+
+    A line without a question is a triple to be judged.
+    """
 
     line: int
     parts: tuple[Optional[str], Optional[str], Optional[str]]
@@ -33,9 +36,10 @@ def read_questions(path: Path) -> list[Question]:
     """
     found = []
     for number, parts in triple_lines(path, "question", f" and {ASKED} for what is asked"):
-        if parts.count(ASKED) != 1:
+        if parts.count(ASKED) > 1:
             raise UserError(
-                f"{path}, line {number}: {parts.count(ASKED)} parts are {ASKED}; one is asked for"
+                f"{path}, line {number}: {parts.count(ASKED)} parts are {ASKED}; ask for one, or "
+                "for none to have the triple scored"
             )
         head, relation, tail = (None if part == ASKED else part for part in parts)
         found.append(Question(number, (head, relation, tail)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import file_aside
-from dglke_distill.base.places import check_file_place
+from dglke_distill.base.places import check_file_place, check_free
 from dglke_distill.base.shown import json_text, plural
 from dglke_distill.cli.say import say, say_json, say_text
 
@@ -22,12 +22,13 @@ ROW_FORMATS = {"csv": (".csv",), "jsonl": (".jsonl", ".ndjson"), "parquet": (".p
 """Formats of rows, each with the endings of its files."""
 
 
-def row_format(out: Optional[Path], format: Optional[str]) -> str:
+def row_format(out: Optional[Path], format: Optional[str], overwrite: bool) -> str:
     """Return the format that rows are written in; called before anything is computed.
 
     Args:
         out: the file; None: standard output.
         format: what the user asked for; None: by the ending of the file, on standard output CSV.
+        overwrite: whether a file that is there is replaced.
 
     Raises:
         UserError: an unknown format or ending, one that cannot be had here, or a place that cannot
@@ -51,6 +52,7 @@ def row_format(out: Optional[Path], format: Optional[str]) -> str:
         (found,) = fitting
     if out is not None:
         check_file_place(out)
+        check_free(out, overwrite)
     if found == "parquet":
         if out is None:
             raise UserError("--format parquet: is no text; name a file by --out")

@@ -8,9 +8,9 @@ import typer
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import complete, settings
 from dglke_distill.cli.chain_shown import run_shown
+from dglke_distill.cli.idle import refuse_idle, refuse_with_resume
 from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import plan_table
 from dglke_distill.cli.tracked import check_tracker
@@ -79,9 +79,9 @@ TeacherFlag = Annotated[
     Optional[list[str]],
     typer.Option(
         "--teacher",
-        help="Trained model in place of the first stage: a checkpoint, or a folder of DGL-KE, "
-        "OpenKE or PyKEEN; may be repeated for methods with several teachers. If not given: the "
-        "first stage is trained.",
+        help="Trained model in place of the first stage: a checkpoint, a run directory (of a "
+        "chain: its last student), or a folder of DGL-KE, OpenKE or PyKEEN; may be repeated for "
+        "methods with several teachers. If not given: the first stage is trained.",
     ),
 ]
 MoreTeachersFlag = Annotated[
@@ -112,6 +112,7 @@ ChainSettingsFlag = Annotated[
 
 
 def run(
+    context: typer.Context,
     dataset: settings.DatasetArgument = None,
     model: settings.ModelFlag = None,
     student_model: StudentModelFlag = None,
@@ -188,10 +189,15 @@ def run(
     from dglke_distill.distill.chain import saved_chain
     from dglke_distill.distill.going_on import InitModel
     from dglke_distill.distill.plan import loaded_in
+    from dglke_distill.distill.saved import teacher_place
     from dglke_distill.distill.settings import new_chain_directory
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_chain
 
+    if resume:
+        refuse_with_resume(context, "chain", ("data_root", "offline", "track", "dry_run", "init"))
+    elif init is None:
+        refuse_idle(context, "is of the model that --init names; give that too", "store", "offline")
     check_tracker(track)
     if init is not None and (resume or teacher):
         why = "a chain that goes on has it already" if resume else "--teacher is no stage to train"
@@ -205,7 +211,7 @@ def run(
     else:
         check_run_folder(out)
         chain = composed(given, reading, init=begin)
-        loaded = [str(resolved(path)) for path in teacher or loaded_in(config)]
+        loaded = [str(teacher_place(path)) for path in teacher or loaded_in(config)]
     workspaces = Workspaces(data_root, saved=resume)
     if not resume:
         chain = before_chain(

@@ -75,7 +75,7 @@ RowsOutFlag = Annotated[
     Optional[Path],
     typer.Option(
         "--out",
-        help="File of the rows: .csv, .jsonl or .parquet. If not given: standard output.",
+        help="New file of the rows: .csv, .jsonl or .parquet. If not given: standard output.",
     ),
 ]
 RowsFormatFlag = Annotated[
@@ -84,6 +84,14 @@ RowsFormatFlag = Annotated[
         "--format",
         help="Of the rows: csv, jsonl (a JSON object on each line) or parquet. If not given: by "
         "the ending of --out; csv on standard output.",
+    ),
+]
+OverwriteFlag = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace what an earlier call has left at --out. Without it, what is there stays, and "
+        "the command is refused.",
     ),
 ]
 MinProbabilityFlag = Annotated[

@@ -10,6 +10,7 @@ from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.models import check_run_folder, load_given
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say
@@ -20,10 +21,11 @@ from dglke_distill.runs.settings import new_run_directory, saved_settings
 if TYPE_CHECKING:
     from dglke_distill.runs.workspace import Workspace, Workspaces
 
-__all__ = ["train"]
+__all__ = ["check_idle", "train"]
 
 
 def train(
+    context: typer.Context,
     dataset: settings.DatasetArgument = None,
     model: settings.ModelFlag = None,
     dim: settings.DimFlag = None,
@@ -76,6 +78,7 @@ def train(
     later ones winning; `dglke-distill config show` prints the outcome for the same flags.
     """
     flags = settings.given({**locals(), "store": None, "offline": None})
+    check_idle(context, resume=resume, init=init)
     check_tracker(track)
     from dglke_distill.runs.start import check_given, model_tree, start_of
     from dglke_distill.runs.workspace import Workspaces
@@ -117,6 +120,24 @@ def train(
         track=track,
         start={} if before is None else start_of(before, str(init)),
     )
+
+
+def check_idle(context: typer.Context, *, resume: bool, init: Optional[str]) -> None:
+    """Refuse options of a call that would do nothing.
+
+    Args:
+        context: of the call.
+        resume: whether a run goes on.
+        init: the model to go on from, if any.
+
+    Raises:
+        UserError: one was given.
+    """
+    if resume:
+        why = "the run in --out goes on by its own settings; leave it out"
+        refuse_idle(context, why, "recipe", "config", "search", "store", "offline")
+    elif init is None:
+        refuse_idle(context, "is of the model that --init names; give that too", "store", "offline")
 
 
 def _show_need(config: Config, data_root: Optional[Path], workspaces: "Workspaces") -> None:

@@ -12,6 +12,7 @@ from dglke_distill.base.shown import plural
 from dglke_distill.cli import run as shared
 from dglke_distill.cli import settings
 from dglke_distill.cli.exits import resumable
+from dglke_distill.cli.idle import refuse_with_resume
 from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import TrainingDisplay, clock_text
 from dglke_distill.cli.say import say
@@ -20,6 +21,7 @@ __all__ = ["tune"]
 
 
 def tune(
+    context: typer.Context,
     dataset: settings.DatasetArgument = None,
     model: settings.ModelFlag = None,
     dim: settings.DimFlag = None,
@@ -86,6 +88,7 @@ def tune(
 
     budget = None if time is None else seconds_of(time, "--time")
     if resume:
+        refuse_with_resume(context, "study", ("data_root", "trials", "time"))
         if out is None:
             raise UserError("--resume: say which study by --out DIRECTORY")
         study = saved_study(out)

@@ -2,11 +2,12 @@
 
 # No `from __future__ import annotations`: as in all files that import typer.
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Optional
+
+from dglke_distill.base.spelling import near_words
 
 __all__ = ["is_path", "is_usage_error", "named_parameter", "usage_line"]
 
@@ -189,7 +190,7 @@ def _help(context: Any) -> str:
 
 def _near(word: str, known: Iterable[str]) -> str:
     bare = {name.lstrip("-"): name for name in known}
-    near = difflib.get_close_matches(word[:_MOST].lstrip("-"), list(bare), n=2)
+    near = near_words(word[:_MOST].lstrip("-"), bare, 2)
     return f"did you mean {' or '.join(bare[name] for name in near)}?" if near else ""
 
 

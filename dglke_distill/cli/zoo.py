@@ -10,6 +10,7 @@ from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
 from dglke_distill.cli import complete, settings
+from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json, say_text
 
@@ -156,6 +157,7 @@ def zoo_rm(name: NameArgument, store: settings.StoreFlag = None) -> None:
 
 @zoo_app.command("publish")
 def zoo_publish(
+    context: typer.Context,
     run_dir: Annotated[
         Path, typer.Argument(help="A chain's directory, for all its students, or a checkpoint.")
     ],
@@ -186,6 +188,9 @@ def zoo_publish(
     from dglke_distill import zoo
     from dglke_distill.zoo.schema import KNOWN_FILE
 
+    if not with_known:
+        why = "is of the facts that --with-known publishes; give that too"
+        refuse_idle(context, why, "dataset", "data_root")
     published = zoo.publish(
         run_dir, name, store=store, known=with_known, dataset=dataset, data_root=data_root
     )
@@ -217,6 +222,7 @@ def zoo_push(
 
 @zoo_app.command("verify")
 def zoo_verify(
+    context: typer.Context,
     names: Annotated[
         Optional[list[str]], typer.Argument(help="Names of the models to check, if not --all.")
     ] = None,
@@ -239,6 +245,9 @@ def zoo_verify(
     """
     from dglke_distill import zoo
 
+    if not metrics:
+        why = "is of what --metrics ranks; give that too"
+        refuse_idle(context, why, "dataset", "allow_other_data", "data_root", "threads")
     if bool(names) == everything:
         raise UserError("zoo verify: name models, or give --all")
     if everything:

@@ -14,6 +14,7 @@ from typing import Any, Optional, Union, get_args
 from dglke_distill.base import parsing
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field
+from dglke_distill.base.spelling import known_names
 from dglke_distill.config.names import current_names, fold, published
 from dglke_distill.config.registry import Registry, nearest
 from dglke_distill.config.sections import (
@@ -226,7 +227,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     name = published(name, recipe_names())
     if name not in recipe_names():
         near = nearest(name, recipe_names())
-        hint = near if near.startswith("did") else "see `dglke-distill recipes list`"
+        hint = near if near.startswith("did") else known_names(recipe_names(), "`recipes list`")
         raise UserError(f"--recipe: no recipe {name!r:.200}; {hint}")
     if name in PLUGIN_RECIPES:
         found = PLUGIN_RECIPES.find(name)

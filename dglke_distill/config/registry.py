@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import Any, Callable, ClassVar, Optional, TypeVar, Union
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import BaseModel, ConfigDict
+from dglke_distill.base.spelling import near_words
 from dglke_distill.config.names import fold, published
 from dglke_distill.config.plugins import (
     Offer,
@@ -53,7 +53,7 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
         count: most names to return.
     """
     spelled = {fold(one): one for one in known}
-    near = difflib.get_close_matches(fold(name)[:100], spelled, n=count)
+    near = near_words(fold(name), spelled, count)
     if near:
         return f"did you mean {' or '.join(repr(spelled[one]) for one in near)}?"
     return f"known: {', '.join(spelled.values())}"

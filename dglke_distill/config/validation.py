@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.faults import fault_words
 from dglke_distill.base.schema import BaseModel, ValidationError
+from dglke_distill.base.spelling import near_words
 from dglke_distill.config.flags import named_setting
 from dglke_distill.config.names import spell_choices
 
@@ -73,7 +73,7 @@ def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
                 model = model.model_fields[part].annotation
                 model = next((kind for kind in get_args(model) if kind is not type(None)), model)
         written = [path[-1], *_way_down(first["input"])]
-        near = difflib.get_close_matches(path[-1], list(model.model_fields), n=1)
+        near = near_words(path[-1], model.model_fields, 1)
         meant = [*map(repr, near), *_elsewhere(model, written)]
         known = f"known: {', '.join(model.model_fields)}"
         hint = f"did you mean {' or '.join(meant)}?" if meant else known

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
-from dglke_distill.data.spelling import likely_names
+from dglke_distill.base.spelling import known_names, likely_names
 from dglke_distill.data.text import lines
 from dglke_distill.data.triples import SIDES, Side, Triples, Vocabulary
 
@@ -72,8 +72,8 @@ class EntityTypes:
         found = self.ids.get(name)
         if found is None:
             near = likely_names(name, tuple(self.ids))
-            hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
-            raise UserError(f"{self.source} has no type {name!r:.100}{hint}")
+            hint = f"did you mean {', '.join(map(repr, near))}?" if near else known_names(self.ids)
+            raise UserError(f"{self.source} has no type {name!r:.100}; {hint}")
         return found
 
     def fitting(self, observed: Int64) -> Int64:

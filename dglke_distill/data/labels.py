@@ -15,9 +15,9 @@ from typing import Optional
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import in_home
 from dglke_distill.base.shown import plural
+from dglke_distill.base.spelling import likely_names
 from dglke_distill.data.file_kinds import PACKINGS
 from dglke_distill.data.manifest import Manifest, datasets_dir, load_manifest
-from dglke_distill.data.spelling import likely_names
 from dglke_distill.data.text import lines
 from dglke_distill.data.triples import Vocabulary
 

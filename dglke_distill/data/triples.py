@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.spelling import known_names, likely_names
 from dglke_distill.data.fingerprints import Columns, facts_digest, file_order_digest
-from dglke_distill.data.spelling import likely_names
 
 __all__ = ["SIDES", "Dataset", "Side", "Triples", "Vocabulary"]
 
@@ -151,10 +151,18 @@ class Vocabulary(Sequence[str]):
         """
         found = self._find(name)
         if found is None:
-            near = likely_names(name, self._names or ())
-            hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
-            raise UserError(f"unknown {self.kind} {name!r}{hint}")
+            raise UserError(f"unknown {self.kind} {name!r:.200}; {self._meant(name)}")
         return found
+
+    def _meant(self, name: str) -> str:
+        if self._names is None:
+            return (
+                f"known: the numbers from 0 to {self._size - 1}" if self._size else known_names(())
+            )
+        if near := likely_names(name, self._names):
+            return f"did you mean {', '.join(map(repr, near))}?"
+        file = "relations.tsv" if self.kind == "relation" else "entities.tsv"
+        return known_names(self._names, f"{file} of the model")
 
     @cached_property
     def fingerprint(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import directory_aside
-from dglke_distill.base.places import check_writable
+from dglke_distill.base.places import check_free, check_replaceable, nothing_foreign
 from dglke_distill.data.dictionaries import ambiguous_dictionary
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS, Format, parse_format
 from dglke_distill.data.text import strip_blanks
@@ -21,7 +21,9 @@ _ROWS = 1 << 17
 _FORBIDDEN = {"\t": "a tab", "\n": "a line end", "\r": "a carriage return", "\0": "a zero byte"}
 
 
-def write_dataset(dataset: Dataset, folder: Path, *, format: str = "names_hrt") -> list[Path]:
+def write_dataset(
+    dataset: Dataset, folder: Path, *, format: str = "names_hrt", overwrite: bool = False
+) -> list[Path]:
     """Write a dataset's triples and, for formats of ids, its dictionaries.
 
     The folder appears complete or not at all. ``names_*`` does not say which id a name has: read
@@ -32,6 +34,7 @@ def write_dataset(dataset: Dataset, folder: Path, *, format: str = "names_hrt") 
         dataset: what to write.
         folder: its new place; it must not exist, or be empty.
         format: ``names_hrt``, ``udd_hrt`` (letters in any order) or ``openke``.
+        overwrite: whether a folder is replaced that holds such files alone.
 
     Returns:
         The files written.
@@ -41,7 +44,7 @@ def write_dataset(dataset: Dataset, folder: Path, *, format: str = "names_hrt") 
             such a file.
     """
     layout = writing_format(format)
-    check_new(folder)
+    check_new(folder, overwrite)
     for vocabulary in (dataset.entities, dataset.relations):
         _check_names(vocabulary)
     splits = {split: dataset.split(split) for split in SPLITS}
@@ -54,7 +57,7 @@ def write_dataset(dataset: Dataset, folder: Path, *, format: str = "names_hrt") 
         )
     cell = (str, str) if layout.family != "names" else _names(dataset)
     try:
-        with directory_aside(folder) as aside:
+        with directory_aside(folder, overwrite=overwrite) as aside:
             for split, triples in splits.items():
                 name = f"{split}2id.txt" if openke else f"{split}.txt"
                 separator = " " if openke else "\t"
@@ -96,18 +99,18 @@ def writing_format(name: str) -> Format:
     return layout
 
 
-def check_new(folder: Path) -> None:
+def check_new(folder: Path, overwrite: bool = False) -> None:
     """Check that data can be written into a folder, and may be.
+
+    Args:
+        folder: the place.
+        overwrite: whether what is there may be replaced.
 
     Raises:
         UserError: it is no folder, or holds something, or cannot be written.
     """
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} holds something already: give a new folder")
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
-    check_writable(folder, folder.parent)
+    check_free(folder, overwrite)
+    check_replaceable(folder, nothing_foreign)
 
 
 def _names(dataset: Dataset) -> tuple[Callable[[int], str], Callable[[int], str]]:

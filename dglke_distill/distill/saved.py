@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
 from dglke_distill.artifacts import checkpoint
-from dglke_distill.artifacts.checkpoint_places import checkpoints_below, did_you_mean
+from dglke_distill.artifacts.checkpoint_places import (
+    checkpoints_below,
+    did_you_mean,
+    meant_checkpoint,
+)
 from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.artifacts.results_files import read_training_results
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
+from dglke_distill.base.regular_files import AnyPath, resolved
 from dglke_distill.base.tensor_files import check_file
 from dglke_distill.distill.entries import zoo_name
 from dglke_distill.interop import dglke_folder, openke_folder, pykeen_folder
@@ -27,6 +32,7 @@ __all__ = [
     "results_file",
     "saved_results",
     "teacher_name",
+    "teacher_place",
 ]
 
 
@@ -52,6 +58,18 @@ def foreign(place: Path) -> Optional[str]:
     return next(found, None)
 
 
+def teacher_place(given: AnyPath) -> Path:
+    """Return the absolute folder of a teacher; the folder of a run stands for its checkpoint.
+
+    Args:
+        given: a checkpoint, the folder of a run, or one of another library.
+
+    Raises:
+        UserError: the results of a chain cannot be read.
+    """
+    return meant_checkpoint(resolved(given))
+
+
 def check_teacher(place: Path) -> None:
     """Look whether a teacher is there, without building it.
 
@@ -61,6 +79,7 @@ def check_teacher(place: Path) -> None:
     format = foreign(place)
     if format is None:
         saved_results(place)
+        check_file(place / checkpoint.MODEL_FILE)
     else:
         FOREIGN_FORMATS[format].open_folder(place)
 

@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
-from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import directory_aside, file_aside
+from dglke_distill.base.places import (
+    check_file_place,
+    check_free,
+    check_replaceable,
+    nothing_foreign,
+)
 from dglke_distill.config import components, validate_options
 from dglke_distill.config.registry import Registry
 from dglke_distill.interop.base import ExportFormat
@@ -27,15 +32,19 @@ def export_model(
     out: Path,
     options: Optional[Mapping[str, Any]] = None,
     tell: Callable[[str], None] = lambda line: None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write a model in a format; ``out`` appears whole or not at all.
 
     Args:
         loaded: the model with its names.
         format: a name in ``FORMATS``.
-        out: the file or directory to be written; nothing may be there yet.
+        out: the file or directory to be written.
         options: the format's own options.
         tell: hears what the format has to say of what it wrote.
+        overwrite: whether a file at ``out`` is replaced, or a directory with no other files than
+            are written.
 
     Returns:
         ``out``.
@@ -46,10 +55,14 @@ def export_model(
     """
     writer = FORMATS.find(format)()
     chosen = validate_options(writer.Options, options or {}, f"options of the format {format}")
-    if out.exists():
-        raise UserError(f"--out {out}: is there already; remove it or name another place")
+    check_free(out, overwrite)
+    if writer.directory:
+        check_replaceable(out, nothing_foreign)
+    else:
+        check_file_place(out)
     writer.check_requirements()
-    with directory_aside(out) if writer.directory else file_aside(out) as place:
+    aside = directory_aside(out, overwrite=overwrite) if writer.directory else file_aside(out)
+    with aside as place:
         writer.write(loaded, chosen, place)
     if writer.said:
         tell(writer.said)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from dglke_distill.base.tabular import Tabular
 from dglke_distill.data.triples import Vocabulary
-from dglke_distill.predict.names import Question, by_asked, ids_of, rows_of
+from dglke_distill.predict.names import Question, by_asked, ids_of, rows_of, triples_of
 from dglke_distill.predict.top_k import TopK
 
 if TYPE_CHECKING:
@@ -38,22 +39,48 @@ class Prediction(NamedTuple):
 
 
 class Predictions(list[Prediction], Tabular):
-    """Answers to one question, best first: a list, and a table."""
+    """Answers to one question, best first: a list, and a table.
+
+    Args:
+        answers: best first.
+        labels: returns what people call the answers, by name; called when a table is asked for.
+    """
+
+    def __init__(
+        self,
+        answers: Iterable[Prediction] = (),
+        labels: Optional[Callable[[], Mapping[str, str]]] = None,
+    ) -> None:
+        """Keep the answers."""
+        super().__init__(answers)
+        self._labels = labels
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Have a copy, or what is sent to another process, keep the labels of its answers alone."""
+        known = {} if self._labels is None else self._labels()
+        own = {answer.name: known[answer.name] for answer in self if answer.name in known}
+        return type(self), (list(self), partial(dict, own) if known else None)
 
     def frame(self) -> TableFrame:
-        """Return a row per answer: ``rank`` (from 1), ``name``, ``id``, ``score``, ``probability``.
+        """Return a row per answer: ``rank`` (from 1), ``name``, ``id``, ``score``.
 
-        ``probability`` is there where the model is calibrated.
+        There is ``label`` behind ``name`` where the model has labels of its entities, empty for
+        one without; and ``probability`` at the end where the model is calibrated.
         """
         from dglke_distill.base.table_frames import table_frame
 
-        calibrated = any(answer.probability is not None for answer in self)
-        columns = ["rank", "name", "id", "score", *(["probability"] if calibrated else [])]
-        rows = [
-            (rank, answer.name, answer.id, answer.score, answer.probability)
-            for rank, answer in enumerate(self, 1)
-        ]
-        return table_frame({name: [row[i] for row in rows] for i, name in enumerate(columns)})
+        columns: dict[str, list[Any]] = {
+            "rank": list(range(1, len(self) + 1)),
+            "name": [answer.name for answer in self],
+        }
+        labels = {} if self._labels is None else self._labels()
+        if labels:
+            columns["label"] = [labels.get(answer.name, "") for answer in self]
+        columns["id"] = [answer.id for answer in self]
+        columns["score"] = [answer.score for answer in self]
+        if any(answer.probability is not None for answer in self):
+            columns["probability"] = [answer.probability for answer in self]
+        return table_frame(columns)
 
 
 def predictions(
@@ -63,6 +90,7 @@ def predictions(
     *,
     probability: Optional[Tensor] = None,
     at_least: Optional[float] = None,
+    labels: Optional[Callable[[], Mapping[str, str]]] = None,
 ) -> Predictions:
     """Return the answers of one question, best first.
 
@@ -72,14 +100,16 @@ def predictions(
         row: which question.
         probability: of each answer, of the shape of the scores; None: not known.
         at_least: the probability below which answers are left out.
+        labels: see ``Predictions``.
     """
     ids, scores = found.ids[row].tolist(), found.scores[row].tolist()
     chances = [None] * len(ids) if probability is None else probability[row].tolist()
-    return Predictions(
+    answers = (
         Prediction(names[i], score, i, chance)
         for i, score, chance in zip(ids, scores, chances)
         if i >= 0 and (at_least is None or chance is None or chance >= at_least)
     )
+    return Predictions(answers, labels)
 
 
 def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) -> TableFrame:
@@ -87,7 +117,7 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
 
     Args:
         model: the ``NamedModel`` to ask.
-        questions: (head, relation, tail) with None for what is asked.
+        questions: (head, relation, tail) with None for what is asked; or a whole triple.
         k: how many answers per question.
         options: of ``NamedModel.top_tails``; candidates are entities, so questions for a relation
             are asked without them. And ``min_probability``, of ``NamedModel.predict_tails``.
@@ -99,7 +129,10 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
     names = (model.entities, model.relations, model.entities)
     questions = rows_of(questions)
     rows: list[list[Any]] = [[] for _ in questions]
-    for place, numbers in enumerate(by_asked(questions)):
+    *asked, whole = by_asked(questions)
+    if whole:
+        _judge(model, questions, whole, rows, at_least, options)
+    for place, numbers in enumerate(asked):
         if not numbers:
             continue
         given = [
@@ -123,7 +156,39 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
                 )
                 chance = (answer.probability,) if calibrated else ()
                 rows[number].append((number, rank, h, r, t, answer.score, *chance))
-    columns = ["question", "rank", "head", "relation", "tail", "score"]
-    columns += ["probability"] if calibrated else []
+    headings = ["question", "rank", "head", "relation", "tail", "score"]
+    headings += ["probability"] if calibrated else []
     flat = [row for each in rows for row in each]
-    return table_frame({name: [row[i] for row in flat] for i, name in enumerate(columns)})
+    return table_frame({name: [row[i] for row in flat] for i, name in enumerate(headings)})
+
+
+def _judge(
+    model: Any,
+    questions: Sequence[Question],
+    whole: Sequence[int],
+    rows: list[list[Any]],
+    at_least: Optional[float],
+    options: Mapping[str, Any],
+) -> None:
+    """Add the rows of whole triples to those of the answers; see ``frame_of``.
+
+    Args:
+        model: the ``NamedModel`` to ask.
+        questions: all of them.
+        whole: the numbers of those that ask for nothing.
+        rows: those of each question, which receive one.
+        at_least: the probability below which a triple is left out.
+        options: of ``NamedModel.rank``.
+    """
+    given: Any = [questions[number] for number in whole]
+    triples = triples_of(model.entities, model.relations, given)
+    columns = [model.rank(triples, **options), model.score(triples)]
+    if model.calibration is not None:
+        columns.append(model.probability(triples))
+    judged = zip(*(column.tolist() for column in columns))
+    for number, (head, relation, tail), (rank, *found) in zip(
+        whole, triples.to_array().tolist(), judged
+    ):
+        if at_least is None or found[-1] >= at_least:
+            names = model.entities[head], model.relations[relation], model.entities[tail]
+            rows[number].append((number, rank, *names, *found))

@@ -28,6 +28,7 @@ __all__ = [
     "leave_out",
     "nearest_entities",
     "places_among",
+    "ranks_of",
 ]
 
 QUERIES_AT_ONCE = 256
@@ -120,6 +121,86 @@ def best_relations(
 
     at_once = max(1, min(QUERIES_AT_ONCE, _TRIPLES_AT_ONCE // max(1, number)))
     return _in_batches(model, answer, head, tail, k, at_once)
+
+
+def ranks_of(
+    model: KGEModel,
+    entity: Tensor,
+    relation: Tensor,
+    answer: Tensor,
+    known: Optional[KnownAnswers] = None,
+    among: Optional[Tensor] = None,
+) -> Tensor:
+    """Return where given tails stand among the answers to (entity, relation, ?).
+
+    Args:
+        model: the model.
+        entity: (b,) int64 heads.
+        relation: (b,) int64 relation ids.
+        answer: (b,) int64 tails; each competes, be it known or none of ``among``.
+        known: answers to leave out.
+        among: (c,) int64 ascending ids of those who may answer; None: every entity.
+
+    Returns:
+        (b,) int64 from 1 on: 1 + those that score more, and half of those that score the same,
+        rounded down.
+
+    Raises:
+        NonFiniteScores: a score is NaN or infinite.
+    """
+    among = None if among is None else among.to(model.device)
+    count = model.num_entities if among is None else len(among)
+    width = max(1, model.block_rows)
+
+    def rank(entity: Tensor, relation: Tensor, answer: Tensor) -> Tensor:
+        nodes, rows_of = torch.unique(entity, return_inverse=True)
+        query = model.query(model.encode(nodes), rows_of, relation, "tail")
+        places = answer.cpu().numpy()
+        row, left_out = np.arange(len(places)), places  # each is no rival of its own
+        if known is not None:
+            offsets, more = known.gather(entity.cpu().numpy(), relation.cpu().numpy(), "tail")
+            row = np.concatenate([row, np.repeat(np.arange(len(places)), np.diff(offsets))])
+            left_out = np.concatenate([left_out, more])
+        if among is not None:
+            row, left_out = places_among(row, left_out, among)
+
+        def scores_of(start: int) -> Tensor:
+            rows = encoded(model, among, start, min(start + width, count))
+            scores = model.score(query, rows, exact=True)
+            check_scores(scores, entity, relation, "tail", start, among)
+            return scores
+
+        # An answer's score is read where it is compared: elsewhere its last digit could differ.
+        place, target = answer, torch.zeros(len(answer), 1, device=answer.device)
+        if among is not None:
+            place = torch.searchsorted(among, answer.contiguous()).clamp(max=count - 1)
+            own, column = torch.unique(answer, return_inverse=True)
+            alone = model.score(query, model.encode(own), exact=True)
+            check_scores(alone, entity, relation, "tail", 0, own)
+            target = alone.gather(1, column[:, None])
+            place = torch.where(among[place] == answer, place, -1)
+        blocks = range(0, count, width)
+        scores = None
+        for start in blocks:
+            here = torch.nonzero((place >= start) & (place < start + width)).squeeze(1)
+            if len(here):
+                scores = scores_of(start)
+                target = target.to(scores.dtype)
+                target[here, 0] = scores[here, place[here] - start]
+        greater = torch.zeros(len(answer), dtype=torch.int64, device=answer.device)
+        equal = torch.zeros_like(greater)
+        for start in blocks:
+            scores = scores_of(start) if scores is None or len(blocks) > 1 else scores
+            leave_out(scores, row, left_out, start)
+            greater += (scores > target).sum(1)
+            equal += (scores == target).sum(1)
+        return 1 + greater + equal // 2
+
+    with torch.no_grad():
+        columns = (
+            ids.to(model.device).split(QUERIES_AT_ONCE) for ids in (entity, relation, answer)
+        )
+        return torch.cat([rank(*batch).cpu() for batch in zip(*columns)] or [answer[:0].cpu()])
 
 
 def nearest_entities(model: KGEModel, entity: Tensor, k: int) -> TopK:

@@ -33,6 +33,7 @@ class Growing(Knowing):
         allow_other_data: bool = False,
         seed: int = 0,
         data_out: Union[str, Path, None] = None,
+        overwrite: bool = False,
     ) -> Kind:
         """Return a model that knows new entities too, folded in from their facts.
 
@@ -52,6 +53,7 @@ class Growing(Knowing):
             data_out: new folder for the data that the new model belongs to: its dataset with the
                 facts added to the train split, so that the model can be evaluated; None: they are
                 not written.
+            overwrite: whether data that ``data_out`` holds are replaced.
 
         Raises:
             UserError: an unknown relation, nothing new, new entities that no fact links to known
@@ -66,7 +68,7 @@ class Growing(Knowing):
         facts: Any = [tuple(fact) for fact in rows_of(triples)]
         place = None if data_out is None else resolved(data_out)
         if place is not None:
-            check_new(place)
+            check_new(place, overwrite)
         splits = self._at_hand(Lookup(dataset, data_root, True, allow_other_data))
         if place is not None and len(splits) != 3:
             raise UserError(
@@ -79,7 +81,7 @@ class Growing(Knowing):
         data = grown_data(made, splits, given)
         made.results["dataset"] = describe(data, place)
         if place is not None:
-            write_dataset(data, place)
+            write_dataset(data, place, overwrite=overwrite)
             as_written = DataConfig(dataset=str(place), format="names_hrt")
             made = replace(made, config=made.config.model_copy(update={"data": as_written}))
         found = type(self)(made)  # type: ignore[call-arg]

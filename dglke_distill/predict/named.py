@@ -20,7 +20,6 @@ from dglke_distill.predict.batches import (
     best_entities,
     best_relations,
     by_relation,
-    check_scores,
     nearest_entities,
 )
 from dglke_distill.predict.calibrated import Calibrated
@@ -29,7 +28,8 @@ from dglke_distill.predict.discovering import Discovering
 from dglke_distill.predict.explaining import Explaining
 from dglke_distill.predict.graphs import ScoresGraphs
 from dglke_distill.predict.growing import Growing
-from dglke_distill.predict.knowing import Facts, NamedTriples
+from dglke_distill.predict.judging import Judging
+from dglke_distill.predict.knowing import Facts
 from dglke_distill.predict.names import Name, Question, checked_ids, ids_of
 from dglke_distill.predict.pretrained import Pretrained
 from dglke_distill.predict.top_k import TopK
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["Candidates", "Facts", "NamedModel", "Prediction", "Predictions", "Question"]
 
 
-class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, Growing, nn.Module):
+class NamedModel(
+    ScoresGraphs, Pretrained, Judging, Discovering, Explaining, Calibrated, Growing, nn.Module
+):
     """A trained model that knows the names of its entities and relations.
 
     It is a module like any other: ``named(graph)`` scores the edges of a DGLGraph, differentiably,
@@ -160,7 +162,7 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
         asked = self.entity_ids([head]), self.relation_ids([relation])
         found = self.top_tails(*asked, k, exclude_known=exclude_known, candidates=candidates)
         chances = self.answer_probabilities(found, "tail", asked[1])
-        return predictions(found, self.entities, probability=chances, at_least=min_probability)
+        return self._entities_found(found, chances, min_probability)
 
     def predict_heads(
         self,
@@ -181,7 +183,7 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
         asked = self.relation_ids([relation]), self.entity_ids([tail])
         found = self.top_heads(*asked, k, exclude_known=exclude_known, candidates=candidates)
         chances = self.answer_probabilities(found, "head", asked[0])
-        return predictions(found, self.entities, probability=chances, at_least=min_probability)
+        return self._entities_found(found, chances, min_probability)
 
     def predict_relations(
         self,
@@ -200,28 +202,6 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
         chances = self.answer_probabilities(found, "relation")
         return predictions(found, self.relations, probability=chances, at_least=min_probability)
 
-    def score(self, triples: NamedTriples) -> Tensor:
-        """Score triples: names or ids in the order head, relation, tail; higher is more plausible.
-
-        Args:
-            triples: (n, 3) ids in a tensor, ``Triples``, or an iterable of triples of names.
-
-        Returns:
-            (n,) scores, as answers to (head, relation, ?); without gradients (``model`` has them).
-            A model with reciprocal relations has another score for each as an answer to
-            (?, relation, tail): ``predict_heads`` gives those.
-
-        Raises:
-            UserError: an unknown name.
-            NonFiniteScores: a score is NaN or infinite.
-        """
-        ids = torch.from_numpy(self._triples(triples).to_array().astype(np.int64))
-        with torch.no_grad():
-            head, relation, tail = ids.to(self.model.device).unbind(1)
-            scores = self.model.score_triples(head, relation, tail)
-            check_scores(scores[:, None], head, relation, "tail", tail)
-        return scores
-
     def nearest_entities(self, entity: Name, k: int = 10) -> Predictions:
         """Return the other entities whose vectors have the greatest cosine with that of ``entity``.
 
@@ -229,7 +209,21 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
         floats.
         """
         found = nearest_entities(self.model, self.entity_ids([entity]), k)
-        return predictions(found, self.entities)
+        return self._entities_found(found)
+
+    def _entities_found(
+        self,
+        found: TopK,
+        probability: Optional[Tensor] = None,
+        at_least: Optional[float] = None,
+    ) -> Predictions:
+        return predictions(
+            found,
+            self.entities,
+            probability=probability,
+            at_least=at_least,
+            labels=lambda: self.labels.labels,
+        )
 
     # --- answers as tensors ---------------------------------------------------------------------
 
@@ -321,8 +315,8 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
         """Answer many questions into a pandas frame, which has ``to_arrow`` too.
 
         Args:
-            questions: (head, relation, tail) with None for what is asked, once in each; a list
-                or a frame of three columns.
+            questions: (head, relation, tail) with None for what is asked, once in each, or in
+                none of a triple that is itself to be judged; a list or a frame of three columns.
             k: how many answers per question.
             exclude_known: facts to leave out; see ``Facts``.
             candidates: the entities that may answer; see ``Candidates``.
@@ -331,7 +325,8 @@ class NamedModel(ScoresGraphs, Pretrained, Discovering, Explaining, Calibrated, 
         Returns:
             A row per answer, questions in their order: ``question`` (its number), ``rank`` (from
             1), ``head``, ``relation``, ``tail`` (names), ``score`` and, where the model is
-            calibrated, ``probability``.
+            calibrated, ``probability``. Of a whole triple there is one row, with its tail's
+            ``rank``.
         """
         options: dict[str, Any] = {"exclude_known": exclude_known, "candidates": candidates}
         return frame_of(self, questions, k, min_probability=min_probability, **options)

@@ -29,7 +29,7 @@ Name = Union[str, int]
 
 
 Question = tuple[Optional[Name], Optional[Name], Optional[Name]]
-"""Head, relation, tail; what is asked for is None."""
+"""Head, relation, tail; what is asked for is None. With none, the triple itself is judged."""
 
 
 def id_of(names: Vocabulary, name: Name) -> int:
@@ -122,14 +122,17 @@ def triples_of(
     return Triples(*(column.astype(np.int32) for column in ids))
 
 
-def by_asked(questions: Sequence[Question]) -> tuple[list[int], list[int], list[int]]:
-    """Return the numbers of the questions that ask for a head, for a relation, for a tail."""
-    numbers: tuple[list[int], list[int], list[int]] = ([], [], [])
+def by_asked(
+    questions: Sequence[Question],
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Return the numbers of the questions for a head, a relation, a tail; and of whole triples."""
+    numbers: tuple[list[int], list[int], list[int], list[int]] = ([], [], [], [])
     for number, question in enumerate(questions):
         asked = [place for place, part in enumerate(question) if part is None]
-        if len(question) != 3 or len(asked) != 1:
+        if len(question) != 3 or len(asked) > 1:
             raise UserError(
-                f"question {number}, {question!r}: give head, relation and tail, one of them None"
+                f"question {number}, {question!r}: give head, relation and tail, one of them None, "
+                "or none for a triple that is to be scored"
             )
-        numbers[asked[0]].append(number)
+        numbers[asked[0] if asked else 3].append(number)
     return numbers

@@ -10,6 +10,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
 from dglke_distill.config import merge
 from dglke_distill.data.identity import label_of
+from dglke_distill.distill.saved import check_teacher, teacher_place
 from dglke_distill.runs.settings import flag_trees, unused
 from dglke_distill.search.found import StudyConfig
 from dglke_distill.search.space import find_space, read_space
@@ -40,6 +41,9 @@ def study_settings(
     """
     if (method is None) != (not teachers):
         raise UserError("--method and --teacher: give both to tune a student, or neither")
+    places = [teacher_place(path) for path in teachers]
+    for place in places:
+        check_teacher(place)  # before anything is written
     seed = flags.get("seed") or 0
     if not 0 <= seed < 1 << 32:
         raise UserError("--seed: a study's seed goes from 0 to 4294967295")
@@ -56,7 +60,7 @@ def study_settings(
         space_sha256=space_digest(read_space(name)),
         settings=tree,
         method=method,
-        teachers=[str(resolved(path)) for path in teachers],
+        teachers=[str(place) for place in places],
         seed=seed,
     )
 

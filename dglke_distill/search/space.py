@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field, model_validator
 from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
+from dglke_distill.config.registry import nearest
 from dglke_distill.models import canonical_name
 
 if TYPE_CHECKING:
@@ -186,8 +186,7 @@ def read_space(name: str) -> Space:
     if name not in space_names():
         path = Path(name)
         if not path.is_file():
-            near = difflib.get_close_matches(name, space_names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(space_names())}"
+            hint = nearest(name, space_names(), 1)
             raise UserError(f"--space {name!r}: no such space or file; {hint}")
     space = validate_tree(Space, read_toml(path), str(path))
     Config.from_mapping(space.settings(space.defaults()), f"{path}: fixed and default settings")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.spelling import likely_names
+from dglke_distill.base.spelling import likely_names, near_words
 from dglke_distill.data.triples import SIDES, Side, Vocabulary
 from dglke_distill.predict.choosing import OBSERVED, TYPED
 from dglke_distill.serve.facts import Role, main_role, relation_counts
@@ -220,7 +219,7 @@ class Api:
             return gallery.get(name)
         except KeyError:
             there = [*gallery.given, *gallery.offered]
-            near = difflib.get_close_matches(name, there, n=3)
+            near = near_words(name, there)
             raise Refused(404, f"no model {name!r} is shown here", "model", near) from None
 
 

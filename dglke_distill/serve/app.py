@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import ipaddress
 import json
 import re
@@ -25,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dglke_distill import __version__
 from dglke_distill.base.shown import visible
+from dglke_distill.base.spelling import near_words
 from dglke_distill.serve.api import Api
 from dglke_distill.serve.connections import ONLY_READ
 from dglke_distill.serve.openapi import description
@@ -229,7 +229,7 @@ class Pages:
             refused = error
         elif isinstance(error, HTTPException) and error.status_code == 404:
             names = [*self.files, "/health", "/openapi.json"]
-            near = difflib.get_close_matches(path[:100], names, n=3)
+            near = near_words(path, names)
             refused = Refused(404, f"there is no page {path}", "", near)
         else:
             told = "".join(traceback.format_exception(type(error), error, error.__traceback__))

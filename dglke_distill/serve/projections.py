@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar, Optional
 
 import numpy as np
@@ -24,7 +25,7 @@ __all__ = [
 Places = NDArray[Any]
 
 _FEWEST = 8
-"""Entities below which neighbourhoods mean nothing, and all is drawn by principal components."""
+"""Different vectors below which neighbourhoods mean nothing: principal components are drawn."""
 _BESIDE = 3
 """Neighbours on the map between which an entity that is not on it is put."""
 
@@ -43,8 +44,10 @@ class Projection:
     """
 
     package: ClassVar[str] = ""
-    """Module that it needs, if that is not always there; and the extra that installs it."""
+    """Module that it needs, if that is not always there; the extra that installs it; and a file of
+    the module, since another may have its name."""
     extra: ClassVar[str] = ""
+    file: ClassVar[str] = ""
     places: Places
 
     def __init__(self, vectors: NDArray[Any]) -> None:
@@ -53,7 +56,7 @@ class Projection:
         self.places: Places
         self.shares: Optional[NDArray[Any]] = None
         self._plain: Optional[PCA] = None
-        if len(vectors) < _FEWEST and not isinstance(self, PCA):
+        if not isinstance(self, PCA) and len(np.unique(vectors, axis=0)) < _FEWEST:
             self._plain = PCA(vectors)
             self.places, self.shares = self._plain.places, self._plain.shares
             return
@@ -113,13 +116,16 @@ class UMAP(Projection):
 
     package = "umap"
     extra = "umap"
+    file = "umap_.py"
 
     def _fit(self, vectors: NDArray[Any]) -> NDArray[Any]:
         from umap import UMAP as Embedding
 
         neighbours = min(15, len(vectors) - 1)
         options = {"n_epochs": 200, "random_state": 0, "n_jobs": 1}
-        made = Embedding(neighbours, init=PCA(vectors).places, **options)
+        begun = PCA(vectors).places
+        spread = (begun.max(0) > begun.min(0)).all()  # else it would divide by nothing
+        made = Embedding(neighbours, init=begun if spread else "random", **options)
         places: NDArray[Any] = made.fit_transform(vectors)
         return places
 
@@ -153,7 +159,14 @@ def projection(name: str) -> type[Projection]:
 
 
 def _there(way: type[Projection]) -> bool:
-    return not way.package or find_spec(way.package) is not None
+    if not way.package:
+        return True
+    try:
+        found = find_spec(way.package)
+    except ValueError:  # a module of that name that somebody has made by hand
+        return False
+    folders = (found and found.submodule_search_locations) or ()
+    return any(Path(folder, way.file).is_file() for folder in folders)
 
 
 def _in_plane(places: NDArray[Any]) -> Places:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
+from dglke_distill.base.spelling import near_words
 from dglke_distill.serve.projections import PROJECTIONS
 
 __all__ = ["PREFIX", "ROUTES", "Parameter", "Query", "Refused", "Route", "checked"]
@@ -89,7 +89,7 @@ class Parameter(NamedTuple):
         """
         text = given.get(name, self.choices[0])
         if text not in self.choices:
-            near = difflib.get_close_matches(text[:100], self.choices, n=1)
+            near = near_words(text, self.choices, 1)
             allowed = " or ".join(self.choices)
             raise Refused(400, f"{name} is {_short(text)}: give {allowed}", name, near)
         return text
@@ -293,12 +293,12 @@ def checked(path: str, query: Query) -> dict[str, str]:
     """
     route = ROUTES.get(path)
     if route is None:
-        near = difflib.get_close_matches(path[:100], ROUTES, n=3)
+        near = near_words(path, ROUTES)
         raise Refused(404, f"there is no {PREFIX}{path}", "", [PREFIX + name for name in near])
     given: dict[str, str] = {}
     for name, values in query.items():
         if name not in route.parameters:
-            near = difflib.get_close_matches(name[:100], route.parameters, n=3)
+            near = near_words(name, route.parameters)
             raise Refused(400, f"{PREFIX}{path} has no parameter {_short(name)}", name, near)
         if len(values) > 1:
             raise Refused(400, f"{name} is given {len(values)} times; give it once", name)

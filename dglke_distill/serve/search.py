@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.data.spelling import folded
+from dglke_distill.base.spelling import folded
 from dglke_distill.data.triples import Vocabulary
 
 __all__ = ["NameSearch"]

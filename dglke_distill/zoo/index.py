@@ -7,7 +7,6 @@ package. A store that is named explicitly is the only one searched.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import sys
@@ -19,6 +18,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_bytes
 from dglke_distill.base.regular_files import read_bytes
 from dglke_distill.base.shown import visible
+from dglke_distill.base.spelling import known_names, near_words
 from dglke_distill.zoo.listing import EntryList
 from dglke_distill.zoo.registry_file import parse_registry
 from dglke_distill.zoo.schema import Entry, split_version
@@ -205,8 +205,9 @@ def find(
     if versions:
         has = ", ".join(f"{wanted}@{number}" for number in versions)
         raise UserError(f"the zoo has no {name!r}; it has {has}")
-    near = difflib.get_close_matches(wanted, sorted({entry.name for entry in known}), n=3)
-    hint = f"did you mean {', '.join(near)}?" if near else "see `dglke-distill zoo list`"
+    names = sorted({entry.name for entry in known})
+    near = near_words(wanted, names)
+    hint = f"did you mean {', '.join(near)}?" if near else known_names(names, "`zoo list`")
     raise UserError(f"the zoo has no model {wanted!r}; {hint}")
 
 
