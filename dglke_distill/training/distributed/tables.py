@@ -115,7 +115,7 @@ class DistributedModel(KGEModel):
         self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None
     ) -> EntityRows:
         """Pull the rows of distinct entities (u,) int64."""
-        vectors, _ = super().encode(nodes, blocks)
+        vectors = super().encode(nodes, blocks).vectors
         return EntityRows(vectors, None if self.bias is None else self.bias(nodes))
 
     def encode_range(self, start: int, stop: int) -> EntityRows:
