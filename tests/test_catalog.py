@@ -12,7 +12,7 @@ from ogb_fixtures import SIZES, write_wikikg2
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog, download, manifest
-from dglke_distill.data.dgl_copies import find_dgl_copy, load_dgl_copy
+from dglke_distill.data.dgl_copies import DGL_FORMAT, find_dgl_copy
 from dglke_distill.data.formats import read_folder
 from dglke_distill.data.manifest import datasets_dir, load_manifest, manifest_names, read_manifest
 from dglke_distill.data.triples import Dataset
@@ -262,7 +262,7 @@ def test_places_in_their_order(
         assert facts(dataset) == SPLITS["train"]
         assert dataset.warnings == ()
     # By its path, DGL's copy keeps DGL's ids; its train split stays by itself.
-    direct = load_dgl_copy(copy)
+    direct = read_folder(copy, format=DGL_FORMAT, header=False)
     assert list(direct.entities) == ["c", "b", "a"]
     assert direct.train.to_array().tolist() == [[1, 1, 2], [0, 1, 2], [1, 0, 0]]
 

@@ -398,8 +398,9 @@ def test_it_is_ranked_among_given_candidates(tmp_path: Path):
     loaded = checkpoint.load_model(tmp_path / "run" / "checkpoint")
     here = [{"data": {"dataset": folder}}]
     again, _ = rank_loaded(loaded, "test", name="it", settings=here)
-    for figure in ("mrr", "hits@1"):
-        assert again[figure] == pytest.approx(results["metrics"]["test"][figure], abs=1e-12)
+    was = results["metrics"]["test"]
+    assert again.mrr == pytest.approx(was["mrr"], abs=1e-12)
+    assert again.hits_at_1 == pytest.approx(was["hits@1"], abs=1e-12)
 
 
 def test_it_teaches_and_is_taught(tmp_path: Path):

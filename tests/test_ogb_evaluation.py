@@ -338,10 +338,10 @@ def test_a_run_is_chosen_and_reported_by_the_candidates(tmp_path: Path) -> None:
     assert results["training"]["best_validation_mrr"] == results["metrics"]["valid"]["mrr"]
     here = [{"data": {"dataset": str(folder)}}]
     ranked, _ = rank_loaded(loaded, "test", name="run", settings=here)
-    assert ranked["mrr"] == results["metrics"]["test"]["mrr"]
+    assert ranked.mrr == results["metrics"]["test"]["mrr"]
     with pytest.raises(UserError, match="no given negatives"):
         rank_loaded(loaded, "train", name="run", settings=here)
     stated = describe(tmp_path / "run" / "checkpoint").metrics
     assert stated is not None
     assert stated.protocol == "filtered, both sides, given entities"
-    assert stated.mrr == ranked["mrr"]
+    assert stated.mrr == ranked.mrr

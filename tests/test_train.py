@@ -17,6 +17,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import load_state
 from dglke_distill.config import Config, OptimizerConfig, compose
 from dglke_distill.runs.measure import evaluate_model
+from dglke_distill.runs.start import Start
 from dglke_distill.runs.train_run import train_run
 from dglke_distill.runs.workspace import prepare
 from dglke_distill.training.loop import Interrupted, learning_rate_factor
@@ -101,7 +102,7 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_bits(
     )
     train_run(config, tmp_path / "whole")
     with pytest.raises(RuntimeError, match="power cut"):
-        train_run(config, tmp_path / "cut", setup=lambda *_: Dies(config, at, crash))
+        train_run(config, tmp_path / "cut", start=Start(lambda *_: Dies(config, at, crash)))
     train_run(config, tmp_path / "cut", resume=True)
     assert_same_bits(tmp_path / "whole", tmp_path / "cut")
 
@@ -114,7 +115,7 @@ def test_a_signal_leaves_a_resumable_run(
     train_run(config, tmp_path / "whole")
     ask = Dies(config, 9, lambda: os.kill(os.getpid(), number))
     with pytest.raises(Interrupted):
-        train_run(config, tmp_path / "cut", setup=lambda *_: ask)
+        train_run(config, tmp_path / "cut", start=Start(lambda *_: ask))
     state = load_state(tmp_path / "cut" / "resume.safetensors")[1]["state"]
     assert (state["epoch"], state["batch"]) == (2, 2)
     train_run(config, tmp_path / "cut", resume=True)

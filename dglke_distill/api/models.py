@@ -11,9 +11,7 @@ from dglke_distill.api.outcomes import DistillationRun, TrainingRun
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.artifacts.results import EvaluationResults
 from dglke_distill.predict import NamedModel
-from dglke_distill.runs.settings import (
-    flag_trees,
-)
+from dglke_distill.runs.settings import flag_trees
 from dglke_distill.runs.train_run import rank_loaded
 from dglke_distill.zoo.fetch import load as load_published
 from dglke_distill.zoo.fetch import load_checkpoint, names_a_folder
@@ -102,7 +100,7 @@ def evaluate(
     if not isinstance(of, LoadedModel):
         of = load_checkpoint(of, store=store, offline=offline)
     data, loaded = data_settings(read_as(dataset, of.config.data))
-    figures, _ = rank_loaded(
+    found, _ = rank_loaded(
         of,
         split.lower(),
         name=name,
@@ -112,4 +110,4 @@ def evaluate(
         dataset=loaded,
         protocol=protocol,
     )
-    return EvaluationResults.of(figures, name)
+    return found

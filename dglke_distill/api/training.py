@@ -18,7 +18,7 @@ from dglke_distill.runs.settings import (
     new_run_directory,
     saved_settings,
 )
-from dglke_distill.runs.start import check_given, model_tree, start_of
+from dglke_distill.runs.start import Start, check_given, model_tree, start_of
 from dglke_distill.runs.train_run import train_run
 from dglke_distill.search.beforehand import Search, before_training, raced
 from dglke_distill.search.settings import new_study_directory, study_settings
@@ -121,7 +121,7 @@ def train(
         begun = data_begun(saved_settings(Path(out), []).model_dump(exclude_none=True))
     data, loaded = data_settings(dataset, begun, *flag_trees(flags), changes)
     workspaces = workspaces_of(data_root, loaded, False)
-    start: dict[str, Any] = {}
+    start = Start()
     if init is not None and not resume:
         before = init if isinstance(init, LoadedModel) else load_checkpoint(init)
         check_given(before, model, dim)
@@ -144,7 +144,7 @@ def train(
         resume=resume,
         data_root=path_of(data_root),
         workspace=workspaces.made(resolved),
-        **start,
+        start=start,
         report=report,
         announce=announce,
     )

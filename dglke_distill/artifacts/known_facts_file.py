@@ -16,7 +16,7 @@ import torch
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.groups import offsets_of
 from dglke_distill.base.tensor_files import read_tensors, save_state
-from dglke_distill.data.checks import triple_keys
+from dglke_distill.data.checks import triple_keys, triples_of_keys
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def write_known(path: Path, dataset: Dataset) -> int:
             ]
         )
     )
-    rest, tail = np.divmod(keys, entities)
-    head, relation = np.divmod(rest, relations)
-    columns = {"offsets": offsets_of(head, entities), "relation": relation, "tail": tail}
+    facts = triples_of_keys(keys, entities, relations)
+    offsets = offsets_of(facts.head, entities)
+    columns = {"offsets": offsets, "relation": facts.relation, "tail": facts.tail}
     save_state(
         path,
         {name: _narrow(torch.from_numpy(column)) for name, column in columns.items()},

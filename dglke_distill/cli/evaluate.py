@@ -39,11 +39,10 @@ def evaluate(
     """Rank a split with a trained model: every entity, both sides, known answers filtered."""
     split = split.lower()
     flags = settings.given({**locals(), "model": None})
-    from dglke_distill.artifacts.results import EvaluationResults
     from dglke_distill.evaluate.protocols import protocol_named
     from dglke_distill.runs.train_run import rank_loaded
 
-    tree, _ = rank_loaded(
+    result, _ = rank_loaded(
         load_given(model, store=store, offline=offline),
         split,
         name=model,
@@ -52,10 +51,9 @@ def evaluate(
         allow_other_data=allow_other_data,
         protocol=protocol_named(protocol).name,
     )
-    result = EvaluationResults.of(tree, model)
     show_warnings(result.warnings, err=as_json)
     if as_json:
-        say_json(tree)
+        say_json(result.to_tree())
     else:
         SafeConsole().print(metrics_table({split: result}))
         if result.classification is not None:

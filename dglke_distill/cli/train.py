@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -19,6 +19,7 @@ from dglke_distill.config import Config
 from dglke_distill.runs.settings import new_run_directory, saved_settings
 
 if TYPE_CHECKING:
+    from dglke_distill.runs.start import Start
     from dglke_distill.runs.workspace import Workspace, Workspaces
 
 __all__ = ["check_idle", "train"]
@@ -118,7 +119,7 @@ def train(
         data_root=data_root,
         workspace=workspaces.made(resolved),
         track=track,
-        start={} if before is None else start_of(before, str(init)),
+        start=None if before is None else start_of(before, str(init)),
     )
 
 
@@ -161,10 +162,11 @@ def run(
     data_root: Optional[Path],
     workspace: "Optional[Workspace]" = None,
     track: Optional[str] = None,
-    start: Optional[dict[str, Any]] = None,
+    start: "Optional[Start]" = None,
 ) -> None:
     """Train and show the figures; Ctrl-C ends with exit code 130 and says how to go on."""
     from dglke_distill.runs import train_run as pipeline
+    from dglke_distill.runs.start import Start
 
     console = SafeConsole()
     console.print(
@@ -185,7 +187,7 @@ def run(
             resume=resume,
             data_root=data_root,
             workspace=workspace,
-            **(start or {}),
+            start=start or Start(),
             report=heard.report,
             validated=heard.validated,
             announce=display.announce,

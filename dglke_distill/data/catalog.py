@@ -20,7 +20,7 @@ from typing import Literal, Optional
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.config.registry import nearest
-from dglke_distill.data.dgl_copies import find_dgl_copy, load_dgl_copy
+from dglke_distill.data.dgl_copies import DGL_FORMAT, find_dgl_copy
 from dglke_distill.data.download import Progress, console_progress, fetch, identify
 from dglke_distill.data.formats import read_folder
 from dglke_distill.data.manifest import (
@@ -152,11 +152,9 @@ def load_named(
         return _load_ogb(manifest, location, cache)
     if location.place in ("cached", "to download"):
         _download(manifest, location.folder, offline, progress)
-    if location.place == "dgl.data":
-        dataset = load_dgl_copy(location.folder, manifest.name)
-    else:
-        format = format if location.place == "data root" else manifest.source.format
-        dataset = read_folder(location.folder, format=format, header=False, name=manifest.name)
+    if location.place != "data root":
+        format = DGL_FORMAT if location.place == "dgl.data" else manifest.source.format
+    dataset = read_folder(location.folder, format=format, header=False, name=manifest.name)
     _check_counts(manifest, dataset, location)
     told = doubts(manifest, location.folder)
     dataset = dataclasses.replace(dataset, warnings=(*told, *dataset.warnings))

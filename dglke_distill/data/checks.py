@@ -11,7 +11,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
 from dglke_distill.data.triples import Triples, Vocabulary
 
-__all__ = ["find_warnings", "triple_keys"]
+__all__ = ["find_warnings", "triple_keys", "triples_of_keys"]
 
 
 def triple_keys(triples: Triples, num_entities: int, num_relations: int) -> NDArray[np.int64]:
@@ -31,6 +31,13 @@ def triple_keys(triples: Triples, num_entities: int, num_relations: int) -> NDAr
     keys *= num_entities
     keys += triples.tail
     return keys
+
+
+def triples_of_keys(keys: NDArray[np.int64], num_entities: int, num_relations: int) -> Triples:
+    """Return the triples of what ``triple_keys`` returned."""
+    rest, tail = np.divmod(keys, max(num_entities, 1))
+    head, relation = np.divmod(rest, max(num_relations, 1))
+    return Triples(head.astype(np.int32), relation.astype(np.int32), tail.astype(np.int32))
 
 
 def find_warnings(

@@ -10,12 +10,14 @@ import os
 from pathlib import Path
 from typing import Optional
 
-from dglke_distill.data.formats import read_folder
 from dglke_distill.data.layout import SPLITS
 from dglke_distill.data.manifest import Manifest
-from dglke_distill.data.triples import Dataset
 
-__all__ = ["dgl_download_dir", "find_dgl_copy", "load_dgl_copy"]
+__all__ = ["DGL_FORMAT", "dgl_download_dir", "find_dgl_copy"]
+
+DGL_FORMAT = "names_hrt"
+"""Names in its files of triples, ids by its dictionaries."""
+
 
 _FILES = ("entities.dict", "relations.dict", *(f"{split}.txt" for split in SPLITS))
 
@@ -37,12 +39,3 @@ def find_dgl_copy(manifest: Manifest) -> Optional[Path]:
         if all((folder / file).is_file() for file in _FILES):
             return folder
     return None
-
-
-def load_dgl_copy(folder: Path, name: Optional[str] = None) -> Dataset:
-    """Read a folder of ``dgl.data``: names in the files of triples, ids by its dictionaries.
-
-    Raises:
-        UserError: a file is malformed.
-    """
-    return read_folder(folder, format="names_hrt", header=False, name=name)

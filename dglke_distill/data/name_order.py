@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["in_name_order", "sorted_names"]
+__all__ = ["in_name_order", "sorted_names", "with_ids"]
+
+Numbered = tuple[Vocabulary, NDArray[np.int32]]
 
 
 def in_name_order(dataset: Dataset) -> Dataset:
@@ -22,29 +24,33 @@ def in_name_order(dataset: Dataset) -> Dataset:
         for names in (tuple(dataset.entities), tuple(dataset.relations))
     ):
         return dataset
-    entities, new_entity = sorted_names(dataset.entities, "entity")
-    relations, new_relation = sorted_names(dataset.relations, "relation")
+    entities = sorted_names(dataset.entities, "entity")
+    return with_ids(dataset, entities, sorted_names(dataset.relations, "relation"))
 
-    def renumber(triples: Optional[Triples]) -> Optional[Triples]:
-        if triples is None:
-            return None
-        return Triples(
-            new_entity[triples.head], new_relation[triples.relation], new_entity[triples.tail]
-        )
 
-    renumbered: dict[str, Any] = {
-        split: renumber(getattr(dataset, split)) for split in SPLITS + NEGATIVE_SPLITS
-    }
-    entity_type = None
+def with_ids(dataset: Dataset, entities: Numbered, relations: Numbered) -> Dataset:
+    """Return the dataset with other ids.
+
+    Args:
+        dataset: the dataset.
+        entities: their names in the order of the new ids and, by old id, the new one.
+        relations: the same of the relations.
+    """
+    (names, new_entity), (kinds, new_relation) = entities, relations
+    changes: dict[str, Any] = {"entities": names, "relations": kinds}
+    for split in SPLITS + NEGATIVE_SPLITS:
+        triples = getattr(dataset, split)
+        if triples is not None:
+            changes[split] = Triples(
+                new_entity[triples.head], new_relation[triples.relation], new_entity[triples.tail]
+            )
     if dataset.entity_type is not None:
-        entity_type = np.empty_like(dataset.entity_type)
-        entity_type[new_entity] = dataset.entity_type
-    return dataclasses.replace(
-        dataset, entities=entities, relations=relations, entity_type=entity_type, **renumbered
-    )
+        changes["entity_type"] = np.empty_like(dataset.entity_type)
+        changes["entity_type"][new_entity] = dataset.entity_type
+    return dataclasses.replace(dataset, **changes)
 
 
-def sorted_names(names: Sequence[str], kind: str) -> tuple[Vocabulary, NDArray[np.int32]]:
+def sorted_names(names: Sequence[str], kind: str) -> Numbered:
     """Return the vocabulary in name order and, by old id, the new id."""
     names = tuple(names)
     old_ids = sorted(range(len(names)), key=names.__getitem__)

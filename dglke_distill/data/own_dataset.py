@@ -7,23 +7,22 @@ be shown: a checkpoint may come from anybody, so that what lies there is never o
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog
 from dglke_distill.data.identity import Identity, Lookup, shown
-from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS
 from dglke_distill.data.manifest import Manifest, load_manifest
+from dglke_distill.data.name_order import with_ids
 from dglke_distill.data.sources import DATASETS, load_source
 from dglke_distill.data.table_options import IN_MEMORY, PLAIN, reading
-from dglke_distill.data.triples import Dataset, Triples, Vocabulary
+from dglke_distill.data.triples import Dataset, Vocabulary
 
 __all__ = ["fix", "own_dataset", "renumbered"]
 
@@ -101,18 +100,7 @@ def renumbered(dataset: Dataset, entities: Vocabulary, relations: Vocabulary) ->
         orders.append(np.fromiter((to.id(name) for name in names), np.int32, len(names)))
     if dataset.gives_candidates:  # its candidates are files of ids
         return None
-    new_entity, new_relation = orders
-    changes: dict[str, Any] = dict(wanted)
-    for split in SPLITS + NEGATIVE_SPLITS:
-        triples = getattr(dataset, split)
-        if triples is not None:
-            changes[split] = Triples(
-                new_entity[triples.head], new_relation[triples.relation], new_entity[triples.tail]
-            )
-    if dataset.entity_type is not None:
-        changes["entity_type"] = np.empty_like(dataset.entity_type)
-        changes["entity_type"][new_entity] = dataset.entity_type
-    return dataclasses.replace(dataset, **changes)
+    return with_ids(dataset, (entities, orders[0]), (relations, orders[1]))
 
 
 def _in_data_root(name: str, data_root: Optional[Path] = None) -> Optional[Path]:

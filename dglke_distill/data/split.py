@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.checks import triple_keys
+from dglke_distill.data.checks import triple_keys, triples_of_keys
 from dglke_distill.data.fingerprints import name_hashes
 from dglke_distill.data.triples import Triples
 
@@ -85,7 +85,7 @@ def split_triples(
     """
     _check(fractions)
     keys = np.unique(triple_keys(triples, num_entities, num_relations))
-    facts = _from_keys(keys, num_entities, num_relations)
+    facts = triples_of_keys(keys, num_entities, num_relations)
     total = len(facts)
     numbers = _numbers(
         facts,
@@ -243,10 +243,3 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
-
-
-def _from_keys(keys: NDArray[np.int64], num_entities: int, num_relations: int) -> Triples:
-    """Invert ``triple_keys``."""
-    rest, tail = np.divmod(keys, max(num_entities, 1))
-    head, relation = np.divmod(rest, max(num_relations, 1))
-    return Triples(head.astype(np.int32), relation.astype(np.int32), tail.astype(np.int32))

@@ -104,8 +104,7 @@ def _memory(
         if name in configs:
             teachers.append(TeacherSize.of(configs[name], size))
         else:
-            known = describe_teacher(Path(name))["model"] or {}
-            teachers.append(TeacherSize(known.get("parameters", 0), known.get("dim", 0)))
+            teachers.append(TeacherSize.described(describe_teacher(Path(name))))
     need = memory_need(stage.config, size, teachers)
     check_memory(stage.config, need, Path(), name=stage.name)
     return need

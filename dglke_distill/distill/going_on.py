@@ -12,7 +12,7 @@ from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY
-from dglke_distill.runs.start import check_given, check_start, model_tree, start_of
+from dglke_distill.runs.start import Start, check_given, check_start, model_tree, start_of
 from dglke_distill.zoo.fetch import folder_of, load_checkpoint
 from dglke_distill.zoo.index import SHIPPED
 
@@ -128,7 +128,7 @@ def begins(chain: ChainConfig, stage: Stage) -> bool:
     return chain.init is not None and stage.role == "teacher" and stage.name.startswith(_FIRST)
 
 
-def start(init: InitModel) -> dict[str, Any]:
+def start(init: InitModel) -> Start:
     """Return what ``train_run`` is given for the stage that ``begins``; it keeps the model then.
 
     Args:

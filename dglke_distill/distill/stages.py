@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import NamedTuple, Optional, Protocol
 
 from dglke_distill.artifacts.results import StageResults, TrainingResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import MAX_TOML_BYTES
 from dglke_distill.base.regular_files import read_text
 from dglke_distill.config import Config
-from dglke_distill.data.identity import OtherData
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.finished import STAGES, finished, stage_results
 from dglke_distill.distill.going_on import InitModel, begins, start
@@ -24,7 +23,8 @@ from dglke_distill.models.base import KGEModel
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.runs.memory import TeacherSize
 from dglke_distill.runs.run_files import LATEST_DIRECTORY
-from dglke_distill.runs.workspace import Setup, Workspace, Workspaces
+from dglke_distill.runs.start import Start
+from dglke_distill.runs.workspace import Workspace, Workspaces
 from dglke_distill.training.objective import Objective
 
 __all__ = ["ChainRun", "StageTrainer", "checkpoint_of", "run_stage", "stage_name"]
@@ -117,28 +117,16 @@ def run_stage(
     elif trainer is not None:
         results = trainer(stage, directory, watcher)
     else:
-        about: dict[str, Any] = {}
-        setup: Optional[Setup] = None
-        sizes: list[TeacherSize] = []
-        others: list[OtherData] = []
-        if init is not None:
-            begun = start(init)
-            about, setup = begun["about"], begun["setup"]
+        begun = Start() if init is None else start(init)
         if stage.teachers:
             dataset = workspaces.of(stage.config).dataset
-            about, others, setup = _taught(stage, directory, dataset, allow_other_data)
-            for teacher in about["distillation"]["teachers"]:
-                known = teacher["model"] or {}
-                sizes.append(TeacherSize(known.get("parameters", 0), known.get("dim", 0)))
+            begun = _taught(stage, directory, dataset, allow_other_data)
         results = pipeline.train_run(
             stage.config,
             place,
             resume=(place / pipeline.RESUME_FILE).exists(),
             workspace=workspaces.of(stage.config),
-            setup=setup,
-            about=about,
-            teachers=sizes,
-            others=others,
+            start=begun,
             report=watcher.report,
             validated=watcher.validated,
             announce=watcher.announce,
@@ -156,10 +144,8 @@ def run_stage(
     )
 
 
-def _taught(
-    stage: Stage, directory: Path, dataset: Dataset, allow_other_data: bool
-) -> tuple[dict[str, Any], list[OtherData], Setup]:
-    """Return what results say of teachers, what else these know, and the setup that asks them."""
+def _taught(stage: Stage, directory: Path, dataset: Dataset, allow_other_data: bool) -> Start:
+    """Return how a student of these teachers begins."""
     assert stage.config.distillation is not None
     method = build_method(stage.config.distillation.method, stage.config.distillation.options)
     places = [checkpoint_of(teacher, directory) for teacher in stage.teachers]
@@ -183,7 +169,8 @@ def _taught(
         )
     ]
     about = {"distillation": {"method": method.name, "teachers": described}}
-    return about, list(dict.fromkeys(others)), setup
+    sizes = [TeacherSize.described(teacher) for teacher in described]
+    return Start(setup, about, sizes, list(dict.fromkeys(others)))
 
 
 def stage_name(teacher: str) -> str:

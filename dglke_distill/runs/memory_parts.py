@@ -6,7 +6,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 import torch
@@ -115,6 +115,12 @@ class TeacherSize(NamedTuple):
 
     parameters: int
     dim: int
+
+    @classmethod
+    def described(cls, about: Mapping[str, Any]) -> TeacherSize:
+        """Return what ``distill.saved.describe_teacher`` says of a model."""
+        known = about["model"] or {}
+        return cls(known.get("parameters", 0), known.get("dim", 0))
 
     @classmethod
     def of(cls, config: Config, size: DataSize) -> TeacherSize:

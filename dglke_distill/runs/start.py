@@ -1,8 +1,12 @@
-"""Going on from a trained model: a training on grown data begins with what is known by name."""
+"""How a training begins that does not begin at random: with a teacher, or where a model ended.
+
+A training on grown data goes on with what is known by name.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -10,13 +14,33 @@ import torch
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
+from dglke_distill.data.identity import OtherData
 from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.models import ENCODERS, canonical_name
 from dglke_distill.models.base import KGEModel
+from dglke_distill.runs.memory_parts import TeacherSize
 from dglke_distill.runs.workspace import Setup, Workspace, build_objective
 from dglke_distill.training.objective import Objective
 
-__all__ = ["check_given", "check_start", "model_tree", "start_from", "start_of"]
+__all__ = ["Start", "check_given", "check_start", "model_tree", "start_from", "start_of"]
+
+
+class Start(NamedTuple):
+    """How a training begins, and what its results say of that.
+
+    Attributes:
+        setup: gives the model its start and returns what to minimise, ``build_objective`` if None;
+            called with (settings, initialised model, workspace), also before a resume, which then
+            lays the saved weights over.
+        about: further sections for the results, e.g. of the teacher.
+        teachers: sizes of the models that ``setup`` loads, to be counted with the rest.
+        others: triples, other than the dataset's, that these models may know.
+    """
+
+    setup: Optional[Setup] = None
+    about: Mapping[str, Any] = {}
+    teachers: Sequence[TeacherSize] = ()
+    others: Sequence[OtherData] = ()
 
 
 def model_tree(loaded: LoadedModel) -> dict[str, Any]:
@@ -48,8 +72,8 @@ def check_given(loaded: LoadedModel, model: Optional[str], dim: Optional[int]) -
         )
 
 
-def start_of(loaded: LoadedModel, name: str) -> dict[str, Any]:
-    """Return what ``train_run`` is given to go on from a model: a setup, and what results say.
+def start_of(loaded: LoadedModel, name: str) -> Start:
+    """Return how ``train_run`` goes on from a model.
 
     Args:
         loaded: that model.
@@ -62,7 +86,7 @@ def start_of(loaded: LoadedModel, name: str) -> dict[str, Any]:
         "entities": len(loaded.entities),
         "relations": len(loaded.relations),
     }
-    return {"setup": start_from(loaded), "about": {"init": about}}
+    return Start(start_from(loaded), {"init": about})
 
 
 def start_from(loaded: LoadedModel) -> Setup:

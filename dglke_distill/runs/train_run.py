@@ -15,7 +15,7 @@ from torch import nn
 
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.artifacts.checkpoint import LoadedModel
-from dglke_distill.artifacts.results import TrainingResults
+from dglke_distill.artifacts.results import EvaluationResults, TrainingResults
 from dglke_distill.base.claims import Claim, claimed
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
@@ -24,13 +24,13 @@ from dglke_distill.base.regular_files import read_text
 from dglke_distill.base.tensor_files import SavedState, save_state
 from dglke_distill.config import Config, merge, read_toml
 from dglke_distill.data.datasets_made import of_the_data
-from dglke_distill.data.identity import Lookup, OtherData, located_data, short
+from dglke_distill.data.identity import Lookup, located_data, short
 from dglke_distill.data.triples import Dataset
 from dglke_distill.evaluate import RankingResult, classify
 from dglke_distill.models.coded import build_configured
 from dglke_distill.models.tables import FileTables, Place, SharedTables, tables_in
 from dglke_distill.runs.measure import measure, validation_mrr
-from dglke_distill.runs.memory import DataSize, TeacherSize, check_memory, memory_need
+from dglke_distill.runs.memory import DataSize, check_memory, memory_need
 from dglke_distill.runs.ranks import RANKS_FILE, save_ranks
 from dglke_distill.runs.resume import best_reached, restore_run
 from dglke_distill.runs.run_files import (
@@ -44,10 +44,10 @@ from dglke_distill.runs.run_files import (
     history_csv,
     run_kind,
 )
+from dglke_distill.runs.start import Start
 from dglke_distill.runs.training_results import training_results
 from dglke_distill.runs.underfit import underfit_warnings
 from dglke_distill.runs.workspace import (
-    Setup,
     Workspace,
     build_loader,
     build_objective,
@@ -81,7 +81,7 @@ def rank_loaded(
     allow_other_data: bool = False,
     dataset: Optional[Dataset] = None,
     protocol: str = "all",
-) -> tuple[dict[str, Any], Dataset]:
+) -> tuple[EvaluationResults, Dataset]:
     """Rank a split of the dataset that a model was trained on.
 
     Args:
@@ -95,9 +95,8 @@ def rank_loaded(
         protocol: a name of ``evaluate.PROTOCOLS``.
 
     Returns:
-        What ``measure`` does; ``dataset`` with name and fingerprint of the triples, ``warnings``
-        about them; for a test split with false triples, ``ClassificationResult.to_dict`` under
-        ``classification``. And the dataset, with the model's ids.
+        The figures, those of false triples among them for a test split that has some; and the
+        dataset, with the model's ids.
 
     Raises:
         UserError: no dataset, other triples than the model's, no triple, or no such protocol.
@@ -127,7 +126,7 @@ def rank_loaded(
     false_triples = (dataset.valid_negatives, dataset.test_negatives)
     if split == "test" and None not in false_triples:
         figures["classification"] = classify(model, dataset).to_dict()
-    return figures, dataset
+    return EvaluationResults.of(figures, name), dataset
 
 
 def train_run(
@@ -137,10 +136,7 @@ def train_run(
     resume: bool = False,
     data_root: Optional[Path] = None,
     workspace: Optional[Workspace] = None,
-    setup: Optional[Setup] = None,
-    about: Optional[Mapping[str, Any]] = None,
-    teachers: Sequence[TeacherSize] = (),
-    others: Sequence[OtherData] = (),
+    start: Start = Start(),  # noqa: B008 (immutable)
     report: Callable[[Progress], None] = lambda progress: None,
     validated: Callable[[int, float], None] = lambda epoch, mrr: None,
     announce: Callable[[str], None] = lambda line: None,
@@ -154,12 +150,7 @@ def train_run(
         resume: go on from ``resume.safetensors``; the result is that of an undisturbed run.
         data_root: folder of pre-placed datasets.
         workspace: the prepared data, when the caller has it already.
-        setup: gives the model its start and returns what to minimise, ``build_objective`` if None;
-            called with (settings, initialised model, workspace), also before a resume, which then
-            lays the saved weights over.
-        about: further sections for the results, e.g. of the teacher.
-        teachers: sizes of the models that ``setup`` loads, to be counted with the rest.
-        others: triples, other than the dataset's, that these models may know.
+        start: how it begins, if not at random.
         report: progress of the training.
         validated: called with the epochs done and the MRR of each validation; what it raises ends
             the training.
@@ -194,10 +185,7 @@ def train_run(
             resume=resume,
             data_root=data_root,
             workspace=workspace,
-            setup=setup,
-            about=about,
-            teachers=teachers,
-            others=others,
+            start=start,
             report=report,
             validated=validated,
             announce=announce,
@@ -211,10 +199,7 @@ def _train_alone(
     resume: bool,
     data_root: Optional[Path],
     workspace: Optional[Workspace],
-    setup: Optional[Setup],
-    about: Optional[Mapping[str, Any]],
-    teachers: Sequence[TeacherSize],
-    others: Sequence[OtherData],
+    start: Start,
     report: Callable[[Progress], None],
     validated: Callable[[int, float], None],
     announce: Callable[[str], None],
@@ -225,13 +210,13 @@ def _train_alone(
     resolved = config.to_toml()
     published = None if workspace else DataSize.published(config.data.dataset, saved=resume)
     if published is not None:  # before its data is loaded
-        check_memory(config, memory_need(config, published, teachers), run_directory)
+        check_memory(config, memory_need(config, published, start.teachers), run_directory)
     workspace = workspace or prepare(config, data_root=data_root, saved=resume)
     dataset = workspace.dataset
-    need = memory_need(config, DataSize.of(dataset), teachers)
+    need = memory_need(config, DataSize.of(dataset), start.teachers)
     check_memory(config, need, run_directory)
     announce(f"needs about {need}")
-    told = [other.line(dataset.name, dataset.fingerprint) for other in others]
+    told = [other.line(dataset.name, dataset.fingerprint) for other in start.others]
     for warning in (*told, *dataset.warnings):
         announce(f"warning: {warning}")
     with tables_in(_place(config, run_directory)):
@@ -243,7 +228,7 @@ def _train_alone(
     model.to(workspace.device)
     loader = build_loader(config, workspace, model)
     begun = time.perf_counter()
-    objective = (setup or build_objective)(config, model, workspace).to(workspace.device)
+    objective = (start.setup or build_objective)(config, model, workspace).to(workspace.device)
     setup_seconds = time.perf_counter() - begun
     learned = nn.ModuleDict({"model": model, "objective": objective})
     optimizer = build_optimizer(config.optimizer, learned)
@@ -313,8 +298,8 @@ def _train_alone(
     best_reached(best, state)
     checkpoint.restore_weights(best, best, model, best.path)
     results = {
-        **training_results(config, workspace, model, state, setup_seconds, others),
-        **(about or {}),
+        **training_results(config, workspace, model, state, setup_seconds, start.others),
+        **start.about,
     }
     if told:
         results["data_warnings"] = told

@@ -17,7 +17,7 @@ __all__ = ["TOLERANCE", "Verification", "verify"]
 TOLERANCE = 1e-4
 """How far a figure may be from the registered one: kernels may sum in another order elsewhere."""
 
-_FIGURES = {"mrr": "mrr", **{f"hits_at_{k}": f"hits@{k}" for k in (1, 3, 10)}}
+_FIGURES = ("mrr", "hits_at_1", "hits_at_3", "hits_at_10")
 
 
 @dataclass(frozen=True)
@@ -114,5 +114,5 @@ def verify(
         allow_other_data=allow_other_data,
         fix="name its own dataset by --dataset or --data-root",
     )
-    warnings = tuple(dict.fromkeys([*told, *figures["warnings"]]))
-    return Verification(entry, {key: figures[name] for key, name in _FIGURES.items()}, warnings)
+    warnings = tuple(dict.fromkeys([*told, *figures.warnings]))
+    return Verification(entry, {name: getattr(figures, name) for name in _FIGURES}, warnings)
