@@ -46,7 +46,7 @@ from dglke_distill.distill.watcher import Watcher
 from dglke_distill.report.theme import LIGHT, drawing, png
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.beforehand import seconds_of
-from dglke_distill.search.both import SEARCHES
+from dglke_distill.search.control import SEARCHES
 
 RESULTS = Path(__file__).parent / "results" / "frontier.csv"
 FLOATS = 32

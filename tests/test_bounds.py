@@ -17,7 +17,8 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.config import Config, compose, parse_assignment
 from dglke_distill.data import catalog
-from dglke_distill.distill.plan import ChainConfig, divided
+from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.settings import divided
 from dglke_distill.evaluate.ranking import NonFiniteScores
 
 TRAIN = ["train", "data", "--model", "transe", "--dim", "4", "--epochs", "1", "--threads", "1"]

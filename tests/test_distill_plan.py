@@ -14,7 +14,8 @@ from dglke_distill.config import Config, read_shipped, read_toml
 from dglke_distill.distill.across import student_settings
 from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names
 from dglke_distill.distill.methods import METHODS, build_method
-from dglke_distill.distill.plan import ChainConfig, compose_chain, divided, plan, read_chain
+from dglke_distill.distill.plan import ChainConfig, compose_chain, plan, read_chain
+from dglke_distill.distill.settings import divided
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,7 @@ from dglke_distill.cli import main
 from dglke_distill.report import write_comparison, write_report
 from dglke_distill.report.anchors import anchors
 from dglke_distill.report.drawings import FIGURES
-from dglke_distill.report.history import read_history
-from dglke_distill.report.run_results import read_run, stage_labels
+from dglke_distill.report.run_results import read_history, read_run, stage_labels
 from dglke_distill.report.tables import run_table
 from dglke_distill.report.theme import DARK, LIGHT, variables
 

@@ -20,8 +20,8 @@ from dglke_distill.calibration.file import CALIBRATION_FILE
 from dglke_distill.data import labels
 from dglke_distill.zoo import index, registry_file, schema
 from dglke_distill.zoo.index import find, list_found, read_store, shipped_store, stores
+from dglke_distill.zoo.remote_stores import open_store
 from dglke_distill.zoo.store import LocalStore
-from dglke_distill.zoo.stores import open_store
 
 __all__ = ["home", "store", "trained"]
 

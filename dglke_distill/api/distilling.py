@@ -16,7 +16,7 @@ from dglke_distill.distill.plan import loaded_in
 from dglke_distill.distill.settings import chain_settings, check_part, new_chain_directory
 from dglke_distill.runs.settings import flag_trees, nested
 from dglke_distill.search.beforehand import Search, before_chain
-from dglke_distill.search.both import SEARCHES
+from dglke_distill.search.control import SEARCHES
 
 __all__ = ["distill"]
 

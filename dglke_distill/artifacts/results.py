@@ -7,6 +7,7 @@ are kept as they are. A file of another schema is refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional
 
 from dglke_distill.artifacts.results_node import ResultsNode
@@ -26,10 +27,6 @@ from dglke_distill.artifacts.results_parts import (
     SplitFigures,
     StartedFrom,
     TrainingFigures,
-)
-from dglke_distill.artifacts.results_protocol import (
-    chain_of_one_protocol,
-    comparison_of_one_protocol,
 )
 from dglke_distill.artifacts.results_verdict import MethodGain, Verdict
 from dglke_distill.base.schema import Field, model_validator
@@ -179,6 +176,27 @@ class StageResults(ResultsNode):
         return training.best_validation_mrr if ranked is None and training is not None else ranked
 
 
+def _check_one_protocol(stages: Sequence[StageResults], wanted: Optional[str] = None) -> None:
+    """Refuse figures of different protocols, which would stand side by side and do not compare.
+
+    Args:
+        stages: what would stand side by side.
+        wanted: the protocol that all must have; None: that of the first.
+
+    Raises:
+        ValueError: their protocols differ.
+    """
+    for stage in stages:
+        for split, figures in stage.results.metrics.items():
+            name = "all" if figures.protocol is None else figures.protocol.name
+            wanted = name if wanted is None else wanted
+            if name != wanted:
+                raise ValueError(
+                    f"{stage.name}: its {split} figures are of the protocol {name}, others of "
+                    f"{wanted}; figures of different protocols do not compare"
+                )
+
+
 class ChainResults(ResultsNode, Tabular):
     """``results.json`` of a chain, also of one seed of an OGB entry."""
 
@@ -200,7 +218,10 @@ class ChainResults(ResultsNode, Tabular):
     command: Optional[str] = Field(None, description="runs the chain again")
     provenance: Provenance = Field(default_factory=Provenance, description="of the last process")
 
-    _one_protocol = model_validator(mode="after")(chain_of_one_protocol)
+    @model_validator(mode="after")
+    def _one_protocol(self) -> ChainResults:
+        _check_one_protocol([*self.stages, *self.repeats])
+        return self
 
     def frame(self) -> pandas.DataFrame:
         """Return the stages as a table: a row per stage and ranked split."""
@@ -239,7 +260,12 @@ class ComparisonResults(ResultsNode, Tabular):
     )
     provenance: Provenance = Field(default_factory=Provenance, description="of the last process")
 
-    _one_protocol = model_validator(mode="after")(comparison_of_one_protocol)
+    @model_validator(mode="after")
+    def _one_protocol(self) -> ComparisonResults:
+        """Compare the teachers with the rows, which are of the standard protocol."""
+        teachers = [] if self.teacher is None else [self.teacher]
+        _check_one_protocol([*teachers, *self.more_teachers], "all")
+        return self
 
     def frame(self) -> pandas.DataFrame:
         """Return the rows as a table."""

@@ -46,7 +46,7 @@ def run_shown(
     """
     from dglke_distill.distill.chain import CHAIN_FILE, Watcher, run_chain
     from dglke_distill.report import write_report
-    from dglke_distill.search.both import SEARCHES
+    from dglke_distill.search.control import SEARCHES
 
     console = SafeConsole()
     command = "dglke-distill run" if trainer is None else trainer.command

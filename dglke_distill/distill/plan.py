@@ -27,7 +27,6 @@ from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.distill.chain_recipes import CHAINS, find_chain_recipe
 from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.methods import Method, build_method
-from dglke_distill.distill.sizes import divided
 from dglke_distill.models import canonical_name
 
 __all__ = [
@@ -36,7 +35,6 @@ __all__ = [
     "Role",
     "Stage",
     "compose_chain",
-    "divided",
     "loaded_in",
     "overlaid",
     "plan",

@@ -8,12 +8,15 @@ from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
+from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.data.identity import label_of, located, located_data
 from dglke_distill.distill.going_on import InitModel, check_init, init_tree
-from dglke_distill.distill.plan import ChainConfig, compose_chain, divided, plan, read_chain
+from dglke_distill.distill.plan import ChainConfig, compose_chain, plan, read_chain
 from dglke_distill.runs.settings import unused
 
-__all__ = ["chain_settings", "chain_trees", "check_part", "new_chain_directory"]
+__all__ = ["chain_settings", "chain_trees", "check_part", "divided", "new_chain_directory"]
+
+_LEAST_RATIO = 1.001
 
 
 def chain_settings(
@@ -84,6 +87,27 @@ def chain_settings(
     chain = compose_chain(recipe, dataset and located(dataset), model, trees)
     check_init(chain, init)
     return chain.model_copy(update={"data": located_data(chain.data)})
+
+
+def divided(first: int, last: int, ratio: float) -> list[int]:
+    """Return the sizes from ``first`` down to ``last``, each about ``ratio`` smaller, even.
+
+    Raises:
+        UserError: the sizes do not fall, or the ratio is not clearly above 1.
+    """
+    if not ratio >= _LEAST_RATIO:
+        raise UserError(f"--ratio: must be above 1, at least {_LEAST_RATIO}, is {ratio:g}")
+    if not 1 <= last < first <= MOST_FLOATS:
+        raise UserError(
+            f"--to {last}: must be at least 1 and below --from {first}, which is at most "
+            f"{MOST_FLOATS}"
+        )
+    dims, size = [first], first / ratio
+    while size > last * 1.0001 and 2 * round(size / 2) > last:
+        if 2 * round(size / 2) < dims[-1]:
+            dims.append(2 * round(size / 2))
+        size /= ratio
+    return [*dims, last]
 
 
 def check_part(tree: Mapping[str, Any], source: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -20,9 +22,10 @@ from dglke_distill.artifacts.results import (
 from dglke_distill.artifacts.results_files import RESULTS_FILE, read_chain_results
 from dglke_distill.artifacts.results_node import FIX
 from dglke_distill.artifacts.results_verdict import SizeVerdict
+from dglke_distill.base import regular_files
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.data.ogb import OGB_DATASETS
-from dglke_distill.report.history import read_history, read_text
 
 __all__ = [
     "ROLES",
@@ -30,10 +33,14 @@ __all__ = [
     "RunResults",
     "ShownStage",
     "candidates_text",
+    "read_history",
     "read_run",
     "read_stage",
     "stage_labels",
 ]
+
+_MISSING = "no such file; is that the directory of a finished run?"
+_MAX_BYTES = 1 << 26
 
 ROLES = {
     "teacher": "Teacher",
@@ -200,6 +207,40 @@ def read_run(directory: Path) -> RunResults:
         settings=read_text(directory / "chain.toml"),
         verdicts={} if chain.verdict is None else {v.student: v for v in chain.verdict.sizes},
     )
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text.
+
+    Raises:
+        UserError: the file is missing or not UTF-8.
+    """
+    return regular_files.read_text(path, _MAX_BYTES, missing=_MISSING)
+
+
+def read_history(path: Path) -> dict[str, tuple[float, ...]]:
+    """Read a ``history.csv``: column name to its values, NaN where a cell is empty.
+
+    Raises:
+        UserError: the file is missing, has no rows, no column ``epoch``, or a cell that is no
+            number; the message names the line.
+    """
+    rows = list(csv.reader(io.StringIO(read_text(path))))
+    if len(rows) < 2 or "epoch" not in rows[0]:
+        raise UserError(f"{path}: no epochs, or no column named epoch; {FIX}")
+    names = rows[0]
+    columns: dict[str, list[float]] = {name: [] for name in names}
+    for line, row in enumerate(rows[1:], start=2):
+        if len(row) != len(names):
+            raise UserError(
+                f"{path}: line {line} has {plural(len(row), 'cell')}, not {len(names)}; {FIX}"
+            )
+        for name, cell in zip(names, row):
+            try:
+                columns[name].append(float(cell) if cell else math.nan)
+            except ValueError:
+                raise UserError(f"{path}: line {line}, {name}: {cell!r} is no number") from None
+    return {name: tuple(values) for name, values in columns.items()}
 
 
 def read_stage(entry: StageResults, path: Path, split: str, *, history: bool = True) -> ShownStage:

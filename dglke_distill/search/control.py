@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.config import Config
-from dglke_distill.distill.tuner import Tuned
+from dglke_distill.distill.tuner import Searches, Tuned
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models import ENCODERS
 from dglke_distill.runs.settings import flattened
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.found import Found, StudyConfig
+from dglke_distill.search.race import race
 from dglke_distill.search.space import find_space, read_space
 from dglke_distill.search.study import StudyWatch, space_digest, tune
 from dglke_distill.training.loop import Progress
 
-__all__ = ["equal_time", "headroom", "trial_settings"]
+__all__ = ["SEARCHES", "equal_time", "headroom", "trial_settings"]
 
 _SEARCH = 0.6
 """The share of the time that is searched in; what is left is for the training of what was found."""
@@ -164,3 +165,7 @@ def _until(watcher: Watcher, deadline: float) -> Watcher:
         watcher.report(progress)
 
     return watcher._replace(report=report, announce=lambda line: None)
+
+
+SEARCHES = Searches(equal_time, race)
+"""The searches that a chain may need: in equal time for controls, a race for the others."""

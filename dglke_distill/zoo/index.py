@@ -21,9 +21,9 @@ from dglke_distill.base.shown import visible
 from dglke_distill.base.spelling import known_names, near_words
 from dglke_distill.zoo.listing import EntryList
 from dglke_distill.zoo.registry_file import parse_registry
+from dglke_distill.zoo.remote_stores import open_store
 from dglke_distill.zoo.schema import Entry, split_version
 from dglke_distill.zoo.store import MAX_INDEX_BYTES, LocalStore, Store
-from dglke_distill.zoo.stores import open_store
 
 __all__ = [
     "SHIPPED",

@@ -1,4 +1,4 @@
-"""Stores that must be reached over a network: by fsspec, or a plain web server."""
+"""Stores by path or address, and those that must be reached over a network: by fsspec, or HTTP."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional, TypeVar, cast
+from typing import Any, Optional, TypeVar, Union, cast
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
-from dglke_distill.base.regular_files import reason
+from dglke_distill.base.regular_files import check_path, in_home, reason
 from dglke_distill.data import web
 from dglke_distill.zoo.entry_files import MAX_ENTRY_BYTES
 from dglke_distill.zoo.schema import FileEntry
@@ -18,12 +18,13 @@ from dglke_distill.zoo.store import (
     BLOCK_BYTES,
     INDEX_FILE,
     MAX_INDEX_BYTES,
+    LocalStore,
     Store,
     limited,
     receive,
 )
 
-__all__ = ["RemoteStore", "WebStore", "download"]
+__all__ = ["SCHEMES", "RemoteStore", "WebStore", "download", "open_store"]
 
 Found = TypeVar("Found")
 
@@ -202,3 +203,36 @@ def download(url: str, file: FileEntry, target: Path) -> None:
 
     known = DatasetFile(path=file.name, sha256=file.sha256, bytes=file.bytes)
     fetch(url, target, known, otherwise="ask the store's owner")
+
+
+SCHEMES: dict[str, type[Union[RemoteStore, WebStore]]] = {
+    "http": WebStore,
+    "https": WebStore,
+    "memory": RemoteStore,
+    "s3": RemoteStore,
+    "gs": RemoteStore,
+    "hf": RemoteStore,
+}
+"""What addresses may begin with, besides ``file``."""
+
+
+def open_store(place: Union[str, Path]) -> Store:
+    """Return the store at a path or address, which is not looked at yet.
+
+    Raises:
+        UserError: the address begins with something else than ``file`` or one of ``SCHEMES``,
+            or no file can be called so.
+    """
+    text = str(place)
+    check_path(text)
+    scheme, colon, rest = text.partition("://")
+    if isinstance(place, Path) or not colon:
+        return LocalStore(in_home(place))
+    if scheme == "file":
+        return LocalStore(Path(rest), place=text)
+    if scheme not in SCHEMES:
+        raise UserError(
+            f"{text}: a store cannot be at {scheme}://; give a folder, or an address that begins "
+            f"with file, {', '.join(SCHEMES)}"
+        )
+    return SCHEMES[scheme](text)
