@@ -98,21 +98,6 @@ class Config(Section):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     distillation: Optional[DistillationConfig] = Field(None, description="None: no teacher")
 
-    def to_toml(self) -> str:
-        """Return the tree as TOML; keys whose value is None are left out."""
-        import tomli_w
-
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
-
-    @classmethod
-    def from_mapping(cls, tree: Mapping[str, Any], source: str) -> Config:
-        """Validate a nested mapping.
-
-        Raises:
-            UserError: an unknown key or a value out of range; ``source`` says where it stands.
-        """
-        return validate_tree(cls, tree, source)
-
     @classmethod
     def meant_by(cls, keys: Sequence[str]) -> list[list[str]]:
         """Return the settings that keys may mean which are none where they were written.

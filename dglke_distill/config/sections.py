@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Optional, Union
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Optional, Self, Union
 
 from dglke_distill.base.schema import BaseModel, ConfigDict, Field, field_validator, model_validator
 from dglke_distill.config.components import (
@@ -18,6 +19,7 @@ from dglke_distill.config.components import (
     SoftLossName,
 )
 from dglke_distill.config.names import current_names, spell_choices
+from dglke_distill.config.validation import validate_tree
 
 __all__ = [
     "MOST_FLOATS",
@@ -60,6 +62,21 @@ class Section(BaseModel):
     def _published_choices(cls, tree: Any) -> Any:
         """Take choices in any letter case."""
         return spell_choices(cls, tree)
+
+    @classmethod
+    def from_mapping(cls, tree: Mapping[str, Any], source: str) -> Self:
+        """Validate a nested mapping.
+
+        Raises:
+            UserError: an unknown key or a value out of range; ``source`` says where it stands.
+        """
+        return validate_tree(cls, tree, source)
+
+    def to_toml(self) -> str:
+        """Return the tree as TOML; keys whose value is None are left out."""
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
 class DataConfig(Section):

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Callable, Optional
 
-import tomli_w
-
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.artifacts.results import (
     ChainResults,
@@ -18,7 +16,7 @@ from dglke_distill.artifacts.results_files import read_training_results, write_r
 from dglke_distill.base.claims import Kind, among, claimed
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field
-from dglke_distill.config import Config, Section, merge, read_toml, validate_tree
+from dglke_distill.config import Config, Section, merge, read_toml
 from dglke_distill.config.components import MethodName
 from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.data.identity import located_data, short
@@ -76,10 +74,6 @@ class ComparisonConfig(Section):
         default_factory=dict, description="student settings of one method alone"
     )
 
-    def to_toml(self) -> str:
-        """Return the tree as TOML; keys whose value is None are left out."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
-
 
 def saved_comparison(directory: Path) -> ComparisonConfig:
     """Return the settings that a comparison was started with.
@@ -92,7 +86,7 @@ def saved_comparison(directory: Path) -> ComparisonConfig:
         raise UserError(
             f"{directory}: there is no comparison to resume ({COMPARISON_FILE} is missing)"
         )
-    return validate_tree(ComparisonConfig, read_toml(path), str(path))
+    return ComparisonConfig.from_mapping(read_toml(path), str(path))
 
 
 def chain_of(comparison: ComparisonConfig, method: str, seed: int) -> ChainConfig:

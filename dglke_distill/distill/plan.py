@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Optional
 
-import tomli_w
-
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field, field_validator
 from dglke_distill.config import (
@@ -19,7 +17,6 @@ from dglke_distill.config import (
     merge,
     read_shipped,
     read_toml,
-    validate_tree,
 )
 from dglke_distill.config.components import MethodName
 from dglke_distill.config.fit import fitted
@@ -110,19 +107,6 @@ class ChainConfig(Section):
         if any(after > before for before, after in zip(dims, dims[1:])):
             raise ValueError("no size can be larger than the one before it")
         return dims
-
-    def to_toml(self) -> str:
-        """Return the tree as TOML; keys whose value is None are left out."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
-
-    @classmethod
-    def from_mapping(cls, tree: Mapping[str, Any], source: str) -> ChainConfig:
-        """Validate a nested mapping.
-
-        Raises:
-            UserError: an unknown key or a value out of range; ``source`` says where it stands.
-        """
-        return validate_tree(cls, tree, source)
 
     meant_by: ClassVar[Any] = staticmethod(meant_in_a_chain)
 

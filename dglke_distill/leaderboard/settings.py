@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-import tomli_w
-
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.base.schema import Field
-from dglke_distill.config import Section, read_toml, validate_tree
+from dglke_distill.config import Section, read_toml
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.data.ogb import OGB_DATASETS
 from dglke_distill.distill.plan import ChainConfig, compose_chain, overlaid
@@ -65,10 +63,6 @@ class SeedsConfig(Section):
     command: str = Field("", description="the command line that began it")
     chain: ChainConfig = Field(default_factory=ChainConfig)
 
-    def to_toml(self) -> str:
-        """Return the tree as TOML; keys whose value is None are left out."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
-
 
 def ogb_name(dataset: str) -> str:
     """Return the official name of the OGB dataset that a name or a folder stands for.
@@ -121,7 +115,7 @@ def compose_seeds(
     if len(chain.dims) == 1:
         chain = overlaid(chain, {"method": "direct"})
     tree = {"seeds": seeds, "command": command, "chain": chain.model_dump()}
-    return validate_tree(SeedsConfig, tree, "command line")
+    return SeedsConfig.from_mapping(tree, "command line")
 
 
 def chain_of(settings: SeedsConfig, seed: int) -> ChainConfig:
@@ -138,7 +132,7 @@ def saved_seeds(directory: Path) -> SeedsConfig:
     path = directory / SEEDS_FILE
     if not path.is_file():
         raise UserError(f"{directory}: there is no leaderboard run ({SEEDS_FILE} is missing)")
-    return validate_tree(SeedsConfig, read_toml(path), str(path))
+    return SeedsConfig.from_mapping(read_toml(path), str(path))
 
 
 def read_about(path: Path) -> About:
@@ -149,7 +143,7 @@ def read_about(path: Path) -> About:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; check --about")
-    return validate_tree(About, read_toml(path), str(path))
+    return About.from_mapping(read_toml(path), str(path))
 
 
 def about_template() -> str:

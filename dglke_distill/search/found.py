@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Optional
 
-import tomli_w
-
 from dglke_distill.base.schema import Field
 from dglke_distill.config import Config, Section
 
@@ -24,10 +22,6 @@ class StudyConfig(Section):
     method: Optional[str] = Field(None, description="distillation method; None: trained directly")
     teachers: list[str] = Field(default_factory=list, description="checkpoints it learns from")
     seed: int = Field(0, ge=0, lt=1 << 32)
-
-    def to_toml(self) -> str:
-        """Return the settings as TOML."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
 class Found(NamedTuple):

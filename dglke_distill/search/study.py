@@ -23,7 +23,7 @@ from dglke_distill.base.claims import LOCK_FILE
 from dglke_distill.base.disk import writing
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text, try_lock
-from dglke_distill.config import Config, compose, merge, read_toml, validate_tree
+from dglke_distill.config import Config, compose, merge, read_toml
 from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.finished import STAGES
 from dglke_distill.distill.methods import build_method
@@ -83,7 +83,7 @@ def saved_study(directory: Path) -> StudyConfig:
     path = directory / STUDY_FILE
     if not path.is_file():
         raise UserError(f"{directory}: there is no study to go on with ({STUDY_FILE} is missing)")
-    return validate_tree(StudyConfig, read_toml(path), str(path))
+    return StudyConfig.from_mapping(read_toml(path), str(path))
 
 
 def space_digest(space: Space) -> str:
