@@ -374,13 +374,31 @@ def test_overwrite_deletes_nothing_that_is_not_written_anew(
     assert "holds 'notes.md', which this program did not write" in capsys.readouterr().err
 
 
-def test_data_are_never_written_over_themselves(
+def test_overwrite_never_replaces_what_is_read(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = tree(place.data)
-    assert call("data", "prepare", place.data, "--out", place.data, "--overwrite") == 2
-    assert "is the data itself" in capsys.readouterr().err
-    assert tree(place.data) == before
+    """Not the data, the questions, or a file of the model."""
+    model, data = place.checkpoint, place.data
+    asked, facts = place.folder / "asked.tsv", place.folder / "facts.tsv"
+    asked.write_text("hour0\tplus2\t?\n")
+    facts.write_text("newcomer\tplus2\thour0\n")
+    out, file = ["--overwrite", "--out"], model / "results.json"
+    before = tree(place.folder)
+    for arguments in (
+        ["data", "prepare", data, *out, data],
+        ["data", "prepare", data / "train.txt", *out, data],
+        ["extend", model, facts, "--dataset", data, "--data-out", data, *out, place.out],
+        ["predict", model, "--file", asked, "--format", "csv", *out, asked],
+        ["predict", model, "--file", asked, "--format", "csv", *out, file],
+        ["discover", model, "--format", "csv", *out, file],
+        ["export", model, "--format", "npz", *out, file],
+        ["compress", model, "--to", "int8", *out, model],
+    ):
+        capsys.readouterr()
+        assert call(*arguments) == 2, arguments
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.search("itself|of the questions|lies in the checkpoint", line), line
+        assert tree(place.folder) == before
 
 
 def test_notes_in_a_report_stay(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -318,3 +318,14 @@ def test_published_folders(data_root: Path) -> None:
                 assert ["\t".join(fact) for fact in facts(dataset, split)] == lines
     if not seen:
         pytest.skip("the data root holds none of fb15k237, wn18rr, umls")
+
+
+def test_names_in_two_unicode_forms_are_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "cafes.tsv"
+    rows = ["caf\u00e9\tin\tParis", "cafe\u0301\tin\tOslo", "caf\u00e9\tin\tOslo"]
+    path.write_text("\n".join([*rows, *(f"a\tin\t{i}\nb\tin\t{i}" for i in range(9))]) + "\n")
+    (told,) = [line for line in read_file(path).warnings if "Unicode" in line]
+    assert told.startswith("1 entity name in another Unicode form")
+    assert r"'cafe\u0301'" in told and r"'caf\xe9'" in told
+    path.write_text(path.read_text().replace("e\u0301", "\u00e9"))
+    assert not [line for line in read_file(path).warnings if "Unicode" in line]

@@ -53,7 +53,7 @@ def check_free(path: Path, overwrite: bool = False) -> None:
     Raises:
         NotWritten: something is there.
     """
-    if overwrite or not os.path.lexists(path):
+    if overwrite or not os.path.exists(path):  # or a link to a place that is still free
         return
     what = "is there already"
     if os.path.isdir(path):

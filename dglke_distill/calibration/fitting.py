@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.groups import group
+from dglke_distill.base.shown import plural
 from dglke_distill.calibration.curves import (
     CALIBRATIONS,
     Bool,
@@ -131,8 +132,8 @@ def _facts(dataset: Dataset, rng: np.random.Generator) -> tuple[Triples, Triples
     valid = _some(dataset.valid, rng)
     if len(valid) < _FEWEST_FACTS:
         raise UserError(
-            f"{dataset.name}: {len(valid)} validation facts are too few to calibrate on; "
-            f"{_FEWEST_FACTS} are needed"
+            f"{dataset.name}: has {plural(len(valid), 'validation fact')} to calibrate on, which "
+            f"is too few; {_FEWEST_FACTS} are needed"
         )
     if len(dataset.test) >= _FEWEST_FACTS:
         return valid, _some(dataset.test, rng), "test"

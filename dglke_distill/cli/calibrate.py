@@ -13,7 +13,7 @@ from dglke_distill.base.regular_files import resolved
 from dglke_distill.base.shown import plural
 from dglke_distill.cli import complete, settings
 from dglke_distill.cli.idle import refuse_idle
-from dglke_distill.cli.models import check_apart, check_new_checkpoint, load_given
+from dglke_distill.cli.models import check_apart, check_new_checkpoint, check_outside, load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json
 
@@ -122,6 +122,7 @@ def calibrate(
         refuse_idle(context, "goes with --out or --plot; give one of them", "overwrite")
     if plot is not None:
         _check_plot(plot, out, overwrite)
+        check_outside(plot, model, "--plot")
     place = folder_of(model)
     if out is not None:
         check_apart(out, model)

@@ -223,8 +223,8 @@ def data_prepare(
         refuse_idle(context, why, "overwrite", "write_format")
     else:
         check_new(out, overwrite)  # before anything is read
-        if resolved(out) == resolved(in_home(name_or_path)):
-            raise UserError(f"--out {out}: is the data itself; choose another folder")
+        if resolved(in_home(name_or_path)).is_relative_to(resolved(out)):
+            raise UserError(f"--out {out}: holds the data itself; choose another folder")
     dataset = _loaded(
         name_or_path, flags, assignments, data_root, yes, offline, split_fractions=shares
     )

@@ -7,7 +7,7 @@ import typer
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import settings
 from dglke_distill.cli.idle import refuse_idle
-from dglke_distill.cli.models import load_given
+from dglke_distill.cli.models import check_outside, load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.rows import row_format, with_labels, write_rows
 
@@ -61,6 +61,8 @@ def discover(
     chosen = row_format(out, format, overwrite)
     if out is None:
         refuse_idle(context, "goes with --out; give that too", "overwrite")
+    else:
+        check_outside(out, model)
     if candidates not in (None, "observed", "typed"):
         raise UserError(
             f"--candidates {candidates!r:.100}: heads and tails are both asked for; give observed "

@@ -8,7 +8,7 @@ import typer
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import complete, settings
-from dglke_distill.cli.models import load_given
+from dglke_distill.cli.models import check_outside, load_given
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
 
@@ -46,6 +46,7 @@ def export(
     options: dict[str, Any] = {}
     for text in assignments or ():
         options.update(parse_assignment(text))
+    check_outside(out, model)
     loaded = load_given(model, store=store, offline=offline)
     place = export_model(loaded, format, out, options, say, overwrite=overwrite)
     say(f"written: {place}")

@@ -14,7 +14,14 @@ from dglke_distill.cli.say import say
 if TYPE_CHECKING:
     from dglke_distill.artifacts.checkpoint import LoadedModel
 
-__all__ = ["check_apart", "check_new_checkpoint", "check_run_folder", "load_given", "say_which"]
+__all__ = [
+    "check_apart",
+    "check_new_checkpoint",
+    "check_outside",
+    "check_run_folder",
+    "load_given",
+    "say_which",
+]
 
 _RUNS = Path("runs")
 """Where runs lie that the user names no folder for."""
@@ -61,6 +68,24 @@ def check_apart(out: Path, model: str) -> None:
 
     if resolved(out) in (resolved(Path(model)), resolved(folder_of(model) or Path(model))):
         raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
+
+
+def check_outside(out: Path, model: str, flag: str = "--out") -> None:
+    """Check that a file which is written is none of the model's own.
+
+    Args:
+        out: the file or folder.
+        model: see ``check_apart``.
+        flag: the option that names it.
+
+    Raises:
+        UserError: it lies in the folder of the model.
+    """
+    from dglke_distill.zoo.fetch import folder_of
+
+    place = folder_of(model)
+    if place is not None and resolved(out).is_relative_to(resolved(place)):
+        raise UserError(f"{flag} {out}: lies in the checkpoint {place}; choose another place")
 
 
 def check_new_checkpoint(out: Path, overwrite: bool) -> None:

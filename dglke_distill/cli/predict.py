@@ -8,11 +8,12 @@ from rich.table import Table
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import settings
 from dglke_distill.cli.calibrate import probability_note, told_of_calibration
 from dglke_distill.cli.explained import show_explanation
 from dglke_distill.cli.idle import refuse_idle
-from dglke_distill.cli.models import load_given
+from dglke_distill.cli.models import check_outside, load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.questions import check_entities_asked, named_questions, read_questions
 from dglke_distill.cli.rows import row_format, with_labels, write_rows
@@ -122,6 +123,10 @@ def predict(
         if explain:
             raise UserError("--explain: is of a single question; leave out --file")
         rows_in = row_format(out, format, overwrite)
+        if out is not None:
+            check_outside(out, model)
+            if resolved(out) == resolved(file):
+                raise UserError(f"--out {out}: is the file of the questions; choose another one")
         asked_of_file = read_questions(file)
     elif out is not None or format is not None:
         raise UserError("--out and --format: are of many questions; name their file by --file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Optional
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.data.dictionaries import read_dictionary
 from dglke_distill.data.headings import FirstRow, find_headings
 from dglke_distill.data.layout import NEGATIVE_SPLITS, Format, is_ragged
@@ -90,6 +92,7 @@ def read_named(
             f"columns are not in the order {layout.order}, give it by --set data.format=names_... "
             f"(such as names_htr)"
         )
+    warnings += [*_looking_alike(entities), *_looking_alike(relations)]
     if given:
         kept = Vocabulary(entities.names), Vocabulary(relations.names, kind="relation")
         return kept[0], kept[1], splits
@@ -100,6 +103,25 @@ def read_named(
         for split, t in splits.items()
     }
     return sorted_entities, sorted_relations, splits
+
+
+def _looking_alike(index: NameIndex) -> list[str]:
+    """Return a warning of names that differ in nothing but the Unicode form of their letters."""
+    first: dict[str, str] = {}
+    pairs = []
+    for name in index.ids:
+        if not name.isascii():
+            other = first.setdefault(unicodedata.normalize("NFC", name), name)
+            if other != name:
+                pairs.append((other, name))
+    if not pairs:
+        return []
+    one, other = (ascii(name)[:100] for name in pairs[0])
+    return [
+        f"{plural(len(pairs), f'{index.kind} name')} in another Unicode form than one that looks "
+        f"the same, e.g. {other} beside {one}: they count as different; write all names in one "
+        "form, such as NFC"
+    ]
 
 
 def _settle(

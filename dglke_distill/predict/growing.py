@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional, TypeVar, Union
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import resolved
+from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.config import DataConfig
 from dglke_distill.data.identity import Lookup
 from dglke_distill.data.triples import Triples
@@ -69,6 +69,8 @@ class Growing(Knowing):
         place = None if data_out is None else resolved(data_out)
         if place is not None:
             check_new(place, overwrite)
+            if dataset is not None and resolved(in_home(dataset)).is_relative_to(place):
+                raise UserError(f"{data_out}: holds the dataset itself; choose another folder")
         splits = self._at_hand(Lookup(dataset, data_root, True, allow_other_data))
         if place is not None and len(splits) != 3:
             raise UserError(
