@@ -1,0 +1,87 @@
+"""RESCAL's hidden layer: its formula, what it asks for, and what it cannot be exported as."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from model_formulas import DIM, ENTITIES, RELATIONS, make, some_triples
+from typer.testing import CliRunner
+
+from dglke_distill.base.errors import UserError
+from dglke_distill.cli.app import app
+from dglke_distill.config import ModelConfig
+from dglke_distill.interop.query_forms import query_forms
+from dglke_distill.models import build_model
+
+HIDDEN = 5
+
+
+@pytest.fixture
+def model():
+    """A model in double precision with a hidden layer."""
+    return make("RESCAL", {"hidden": HIDDEN}, reciprocal=True).double().eval()
+
+
+def by_hand(model, h: int, row: int, t: int) -> float:
+    """The docstring's formula, float by float."""
+    function = model.score_function
+    head, tail = (model.entity_embeddings[entity].tolist() for entity in (h, t))
+    relation = model.relation_embeddings[row].tolist()
+    inner, outer = function.inner.tolist(), function.outer.tolist()
+    total = 0.0
+    for i in range(DIM):
+        for j in range(DIM):
+            total += head[i] * relation[i * DIM + j] * tail[j]
+    for k in range(HIDDEN):
+        unit = max(0.0, math.fsum(w * x for w, x in zip(inner[k], head)) + relation[DIM * DIM + k])
+        total += unit * math.fsum(v * y for v, y in zip(outer[k], tail))
+    return total
+
+
+def test_scores_follow_the_formula_on_both_sides(model):
+    with torch.no_grad():
+        model.relation_embeddings[:, DIM * DIM :] += 0.3
+    head, relation, tail = some_triples()
+    scores = model.score_triples(head, relation, tail).detach()
+    asked = model.score_all(head, relation, "tail").detach()
+    back = model.score_all(tail, relation, "head").detach()
+    for n, (h, r, t) in enumerate(zip(head.tolist(), relation.tolist(), tail.tolist())):
+        right = by_hand(model, h, r, t)
+        assert float(scores[n]) == pytest.approx(right, rel=1e-9, abs=1e-9)
+        assert float(asked[n, t]) == pytest.approx(right, rel=1e-9, abs=1e-9)
+        inverse = by_hand(model, t, r + RELATIONS, h)
+        assert float(back[n, h]) == pytest.approx(inverse, rel=1e-9, abs=1e-9)
+
+
+def test_it_is_no_affine_map_and_needs_reciprocal_relations(model):
+    with pytest.raises(UserError, match="npz"):
+        query_forms(model)
+    config = ModelConfig(name="rescal", dim=DIM, options={"hidden": HIDDEN})
+    with pytest.raises(UserError, match=r"model\.reciprocal=true"):
+        build_model(config, ENTITIES, RELATIONS)
+
+
+def test_its_relations_start_from_bilinear_forms(model):
+    form = torch.arange(float(DIM * DIM), dtype=torch.float64).view(DIM, DIM)
+    row = model.score_function.relation_of(form)
+    assert row.shape == (model.score_function.relation_floats,)
+    assert torch.equal(row[: DIM * DIM].view(DIM, DIM), form)
+    assert not row[DIM * DIM :].any()
+
+
+def test_the_command_line_trains_it_and_reads_it_back(tmp_path):
+    out = tmp_path / "run"
+    words = "--model rescal --dim 8 --recipe none --epochs 1 --threads 1 --search none"
+    words += " --set model.reciprocal=true --set model.options.hidden=16"
+    run = CliRunner().invoke(app, ["train", "cldr", *words.split(), "--out", str(out)])
+    assert run.exit_code == 0, run.output
+    asked = ["predict", str(out), "--head", "Latvia", "--relation", "uses_currency", "-k", "2"]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    export = ["export", str(out), "--out", str(tmp_path / "table"), "--format"]
+    assert CliRunner().invoke(app, [*export, "npz"]).exit_code == 0
+    export[3] = str(tmp_path / "graph")
+    refused = CliRunner().invoke(app, [*export, "onnx"])
+    assert isinstance(refused.exception, UserError)
+    assert "export it as npz" in str(refused.exception)
