@@ -26,17 +26,20 @@ def best_rows(scores: Tensor, limit: int) -> Tensor:
 def edges_of(
     chosen: Tensor, outgoing: tuple[Tensor, ...], count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the edges out of flat rows: flat sources, flat targets and edge ids, (e,) each.
+    """Return the edges out of rows: sources as places in ``chosen``, target rows and edge ids.
 
     Args:
-        chosen: (c,) flat rows.
+        chosen: (c,) rows.
         outgoing: the graph's CSR form: offsets, targets, edge ids.
         count: queries.
+
+    Returns:
+        (e,) int64 each.
     """
     offsets, targets, ids = outgoing
-    node, query = chosen // count, chosen % count
+    node = chosen // count
     sizes = offsets[node + 1] - offsets[node]
-    source = chosen.repeat_interleave(sizes)
-    begins = (offsets[node] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
-    place = begins + torch.arange(len(source), device=chosen.device)
-    return source, targets[place] * count + query.repeat_interleave(sizes), ids[place]
+    source = torch.arange(len(chosen), device=chosen.device).repeat_interleave(sizes)
+    begins = offsets[node] - (sizes.cumsum(0) - sizes)
+    place = begins[source] + torch.arange(len(source), device=chosen.device)
+    return source, targets[place] * count + (chosen % count)[source], ids[place]

@@ -207,58 +207,59 @@ class PathEncoder(GraphEncoder):
         Returns:
             (b, num_entities).
         """
-        number = torch.arange(len(entity), device=entity.device)
+        asked = query @ self.of_query + self.shift
+        if self.options.frontier is not None:
+            return self._best_first(graph, entity, query, asked).T.contiguous()
         start = query.new_zeros(self.num_entities, len(entity), self.dim)
+        number = torch.arange(len(entity), device=entity.device)
         start = start.index_put((entity, number), query)
-        passed = self._passed if self.options.frontier is None else self._passed_on
-        return self._judged(passed(graph, start, query), query).T.contiguous()
-
-    def _judged(self, states: Tensor, query: Tensor) -> Tensor:
-        """Return the scores (n, b) of states (n, b, dim)."""
-        hidden = states @ self.of_state + (query @ self.of_query + self.shift)
-        made: Tensor = hidden.relu() @ self.last
-        return made
-
-    def _passed(self, graph: Any, start: Tensor, query: Tensor) -> Tensor:
-        """Return the states (n, b, dim) after all steps along all edges."""
         states, usual = start, usual_messages(graph, start.dtype)
         for layer in self.layers:
             edges = layer.edge_vectors(query).index_select(0, graph.edata["relation"])
             states = layer(graph, states, states, start, edges, usual)
-        return states
+        return self._judged(states, asked).T.contiguous()
 
-    def _passed_on(self, graph: Any, start: Tensor, query: Tensor) -> Tensor:
-        """Return the states (n, b, dim) after all steps, each along the edges of a frontier.
+    def _judged(self, states: Tensor, asked: Tensor) -> Tensor:
+        """Return the scores (..., b) of states (..., b, dim), ``asked`` (b, 2 dim)."""
+        made: Tensor = (states @ self.of_state + asked).relu() @ self.last
+        return made
 
-        Entity v of query i is row v b + i.
+    def _best_first(self, graph: Any, entity: Tensor, query: Tensor, asked: Tensor) -> Tensor:
+        """Return the scores (n, b) of all entities after the steps of a frontier.
+
+        Entity v of query i is row v b + i. Who is not reached is never looked at: its state is 0.
         """
-        nodes, count, dim = start.shape
+        count, nodes = len(entity), self.num_entities
         outgoing = tuple(part.long() for part in graph.adj_tensors("csr"))
-        reached = start.detach().new_full((nodes, count), -torch.inf)
-        reached[start.detach().abs().sum(2) > 0] = 0.0
-        states, usual = start, usual_messages(graph, start.dtype)
+        usual = usual_messages(graph, query.dtype)
+        first = entity * count + torch.arange(count, device=entity.device)
+        start = query.new_zeros(nodes * count, self.dim).index_copy(0, first, query)
+        states = start
+        scores = self._judged(torch.zeros_like(query), asked).repeat(nodes)
+        scores = scores.index_copy(0, first, self._judged(query, asked))
+        reached = torch.full_like(scores, -torch.inf, requires_grad=False)
+        reached[first] = 0.0
         for layer in self.layers:
-            score = self._judged(states, query)
-            chosen = best_rows(score.detach() + reached, self.options.frontier)
+            able = (scores.detach() + reached).view(nodes, count)
+            chosen = best_rows(able, self.options.frontier)
             source, target, edge = edges_of(chosen, outgoing, count)
+            if not len(edge):
+                continue
             touched, place = torch.unique(target, return_inverse=True)
-            flat = states.view(-1, dim)
-            if len(touched):
-                # Sources are the flat rows; only who receives something is a destination.
-                block = load_dgl().create_block(
-                    (source, place), num_src_nodes=nodes * count, num_dst_nodes=len(touched)
-                )
-                table = layer.edge_vectors(query)
-                kind = graph.edata["relation"][edge]
-                row = kind * table.shape[1] + (source % count if table.shape[1] > 1 else 0)
-                edges = table.reshape(-1, dim).index_select(0, row)
-                sent = (states * score.sigmoid()[:, :, None]).view(-1, dim)
-                start_rows = start.view(-1, dim)[touched]
-                made = layer(block, sent, flat[touched], start_rows, edges, usual)
-                flat = flat.index_copy(0, touched, made)
-                reached.view(-1)[touched] = 0.0
-            states = flat.view(nodes, count, dim)
-        return states
+            block = load_dgl().create_block(
+                (source, place), num_src_nodes=len(chosen), num_dst_nodes=len(touched)
+            )
+            table = layer.edge_vectors(query)
+            row = graph.edata["relation"][edge] * table.shape[1]
+            if table.shape[1] > 1:
+                row = row + target % count
+            edges = table.reshape(-1, self.dim).index_select(0, row)
+            sent = states[chosen] * scores[chosen].sigmoid()[:, None]
+            made = layer(block, sent, states[touched], start[touched], edges, usual)
+            states = states.index_copy(0, touched, made)
+            scores = scores.index_copy(0, touched, self._judged(made, asked[touched % count]))
+            reached[touched] = 0.0
+        return scores.view(nodes, count)
 
     def forward(
         self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None
