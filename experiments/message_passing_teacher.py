@@ -63,8 +63,8 @@ OF_DATASET: dict[tuple[str, str], tuple[str, Tree]] = {
     ("cldr", "path"): (
         "distmult-path",
         {
-            "model": {"encoder_options": {"frontier": 50}},
-            "training": {"epochs": 6, "evaluate_every": 2},
+            "model": {"dim": 16, "encoder_options": {"frontier": 20}},
+            "training": {"epochs": 6, "evaluate_every": 3},
         },
     ),
     ("umls", "path"): ("distmult-path", {"training": {"epochs": 6, "evaluate_every": 2}}),
