@@ -2,6 +2,7 @@
 
     python experiments/message_passing_teacher.py cldr --data-root DIR
     python experiments/message_passing_teacher.py umls --data-root DIR --seeds 0 1 2 --floats 32 16
+    python experiments/message_passing_teacher.py fb15k237 --data-root DIR --price
 
 Teachers are trained once, with seed 0: ComplEx of 256 floats by its recipe, R-GCN and CompGCN under
 DistMult, and the path-based encoder (NBFNet). Students are ComplEx tables. All that are taught
@@ -11,7 +12,8 @@ starts at the ComplEx teacher's principal axes and looks at no facts; ``direct``
 
 Seconds are processor seconds of training, validation and the final ranking, teachers counted with
 each of their students. The CSV has a row for each teacher, and for each student and seed. Finished
-runs are read, not run again.
+runs are read, not run again. ``--price`` trains nothing: it takes some steps of the path-based
+teacher, and says what a query costs and how many hours an epoch would take, in another CSV.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from chains import origin_of, rounded, size_of, test_of
 from frontier import run_stages, write
 
@@ -32,11 +35,18 @@ from dglke_distill.base.files import atomic_write_text
 from dglke_distill.cli.exits import script
 from dglke_distill.config import Config, compose
 from dglke_distill.distill.plan import Stage, compose_chain, plan
+from dglke_distill.models.coded import build_configured
 from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY
 from dglke_distill.runs.train_run import train_run
-from dglke_distill.runs.workspace import Workspaces
+from dglke_distill.runs.workspace import (
+    Workspaces,
+    build_loader,
+    build_objective,
+    build_optimizer,
+)
 
 RESULTS = Path(__file__).parent / "results" / "message_passing_teacher.csv"
+PRICES = RESULTS.with_name("message_passing_teacher-price.csv")
 KEY = ("dataset", "way", "floats", "seed")
 
 Tree = dict[str, Any]
@@ -81,6 +91,15 @@ WAYS: dict[str, tuple[str, ...]] = {
 }
 """Teachers of each way's students."""
 _ALIKE: Tree = {"distillation": {"initialization": "random", "hard_weight": 0.3}}
+
+
+_PRICED: tuple[Tree, ...] = (
+    {},
+    {"by_query": False},
+    {"frontier": 50},
+)
+"""Options whose price is measured."""
+_STEPS = 3
 
 
 class Trained(NamedTuple):
@@ -186,6 +205,61 @@ def row(
     }
 
 
+def price(settings: Settings, options: Tree, queries: int) -> dict[str, Any]:
+    """Measure processor seconds of a query, in training and without gradients.
+
+    Args:
+        settings: the data.
+        options: of the encoder.
+        queries: in a batch.
+    """
+    training = {"threads": 1, "batch_size": queries}
+    tree: Tree = {"data": {"dataset": settings.dataset}, "training": training}
+    config = compose([tree, {"model": {"encoder_options": options}}], recipe="distmult-path")
+    workspace = settings.workspaces.of(config)
+    dataset, graph = workspace.dataset, workspace.graph
+    model = build_configured(config, dataset.num_entities, dataset.num_relations, graph=graph)
+    model.reset(0)
+    model.set_row_sparse(entities=True, relations=True)
+    loader = build_loader(config, workspace, model)
+    objective = build_objective(config, model)
+    optimizer = build_optimizer(config.optimizer, torch.nn.ModuleDict({"model": model}))
+    seconds, asked = [], []
+    for batch in loader.epoch(0, stop=1 + _STEPS):
+        before = time.process_time()
+        optimizer.zero_grad()
+        objective(model, batch).total.backward()
+        optimizer.step()
+        seconds.append(time.process_time() - before)
+        asked.append(sum(len(each.entity) for each in batch.queries))
+    before = time.process_time()
+    first = torch.arange(queries)
+    model.score_all(first, torch.zeros_like(first), "tail")
+    alone = (time.process_time() - before) / queries
+    each = sum(seconds[1:]) / sum(asked[1:])  # the first step allocates what the others reuse
+    edges, dim, layers = graph.num_edges(), config.model.dim, model.encoder.options.layers
+    whole = len(loader) * queries
+    # Along all edges: a product and a sum for each float; two matrices for each entity.
+    flops = 2 * edges * dim + 4 * dataset.num_entities * dim**2
+    # A source's state and an edge's vector are read for each edge, sums written.
+    floats = (2 * edges + dataset.num_entities) * dim
+    return {
+        "dataset": settings.dataset,
+        "options": json.dumps(options),
+        "dim": dim,
+        "layers": layers,
+        "entities": dataset.num_entities,
+        "edges": edges,
+        "batch": queries,
+        "forward_megaflop": round(layers * flops / 1e6, 1),
+        "forward_megabytes": round(layers * floats * 4 / 1e6, 1),
+        "forward_seconds": float(f"{alone:.3g}"),
+        "training_seconds": float(f"{each:.3g}"),
+        "queries_of_an_epoch": whole,
+        "hours_of_an_epoch": float(f"{whole * each / 3600:.3g}"),
+    }
+
+
 def main() -> None:
     """Train teachers and students, and write their figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -196,9 +270,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--csv", type=Path, default=RESULTS)
+    parser.add_argument("--price", action="store_true", help="what a query costs; no training")
+    parser.add_argument("--batch", type=int, default=2, help="queries at once, with --price")
     arguments = parser.parse_args()
     place = arguments.out / arguments.dataset
     settings = Settings(arguments.dataset, place, Workspaces(arguments.data_root))
+    if arguments.price:
+        for options in _PRICED:
+            line = price(settings, options, arguments.batch)
+            write([line], PRICES, ("dataset", "options", "batch"))
+            print(line, flush=True)
+        return
     teachers: dict[str, Trained] = {}
     names = dict.fromkeys(name for way in arguments.ways for name in WAYS[way] or ("complex",))
     for name in names:

@@ -360,14 +360,19 @@ def test_lookup_is_a_table():
 def test_every_encoder_serves_the_same_calls(graph):
     """What training and checkpoints ask of an encoder, asked of each in the registry."""
     for name in ENCODERS:
-        config = ModelConfig(name="TransE", dim=DIM, encoder=name.upper())
+        config = ModelConfig(name="DistMult", dim=DIM, encoder=name.upper())
         model = build_model(config, ENTITIES, RELATIONS, graph=graph)
         model.reset(1)
         model.encoder.store_encoded()
         model.encoder.attach(None)
         state = {key: value.clone() for key, value in model.state_dict().items()}
         again = build_model(config, ENTITIES, RELATIONS)
+        within = {key.removeprefix("encoder."): value for key, value in state.items()}
+        again.encoder.take_sizes(within)
         again.load_state_dict(state)
         assert torch.equal(again.encode().vectors, model.encode().vectors)
-        assert again.encode(torch.tensor([2])).vectors.shape == (1, DIM)
+        floats = DIM if model.has_vectors else 1
+        assert again.encode(torch.tensor([2])).vectors.shape == (1, floats)
+        asked = torch.tensor([2]), torch.tensor([1]), "head"
+        assert torch.equal(again.score_all(*asked), model.score_all(*asked))
         assert model.encoder.num_entities == ENTITIES

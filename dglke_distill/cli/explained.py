@@ -35,7 +35,10 @@ def show_explanation(why: Any, labels: Labels) -> None:
             table.add_row(told(one.fact), *(f"{cosine:.3f}" for cosine in cosines))
         SafeConsole().print(table)
     else:
-        say(f"no analogous fact: train has no other of {why.relation}")
+        say(
+            f"no analogous fact: train has no other of {why.relation}, or the model has no vectors "
+            "to compare"
+        )
     if why.paths:
         table = figures_table("Paths", ("path",), ("confidence", "pairs", "paths"))
         for path in why.paths:

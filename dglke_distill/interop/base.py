@@ -79,6 +79,7 @@ class ExportFormat:
 
 def entity_table(loaded: LoadedModel) -> Array:
     """Return the entity vectors as scoring sees them, (entities, dim), in the model's dtype."""
+    loaded.model.require_vectors("an export")
     table: Array = loaded.model.entity_embeddings.cpu().numpy()
     return table
 

@@ -221,7 +221,7 @@ def _check_kind(model: KGEModel) -> None:
     elif not getattr(model.encoder, "is_table", False):
         raise UserError(
             "this model's encoder makes the vectors of entities from the train graph; train anew "
-            "on the grown data, with train --init"
+            "on the grown data"
         )
 
 
