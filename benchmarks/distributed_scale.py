@@ -51,7 +51,7 @@ def watched(words: Sequence[object], start: Sequence[object] = ("-m", "dglke_dis
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         while process.poll() is None:
             most = max(most, pss(process.pid))
-            time.sleep(0.3)
+            time.sleep(1)
         log.seek(0)
         said = log.read()
     if process.returncode:

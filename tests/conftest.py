@@ -29,7 +29,8 @@ SLOW = frozenset(
     """
     api bounds bundle_faults calibration calibration_named candidates claims cli cli_calibrate
     cli_compress cli_data cli_exits cli_run
-    compression data_identity data_teachers disk dist_chain dist_launch dist_partition distill_chain
+    compression data_identity data_teachers disk dist_chain dist_launch
+    dist_partition dist_relations distill_chain
     distill_compare distill_dualde distill_entries distill_extra_queries distill_gradients
     distill_initialization distill_loading distill_mulde distill_objective distill_structure
     distill_verdict documents every_command

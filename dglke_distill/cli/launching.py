@@ -111,7 +111,7 @@ def run_launch(given: Given) -> None:
     cluster = cluster_of(given, partition, place)
     config = _settings(asked, partition, given.teacher is not None)
     dataset = partition.dataset()
-    check_settings(config, dataset)
+    check_settings(config, dataset, partition.parts)
     taught: dict[str, Any] = {}
     if given.teacher is not None:
         taught = check_taught(config, given.teacher, dataset)

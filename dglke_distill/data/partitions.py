@@ -55,6 +55,7 @@ class Partition:
         name: of the dataset.
         data: the settings that the dataset was read with.
         fingerprint: of the dataset.
+        relations: how many it has.
         parts: how many.
         method: by which entities were dealt to them.
         entity_ranges: first and one past the last of DGL's entity ids, part by part.
@@ -68,6 +69,7 @@ class Partition:
     name: str
     data: DataConfig
     fingerprint: str
+    relations: int
     parts: int
     method: str
     entity_ranges: tuple[tuple[int, int], ...]
@@ -173,6 +175,7 @@ def read_partition(directory: Path) -> Partition:
             _text(about["dataset"]),
             DataConfig.model_validate(about["data"]),
             _text(about["fingerprint"]),
+            int(about["relations"]),
             int(graph["num_parts"]),
             _text(about["method"]),
             _ranges(graph["node_map"]),

@@ -30,7 +30,11 @@ from dglke_distill.runs.distributed_state import DistributedRun, spread_model
 from dglke_distill.runs.launching import role
 from dglke_distill.runs.workspace import build_objective
 from dglke_distill.sampling.batch import Batch
-from dglke_distill.training.distributed.tables import DistributedModel, new_table
+from dglke_distill.training.distributed.tables import (
+    DistributedModel,
+    new_relations,
+    new_table,
+)
 from dglke_distill.training.objective import Objective
 
 __all__ = ["SharedTeacher", "check_student", "check_taught", "main", "student_settings"]
@@ -177,7 +181,10 @@ def taught(config: Config, run: DistributedRun, place: Path, name: str = "") -> 
     entities, relations = run.dataset.num_entities, run.dataset.num_relations
     table = new_table(run.member, "teacher", entities, function.dim)
     bias = new_table(run.member, "teacher_bias", entities, 1) if biased else None
-    model = DistributedModel(function, relations, table, bias, reciprocal=reciprocal)
+    rows = new_relations(run.member, "teacher_relation", function, relations * (1 + reciprocal))
+    model = DistributedModel(
+        function, relations, table, bias, reciprocal=reciprocal, relations=rows
+    )
     spread_model(model, run.own, None if read is None else read.model.state_dict())
     if student is not None:
         described = [{"name": name or teacher_name(place), **describe_teacher(place)}]

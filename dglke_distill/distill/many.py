@@ -59,7 +59,7 @@ def check_stages(
                 "or ta, without --more-teachers"
             )
         try:
-            check_settings(config, dataset, part)
+            check_settings(config, dataset, cluster.partition.parts, part)
             if stage.teachers:
                 check_student(config, part)
         except UserError as error:

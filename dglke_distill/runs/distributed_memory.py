@@ -9,6 +9,7 @@ from dglke_distill.base import runtime
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.data.partitions import Partition
+from dglke_distill.training.distributed.rows import relation_bytes, relations_are_dealt
 
 __all__ = ["DistributedNeed", "check_host_memory", "distributed_need"]
 
@@ -84,16 +85,24 @@ def distributed_need(
     asked = 4 * teacher
     kept = asked + table + round(table * _STATES.get(config.optimizer.name.lower(), 2.0)) + 4
     entities, facts = sum(partition.entities), sum(partition.facts)
+    # The same factor of an optimiser's state for relations as for entities.
+    relations = relation_bytes(config.model, partition.relations)
+    rows = partition.relations * (1 + config.model.reciprocal)
+    dealt = relations_are_dealt(relations, rows, partition.parts)
+    learned = round(relations * (1 + _STATES.get(config.optimizer.name.lower(), 2.0)))
     shared = tuple(
         # Facts with one end elsewhere bring that end along; a graph in two formats.
-        kept * own + 120 * edges + 40 * own
+        kept * own + 120 * edges + 40 * own + dealt * learned // partition.parts
         for own, edges in zip(partition.entities, partition.facts)
     )
     filtered = config.negatives.filtered or config.negatives.sampler.lower() != "uniform"
     wide = 2 * config.training.batch_size + config.negatives.count
     process = _PROCESS + 12 * facts + 16 * entities + (56 * facts if filtered else 0)
     process += 8 * wide * (table + asked) + (config.evaluation.query_block_megabytes << 20)
+    # Of relations that each trainer has: gradients twice, and their mean.
+    process += (not dealt) * (learned + 3 * relations)
     process += 32 * facts + 16 * entities  # known answers, when it is ranked
     own = max(partition.entities) * table // trainers + 60 * max(partition.facts) // trainers
     host = tuple(each + _PROCESS + trainers * (process + own) for each in shared)
-    return DistributedNeed(shared, host, entities * (table + kept + asked) + 130 * entities)
+    first = entities * (table + kept + asked) + 130 * entities + relations + learned
+    return DistributedNeed(shared, host, first)

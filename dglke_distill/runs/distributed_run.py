@@ -59,6 +59,7 @@ from dglke_distill.training.distributed.optimizer import (
     check_sparse,
     sparse_optimizer,
 )
+from dglke_distill.training.distributed.rows import relation_bytes, relations_are_dealt
 from dglke_distill.training.distributed.steps import (
     Drawn,
     agree,
@@ -74,12 +75,13 @@ DistributedSetup = Callable[[Config, DistributedRun], Objective]
 __all__ = ["DistributedSetup", "Said", "check_run", "check_settings", "claim_run", "train_part"]
 
 
-def check_settings(config: Config, dataset: Dataset, part: str = "") -> None:
+def check_settings(config: Config, dataset: Dataset, parts: int, part: str = "") -> None:
     """Refuse settings that cannot be trained by many machines, before any process is started.
 
     Args:
         config: the settings.
         dataset: what was cut.
+        parts: into how many.
         part: what stands before the name of a setting of a chain, such as ``shared.``.
 
     Raises:
@@ -105,6 +107,13 @@ def check_settings(config: Config, dataset: Dataset, part: str = "") -> None:
             f"--device {training.device}: DGL's servers move tables on the CPU; use cpu"
         )
     check_sparse(config.optimizer)
+    size = relation_bytes(config.model, dataset.num_relations)
+    rows = dataset.num_relations * (1 + config.model.reciprocal)
+    if config.loss.relation_weight and relations_are_dealt(size, rows, parts):
+        raise UserError(
+            f"dist launch: {part}loss.relation_weight compares all relations, whose table of "
+            f"{size >> 20:,} MiB lies in parts here; give --set {part}loss.relation_weight=0"
+        )
     # The rest is refused by what the trainers build: built here for two entities and one fact.
     model = build_configured(config, 2, dataset.num_relations)
     build_optimizer(config.optimizer, nn.ModuleDict({"model": model}))
@@ -217,10 +226,10 @@ def train_part(
     run.model.set_row_sparse(entities=False, relations=False)
     learned = nn.ModuleDict({"model": run.model, "objective": wanted})
     dense = build_optimizer(config.optimizer, learned)
+    tables = list(run.model.tables.values())
     optimizer = DistributedOptimizer(
-        sparse_optimizer(config.optimizer, run.model.tables), dense, learned,
-        [run.model.relation_weight],
-    )  # fmt: skip
+        sparse_optimizer(config.optimizer, tables), dense, learned, [run.model.relation_weight]
+    )
     state = TrainState()
     if resume:
         state = restore_run(run, learned, optimizer, len(loader))

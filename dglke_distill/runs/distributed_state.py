@@ -37,12 +37,15 @@ from dglke_distill.runs.training_results import training_results
 from dglke_distill.runs.workspace import Workspace
 from dglke_distill.training.distributed.engine import Member
 from dglke_distill.training.distributed.optimizer import DistributedOptimizer
+from dglke_distill.training.distributed.rows import even_ranges
 from dglke_distill.training.distributed.steps import renumbered
 from dglke_distill.training.distributed.tables import (
     DistributedModel,
     fill_table,
     gather_table,
+    new_relations,
     new_table,
+    rows_of,
 )
 from dglke_distill.training.loop import Progress, TrainState
 
@@ -101,14 +104,15 @@ class DistributedRun:
         self.share = member.share(partition.entity_ranges)
         entities, relations = self.dataset.num_entities, self.dataset.num_relations
         function = build_score_function(config.model)
-        bias = None
         table = new_table(member, "entity", entities, function.dim)
-        if config.model.entity_bias:
-            bias = new_table(member, "bias", entities, 1)
+        bias = new_table(member, "bias", entities, 1) if config.model.entity_bias else None
+        rows = relations * (1 + config.model.reciprocal)
         self.model = DistributedModel(
-            function, relations, table, bias, reciprocal=config.model.reciprocal
-        )
-        self.model.reset_rows(self.share, config.training.seed, config.model.init_scale)
+            function, relations, table, bias, reciprocal=config.model.reciprocal,
+            relations=new_relations(member, "relation", function, rows),
+        )  # fmt: skip
+        shares = self.share, member.share(even_ranges(rows, partition.parts))
+        self.model.reset_rows(*shares, config.training.seed, config.model.init_scale)
         self.ordinary: Optional[KGEModel] = None
         if member.leads:
             self.ordinary = build_configured(config, entities, relations)
@@ -156,15 +160,15 @@ class DistributedRun:
 
     def collect(self) -> dict[str, Tensor]:
         """Have the first trainer copy the model from the servers; return its ordinary state."""
-        ordinary = self.ordinary
-        for table, name in zip(self.model.tables, ("encoder.weight", "bias_weight")):
+        ordinary, tables = self.ordinary, self.model.tables
+        for name, table in tables.items():
             into = None if ordinary is None else ordinary.get_parameter(name).data
-            gather_table(table.weight, self.own, into)
+            gather_table(table.weight, rows_of(table.weight, self.own), into)
         if ordinary is None:
             return {}
         ours = dict(self.model.named_parameters())
         for name, parameter in ordinary.named_parameters():
-            if name in ours:
+            if name in ours and name not in tables:
                 parameter.data.copy_(ours[name].data)
         for name, buffer in self.model.named_buffers():
             ordinary.get_buffer(name).copy_(buffer)
@@ -185,9 +189,11 @@ def spread_model(
         own: the dataset's id of each row.
         state: of an ordinary model, which the first trainer has; None for the others.
     """
-    for table, name in zip(model.tables, ("encoder.weight", "bias_weight")):
-        fill_table(table.weight, own, None if state is None else state[name])
+    for name, table in model.tables.items():
+        fill_table(table.weight, rows_of(table.weight, own), None if state is None else state[name])
     for name, tensor in model.state_dict().items():
+        if name in model.tables:  # an empty parameter stands for it
+            continue
         if state is not None:
             tensor.copy_(state[name])
         together.broadcast(tensor, 0)
@@ -213,7 +219,7 @@ def save_run(
     states: dict[str, Tensor] = {}
     for name, table in optimizer.states():
         into = torch.empty(tuple(table.shape), dtype=table.dtype) if run.member.leads else None
-        gather_table(table, run.own, into)
+        gather_table(table, rows_of(table, run.own), into)
         if into is not None:
             states[name] = into
     if not run.member.leads:
@@ -221,8 +227,8 @@ def save_run(
     path = run.directory / RESUME_FILE
     run.files.check(path)
     tensors = {f"model.{name}": tensor for name, tensor in model.items()}
-    own = learned.state_dict()
-    tensors.update({name: own[name] for name in own if name.startswith("objective.")})
+    own = learned.state_dict().items()
+    tensors |= {name: tensor for name, tensor in own if name.startswith("objective.")}
     tensors.update(flatten_state(optimizer.dense.state_dict(), "optimizer"))
     about = {**run.identity, "state": now.to_dict()}
     save_state(path, {**tensors, **states}, about)
@@ -275,7 +281,7 @@ def restore_run(
                 tensor.copy_(saved[name])
             together.broadcast(tensor, 0)
     for name, table in optimizer.states():
-        fill_table(table, run.own, None if saved is None else saved[name])
+        fill_table(table, rows_of(table, run.own), None if saved is None else saved[name])
     rates = [group["lr"] for group in optimizer.dense.param_groups]
     optimizer.dense.load_state_dict(dense)
     for group, rate in zip(optimizer.dense.param_groups, rates):

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill import __version__
+from dglke_distill.base.claims import LOCK_FILE
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import parse_toml
@@ -82,6 +83,7 @@ def main() -> None:
     about = json.loads(line)
     try:
         task, machine = _asked(about)
+        was_there = os.path.lexists(task.out)
         _check(task, machine, int(about["shared_bytes"]), int(about["bytes"]))
     except UserError as error:
         tell(unable=str(error))
@@ -102,6 +104,16 @@ def main() -> None:
             for process in processes:
                 process.process.wait()
             clean_up(task.job, machine)
+            if machine == 0 and not was_there:
+                _take_away(Path(task.out))
+
+
+def _take_away(directory: Path) -> None:
+    """Remove a run directory that was new, and in which a trainer that was ended began nothing."""
+    with suppress(OSError):
+        if [path.name for path in directory.iterdir()] == [LOCK_FILE]:
+            (directory / LOCK_FILE).unlink()
+            directory.rmdir()
 
 
 def _asked(about: dict[str, Any]) -> tuple[Task, int]:
@@ -238,8 +250,9 @@ def _watch(task: Task, machine: int, folder: Path, processes: list[_Process]) ->
 
 def _listen(events: Any) -> None:
     """Pass on what the launcher asks; its end is asked for too."""
-    for line in sys.stdin:
-        events.put({"asked": line.strip()})
+    with suppress(OSError):  # a connection that is lost is an end too
+        for line in sys.stdin:
+            events.put({"asked": line.strip()})
     events.put({"asked": "gone"})
 
 

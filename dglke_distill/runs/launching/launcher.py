@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
@@ -26,6 +27,7 @@ __all__ = ["Ended", "Launch", "launch"]
 
 _GRACE = 1.5
 """Seconds in which a failure draws others after it; the first cause is looked for among all."""
+_NOTHING = ("[bt]", "Stack trace", "Client[")
 _PATIENCE = 15.0
 """Seconds that agents may take to end what they have started."""
 
@@ -89,7 +91,8 @@ class _Agent:
         self._reader.start()
 
     def _read(self, events: Any) -> None:
-        listen(self.process.stdout, self.tail, lambda message: events.put((self, message)))
+        with suppress(OSError):  # of a connection that is lost
+            listen(self.process.stdout, self.tail, lambda message: events.put((self, message)))
         events.put((self, {"lost": self.process.wait()}))
 
     def send(self, text: str) -> None:
@@ -300,9 +303,9 @@ class _Watch:
 
 
 def _last(tail: Sequence[str]) -> str:
-    """Return the last line that says something: backtraces of C++ are none."""
+    """Return the last line that says something: backtraces of C++ and DGL's farewell are none."""
     told = (line.strip() for line in reversed(tail))
-    return next((s for s in told if s and not s.startswith(("[bt]", "Stack trace"))), "")[:200]
+    return next((s for s in told if s and not s.startswith(_NOTHING)), "")[:200]
 
 
 def _stops() -> list[int]:

@@ -117,6 +117,14 @@ class _Input:
         self._socket.shutdown(socket.SHUT_WR)
 
 
+def _notice_loss(connection: socket.socket) -> None:
+    """Have the system end a connection whose other host has gone without a word, in a minute."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 def meet(place: Place, timeout: float) -> Any:
     """Return torch's store, where all processes find each other.
 
@@ -173,6 +181,7 @@ def become_agent(store: Any, place: Place) -> None:
         ) from None
     with connection:
         connection.settimeout(None)
+        _notice_loss(connection)
         own = connection.getsockname()[0]
         port = free_port_of(own)
         connection.sendall(f"{where[2]} {place.host} {own} {port}\n".encode())
@@ -243,6 +252,7 @@ def accept_agents(
                 host = Host(f"node {words[1]} ({peer[0]})", words[2], int(words[3]))
                 found[int(words[1])] = host, made
                 connection.settimeout(None)
+                _notice_loss(connection)
             else:
                 connection.close()
     ordered = [found[number] for number in range(place.hosts)]

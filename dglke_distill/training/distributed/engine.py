@@ -22,6 +22,7 @@ import torch.distributed as together
 from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.partitions import GRAPH_FILE, Partition
+from dglke_distill.training.distributed.rows import teach_server
 
 __all__ = ["SHARED_MEMORY", "Job", "Member", "clean_up", "join", "leave", "serve"]
 
@@ -120,6 +121,7 @@ def serve(job: Job, machine: int, partition: Partition, folder: Path) -> NoRetur
     """
     _prepare(job, machine, partition, folder, DGL_ROLE="server", DGL_SERVER_ID=str(machine))
     dgl = load_dgl()
+    teach_server(machine, partition.parts)
     try:
         dgl.distributed.initialize(os.environ["DGL_IP_CONFIG"])
     except dgl.DGLError as error:

@@ -145,6 +145,8 @@ class DistributedOptimizer:
     @torch.no_grad()
     def _average(self) -> None:
         """Give each trainer the mean of all trainers' gradients."""
+        if not self._parameters:
+            return
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._parameters]
         flat = torch.cat([grad.reshape(-1) for grad in grads])
         together.all_reduce(flat)

@@ -18,6 +18,8 @@ from dglke_distill.models import build_score_function
 
 __all__ = [
     "SHARDED_BYTES",
+    "Book",
+    "even_ranges",
     "policy_of_rows",
     "relation_bytes",
     "relations_are_dealt",
@@ -30,25 +32,47 @@ SHARDED_BYTES = 16 << 20
 _NAME = re.compile(r"rows([0-9]+)")
 
 
-class _Book:
-    """Which machine has which of some rows; what DGL asks of a partition book."""
+def even_ranges(rows: int, machines: int) -> tuple[tuple[int, int], ...]:
+    """Return the first and one past the last row of each machine.
+
+    Args:
+        rows: how many there are.
+        machines: that they are dealt to.
+    """
+    ends = [rows * part // machines for part in range(machines + 1)]
+    return tuple(zip(ends, ends[1:]))
+
+
+class Book:
+    """Which machine has which of some rows; what DGL asks of a partition book of nodes.
+
+    Args:
+        machine: of whoever asks.
+        machines: how many there are.
+        rows: how many.
+    """
 
     def __init__(self, machine: int, machines: int, rows: int) -> None:
+        """Deal them."""
         self.partid, self._rows = machine, rows
-        self._ends = torch.tensor([rows * part // machines for part in range(1, machines + 1)])
-        self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), self._ends[:-1]])
+        self._ranges = even_ranges(rows, machines)
+        self._ends = torch.tensor([last for _, last in self._ranges])
 
     def num_partitions(self) -> int:
-        return len(self._ends)
+        """Return the number of machines."""
+        return len(self._ranges)
 
     def partid2nids(self, part: int, kind: str = "") -> Tensor:
-        return torch.arange(int(self._starts[part]), int(self._ends[part]))
+        """Return a machine's rows, int64."""
+        return torch.arange(*self._ranges[part])
 
     def nid2partid(self, ids: Tensor, kind: str = "") -> Tensor:
+        """Return the machine of each row (n,) int64."""
         return torch.searchsorted(self._ends, ids, right=True)
 
     def nid2localnid(self, ids: Tensor, part: int, kind: str = "") -> Tensor:
-        return ids - self._starts[part]
+        """Return the places (n,) of rows on their machine."""
+        return ids - self._ranges[part][0]
 
     def _num_nodes(self, kind: str = "") -> int:
         return self._rows
@@ -63,7 +87,7 @@ def policy_of_rows(machine: int, machines: int, rows: int) -> Any:
         rows: of the table.
     """
     book: Any = import_module("dgl.distributed.graph_partition_book")
-    return book.PartitionPolicy(f"node~rows{rows}", _Book(machine, machines, rows))
+    return book.PartitionPolicy(f"node~rows{rows}", Book(machine, machines, rows))
 
 
 def teach_server(machine: int, machines: int) -> None:

@@ -6,11 +6,11 @@ Entities have DGL's ids here, of which each machine's follow each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import torch
 import torch.distributed as together
-from torch import Tensor
+from torch import Tensor, nn
 
 from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.kernels.random import stream_key
@@ -18,6 +18,7 @@ from dglke_distill.models.base import EntityRows, KGEModel
 from dglke_distill.models.encoders import Encoder
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.training.distributed.engine import Member
+from dglke_distill.training.distributed.rows import Book, policy_of_rows, relations_are_dealt
 
 __all__ = [
     "BLOCK",
@@ -26,11 +27,15 @@ __all__ = [
     "Zeros",
     "fill_table",
     "gather_table",
+    "new_relations",
     "new_table",
+    "rows_of",
 ]
 
 BLOCK = 1 << 16
-"""Rows that are drawn, read or written at once."""
+"""Most rows that are drawn, read or written at once."""
+_BLOCK_BYTES = 64 << 20
+"""The same in bytes, for wide rows."""
 _START = 9001
 
 
@@ -55,6 +60,25 @@ def new_table(member: Member, name: str, rows: int, floats: int) -> Any:
     # Pitfall: without the policy DGL guesses by the number of rows, and fails where there are as
     # many facts as entities.
     return made(rows, floats, name=name, init_func=Zeros(), part_policy=member.policy)
+
+
+def new_relations(member: Member, name: str, function: ScoreFunction, rows: int) -> Optional[Any]:
+    """Return a new table of relations that lies in parts, or None where each trainer has its own.
+
+    All trainers call it.
+
+    Args:
+        member: the trainer.
+        name: of the table.
+        function: says how wide a row is.
+        rows: how many there are, reciprocal ones counted.
+    """
+    floats, machines = function.relation_floats, member.job.machines
+    if not relations_are_dealt(4 * floats * rows, rows, machines):
+        return None
+    policy = policy_of_rows(member.machine, machines, rows)
+    made = load_dgl().distributed.DistEmbedding
+    return made(rows, floats, name=name, init_func=Zeros(), part_policy=policy)
 
 
 class DistributedLookup(Encoder):
@@ -82,7 +106,7 @@ class DistributedLookup(Encoder):
 
 
 class DistributedModel(KGEModel):
-    """A model over a ``DistributedLookup``; all but the entities' rows is held by each trainer.
+    """A model over a ``DistributedLookup``; all but large tables is held by each trainer.
 
     Args:
         score_function: compares queries with candidates.
@@ -90,6 +114,7 @@ class DistributedModel(KGEModel):
         table: of the entities' vectors.
         bias: table of one float per entity, or None.
         reciprocal: see ``KGEModel``.
+        relations: table of the relations' rows, where it lies in parts; see ``new_relations``.
     """
 
     def __init__(
@@ -100,16 +125,29 @@ class DistributedModel(KGEModel):
         bias: Any = None,
         *,
         reciprocal: bool = False,
+        relations: Any = None,
     ) -> None:
         """Keep the tables."""
         encoder = DistributedLookup(table)
         super().__init__(encoder, score_function, num_relations, reciprocal=reciprocal)
-        self.table, self.bias = table, bias
+        self.table, self.bias, self.relations = table, bias, relations
+        if relations is not None:
+            nothing = torch.zeros(0, score_function.relation_floats)
+            self.relation_weight = nn.Parameter(nothing, requires_grad=False)
 
     @property
-    def tables(self) -> list[Any]:
-        """The tables on the servers."""
-        return [self.table] if self.bias is None else [self.table, self.bias]
+    def tables(self) -> dict[str, Any]:
+        """The tables on the servers, by the names that an ordinary model has for them."""
+        found = {"encoder.weight": self.table, "bias_weight": self.bias}
+        found["relation_weight"] = self.relations
+        return {name: table for name, table in found.items() if table is not None}
+
+    def relation_rows(self, ids: Tensor) -> Tensor:
+        """Return rows (v, relation_floats) of distinct relations, pulled if they lie in parts."""
+        if self.relations is None:
+            return super().relation_rows(ids)
+        rows: Tensor = self.relations(ids)
+        return rows
 
     def encode(
         self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None
@@ -123,33 +161,75 @@ class DistributedModel(KGEModel):
         with torch.no_grad():
             return self.encode(torch.arange(start, stop))
 
-    def reset_rows(self, share: tuple[int, int], seed: int, scale: Optional[float]) -> None:
+    def reset_rows(
+        self,
+        share: tuple[int, int],
+        relation_share: tuple[int, int],
+        seed: int,
+        scale: Optional[float],
+    ) -> None:
         """Initialise a trainer's share of the table, and all that it holds itself.
 
         What a row becomes depends on the seed and its number alone.
 
         Args:
             share: first row and one past the last.
+            relation_share: the same of relations, where they lie in parts.
             seed: of the draw.
             scale: of the vectors; None: the score function's own.
         """
-        function, (first, last) = self.score_function, share
-        for block in range(first // BLOCK, -(-last // BLOCK)):
-            start = block * BLOCK
-            rows = min(BLOCK, self.num_entities - start)
-            drawn = torch.zeros(rows, function.dim)
-            function.init_entity(drawn, scale, _generator(seed, block))
-            low, high = max(first, start), min(last, start + rows)
-            self.table.weight[torch.arange(low, high)] = drawn[low - start : high - start]
+        function = self.score_function
+        _fill(self.table, share, BLOCK, lambda rows, block: function.init_entity(
+            rows, scale, _generator(seed, block)
+        ))  # fmt: skip
         generator = _generator(seed, -1)
         with torch.no_grad():
-            function.init_relation(self.relation_weight, scale, generator)
+            if self.relations is None:
+                function.init_relation(self.relation_weight, scale, generator)
+            else:
+                _fill(self.relations, relation_share, _block_of(self.relations.weight),
+                      lambda rows, block: function.init_relation(
+                          rows, scale, _generator(seed, -1 - block)
+                      ))  # fmt: skip
             function.init_shared(scale, generator)
         together.barrier()
 
 
+def _block_of(table: Any) -> int:
+    """Return how many rows of a table are drawn, read or written at once."""
+    wide = 4
+    for size in tuple(table.shape)[1:]:
+        wide *= size
+    return max(1, min(BLOCK, _BLOCK_BYTES // wide))
+
+
+def _fill(
+    table: Any, share: tuple[int, int], size: int, draw: Callable[[Tensor, int], None]
+) -> None:
+    """Draw a trainer's share of a table's rows; what a row becomes depends on its number alone."""
+    first, last = share
+    for block in range(first // size, -(-last // size)):
+        start = block * size
+        rows = min(size, table.num_embeddings - start)
+        drawn = torch.zeros(rows, table.embedding_dim)
+        draw(drawn, block)
+        low, high = max(first, start), min(last, start + rows)
+        table.weight[torch.arange(low, high)] = drawn[low - start : high - start]
+
+
 def _generator(seed: int, block: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(stream_key(seed, _START, block)) >> 1)
+
+
+def rows_of(table: Any, own: Tensor) -> Tensor:
+    """Return the dataset's number of each row of a table: relations keep theirs.
+
+    Args:
+        table: a ``DistTensor``, of entities or of relations.
+        own: the dataset's id of each entity.
+    """
+    dealt = isinstance(table.part_policy.partition_book, Book)
+    return torch.arange(int(table.shape[0])) if dealt else own
 
 
 def gather_table(table: Any, own: Tensor, into: Optional[Tensor]) -> None:
@@ -162,7 +242,7 @@ def gather_table(table: Any, own: Tensor, into: Optional[Tensor]) -> None:
     """
     together.barrier()
     if into is not None:
-        for ids in torch.arange(len(own)).split(BLOCK):
+        for ids in torch.arange(len(own)).split(_block_of(table)):
             into[own[ids]] = table[ids]
     together.barrier()
 
@@ -177,7 +257,7 @@ def fill_table(table: Any, own: Tensor, rows: Optional[Tensor]) -> None:
     """
     together.barrier()
     if rows is not None:
-        for ids in torch.arange(len(own)).split(BLOCK):
+        for ids in torch.arange(len(own)).split(_block_of(table)):
             table[ids] = rows[own[ids]]
         # Pitfall: a push returns before it has arrived. A server answers one client in order, so
         # that what was pulled after it says that it has.
