@@ -24,6 +24,7 @@ from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_c
 from dglke_distill.distill.chain_recipes import chain_recipe_names
 from dglke_distill.distill.plan import compose_chain, read_chain
 from dglke_distill.report import write_report
+from dglke_distill.runs.workspace import Workspaces
 
 HERE = Path(__file__).parent
 CONFIGS = HERE / "configs"
@@ -113,7 +114,8 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
 
 def run(name: str, directory: Path, data_root: Path | None, threads: int | None) -> None:
     """Run an experiment, or go on with it."""
-    if (directory / CHAIN_FILE).exists():
+    resume = (directory / CHAIN_FILE).exists()
+    if resume:
         chain, loaded = saved_chain(directory)
     else:
         file = CONFIGS / f"{name}.toml"
@@ -125,9 +127,9 @@ def run(name: str, directory: Path, data_root: Path | None, threads: int | None)
     run_chain(
         chain,
         directory,
-        resume=(directory / CHAIN_FILE).exists(),
+        resume=resume,
         loaded=[Path(path) for path in loaded],
-        data_root=data_root,
+        workspaces=Workspaces(data_root, saved=resume),
         watcher=Watcher(lambda stage, n, total: print(f"{name}: {stage.name}", flush=True)),
     )
     write_report(directory)

@@ -222,11 +222,12 @@ def _show_plan(asked: "SeedsConfig", data_root: Optional[Path]) -> None:
     from dglke_distill.cli.output import clock_text
     from dglke_distill.distill.estimate import estimate
     from dglke_distill.distill.plan import plan
+    from dglke_distill.runs.workspace import Workspaces
 
     console = SafeConsole()
     stages = plan(asked.chain)
     with console.status("timing a few steps of every stage"):
-        sizes = estimate(stages, data_root=data_root)
+        sizes = estimate(stages, workspaces=Workspaces(data_root))
     console.print(plan_table(stages, sizes))
     seconds = asked.seeds * sum(size.seconds for size in sizes)
     say(

@@ -223,7 +223,7 @@ def run(
             workspaces=workspaces,
         )
     if dry_run:
-        _show_plan(chain, loaded, data_root, None if resume else workspaces)
+        _show_plan(chain, loaded, workspaces)
         return
     directory = out or new_chain_directory(chain)
     run_shown(chain, directory, resume, loaded, workspaces, track, begin)
@@ -292,12 +292,7 @@ def whole_numbers(text: Optional[str], flag: str) -> Optional[list[int]]:
         ) from None
 
 
-def _show_plan(
-    chain: "ChainConfig",
-    loaded: list[str],
-    data_root: Optional[Path],
-    workspaces: Optional["Workspaces"],
-) -> None:
+def _show_plan(chain: "ChainConfig", loaded: list[str], workspaces: "Workspaces") -> None:
     from dglke_distill.distill.estimate import estimate
     from dglke_distill.distill.plan import plan
 
@@ -307,7 +302,6 @@ def _show_plan(
         sizes = estimate(
             stages,
             loaded,
-            data_root=data_root,
             allow_other_data=bool(chain.allow_other_data),
             workspaces=workspaces,
         )

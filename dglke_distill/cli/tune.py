@@ -115,6 +115,7 @@ def _search(
     data_root: Optional[Path],
 ) -> None:
     from dglke_distill.distill.chain import Watcher
+    from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.study import RECIPE_FILE, STUDY_FILE, Found, StudyWatch
     from dglke_distill.search.study import tune as search
 
@@ -138,7 +139,7 @@ def _search(
             directory,
             trials=trials,
             seconds=budget,
-            data_root=data_root,
+            workspaces=Workspaces(data_root),
             watch=StudyWatch(
                 began, ended, Watcher(report=display.report, announce=display.announce)
             ),

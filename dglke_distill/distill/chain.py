@@ -83,7 +83,6 @@ def run_chain(
     *,
     resume: bool = False,
     loaded: Sequence[Path] = (),
-    data_root: Optional[Path] = None,
     workspaces: Optional[Workspaces] = None,
     watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
     searches: Optional[Searches] = None,
@@ -97,8 +96,7 @@ def run_chain(
         directory: receives ``chain.toml``, ``stages/``, ``results.json`` and ``zoo.toml``.
         resume: go on with the chain that is there; stages that are done stay as they are.
         loaded: trained models in place of the teachers to be trained; see ``load_teacher``.
-        data_root: folder of pre-placed datasets.
-        workspaces: the prepared data, when the caller shares it among chains.
+        workspaces: the prepared data; None: found by the settings.
         watcher: hears of progress.
         searches: for settings; a chain whose control is tuned, or that searches first, needs them.
         init: the model that it goes on from, loaded already; None: read by its settings.
@@ -120,7 +118,7 @@ def run_chain(
             "control = 'tuned' and search_seconds need a search, as `dglke-distill run` has it: "
             "pass searches=, or set control to 'recipe' and leave search_seconds out"
         )
-    workspaces = workspaces or Workspaces(data_root, saved=resume)
+    workspaces = workspaces or Workspaces(saved=resume)
     init = init or InitModel.of(chain)
     if not resume and not begun:  # before anything is written
         _check_judged(workspaces.of(stages[0].config).dataset)

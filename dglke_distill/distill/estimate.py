@@ -50,7 +50,6 @@ def estimate(
     stages: Sequence[Stage],
     loaded: Sequence[str] = (),
     *,
-    data_root: Optional[Path] = None,
     allow_other_data: bool = False,
     workspaces: Optional[Workspaces] = None,
 ) -> list[Estimate]:
@@ -62,14 +61,13 @@ def estimate(
     Args:
         stages: the plan.
         loaded: checkpoints of the first student's teachers.
-        data_root: folder of pre-placed datasets.
         allow_other_data: whether these may have been trained on other triples.
-        workspaces: the prepared data, if the caller has them already.
+        workspaces: the prepared data; None: found by the settings.
 
     Raises:
         UserError: a stage needs more memory than it may have.
     """
-    workspaces = workspaces or Workspaces(data_root)
+    workspaces = workspaces or Workspaces()
     needs = [_memory(stage, stages, loaded, workspaces) for stage in stages]
     models: dict[str, KGEModel] = {}
     found = []

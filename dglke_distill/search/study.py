@@ -97,7 +97,6 @@ def tune(
     *,
     trials: Optional[int] = None,
     seconds: Optional[float] = None,
-    data_root: Optional[Path] = None,
     workspaces: Optional[Workspaces] = None,
     watch: StudyWatch = StudyWatch(),  # noqa: B008 (immutable)
     plots: bool = True,
@@ -114,8 +113,7 @@ def tune(
             trials, ``recipe.toml``, ``trials.csv`` and ``plots/``.
         trials: how many more trials the study shall have; None: no such limit.
         seconds: how long this call may last; the trial under way ends first. None: no such limit.
-        data_root: folder that holds datasets already.
-        workspaces: the prepared data, if the caller has it already.
+        workspaces: the prepared data; None: found by the settings.
         watch: hears of progress.
         plots: whether to draw them.
         first: values that a new study tries behind the space's defaults, by names of settings;
@@ -136,7 +134,7 @@ def tune(
         )
     _config(study_config, space, space.defaults())  # bad settings end here; nothing is written
     _begin(directory, study_config)
-    workspaces = workspaces or Workspaces(data_root)
+    workspaces = workspaces or Workspaces()
     study = _open(directory, study_config, space, first)
     _bury(study, directory)
     if trials is not None:
