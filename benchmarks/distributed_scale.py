@@ -59,8 +59,8 @@ def watched(words: Sequence[object], start: Sequence[object] = ("-m", "dglke_dis
     return Watched(time.monotonic() - begun, most, said)
 
 
-SCALE_COLUMNS = ["step", "method", "parts", "trainers", "dim", "negatives", "batch", "steps",
-                 "seconds", "said_mib", "peak_mib", "positives_per_second",
+SCALE_COLUMNS = ["step", "facts", "method", "parts", "trainers", "dim", "negatives", "batch",
+                 "steps", "seconds", "said_mib", "peak_mib", "positives_per_second",
                  "positives_per_core_second"]  # fmt: skip
 
 
@@ -77,8 +77,13 @@ def scale(arguments: argparse.Namespace, folder: Path) -> None:
         synthetic_wikikg2.write(root, size, seed=0)
     print(f"{size.entities:,} entities, {size.train:,} facts")
     batch = arguments.batch // 2
+    # Of that name is the whole graph alone.
+    source = ["ogbl-wikikg2", "--data-root", root]
+    if arguments.share != 1:
+        source = [root / "ogbl_wikikg2"]
 
     def row(*values: object) -> None:
+        values = (values[0], size.train, *values[1:])
         print(dict(zip(SCALE_COLUMNS, values)), flush=True)
         if arguments.csv:
             new = not arguments.csv.exists()
@@ -88,7 +93,7 @@ def scale(arguments: argparse.Namespace, folder: Path) -> None:
 
     for method in arguments.methods.split(","):
         cut = folder / f"parts-{method}"
-        words = ["dist", "partition", "ogbl-wikikg2", "--data-root", root, "--parts", 2,
+        words = ["dist", "partition", *source, "--parts", 2,
                  "--method", method, "--out", cut]  # fmt: skip
         found = watched(words)
         said = partition_bytes(size.entities, size.train, size.valid + size.test, method)
