@@ -42,9 +42,10 @@ class ScoreFunction(nn.Module, Declares):
     """How many halves of equal length make up an entity: 2 for complex numbers and two roles."""
     transforms_candidates: ClassVar[bool] = False
     """Whether the candidate vector depends on the relation; then ``candidate`` is called."""
-    affine: ClassVar[bool] = True
+    affine: bool = True
     """Whether queries, and candidates that relations move, are affine maps of the entity's vector
-    with the relation fixed, and scores the kernel's own result: formats of tables need it."""
+    with the relation fixed, and scores the kernel's own result: formats of tables need it. May be
+    set per instance."""
     shortcuts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "query_rows": ("query",),
         "relation_query": ("query",),

@@ -61,7 +61,7 @@ class Task:
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Task:
         """Return what ``to_dict`` took."""
-        own = {"job": Job.of(tree["job"])}
+        own: dict[str, Any] = {"job": Job.of(tree["job"])}
         own |= {name: tuple(tree[name]) for name in ("plugins", "shared")}
         return cls(**{**tree, **own})
 
