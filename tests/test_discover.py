@@ -196,7 +196,7 @@ def test_a_file_of_questions(
     [
         ("", [], "is empty"),
         ("a\tb\n", [], "line 1: 2 columns"),
-        ("Latvia\tuses_currency\tEuro\n", [], "line 1: 0 parts are ?"),
+        ("?\t?\t?\n", [], "line 1: 3 parts are ?"),
         ("?\tuses_currency\t?\n", [], "line 1: 2 parts are ?"),
         ("\nLatwia\tuses_currency\t?\n", [], "line 2: unknown entity 'Latwia'"),
         ("Latvia\tuses\t?\n", [], "line 1: unknown relation 'uses'"),
