@@ -79,7 +79,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory, kill_by_many: Any) -> Path:
     (home / "countries.tsv").write_text("".join(lines), encoding="utf-8")
     (home / "labels.tsv").write_text("Latvia\tRepublic of Latvia\n", encoding="utf-8")
     page = ROOT / "docs" / "how-to" / "many-machines.md"
-    (walk,) = (block for block in blocks(page) if "partition countries.tsv" in block.code)
+    (walk,) = (block for block in blocks(page) if "--out runs/teacher" in block.code)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for line, _ in commands(walk):
         words = shlex.split(line)
