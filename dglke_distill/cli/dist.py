@@ -218,7 +218,7 @@ def dist_launch(
         command, local, hosts, trainers, negatives_from, port, master_port, rsh, python, timeout,
         show_processes, teacher, torchrun,
     )  # fmt: skip
-    check_given(given)
+    given = check_given(given)
     if command[0] == "run":
         launch_chain(given)
     else:

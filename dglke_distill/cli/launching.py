@@ -72,8 +72,8 @@ class Given(NamedTuple):
     torchrun: bool = False
 
 
-def check_given(given: Given) -> None:
-    """Check the options that any launch has.
+def check_given(given: Given) -> Given:
+    """Check the options that any launch has, and return them with the place of the teacher.
 
     Raises:
         UserError: one is wrong, or they do not go together.
@@ -89,6 +89,7 @@ def check_given(given: Given) -> None:
         given = given._replace(teacher=teacher_place(given.teacher))
     if given.hosts is not None:
         read_hosts(given.hosts, given.port or DEFAULT_PORT)  # wrong before all else
+    return given
 
 
 def run_launch(given: Given) -> None:
