@@ -128,8 +128,9 @@ def dist_launch(
         Optional[Path],
         typer.Option(
             "--hosts",
-            help="File of hosts, one a line for each part: NAME [ADDRESS] [PORT]. The first one "
-            "reads and writes the run directory. If not given: --local is.",
+            help="File of hosts, one a line for each part: its name, its address and port if they "
+            "are others. The first one reads and writes the run directory. If not given: --local "
+            "is.",
         ),
     ] = None,
     torchrun: Annotated[

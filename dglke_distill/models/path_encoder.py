@@ -117,6 +117,9 @@ class PathEncoder(GraphEncoder):
         """Build from the sizes of a dataset and validated options."""
         return cls(num_entities, num_relations, dim, options, dtype)
 
+    def _steps(self) -> list[BellmanFordLayer]:
+        return [layer for layer in self.layers if isinstance(layer, BellmanFordLayer)]
+
     @property
     def bytes_per_entity(self) -> int:
         """Bytes of facts for each entity, rounded up: nothing else is kept of it."""
@@ -127,8 +130,7 @@ class PathEncoder(GraphEncoder):
     ) -> None:
         """Fill the weights; ``scale`` is that of query vectors alone."""
         with torch.no_grad():
-            for layer in self.layers:
-                assert isinstance(layer, BellmanFordLayer)
+            for layer in self._steps():
                 layer.reset(generator)
             for weight in (self.of_state, self.of_query):
                 fill(weight, 2 * self.dim, generator)
@@ -208,13 +210,14 @@ class PathEncoder(GraphEncoder):
             (b, num_entities).
         """
         asked = query @ self.of_query + self.shift
-        if self.options.frontier is not None:
-            return self._best_first(graph, entity, query, asked).T.contiguous()
+        limit = self.options.frontier
+        if limit is not None:
+            return self._best_first(graph, entity, query, asked, limit).T.contiguous()
         start = query.new_zeros(self.num_entities, len(entity), self.dim)
         number = torch.arange(len(entity), device=entity.device)
         start = start.index_put((entity, number), query)
         states, usual = start, usual_messages(graph, start.dtype)
-        for layer in self.layers:
+        for layer in self._steps():
             edges = layer.edge_vectors(query).index_select(0, graph.edata["relation"])
             states = layer(graph, states, states, start, edges, usual)
         return self._judged(states, asked).T.contiguous()
@@ -224,8 +227,10 @@ class PathEncoder(GraphEncoder):
         made: Tensor = (states @ self.of_state + asked).relu() @ self.last
         return made
 
-    def _best_first(self, graph: Any, entity: Tensor, query: Tensor, asked: Tensor) -> Tensor:
-        """Return the scores (n, b) of all entities after the steps of a frontier.
+    def _best_first(
+        self, graph: Any, entity: Tensor, query: Tensor, asked: Tensor, limit: int
+    ) -> Tensor:
+        """Return the scores (n, b) of all entities after the steps of a frontier of ``limit``.
 
         Entity v of query i is row v b + i. Who is not reached is never looked at: its state is 0.
         """
@@ -239,9 +244,9 @@ class PathEncoder(GraphEncoder):
         scores = scores.index_copy(0, first, self._judged(query, asked))
         reached = torch.full_like(scores, -torch.inf, requires_grad=False)
         reached[first] = 0.0
-        for layer in self.layers:
+        for layer in self._steps():
             able = (scores.detach() + reached).view(nodes, count)
-            chosen = best_rows(able, self.options.frontier)
+            chosen = best_rows(able, limit)
             source, target, edge = edges_of(chosen, outgoing, count)
             if not len(edge):
                 continue
