@@ -96,15 +96,16 @@ def flags_of(command: str) -> set[str]:
     [
         # --track belongs to the commands; a call tells its progress to `report`
         # --store and --offline are of --init; kd.load takes them, and init takes what it returns
-        ("train", "train", {"assignments", "dry_run", "track", "store", "offline"}),
+        ("train", "train", {"assignments", "context", "dry_run", "track", "store", "offline"}),
         # the sizes are a list here, so that --from, --to and --ratio are one line of Python
         (
             "run",
             "distill",
-            {"assignments", "dry_run", "first", "last", "ratio", "track", "store", "offline"},
+            {"assignments", "context", "dry_run", "first", "last", "ratio", "track", "store"}
+            | {"offline"},
         ),
         ("evaluate", "evaluate", {"as_json"}),
-        ("tune", "tune", {"assignments", "time"}),
+        ("tune", "tune", {"assignments", "context", "time"}),
     ],
 )
 def test_calls_take_the_flags_of_their_commands(command: str, call: str, others: set[str]) -> None:

@@ -294,7 +294,7 @@ def test_settings_that_make_no_sense_are_named(change: dict[str, Any], said: str
 def test_too_little_data_is_named() -> None:
     model, data = toy()
     few = Dataset("toy", data.entities, data.relations, data.train, data.valid[:4], data.test)
-    with pytest.raises(UserError, match="4 validation facts are too few"):
+    with pytest.raises(UserError, match="4 validation facts to calibrate on, which is too few"):
         calibrated(model, few, CalibrationSettings())
     with pytest.raises(UserError, match="no known-false triples"):
         calibrated(model, Dataset("toy", data.entities, data.relations, data.train, data.valid,

@@ -81,7 +81,7 @@ def test_module_is_the_command() -> None:
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("error: no recipe 'no-such'; see")
+    assert done.stderr.startswith("error: no recipe 'no-such'; known:")
     assert len(done.stderr.splitlines()) == 1
 
 

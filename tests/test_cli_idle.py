@@ -23,7 +23,6 @@ IDLE = [
                        "--search none", "--threads 1", "--columns head=1,relation=2,tail=3",
                        "--allow-other-data", "--recipe auto", "--store shipped")
     ),
-    ("run cldr --resume --out X", "DATASET", "goes on by its own settings"),
     *(
         (f"train --resume --out X {option}", option.split()[0], "goes on by its own settings")
         for option in ("--recipe none", "--config f.toml", "--search none", "--store shipped")

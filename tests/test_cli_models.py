@@ -32,6 +32,8 @@ def test_a_store_is_named(
     monkeypatch.chdir(tmp_path)
     found = CliRunner().invoke(cli.app, [*COMMANDS[command], "--store", str(store), "--offline"])
     assert found.exit_code == 0, found.output
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")  # where nothing was written yet
     missing = CliRunner().invoke(cli.app, [*COMMANDS[command], "--store", "shipped"])
     assert f"{NAME!r}" in str(missing.exception)
 

@@ -233,3 +233,17 @@ def test_bad_wishes(more: list[str], told: str, capsys: pytest.CaptureFixture[st
     code, out, error = call(capsys, "discover", MODEL, *more)
     assert (code, out) == (2, "")
     assert told in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["discover", "predict"])
+def test_facts_that_are_read_are_not_replaced(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts, questions = tmp_path / "facts.tsv", tmp_path / "questions.tsv"
+    facts.write_text("a\tr\tb\n")
+    questions.write_text("Latvia\tuses_currency\t?\n")
+    asked = ["--file", questions] if command == "predict" else []
+    words = [MODEL, *asked, "--dataset", facts, "--out", facts, "--format", "csv", "--overwrite"]
+    code, _, error = call(capsys, command, *words)
+    assert code == 2 and "is read by this command, too" in error
+    assert facts.read_text() == "a\tr\tb\n"

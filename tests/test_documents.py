@@ -80,7 +80,7 @@ def test_what_is_skipped_says_why() -> None:
     for block in marked:
         assert re.search(
             r"minutes|hours|network|installs|index|download|bucket|stopped|library|OGB|gigabytes|"
-            r"Slurm|second host",
+            r"Slurm|second host|root",
             block.said,
         ), block
 

@@ -85,3 +85,5 @@ def test_the_command_line_trains_it_and_reads_it_back(tmp_path):
     refused = CliRunner().invoke(app, [*export, "onnx"])
     assert isinstance(refused.exception, UserError)
     assert "export it as npz" in str(refused.exception)
+    refused = CliRunner().invoke(app, [*export, "dglke"])
+    assert "weights that all relations share" in str(refused.exception)

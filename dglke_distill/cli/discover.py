@@ -62,7 +62,7 @@ def discover(
     if out is None:
         refuse_idle(context, "goes with --out; give that too", "overwrite")
     else:
-        check_outside(out, model)
+        check_outside(out, model, reads=(dataset, types))
     if candidates not in (None, "observed", "typed"):
         raise UserError(
             f"--candidates {candidates!r:.100}: heads and tails are both asked for; give observed "

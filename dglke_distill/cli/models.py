@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Union
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.places import check_free, check_writable
@@ -70,22 +71,28 @@ def check_apart(out: Path, model: str) -> None:
         raise UserError(f"--out {out}: is the checkpoint itself; choose another directory")
 
 
-def check_outside(out: Path, model: str, flag: str = "--out") -> None:
-    """Check that a file which is written is none of the model's own.
+def check_outside(
+    out: Path, model: str, flag: str = "--out", reads: Iterable[Union[str, Path, None]] = ()
+) -> None:
+    """Check that a file which is written is none of the model's own, and none that is read.
 
     Args:
         out: the file or folder.
         model: see ``check_apart``.
         flag: the option that names it.
+        reads: what else the command reads, as given: names, files or folders; None: nothing.
 
     Raises:
-        UserError: it lies in the folder of the model.
+        UserError: it lies in the folder of the model, or is read.
     """
     from dglke_distill.zoo.fetch import folder_of
 
     place = folder_of(model)
     if place is not None and resolved(out).is_relative_to(resolved(place)):
         raise UserError(f"{flag} {out}: lies in the checkpoint {place}; choose another place")
+    for given in reads:
+        if given and Path(given).exists() and resolved(out).is_relative_to(resolved(Path(given))):
+            raise UserError(f"{flag} {out}: is read by this command, too; choose another place")
 
 
 def check_new_checkpoint(out: Path, overwrite: bool) -> None:

@@ -124,7 +124,7 @@ def predict(
             raise UserError("--explain: is of a single question; leave out --file")
         rows_in = row_format(out, format, overwrite)
         if out is not None:
-            check_outside(out, model)
+            check_outside(out, model, reads=(dataset, types, *(candidates or ())))
             if resolved(out) == resolved(file):
                 raise UserError(f"--out {out}: is the file of the questions; choose another one")
         asked_of_file = read_questions(file)

@@ -195,7 +195,8 @@ def run(
     from dglke_distill.search.beforehand import before_chain
 
     if resume:
-        refuse_with_resume(context, "chain", ("data_root", "offline", "track", "dry_run", "init"))
+        kept = ("dataset", "data_root", "offline", "track", "dry_run", "init")
+        refuse_with_resume(context, "chain", kept)
     elif init is None:
         refuse_idle(context, "is of the model that --init names; give that too", "store", "offline")
     check_tracker(track)
@@ -207,6 +208,8 @@ def run(
         if out is None:
             raise UserError("--resume: say which chain by --out RUN_DIR")
         chain, loaded = saved_chain(out)
+        if dataset not in (None, chain.data.dataset):
+            raise UserError(f"DATASET: the chain in {out} is of {chain.data.dataset}; leave it out")
         begin = InitModel.of(chain, offline=offline)
     else:
         check_run_folder(out)

@@ -75,7 +75,7 @@ def build_model(
     if score_function.one_sided and not config.reciprocal:
         raise UserError(
             f"model.reciprocal: {canonical_name(config.name)} scores the two sides of a triple "
-            "differently with these options; set model.reciprocal=true, or batch_norm=false"
+            "differently with these options; set model.reciprocal=true, or leave out model.options"
         )
     name, factory = ENCODERS.spell(config.encoder), ENCODERS.find(config.encoder)
     where = f"model.encoder_options of {name}"
