@@ -149,7 +149,7 @@ BAD: list[tuple[list[str], Optional[str]]] = [
     (["--dims", "8,4", "--config", "none.toml"], "none.toml: no such file"),
     (["--dims", "8,4", "--teacher", "nowhere"], "nowhere"),
     (["--resume"], "--resume: say which chain by --out"),
-    (["--resume", "--out", "nowhere"], "nowhere: there is no chain to resume"),
+    (["--resume", "--out", "nowhere"], "--model: the chain in --out goes on by its own settings"),
 ]
 
 
@@ -183,3 +183,12 @@ def test_ctrl_c_says_how_to_go_on(run: Any, table: Path, monkeypatch: pytest.Mon
     assert cut.code == 130
     assert cut.err.splitlines()[-1] == "go on with: dglke-distill run --resume --out cut"
     assert run("--resume", "--out", "cut").code == 0
+
+
+def test_a_chain_goes_on_only_where_there_is_one_and_of_its_dataset(run: Any, table: Path) -> None:
+    shown = run("--resume", "--out", "nowhere")
+    assert shown.code == 2 and "nowhere: there is no chain to resume" in shown.err
+    Path("other").mkdir()
+    Path("other/chain.toml").write_text('dims = [8, 4]\n[data]\ndataset = "cldr"\n')
+    shown = run(table, "--resume", "--out", "other")
+    assert shown.code == 2 and "the chain in other is of cldr" in shown.err

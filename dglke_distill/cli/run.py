@@ -195,6 +195,8 @@ def run(
     from dglke_distill.search.beforehand import before_chain
 
     if resume:
+        if out is None:
+            raise UserError("--resume: say which chain by --out RUN_DIR")
         kept = ("dataset", "data_root", "offline", "track", "dry_run", "init")
         refuse_with_resume(context, "chain", kept)
     elif init is None:
@@ -204,9 +206,7 @@ def run(
         why = "a chain that goes on has it already" if resume else "--teacher is no stage to train"
         raise UserError(f"--init: {why}; leave one out")
     begin = None if init is None else InitModel(init, store=store, offline=offline)
-    if resume:
-        if out is None:
-            raise UserError("--resume: say which chain by --out RUN_DIR")
+    if resume and out is not None:
         chain, loaded = saved_chain(out)
         if dataset not in (None, chain.data.dataset):
             raise UserError(f"DATASET: the chain in {out} is of {chain.data.dataset}; leave it out")
