@@ -194,9 +194,8 @@ def run(
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_chain
 
-    if resume:
-        if out is None:
-            raise UserError("--resume: say which chain by --out RUN_DIR")
+    going_on = _chain_to_resume(out) if resume else None
+    if going_on is not None:
         kept = ("dataset", "data_root", "offline", "track", "dry_run", "init")
         refuse_with_resume(context, "chain", kept)
     elif init is None:
@@ -206,10 +205,11 @@ def run(
         why = "a chain that goes on has it already" if resume else "--teacher is no stage to train"
         raise UserError(f"--init: {why}; leave one out")
     begin = None if init is None else InitModel(init, store=store, offline=offline)
-    if resume and out is not None:
-        chain, loaded = saved_chain(out)
+    if going_on is not None:
+        chain, loaded = saved_chain(going_on)
         if dataset not in (None, chain.data.dataset):
-            raise UserError(f"DATASET: the chain in {out} is of {chain.data.dataset}; leave it out")
+            place = chain.data.dataset
+            raise UserError(f"DATASET: the chain in {going_on} is of {place}; leave it out")
         begin = InitModel.of(chain, offline=offline)
     else:
         check_run_folder(out)
@@ -230,6 +230,12 @@ def run(
         return
     directory = out or new_chain_directory(chain)
     run_shown(chain, directory, resume, loaded, workspaces, track, begin)
+
+
+def _chain_to_resume(out: Optional[Path]) -> Path:
+    if out is None:
+        raise UserError("--resume: say which chain by --out RUN_DIR")
+    return out
 
 
 def composed(

@@ -106,7 +106,7 @@ def _their_name(loaded: LoadedModel) -> str:
             "--format dglke: the model adds a bias per entity (model.entity_bias), which DGL-KE "
             "has no place for; export it as npz, onnx or bundle"
         )
-    if any(True for _ in loaded.model.score_function.parameters()):
+    if list(loaded.model.score_function.parameters()):
         raise UserError(
             f"--format dglke: {name} has weights that all relations share with these options, "
             "which DGL-KE has no place for; publish it, or hand on its checkpoint"
