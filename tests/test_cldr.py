@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
 
 import pytest
+from scripts import imported
 
 from dglke_distill.data.manifest import load_manifest
 
@@ -27,14 +26,6 @@ def _read(name: str) -> list[tuple[str, str, str]]:
 @pytest.fixture(scope="module")
 def facts() -> dict[str, list[tuple[str, str, str]]]:
     return {name: _read(name) for name in SPLITS}
-
-
-def _load(script: str):
-    spec = importlib.util.spec_from_file_location(script, DATASETS / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[script] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_manifest_describes_the_files(facts):
@@ -118,7 +109,7 @@ def test_train_argues_for_every_held_out_fact(facts):
 def test_builder_writes_the_same_bytes(tmp_path, monkeypatch):
     babel = pytest.importorskip("babel", reason="Babel is not installed")
     monkeypatch.syspath_prepend(str(DATASETS))
-    builder = _load("build_cldr")
+    builder = imported(DATASETS / "build_cldr.py")
     if babel.__version__ != builder.BABEL_VERSION:
         pytest.skip(f"frozen from Babel {builder.BABEL_VERSION}; {babel.__version__} is installed")
     builder.write(tmp_path)
@@ -130,7 +121,7 @@ def test_builder_writes_the_same_bytes(tmp_path, monkeypatch):
 def test_builder_refuses_another_babel(monkeypatch):
     babel = pytest.importorskip("babel", reason="Babel is not installed")
     monkeypatch.syspath_prepend(str(DATASETS))
-    builder = _load("build_cldr")
+    builder = imported(DATASETS / "build_cldr.py")
     monkeypatch.setattr(babel, "__version__", "0.1")
     with pytest.raises(RuntimeError, match=r"frozen from Babel .*, not 0\.1"):
         builder.build()
@@ -138,7 +129,7 @@ def test_builder_refuses_another_babel(monkeypatch):
 
 def test_split_by_hand():
     """Three facts in common: the fourth fact of one can be inferred for the other."""
-    module = _load("inferable_split")
+    module = imported(DATASETS / "inferable_split.py")
     shared = [("a", f"r{i}", f"x{i}") for i in range(3)] + [
         ("b", f"r{i}", f"x{i}") for i in range(3)
     ]
@@ -151,7 +142,7 @@ def test_split_by_hand():
 
 
 def test_pruning_leaves_no_single_fact():
-    module = _load("inferable_split")
+    module = imported(DATASETS / "inferable_split.py")
     triangle = {("a", "r", "b"), ("b", "r", "c"), ("c", "r", "a")}
     chain = {("a", "r", "d"), ("d", "r", "e")}
     assert module.prune(triangle | chain) == triangle

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from documents import ROOT
+from scripts import imported
 from typer.testing import CliRunner
 
 from dglke_distill.base.errors import UserError
@@ -28,15 +28,6 @@ pytestmark = pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="DGL's eng
 
 HOSTS = ROOT / "examples" / "two_hosts"
 RUN = ["--recipe", "none", "--model", "transe", "--dims", "8,4", "--epochs", "2", "--threads", "1"]
-
-
-def module(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = made  # for its named tuples
-    spec.loader.exec_module(made)
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +142,7 @@ def test_a_first_host_that_does_not_see_the_chain_is_told(tmp_path: Path) -> Non
 def test_two_hosts_walk_from_a_file_to_a_student(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    hindered = module(HOSTS / "network.py").obstacle()
+    hindered = imported(HOSTS / "network.py").obstacle()
     if hindered is not None:
         pytest.skip(hindered)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -177,9 +168,8 @@ def test_two_hosts_walk_from_a_file_to_a_student(
     assert (out / "report" / "report.html").is_file() and (out / "zoo.toml").is_file()
 
 
-def test_the_page_has_the_commands_of_the_walk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(HOSTS))
-    walk = module(HOSTS / "walk.py")
+def test_the_page_has_the_commands_of_the_walk() -> None:
+    walk = imported(HOSTS / "walk.py")
     page = (ROOT / "docs" / "how-to" / "many-machines.md").read_text(encoding="utf-8")
     for command in (walk.CUT, walk.RUN, walk.RANK, walk.ASK):
         assert command in page

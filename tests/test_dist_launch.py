@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import random
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from documents import ROOT, blocks, commands
+from scripts import imported
 from typer.testing import CliRunner
 
 from dglke_distill.artifacts.checkpoint import load_model
@@ -50,12 +50,7 @@ TRAIN = ["--recipe", "none", "--model", "transe", "--dim", "8", "--batch-size", 
 
 @pytest.fixture(scope="module")
 def kill_by_many() -> Any:
-    spec = importlib.util.spec_from_file_location("kill_by_many", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # for its named tuple
-    spec.loader.exec_module(module)
-    return module
+    return imported(SCRIPT)
 
 
 @pytest.fixture(scope="module")

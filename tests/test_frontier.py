@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import imported
 
 import dglke_distill as kd
 from dglke_distill.artifacts.results import TrainingResults
@@ -20,27 +20,16 @@ from dglke_distill.distill.plan import Stage
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 
-def imported(name: str) -> ModuleType:
-    """Return a script of the experiments as a module; it may import its neighbours."""
-    spec = importlib.util.spec_from_file_location(f"{name}_script", EXPERIMENTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXPERIMENTS)
-        spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def frontier() -> ModuleType:
     """The script of methods, imported."""
-    return imported("frontier")
+    return imported(EXPERIMENTS / "frontier.py")
 
 
 @pytest.fixture(scope="module")
 def iteration() -> ModuleType:
     """The script of ways to iterate, imported."""
-    return imported("iteration")
+    return imported(EXPERIMENTS / "iteration.py")
 
 
 @pytest.fixture(scope="module")

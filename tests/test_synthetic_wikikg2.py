@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import imported
 
 from dglke_distill.data.ogb import load_ogb
 
@@ -16,11 +15,7 @@ SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "synthetic_wiki
 
 @pytest.fixture(scope="module")
 def synthetic():
-    spec = importlib.util.spec_from_file_location("synthetic_wikikg2", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["synthetic_wikikg2"] = module
-    spec.loader.exec_module(module)
-    return module
+    return imported(SCRIPT)
 
 
 @pytest.fixture(scope="module")

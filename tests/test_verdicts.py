@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import sys
 from collections import Counter
@@ -12,6 +11,7 @@ from types import ModuleType
 
 import pytest
 from distill_fixtures import write_clock
+from scripts import imported
 
 import dglke_distill as kd
 from dglke_distill.base.errors import UserError
@@ -22,15 +22,7 @@ SCRIPT = Path(__file__).parent.parent / "experiments" / "verdicts.py"
 @pytest.fixture(scope="module")
 def verdicts() -> ModuleType:
     """The script, imported."""
-    sys.path.insert(0, str(SCRIPT.parent))  # as of a script that is started
-    spec = importlib.util.spec_from_file_location("verdicts_script", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
-    return module
+    return imported(SCRIPT)
 
 
 def called(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
