@@ -8,6 +8,7 @@ from rich.table import Table
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli import settings
 from dglke_distill.cli.calibrate import probability_note, told_of_calibration
 from dglke_distill.cli.explained import show_explanation
@@ -123,7 +124,9 @@ def predict(
             raise UserError("--explain: is of a single question; leave out --file")
         rows_in = row_format(out, format, overwrite)
         if out is not None:
-            check_outside(out, model, reads=(file, dataset, types, *(candidates or ())))
+            if resolved(out) == resolved(file):
+                raise UserError(f"--out {out}: is the file of the questions; choose another one")
+            check_outside(out, model, reads=(dataset, types, *(candidates or ())))
         asked_of_file = read_questions(file)
     elif out is not None or format is not None:
         raise UserError("--out and --format: are of many questions; name their file by --file")
