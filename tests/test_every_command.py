@@ -45,7 +45,7 @@ VALUES = {
     "--max-bytes", "pattern", "--name", "--control", "--plugin", "--search", "--candidates",
     "--protocol", "--hub", "--track", "--negatives-per-positive", "--drawn", "--fewest",
     "--min-probability", "command", "--local", "--trainers", "--negatives-from", "--master-port",
-    "--rsh", "--python", "--timeout", "--threshold", "--top", "--fail-on",
+    "--rsh", "--python", "--timeout", "--threshold", "--top", "--fail-on", "--against",
 }  # fmt: skip
 """Words and numbers."""
 FLAGS = {

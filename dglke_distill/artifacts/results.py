@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCHEMA",
+    "Against",
     "ChainResults",
     "ChainSummary",
     "ComparisonResults",
@@ -112,6 +113,14 @@ class TrainingResults(ResultsNode, Tabular):
         )
 
 
+class Against(ResultsNode):
+    """Another model on the same questions, and what the first one gains over it."""
+
+    model: str = Field(description="the other one, as it was named")
+    metrics: SplitFigures = Field(description="its figures")
+    gain: MethodGain = Field(description="MRR of the first over its own, less 1")
+
+
 class EvaluationResults(SplitFigures, Tabular):
     """What ``evaluate`` returns, and prints with ``--json``: one ranked split."""
 
@@ -119,6 +128,9 @@ class EvaluationResults(SplitFigures, Tabular):
     warnings: list[str] = Field(default_factory=list, description="what belongs beside figures")
     classification: Optional[ClassificationFigures] = Field(
         None, description="test triples against those that are known to be false, if any ship"
+    )
+    against: Optional[Against] = Field(
+        None, description="a second model on the same questions, if one was named"
     )
 
     def frame(self) -> pandas.DataFrame:

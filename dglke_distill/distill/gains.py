@@ -13,16 +13,35 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.artifacts.results import ChainResults, MethodGain
+from dglke_distill.artifacts.loaded_model import LoadedModel
+from dglke_distill.artifacts.results import (
+    Against,
+    ChainResults,
+    EvaluationResults,
+    MethodGain,
+)
 from dglke_distill.base.errors import UserError
+from dglke_distill.data.triples import Dataset
+from dglke_distill.evaluate import RankingResult
 from dglke_distill.runs.ranks import RANKS_FILE, read_reciprocal_ranks
+from dglke_distill.runs.train_run import rank_loaded
 
-__all__ = ["LEVEL", "Gain", "gain_between", "gain_of", "gains_over", "percent_text", "saved_ranks"]
+__all__ = [
+    "LEVEL",
+    "Gain",
+    "gain_between",
+    "gain_of",
+    "gain_text",
+    "gains_over",
+    "percent_text",
+    "ranked",
+    "saved_ranks",
+]
 
 LEVEL = 0.95
 _RESAMPLES = 2000
@@ -133,6 +152,71 @@ def percent_text(value: float) -> str:
     return f"{100 * value + 0.0:.1f}".replace("-0.0", "0.0")
 
 
+def _kept(gain: Gain) -> MethodGain:
+    """Return a gain as results keep it, where an end that cannot be said is None."""
+    low, high = (gain.low, gain.high) if math.isfinite(gain.low) else (None, None)
+    return MethodGain(
+        gain=gain.value, low=low, high=high, seeds=gain.seeds, questions=gain.questions
+    )
+
+
+def ranked(
+    models: Sequence[tuple[LoadedModel, str]],
+    split: str,
+    *,
+    dataset: Optional[Dataset] = None,
+    **asked: Any,
+) -> EvaluationResults:
+    """Rank a split with a model; with a second one, also say what the first gains over it.
+
+    Args:
+        models: one or two, each with what to call it in messages.
+        split: ``train``, ``valid`` or ``test``.
+        dataset: what to rank, where the caller has loaded it; else each model's own.
+        asked: further settings of both: see ``runs.train_run.rank_loaded``.
+
+    Returns:
+        The first model's figures; the second's and the gain are its ``against``.
+
+    Raises:
+        UserError: a model has no dataset, or the two were trained on different triples.
+    """
+    found, ranks = [], []
+
+    def keep(result: RankingResult) -> None:
+        ranks.append(1.0 / np.stack([result.head_ranks, result.tail_ranks], axis=1))
+
+    for model, name in models:
+        results, own = rank_loaded(model, split, name=name, dataset=dataset, ranked=keep, **asked)
+        found.append(results)
+        if own.fingerprint != found[0].dataset.fingerprint:
+            raise UserError(
+                f"{name}: was trained on other triples than {models[0][1]}, so their questions "
+                "are not the same; --dataset with --allow-other-data ranks one dataset with both"
+            )
+    if len(found) > 1:
+        gain = _kept(gain_between(ranks[:1], ranks[1:]))
+        other = Against(model=models[1][1], metrics=found[1], gain=gain)
+        return found[0].model_copy(update={"against": other})
+    return found[0]
+
+
+def gain_text(gain: MethodGain) -> str:
+    """Return in words what a model of one seed gains over another on the same questions."""
+    asked = f"{gain.questions:,} questions; what other seeds would change is not in it"
+    if gain.low is None or gain.high is None:
+        return f"MRR differs by {percent_text(gain.gain)} %; too few questions for an interval"
+    ends, value = f"[{percent_text(gain.low)}, {percent_text(gain.high)}]", gain.gain
+    if gain.low > 0:
+        said = f"better by {percent_text(value)} % {ends}"
+    elif gain.high < 0:
+        ends = f"[{percent_text(-gain.high)}, {percent_text(-gain.low)}]"
+        said = f"worse by {percent_text(-value)} % {ends}"
+    else:
+        said = f"not distinguishable: {percent_text(value)} % {ends}"
+    return f"{said} (interval of 95 % over {asked})"
+
+
 def gains_over(control: str, files: Mapping[str, Mapping[int, Path]]) -> dict[str, MethodGain]:
     """Return what each method gains over one of them, over the seeds that both have.
 
@@ -146,14 +230,7 @@ def gains_over(control: str, files: Mapping[str, Mapping[int, Path]]) -> dict[st
         seeds = [seed for seed in ours if seed in theirs]
         if method != control and seeds:
             gain = gain_of(tuple(ours[s] for s in seeds), tuple(theirs[s] for s in seeds))
-            ends = (gain.low, gain.high) if math.isfinite(gain.low) else (None, None)
-            found[method] = MethodGain(
-                gain=gain.value,
-                low=ends[0],
-                high=ends[1],
-                seeds=gain.seeds,
-                questions=gain.questions,
-            )
+            found[method] = _kept(gain)
     return found
 
 

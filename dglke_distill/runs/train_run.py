@@ -81,6 +81,7 @@ def rank_loaded(
     allow_other_data: bool = False,
     dataset: Optional[Dataset] = None,
     protocol: str = "all",
+    ranked: Callable[[RankingResult], None] = lambda result: None,
 ) -> tuple[EvaluationResults, Dataset]:
     """Rank a split of the dataset that a model was trained on.
 
@@ -93,6 +94,7 @@ def rank_loaded(
         allow_other_data: whether to go on with other triples than the model was trained on.
         dataset: the dataset, when the caller has loaded it already.
         protocol: a name of ``evaluate.PROTOCOLS``.
+        ranked: called with the ranking itself, whose single ranks the figures do not hold.
 
     Returns:
         The figures, those of false triples among them for a test split that has some; and the
@@ -120,7 +122,9 @@ def rank_loaded(
     if not len(dataset.split(split)):
         raise UserError(f"--split {split}: {dataset.name} has no triples there")
     model = loaded.model.to(workspace.device)
-    figures = measure(model, workspace, split, config, dataset.relations, protocol=protocol)
+    figures = measure(
+        model, workspace, split, config, dataset.relations, ranked=ranked, protocol=protocol
+    )
     figures["dataset"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
     figures["warnings"] = [*warnings, *of_the_data(dataset.warnings)]
     false_triples = (dataset.valid_negatives, dataset.test_negatives)

@@ -1,0 +1,77 @@
+"""``evaluate --against``: what a model gains over another on the same questions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from identity_fixtures import run as run  # a fixture
+
+import dglke_distill as kd
+from dglke_distill.artifacts.results import MethodGain
+from dglke_distill.distill.gains import gain_text
+from dglke_distill.runs.train_run import rank_loaded
+from dglke_distill.zoo.fetch import load_checkpoint
+
+SMALL, LARGE = "complex-cldr-dim32", "complex-cldr-dim64"
+
+
+def reciprocal(name: str, split: str) -> np.ndarray:
+    ranks: list[np.ndarray] = []
+    rank_loaded(
+        load_checkpoint(name),
+        split,
+        name=name,
+        ranked=lambda result: ranks.append(np.stack([result.head_ranks, result.tail_ranks])),
+    )
+    return 1 / ranks[0]
+
+
+def test_the_gain_and_its_interval_are_those_of_a_bootstrap_by_hand() -> None:
+    found = kd.evaluate(LARGE, split="valid", against=SMALL, threads=1)
+    assert found.against is not None and found.against.model == SMALL
+    ours, theirs = (reciprocal(name, "valid").mean(0) for name in (LARGE, SMALL))
+    assert found.mrr == pytest.approx(ours.mean())
+    assert found.against.metrics.mrr == pytest.approx(theirs.mean())
+    rows = np.random.default_rng(5).integers(len(ours), size=(4000, len(ours)))
+    low, high = np.quantile(ours[rows].mean(1) / theirs[rows].mean(1) - 1, [0.025, 0.975])
+    gain = found.against.gain
+    assert gain.gain == pytest.approx(ours.mean() / theirs.mean() - 1)
+    assert (gain.seeds, gain.questions) == (1, 2 * len(ours))
+    assert gain.low == pytest.approx(low, abs=0.002)
+    assert gain.high == pytest.approx(high, abs=0.002)
+
+
+def test_the_command_prints_both_and_the_gain(run: Any) -> None:
+    asked = ("evaluate", SMALL, "--split", "valid", "--threads", "1", "--against")
+    tree = json.loads(run(*asked, SMALL, "--json").out)
+    assert tree["against"]["gain"] == {
+        "gain": 0.0, "low": 0.0, "high": 0.0, "seeds": 1, "questions": tree["count"]
+    }  # fmt: skip
+    assert tree["against"]["metrics"]["mrr"] == tree["mrr"]
+    shown = run(*asked, LARGE).out
+    assert f"{SMALL} against {LARGE}: " in shown and "interval of 95 %" in shown
+    assert SMALL in shown.split("MRR")[1]
+
+
+@pytest.mark.parametrize("other", ["complex-fb15k237-dim32", "no-such-model"])
+def test_a_model_that_cannot_be_compared_is_named(run: Any, other: str) -> None:
+    lines = run("evaluate", SMALL, "--against", other, code=2).err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"error: {other}: ")
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        ((0.052, 0.041, 0.063), "better by 5.2 % [4.1, 6.3]"),
+        ((-0.052, -0.063, -0.041), "worse by 5.2 % [4.1, 6.3]"),
+        ((0.01, -0.01, 0.03), "not distinguishable: 1.0 % [-1.0, 3.0]"),
+        ((0.01, None, None), "too few questions for an interval"),
+    ],
+)
+def test_a_gain_in_words(gain: tuple[float, Any, Any], said: str) -> None:
+    value, low, high = gain
+    words = gain_text(MethodGain(gain=value, low=low, high=high, seeds=1, questions=2))
+    assert said in words and "inf" not in words
