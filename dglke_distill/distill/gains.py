@@ -186,13 +186,19 @@ def ranked(
     def keep(result: RankingResult) -> None:
         ranks.append(1.0 / np.stack([result.head_ranks, result.tail_ranks], axis=1))
 
+    trained_on = [model.identity.fingerprint for model, _ in models]
+    if len(set(trained_on)) > 1 and not asked.get("allow_other_data"):
+        raise UserError(
+            f"{models[1][1]}: was trained on other triples than {models[0][1]}, so their questions "
+            "are not the same; --dataset with --allow-other-data ranks one dataset with both"
+        )
     for model, name in models:
         results, own = rank_loaded(model, split, name=name, dataset=dataset, ranked=keep, **asked)
         found.append(results)
         if own.fingerprint != found[0].dataset.fingerprint:
             raise UserError(
-                f"{name}: was trained on other triples than {models[0][1]}, so their questions "
-                "are not the same; --dataset with --allow-other-data ranks one dataset with both"
+                f"{name}: --allow-other-data found {own.name} for it, and for {models[0][1]} other "
+                "triples; --dataset names one dataset for both"
             )
     if len(found) > 1:
         gain = _kept(gain_between(ranks[:1], ranks[1:]))
