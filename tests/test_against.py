@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from clock_fixtures import write_clock
 from identity_fixtures import run as run  # a fixture
 
 import dglke_distill as kd
@@ -60,6 +62,24 @@ def test_the_command_prints_both_and_the_gain(run: Any) -> None:
 def test_a_model_that_cannot_be_compared_is_named(run: Any, other: str) -> None:
     lines = run("evaluate", SMALL, "--against", other, code=2).err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"error: {other}: ")
+
+
+def test_other_triples_of_the_same_counts_are_found_too(tmp_path: Path, run: Any) -> None:
+    clock = write_clock(tmp_path / "clock")
+    turned = tmp_path / "turned"
+    turned.mkdir()
+    for split in ("train", "valid", "test"):
+        lines = [line.split("\t") for line in (clock / f"{split}.txt").read_text().splitlines()]
+        text = "".join(f"{tail}\t{relation}\t{head}\n" for head, relation, tail in lines)
+        (turned / f"{split}.txt").write_text(text)
+    own = {"model": "complex", "dim": 4, "epochs": 1, "search": None, "threads": 1}
+    first, second = (kd.train(data, out=tmp_path / f"of-{data.name}", **own)
+                     for data in (clock, turned))  # fmt: skip
+    asked = ("evaluate", first.checkpoint, "--against", second.checkpoint, "--dataset", clock)
+    (line,) = run(*asked, code=2).err.strip().splitlines()
+    assert f"{second.checkpoint}: was trained on other triples" in line
+    done = run(*asked, "--allow-other-data")
+    assert "against" in done.out and f"OTHER DATA: {second.checkpoint}" in done.out + done.err
 
 
 @pytest.mark.parametrize(

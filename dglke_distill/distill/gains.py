@@ -186,25 +186,33 @@ def ranked(
     def keep(result: RankingResult) -> None:
         ranks.append(1.0 / np.stack([result.head_ranks, result.tail_ranks], axis=1))
 
-    trained_on = [model.identity.fingerprint for model, _ in models]
-    if len(set(trained_on)) > 1 and not asked.get("allow_other_data"):
-        raise UserError(
-            f"{models[1][1]}: was trained on other triples than {models[0][1]}, so their questions "
-            "are not the same; --dataset with --allow-other-data ranks one dataset with both"
-        )
+    counts = {model.identity.counts for model, _ in models} - {None}
+    if len(counts) > 1 and not asked.get("allow_other_data"):
+        raise UserError(_other_triples(models))
     for model, name in models:
-        results, own = rank_loaded(model, split, name=name, dataset=dataset, ranked=keep, **asked)
+        stated = model.identity.fingerprint
+        if found and not asked.get("allow_other_data"):
+            assert dataset is not None
+            if stated is not None and not dataset.has_fingerprint(stated):
+                raise UserError(_other_triples(models))
+        results, dataset = rank_loaded(
+            model, split, name=name, dataset=dataset, ranked=keep, **asked
+        )
         found.append(results)
-        if own.fingerprint != found[0].dataset.fingerprint:
-            raise UserError(
-                f"{name}: --allow-other-data found {own.name} for it, and for {models[0][1]} other "
-                "triples; --dataset names one dataset for both"
-            )
     if len(found) > 1:
         gain = _kept(gain_between(ranks[:1], ranks[1:]))
         other = Against(model=models[1][1], metrics=found[1], gain=gain)
-        return found[0].model_copy(update={"against": other})
+        warnings = list(dict.fromkeys([*found[0].warnings, *found[1].warnings]))
+        return found[0].model_copy(update={"against": other, "warnings": warnings})
     return found[0]
+
+
+def _other_triples(models: Sequence[tuple[LoadedModel, str]]) -> str:
+    """Return what to say where two models do not answer the same questions."""
+    return (
+        f"{models[1][1]}: was trained on other triples than {models[0][1]}, so their questions are "
+        "not the same; --dataset with --allow-other-data ranks one dataset with both"
+    )
 
 
 def gain_text(gain: MethodGain) -> str:
