@@ -27,6 +27,7 @@ __all__ = [
     "plain_names",
     "relation_names",
     "relation_table",
+    "shared_weights",
 ]
 
 Array = NDArray[Any]
@@ -111,6 +112,23 @@ def relation_table(loaded: LoadedModel) -> Array:
     """Return the relation table as the model keeps it, (rows, floats); see ``relation_names``."""
     table: Array = loaded.model.relation_embeddings.cpu().numpy()
     return table
+
+
+def shared_weights(loaded: LoadedModel) -> dict[str, Array]:
+    """Return the weights that all entities and relations share, by ``shared.`` and their name.
+
+    They are what a score function learns beside the two tables; most learn nothing else. MEIM and
+    TuckER: ``shared.core`` (cores, floats of a relation's part, part, part) and, with
+    ``batch_norm``, ``shared.known_norm.NAME`` and ``shared.query_norm.NAME``, each (dim,), where
+    NAME is weight, bias, running_mean or running_var. RESCAL with ``hidden``: ``shared.inner`` and
+    ``shared.outer``, both (hidden, dim).
+    """
+    state = loaded.model.score_function.state_dict()
+    return {
+        f"shared.{name}": weight.detach().cpu().numpy()
+        for name, weight in state.items()
+        if weight.is_floating_point()  # a count of batches is no part of a score
+    }
 
 
 def relation_names(loaded: LoadedModel) -> list[str]:

@@ -16,6 +16,7 @@ from dglke_distill.interop.base import (
     plain_names,
     relation_names,
     relation_table,
+    shared_weights,
 )
 
 __all__ = ["NumPyArchive"]
@@ -27,7 +28,8 @@ class NumPyArchive(ExportFormat):
     ``entity`` (entities, dim) as scoring sees them (normalised where the model does), ``relation``
     (relations, floats) as the model keeps them, ``entity_names`` and ``relation_names`` as
     strings, ``entity_labels``, empty where one has none, where entities have labels,
-    ``entity_bias`` (entities,) where the model has one, and ``config``: the settings, JSON in a
+    ``entity_bias`` (entities,) where the model has one, ``shared.NAME`` for each weight that all
+    relations share (see ``interop.base.shared_weights``), and ``config``: the settings, JSON in a
     string of no dimension.
     """
 
@@ -51,5 +53,6 @@ class NumPyArchive(ExportFormat):
         bias = entity_bias(loaded)
         if bias is not None:
             arrays["entity_bias"] = bias
+        arrays.update(shared_weights(loaded))
         with open(place, "wb") as stream:  # given a path, NumPy would append an ending
             np.savez_compressed(stream, **arrays)

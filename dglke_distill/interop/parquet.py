@@ -16,6 +16,7 @@ from dglke_distill.interop.base import (
     entity_table,
     relation_names,
     relation_table,
+    shared_weights,
 )
 
 __all__ = ["ParquetFolder"]
@@ -27,7 +28,10 @@ class ParquetFolder(ExportFormat):
     Columns: ``id`` int32, ``name`` string, ``vector`` a list of floats of fixed size; ``label``
     string, null without one, where entities have labels; ``bias`` where they have one. Entity
     vectors are those that scoring sees (normalised where the model does), relation vectors those
-    that the model keeps. The settings stand in the files' metadata under ``config``, as JSON.
+    that the model keeps. Models whose relations share weights have a third file,
+    ``shared.parquet``, a row per weight: ``name`` as in an npz, ``shape`` a list of int64, and
+    ``values``, its floats row by row. The settings stand in the files' metadata under ``config``,
+    as JSON.
     """
 
     name = "parquet"
@@ -42,6 +46,27 @@ class ParquetFolder(ExportFormat):
         labels, names = entity_labels(loaded), relation_names(loaded)
         _write(place / "entities.parquet", list(loaded.entities), labels, entities, bias, settings)
         _write(place / "relations.parquet", names, None, relations, None, settings)
+        shared = shared_weights(loaded)
+        if shared:
+            _write_shared(place / "shared.parquet", shared, settings)
+
+
+def _write_shared(path: Path, shared: dict[str, Array], settings: str) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    floats = pyarrow.from_numpy_dtype(next(iter(shared.values())).dtype)
+    columns = {
+        "name": pyarrow.array(list(shared), pyarrow.string()),
+        "shape": pyarrow.array(
+            [list(weight.shape) for weight in shared.values()], pyarrow.list_(pyarrow.int64())
+        ),
+        "values": pyarrow.array(
+            [weight.reshape(-1) for weight in shared.values()], pyarrow.list_(floats)
+        ),
+    }
+    rows = pyarrow.table(columns).replace_schema_metadata({"config": settings})
+    parquet.write_table(rows, path)
 
 
 def _write(
