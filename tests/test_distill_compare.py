@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -82,6 +83,35 @@ def test_every_row_holds_the_figures_of_its_own_chain(finished: Path) -> None:
         assert gain["low"] <= gain["gain"] <= gain["high"]
         assert gain["seeds"] == 2
     assert rows["bkd", 0]["mrr"] != rows["bkd", 1]["mrr"]
+
+
+def test_seconds_to_the_direct_models_quality_count_the_teacher(finished: Path) -> None:
+    results = read(finished / "results.json")
+    for row in results["rows"]:
+        folder = finished / "chains" / f"{row['method']}-seed{row['seed']}"
+        goal = read(
+            finished / "chains" / f"direct-seed{row['seed']}" / "results.json"
+        )["stages"][-1]["results"]["training"]["best_validation_mrr"]  # fmt: skip
+        stages = read(folder / "results.json")["stages"]
+        with (folder / stages[-1]["directory"] / "history.csv").open(encoding="utf-8") as stream:
+            seen = [each for each in csv.DictReader(stream) if each["validation_mrr"]]
+        there = [i for i, each in enumerate(seen) if float(each["validation_mrr"]) >= goal]
+        if not there:
+            assert row["seconds_to_direct"] is None
+            continue
+        last = stages[-1]["results"]["training"]
+        expected = float(seen[there[0]]["seconds"]) + last["setup_seconds"]
+        expected += last["validation_seconds"] * (there[0] + 1) / len(seen)
+        for stage in stages[:-1]:
+            spent = stage["results"]["training"]
+            expected += sum(spent[f"{of}seconds"] for of in ("", "validation_", "setup_"))
+        expected += 0 if row["method"] == "direct" else results["teacher_seconds"]
+        assert row["seconds_to_direct"] == pytest.approx(expected)
+    assert all(
+        row["seconds_to_direct"] is not None for row in results["rows"] if row["method"] == "direct"
+    )
+    table = table_of(finished)
+    assert table.headings[-1] == "To direct's MRR" and "never" not in table.rows[-1].cells
 
 
 def test_the_teacher_is_trained_once_and_is_everybodys(finished: Path) -> None:

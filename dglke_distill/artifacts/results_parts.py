@@ -315,6 +315,11 @@ class ComparisonRow(ResultsNode):
     chain_seconds: Optional[float] = Field(
         None, description="of all its stages; the shared teacher is not counted"
     )
+    seconds_to_direct: Optional[float] = Field(
+        None,
+        description="of teachers, chain and last model until it had the best validation MRR of "
+        "the direct model of its seed; None: never, or none was trained",
+    )
     share_of_teacher: Optional[float] = Field(None, description="MRR over the teacher's")
     gain_over_direct: Optional[float] = Field(
         None, description="of an older version, without an interval"

@@ -29,7 +29,7 @@ from dglke_distill.distill.chain import (
     run_stage,
     saved_chain,
 )
-from dglke_distill.distill.compared import comparison_results
+from dglke_distill.distill.compared import CONTROL, comparison_results
 from dglke_distill.distill.finished import (
     STAGES,
     chain_results,
@@ -54,7 +54,6 @@ __all__ = [
 COMPARISON_FILE = "comparison.toml"
 CHAINS = "chains"
 TEACHERS = "teachers"
-CONTROL = "direct"
 _PARTS = (STAGES, CHAINS, TEACHERS, RESULTS_FILE, "report")
 Tree = dict[str, Any]
 
@@ -208,7 +207,7 @@ def _run_chains(
             _check_alike(chains, place, lambda: workspaces.of(common).dataset)
             gains = gains_over(CONTROL, saved_ranks(chains, directory / CHAINS))
             # What there is can be looked at while the rest is running.
-            compared = comparison_results(chains, teachers, gains)
+            compared = comparison_results(chains, teachers, gains, directory / CHAINS)
             write_results(directory / RESULTS_FILE, compared)
     return compared
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Optional
 
 from dglke_distill.artifacts.results import (
     SCHEMA,
@@ -16,14 +18,20 @@ from dglke_distill.artifacts.results import (
 from dglke_distill.base import runtime
 from dglke_distill.base.errors import UserError
 from dglke_distill.distill.finished import chain_seconds, data_warnings
+from dglke_distill.distill.methods import METHODS
+from dglke_distill.distill.verdict import seconds_to_reach
 
-__all__ = ["comparison_results"]
+__all__ = ["CONTROL", "comparison_results"]
+
+CONTROL = "direct"
+"""The method that the others are compared with."""
 
 
 def comparison_results(
     chains: Sequence[ChainResults],
     teachers: Sequence[StageResults],
     gains: Mapping[str, MethodGain],
+    folder: Path,
 ) -> ComparisonResults:
     """Return what chains of several methods say side by side.
 
@@ -31,6 +39,7 @@ def comparison_results(
         chains: one per method and seed, in the order of the rows.
         teachers: the stages of the teachers that they share; at least one.
         gains: what each method gains over direct training.
+        folder: with a directory ``METHOD-seedN`` for each chain.
 
     Raises:
         UserError: a model has no test figures, or they are of another protocol.
@@ -43,15 +52,42 @@ def comparison_results(
         "more_teachers": list(teachers[1:]),
         "teacher_seconds": chain_seconds(teachers),
         "data_warnings": data_warnings([*teachers, *(s for c in chains for s in c.stages)]),
-        "rows": _rows(chains, teachers[0]),
+        "rows": _rows(chains, teachers, folder),
         "gains": dict(gains),
         "provenance": runtime.provenance(),
     }
     return ComparisonResults.of(tree, "comparison")
 
 
-def _rows(chains: Sequence[ChainResults], teacher: StageResults) -> list[ComparisonRow]:
+def _to_direct(
+    chain: ChainResults, goal: Optional[float], teachers: Sequence[StageResults], folder: Path
+) -> Optional[float]:
+    """Return the seconds of a whole chain until its last model was as good as direct training.
+
+    Args:
+        chain: its results.
+        goal: the best validation MRR of direct training.
+        teachers: that all chains share; they count where the method has a teacher.
+        folder: of the chains.
+    """
+    last = chain.stages[-1]
+    reached = seconds_to_reach(folder / f"{chain.method}-seed{chain.seed}", last, goal)
+    if reached is None:
+        return None
+    taught = chain_seconds(teachers) if METHODS.find(chain.method).taught else 0.0
+    return reached + chain_seconds(chain.stages[:-1]) + taught
+
+
+def _rows(
+    chains: Sequence[ChainResults], teachers: Sequence[StageResults], folder: Path
+) -> list[ComparisonRow]:
     """Return a row per chain, of its last stage."""
+    teacher = teachers[0]
+    goals: dict[int, Optional[float]] = {}
+    for chain in chains:
+        training = chain.stages[-1].results.training
+        if chain.method == CONTROL and training is not None:
+            goals[chain.seed] = training.best_validation_mrr
     # No share of figures on another test split means anything.
     of_teacher = None if teacher.results.other_test else _test(teacher).mrr
     rows = []
@@ -76,6 +112,7 @@ def _rows(chains: Sequence[ChainResults], teacher: StageResults) -> list[Compari
                 epochs=training.epochs,
                 training_seconds=training.seconds,
                 chain_seconds=chain_seconds(chain.stages),
+                seconds_to_direct=_to_direct(chain, goals.get(chain.seed), teachers, folder),
                 share_of_teacher=test.mrr / of_teacher if of_teacher else None,
             )
         )

@@ -112,6 +112,9 @@ def comparison_page(compared: ShownComparison, svg: str) -> str:
     if results.teacher_seconds:
         caption += f", which took {duration(results.teacher_seconds)}"
     caption += "."
+    if any(row.seconds_to_direct is not None for row in results.rows):
+        caption += " The last column counts the teacher too: seconds until the last model had the "
+        caption += "direct model's best validation MRR."
     more = {
         "Dataset": dataset_text(results.dataset),
         "Seeds": ", ".join(map(str, seeds)),

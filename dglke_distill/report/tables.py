@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from dglke_distill.artifacts.results import ComparisonRow
 from dglke_distill.artifacts.results_verdict import SizeVerdict
 from dglke_distill.base.shown import markdown_text
 from dglke_distill.report.comparison_results import ShownComparison, Spread
@@ -140,6 +141,7 @@ def comparison_table(compared: ShownComparison) -> Table:
     groups = compared.groups()
     means = {name: Spread.of([row.mrr for row in rows]) for name, rows in groups.items()}
     best = max(means, key=lambda name: means[name].mean)
+    timed = any(row.seconds_to_direct is not None for row in compared.results.rows)
     lines = []
     for name, rows in groups.items():
         hits = [
@@ -162,6 +164,7 @@ def comparison_table(compared: ShownComparison) -> Table:
             _span([row.epochs for row in rows]),
             _seconds(_mean([row.training_seconds for row in rows])),
             _seconds(_mean([row.chain_seconds for row in rows])),
+            *([_to_direct(rows)] if timed else []),
         )
         lines.append(TableRow(cells, name == best))
     headings = (
@@ -180,6 +183,7 @@ def comparison_table(compared: ShownComparison) -> Table:
         "Epochs",
         "Seconds",
         "Chain seconds",
+        *(["To direct's MRR"] if timed else []),
     )
     return Table(headings, tuple(lines), text_columns=2)
 
@@ -208,6 +212,15 @@ def _reached(verdict: SizeVerdict, seconds: Optional[float]) -> str:
     """Return the seconds to the direct model's quality; "never" where a known one was not met."""
     known = verdict.time is not None and verdict.time.goal_valid_mrr is not None
     return "never" if seconds is None and known else _seconds(seconds)
+
+
+def _to_direct(rows: Sequence[ComparisonRow]) -> str:
+    """Return the mean seconds to the direct model's quality, and of how many seeds if not all."""
+    known = [row.seconds_to_direct for row in rows if row.seconds_to_direct is not None]
+    if not known:
+        return "never"
+    of = "" if len(known) == len(rows) else f" ({len(known)} of {len(rows)})"
+    return _seconds(_mean(known)) + of
 
 
 def _seconds(value: Optional[float]) -> str:
