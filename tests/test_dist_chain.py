@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dist_fixtures import parts as parts
 from documents import ROOT
 from scripts import imported
 from typer.testing import CliRunner
@@ -18,9 +19,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.cli import launched_run
 from dglke_distill.cli.app import app
-from dglke_distill.config import DataConfig
-from dglke_distill.data import catalog
-from dglke_distill.data.partitioning import partition
 from dglke_distill.distill import many
 from dglke_distill.runs.launching.agent import _check_shared
 
@@ -28,13 +26,6 @@ pytestmark = pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="DGL's eng
 
 HOSTS = ROOT / "examples" / "two_hosts"
 RUN = ["--recipe", "none", "--model", "transe", "--dims", "8,4", "--epochs", "2", "--threads", "1"]
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("dist") / "parts"
-    partition(catalog.load("cldr"), DataConfig(), place, 2, "random")
-    return place
 
 
 def refused(*arguments: Any) -> str:

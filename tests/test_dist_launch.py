@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dist_fixtures import parts as parts
 from documents import ROOT, blocks, commands
 from scripts import imported
 from typer.testing import CliRunner
@@ -27,10 +28,8 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.cli import launching
 from dglke_distill.cli.app import app
-from dglke_distill.config import DataConfig
 from dglke_distill.data import catalog
 from dglke_distill.data.graph import KnownAnswers
-from dglke_distill.data.partitioning import partition
 from dglke_distill.evaluate import evaluate
 from dglke_distill.evaluate.counting import count_numba, count_share
 from dglke_distill.runs import distributed_memory
@@ -51,13 +50,6 @@ TRAIN = ["--recipe", "none", "--model", "transe", "--dim", "8", "--batch-size", 
 @pytest.fixture(scope="module")
 def kill_by_many() -> Any:
     return imported(SCRIPT)
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("dist") / "parts"
-    partition(catalog.load("cldr"), DataConfig(), place, 2, "random")
-    return place
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +171,7 @@ def test_a_finished_run_resumes_to_the_same(walked: Path) -> None:
     assert {s: compared(told[s]) for s in told} == {s: compared(again[s]) for s in again}
 
 
-def test_what_no_student_can_learn_is_refused(walked: Path, tmp_path: Path) -> None:
+def test_what_no_student_can_learn_is_refused(walked: Path, parts: Path, tmp_path: Path) -> None:
     teacher = walked / "runs" / "student" / "checkpoint"
     train = ["--", "train", walked / "parts", *TRAIN, "--out", tmp_path / "run"]
 
@@ -201,9 +193,7 @@ def test_what_no_student_can_learn_is_refused(walked: Path, tmp_path: Path) -> N
         ("soft.name=foo", "unknown soft loss 'foo'"),
     ):
         assert words in said("--set", f"distillation.{setting}")
-    place = tmp_path / "parts"
-    partition(catalog.load("cldr"), DataConfig(), place, 2, "random")
-    words = ["--", "train", place, *TRAIN, "--out", tmp_path / "run"]
+    words = ["--", "train", parts, *TRAIN, "--out", tmp_path / "run"]
     assert "train the teacher on this very split" in refused(
         "--local", 2, "--teacher", teacher, *words
     )
