@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Files whose tests are all `slow`; `make test-fast` does not even import them.
 SLOW = frozenset(
     """
-    api bounds bundle_faults calibration calibration_named candidates claims cli cli_calibrate
-    cli_compress cli_data cli_exits cli_run
+    api bounds bundle_faults calibration calibration_named candidates chain_init claims cli
+    cli_calibrate cli_compress cli_data cli_exits cli_run complete
     compression data_identity data_teachers disk dist_chain dist_launch
     dist_partition dist_relations distill_chain
     distill_compare distill_dualde distill_entries distill_extra_queries distill_gradients

@@ -106,6 +106,7 @@ def test_train_argues_for_every_held_out_fact(facts):
             assert from_head or argued(tail, (relation, head, False)), (head, relation, tail)
 
 
+@pytest.mark.slow
 def test_builder_writes_the_same_bytes(tmp_path, monkeypatch):
     babel = pytest.importorskip("babel", reason="Babel is not installed")
     monkeypatch.syspath_prepend(str(DATASETS))
