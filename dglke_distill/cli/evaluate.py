@@ -1,6 +1,6 @@
 """``dglke-distill evaluate``."""
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -9,6 +9,9 @@ from dglke_distill.cli import settings
 from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say, say_json
+
+if TYPE_CHECKING:
+    from dglke_distill.artifacts.results import SplitFigures
 
 __all__ = ["evaluate"]
 
@@ -52,9 +55,9 @@ def evaluate(
     from dglke_distill.evaluate.protocols import protocol_named
 
     protocol = protocol_named(protocol).name
-    names = [model] if against is None else [model, against]
+    asked = [model] if against is None else [model, against]
     result = ranked(
-        [(load_given(name, store=store, offline=offline), name) for name in names],
+        [(load_given(name, store=store, offline=offline), name) for name in asked],
         split,
         settings=settings.overrides(flags, None),
         data_root=data_root,
@@ -65,7 +68,7 @@ def evaluate(
     if as_json:
         say_json(result.to_tree())
     else:
-        shown = {split: result} if result.against is None else {model: result}
+        shown: dict[str, SplitFigures] = {split if against is None else model: result}
         if result.against is not None:
             shown[result.against.model] = result.against.metrics
         SafeConsole().print(metrics_table(shown))

@@ -181,7 +181,8 @@ def ranked(
     Raises:
         UserError: a model has no dataset, or the two were trained on different triples.
     """
-    found, ranks = [], []
+    found: list[EvaluationResults] = []
+    ranks: list[Ranks] = []
 
     def keep(result: RankingResult) -> None:
         ranks.append(1.0 / np.stack([result.head_ranks, result.tail_ranks], axis=1))
