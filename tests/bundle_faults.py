@@ -60,6 +60,29 @@ def of_matrices() -> bytes:
     return _packed(header, arrays)
 
 
+def of_layer() -> bytes:
+    """Return a small bundle whose queries pass through a hidden layer of two units."""
+    zero = {"constant": 0}
+    arrays: dict[str, Any] = {
+        "entity": np.ones((ENTITIES, DIM), np.float16),
+        "inner": np.ones((2, DIM), np.float16),
+        "outer": np.full((2, DIM), 0.5, np.float16),
+        "b": np.arange(2 * RELATIONS, dtype=np.float32).reshape(RELATIONS, 2) - 6,
+        "one": np.ones((1, DIM), np.float16),
+    }
+    side = {"scale": zero, "cross": zero, "shift": {"constant": 1}}
+    header = {
+        "dim": DIM, "entities": ENTITIES, "relations": RELATIONS, "kernel": "dot",
+        "query": {"tail": side, "head": side}, "candidate": None,
+        "hidden": {
+            "inner": "inner", "outer": "outer",
+            "bias": {"tail": {"array": "b"}, "head": {"array": "b", "negate": True}},
+        },
+        "names": {"entities": None, "relations": None},
+    }  # fmt: skip
+    return _packed(header, arrays)
+
+
 def split(data: bytes) -> tuple[str, bytes]:
     """Return the header's text and what follows it."""
     (length,) = struct.unpack("<I", data[12:16])
@@ -81,7 +104,8 @@ def edited(edit: Edit, base: Callable[[], bytes] = whole) -> bytes:
     text, body = split(base())
     header = json.loads(text)
     edit(header)
-    return joined(json.dumps(header), body)
+    (version,) = struct.unpack("<I", base()[8:12])
+    return joined(json.dumps(header), body, version)
 
 
 def put(path: str, value: Any, base: Callable[[], bytes] = whole) -> bytes:
@@ -141,6 +165,11 @@ def tiny(**counts: Any) -> bytes:
     return joined(json.dumps(header), b"\0" * 64)
 
 
+NO_PARTS = (
+    MISSING, None, 1, [], {}, "none", "b", "one", "__proto__", ["inner"],
+    {"tail": {"array": "b"}}, {"tail": {"array": "inner"}, "head": {"array": "b"}},
+    {"tail": {"array": "b"}, "head": {"constant": None}},
+)  # fmt: skip
 LENGTH = len("".join(NAMES).encode())
 
 FAULTS: dict[str, Callable[[], bytes]] = {
@@ -148,7 +177,18 @@ FAULTS: dict[str, Callable[[], bytes]] = {
     "short": lambda: b"KG",
     "magic alone": lambda: b"KGBUNDLE",
     "another file": lambda: b"PK\x03\x04" * 8,
-    "version": lambda: joined("{}", b"", version=2),
+    "version": lambda: joined(*split(whole()), version=3),
+    "version of a layer that is not there": lambda: joined(*split(whole()), version=2),
+    "a layer in version 1": lambda: joined(*split(of_layer())),
+    **{
+        f"{key} {value!r:.60}": (lambda key=key, value=value: put(key, value, of_layer))  # type: ignore[misc]
+        for key in ("hidden", "hidden/inner", "hidden/outer", "hidden/bias")
+        for value in NO_PARTS
+    },
+    "a layer without units": lambda: put("arrays/inner/shape", [0, DIM], of_layer),
+    "a layer of int8": lambda: put("arrays/inner/dtype", "int8", of_layer),
+    "a layer of other units": lambda: put("arrays/outer/shape", [1, DIM], of_layer),
+    "a narrower layer": lambda: put("arrays/inner/shape", [2, DIM - 1], of_layer),
     "header beyond the end": lambda: whole()[:12] + b"\xff" * 4 + b" " * 99,
     "header just beyond the end": lambda: joined("{}", b"")[:-1],
     "header not padded": lambda: b"KGBUNDLE" + struct.pack("<II", 1, 2) + b"{}",
@@ -438,6 +478,10 @@ FAULTS: dict[str, Callable[[], bytes]] = {
 SOUND: dict[str, Callable[[], bytes]] = {
     "whole": whole,
     "matrices": of_matrices,
+    "a hidden layer": of_layer,
+    "a layer of constant biases": lambda: put(
+        "hidden/bias", {"tail": {"constant": -4.5}, "head": {"constant": 1}}, of_layer
+    ),
     "tiny": lambda: tiny(entities=8, relations=65_536, dim=4),
     "counts with a point": lambda: raw('"dim": 4', '"dim": 4.0'),
     "counts with an exponent": lambda: raw('"dim": 4', '"dim": 0.4e1'),

@@ -9,9 +9,10 @@ import pytest
 import torch
 from export_fixtures import (
     NAMES,
+    ONE_SIDED,
     RELATION_NAMES,
-    every_affine_model_and_setting,
     every_affine_variant,
+    every_model_of_maps_and_setting,
     loaded_model,
     queries,
 )
@@ -37,7 +38,7 @@ def answers(path: Path, entity: Any, relation: Any, k: int) -> tuple[Any, Any]:
     return ids, scores
 
 
-@every_affine_model_and_setting
+@every_model_of_maps_and_setting
 def test_the_graph_answers_as_the_model(
     tmp_path: Path, name: str, options: Any, settings: Any
 ) -> None:
@@ -78,6 +79,19 @@ def test_a_graph_too_large_for_the_format_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("name", "options"), ONE_SIDED)
+def test_query_forms_of_one_sided_models(name: str, options: Any) -> None:
+    model = loaded_model(name, options, dtype="float64", reciprocal=True).model
+    forms = query_forms.query_forms(model)
+    assert (forms.hidden is None) == ("hidden" not in options)
+    entity, relation = queries()
+    encoded = model.encode(None)
+    for side in ("head", "tail"):
+        want = model.query(encoded, entity, relation, side).vectors
+        have = forms.queries(encoded.vectors[entity], relation, side)
+        torch.testing.assert_close(have, want)
+
+
 @every_affine_variant
 def test_query_forms_are_the_models_queries(name: str, options: Any) -> None:
     model = make(name, options, reciprocal=True)
@@ -86,7 +100,7 @@ def test_query_forms_are_the_models_queries(name: str, options: Any) -> None:
     encoded = model.encode(None)
     for side in ("head", "tail"):
         want = model.query(encoded, entity, relation, side).vectors
-        have = forms.query[side].apply(encoded.vectors[entity], relation)
+        have = forms.queries(encoded.vectors[entity], relation, side)
         torch.testing.assert_close(have, want)
     assert (forms.query["head"].matrix is None) == keeps_coordinates(model)
 

@@ -1,4 +1,4 @@
-"""RESCAL's hidden layer: its formula, what it asks for, and what it cannot be exported as."""
+"""RESCAL's hidden layer: its formula, what it asks for, and where it goes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli.app import app
 from dglke_distill.config import ModelConfig
-from dglke_distill.interop.query_forms import query_forms
 from dglke_distill.models import build_model
 
 HIDDEN = 5
@@ -55,9 +54,7 @@ def test_scores_follow_the_formula_on_both_sides(model):
         assert float(back[n, h]) == pytest.approx(inverse, rel=1e-9, abs=1e-9)
 
 
-def test_it_is_no_affine_map_and_needs_reciprocal_relations(model):
-    with pytest.raises(UserError, match="npz"):
-        query_forms(model)
+def test_it_needs_reciprocal_relations():
     config = ModelConfig(name="rescal", dim=DIM, options={"hidden": HIDDEN})
     with pytest.raises(UserError, match=r"model\.reciprocal=true"):
         build_model(config, ENTITIES, RELATIONS)
@@ -80,10 +77,16 @@ def test_the_command_line_trains_it_and_reads_it_back(tmp_path):
     asked = ["predict", str(out), "--head", "Latvia", "--relation", "uses_currency", "-k", "2"]
     assert CliRunner().invoke(app, asked).exit_code == 0
     export = ["export", str(out), "--out", str(tmp_path / "table"), "--format"]
-    assert CliRunner().invoke(app, [*export, "npz"]).exit_code == 0
-    export[3] = str(tmp_path / "graph")
-    refused = CliRunner().invoke(app, [*export, "onnx"])
-    assert isinstance(refused.exception, UserError)
-    assert "export it as npz" in str(refused.exception)
+    for format in ("npz", "onnx", "bundle"):
+        export[3] = str(tmp_path / format)
+        done = CliRunner().invoke(app, [*export, format])
+        assert done.exit_code == 0, done.output
+    size = 2 * (2 * 16 * 8 + 2 * 26 * 16)
+    assert f"the hidden layer takes {size:,} bytes of it" in done.output
+    export[3] = str(tmp_path / "folder")
     refused = CliRunner().invoke(app, [*export, "dglke"])
-    assert "weights that all relations share" in str(refused.exception)
+    assert str(refused.exception) == (
+        "--format dglke: RESCAL has weights that all relations share with these options, which "
+        "DGL-KE has no place for; export it as npz, parquet, onnx or bundle"
+    )
+    assert not (tmp_path / "folder").exists()

@@ -25,6 +25,7 @@ from dglke_distill.interop.base import (
     entity_table,
 )
 from dglke_distill.interop.query_forms import AffineMap, query_forms
+from dglke_distill.models.score_function import HiddenLayer
 
 __all__ = ["EdgeBundle"]
 
@@ -43,7 +44,8 @@ class EdgeBundle(ExportFormat):
     """A header and little-endian arrays; the packages in ``readers`` answer from it.
 
     ``readers/FORMAT.md`` describes the file; ``query_forms`` how queries are written in it.
-    With float16 and int8 entities the relations' coefficients are float16.
+    With float16 and int8 entities the relations' coefficients are float16, and so are the weights
+    of a hidden layer.
     """
 
     name = "bundle"
@@ -72,11 +74,17 @@ class EdgeBundle(ExportFormat):
                 for kind, names in (("entities", loaded.entities), ("relations", loaded.relations))
             },
         }
+        said = []
+        if forms.hidden is not None:
+            header["hidden"] = _hidden(forms.hidden, arrays, exact)
+            size = sum(kept.nbytes for name, kept in arrays.items() if name.startswith("hidden_"))
+            said.append(f"the hidden layer takes {size:,} bytes of it, its biases counted")
         labels = entity_labels(loaded) if options.labels else None
         if labels is not None:
             header["labels"] = _texts(labels, "labels", arrays)
             size = sum(arrays[name].nbytes for name in header["labels"].values())
-            self.said = f"labels take {size:,} bytes of it; --set labels=false leaves them out"
+            said.append(f"labels take {size:,} bytes of it; --set labels=false leaves them out")
+        self.said = "; ".join(said)
         place.write_bytes(_packed(header, arrays))
 
 
@@ -113,6 +121,24 @@ def _maps(
                 array = _cast(weights.numpy(), dtype)
                 described[side][part] = _reference(array, f"{kind}_{side}_{part}", kind, arrays)
     return described
+
+
+def _hidden(
+    layers: Mapping[Any, HiddenLayer], arrays: dict[str, Array], dtype: str
+) -> dict[str, Any]:
+    """Describe the hidden layer of queries and add its arrays; sides differ in biases alone."""
+    for part in ("inner", "outer"):
+        arrays[f"hidden_{part}"] = _cast(getattr(layers["tail"], part).numpy(), dtype)
+    return {
+        "inner": "hidden_inner",
+        "outer": "hidden_outer",
+        "bias": {
+            side: _reference(
+                _cast(layers[side].bias.numpy(), dtype), f"hidden_{side}_bias", "hidden", arrays
+            )
+            for side in ("tail", "head")
+        },
+    }
 
 
 def _reference(array: Array, name: str, kind: str, arrays: dict[str, Array]) -> dict[str, Any]:
@@ -155,7 +181,8 @@ def _packed(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
         offset += len(blocks[-1])
     text = json.dumps({**header, "arrays": described}, ensure_ascii=False, allow_nan=False)
     encoded = _padded(text.encode(), b" ")
-    start = _MAGIC + np.array([1, len(encoded)], dtype="<u4").tobytes()
+    version = 2 if "hidden" in header else 1  # readers of version 1 would pass over the layer
+    start = _MAGIC + np.array([version, len(encoded)], dtype="<u4").tobytes()
     return b"".join([start, encoded, *blocks])
 
 

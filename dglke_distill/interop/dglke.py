@@ -109,7 +109,7 @@ def _their_name(loaded: LoadedModel) -> str:
     if list(loaded.model.score_function.parameters()):
         raise UserError(
             f"--format dglke: {name} has weights that all relations share with these options, "
-            "which DGL-KE has no place for; publish it, or hand on its checkpoint"
+            "which DGL-KE has no place for; export it as npz, parquet, onnx or bundle"
         )
     for theirs, (ours, options) in DGLKE_MODELS.items():
         wanted = options.get("norm")

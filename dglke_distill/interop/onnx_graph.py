@@ -22,6 +22,7 @@ from dglke_distill.interop.base import (
     entity_table,
 )
 from dglke_distill.interop.query_forms import AffineMap, query_forms
+from dglke_distill.models.score_function import HiddenLayer
 
 __all__ = ["ONNXGraph"]
 
@@ -103,6 +104,8 @@ def _build(loaded: LoadedModel) -> Any:
     entities = graph.constant(table)
     known = graph.node("Unsqueeze", graph.node("Gather", entities, "entity"), graph.axes(1))
     query = _mapped(graph, _both(forms.query), known)
+    if forms.hidden is not None:
+        query = graph.node("Add", query, _layer(graph, forms.hidden, known))
     if forms.candidate is None:
         candidates = entities
     else:  # one set of candidates per query: (1, entities, dim) to (b, entities, dim)
@@ -187,6 +190,17 @@ def _mapped(graph: _Graph, weights: Mapping[str, Array], vectors: str) -> str:
     for term in terms[1:]:
         total = graph.node("Add", total, term)
     return total
+
+
+def _layer(graph: _Graph, layers: Mapping[Side, HiddenLayer], vectors: str) -> str:
+    """Pass the known entities (b, 1, dim) through the hidden layer: (b, 1, d_q)."""
+    tail, head = layers["tail"], layers["head"]
+    inner = graph.constant(as_float32(tail.inner.T.numpy()))
+    outer = graph.constant(as_float32(tail.outer.numpy()))
+    biases = graph.constant(as_float32(torch.cat([tail.bias, head.bias]).numpy()))
+    bias = graph.node("Unsqueeze", graph.node("Gather", biases, "relation"), graph.axes(1))
+    units = graph.node("Relu", graph.node("Add", graph.node("MatMul", vectors, inner), bias))
+    return graph.node("MatMul", units, outer)
 
 
 def _compared(graph: _Graph, kernel: str, query: str, candidates: str, shared: bool) -> str:

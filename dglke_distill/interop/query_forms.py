@@ -1,10 +1,12 @@
 """The queries of any score function as tables that a simple program can apply.
 
-With the relation fixed, the query of every score function here is affine in the known entity e,
+With the relation fixed, the query of nearly every score function is affine in the known entity e,
 and so is what becomes of a candidate where relations move candidates:
 
     map(e) = scale * e + cross * swap(e) + shift    (swap exchanges the two halves of a vector)
     map(e) = e @ matrix + shift                     (where a relation mixes all coordinates)
+
+A hidden layer that a score function names adds relu(e @ inner.T + bias) @ outer to its queries.
 
 The first form covers translations, diagonal and complex products and rotations. The coefficients
 are read off the score function itself by asking it for the images of a few vectors, so that no
@@ -22,6 +24,7 @@ from torch import Tensor
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.models.base import KGEModel
+from dglke_distill.models.score_function import HiddenLayer
 
 __all__ = ["AffineMap", "QueryForms", "query_forms", "swap"]
 
@@ -57,11 +60,18 @@ class QueryForms(NamedTuple):
     """All that scoring needs besides the entity table and the biases.
 
     ``query`` and, where relations move candidates, ``candidate``: by the side that is predicted.
+    ``hidden`` is what is added to queries, its biases by relation id; None: nothing.
     """
 
     kernel: str
     query: dict[Side, AffineMap]
     candidate: Optional[dict[Side, AffineMap]]
+    hidden: Optional[dict[Side, HiddenLayer]] = None
+
+    def queries(self, vectors: Tensor, relation: Tensor, side: Side) -> Tensor:
+        """Make queries (n, k) of vectors (n, dim), relation ids (n,) and the side asked for."""
+        made = self.query[side].apply(vectors, relation)
+        return made if self.hidden is None else made + self.hidden[side].apply(vectors, relation)
 
 
 def swap(vectors: Tensor) -> Tensor:
@@ -71,10 +81,10 @@ def swap(vectors: Tensor) -> Tensor:
 
 
 def query_forms(model: KGEModel) -> QueryForms:
-    """Return the queries of a model as affine maps of entity vectors as scoring sees them.
+    """Return the queries of a model as maps of entity vectors as scoring sees them.
 
     Raises:
-        UserError: they are none, or would fill more than a gigabyte.
+        UserError: they are no such maps, or would fill more than a gigabyte.
     """
     function = copy.deepcopy(model.score_function).cpu().double().eval()
     if not function.affine or function.score_scale != 1.0:
@@ -83,14 +93,18 @@ def query_forms(model: KGEModel) -> QueryForms:
             "scores a multiple of a distance, which this format cannot express; export it as npz"
         )
     rows = model.relation_embeddings.detach().cpu().double()
-    query, candidate = {}, {}
+    query, candidate, hidden = {}, {}, {}
     for side in SIDES:
         ids = model.relation_ids(torch.arange(model.num_relations), side)
         seen: Side = "tail" if model.reciprocal else side
         chosen = rows[ids]
 
         def ask(vectors: Tensor, relation: Tensor, side: Side = seen) -> Tensor:
-            return function.whole_query(vectors, relation, side)
+            whole = function.whole_query(vectors, relation, side)
+            layer = function.hidden_layer(relation)
+            if layer is None:
+                return whole
+            return whole - layer.apply(vectors, torch.arange(len(relation)))
 
         def move(vectors: Tensor, relation: Tensor, side: Side = seen) -> Tensor:
             if function.by_relation:
@@ -98,10 +112,13 @@ def query_forms(model: KGEModel) -> QueryForms:
             return function.candidate(vectors[:, None], relation, side)[:, 0]
 
         name = type(function).__name__
+        layer = function.hidden_layer(chosen)
+        if layer is not None:
+            hidden[side] = HiddenLayer(*(weights.detach() for weights in layer))
         query[side] = _probe(ask, chosen, function.dim, function.by_relation, name)
         if function.transforms_candidates:
             candidate[side] = _probe(move, chosen, function.dim, function.by_relation, name)
-    return QueryForms(function.kernel, query, candidate or None)
+    return QueryForms(function.kernel, query, candidate or None, hidden or None)
 
 
 def _probe(function: Function, rows: Tensor, dim: int, by_relation: bool, name: str) -> AffineMap:

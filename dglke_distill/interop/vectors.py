@@ -39,7 +39,7 @@ from dglke_distill.interop.base import (
     entity_labels,
     entity_table,
 )
-from dglke_distill.interop.query_forms import AffineMap, query_forms
+from dglke_distill.interop.query_forms import QueryForms, query_forms
 
 __all__ = [
     "Found",
@@ -208,7 +208,7 @@ class VectorExport(ExportFormat):
         except UserError:  # its queries are no affine maps: the library itself makes them
             made = _BY_LIBRARY.format(distances_only=self.distances_only)
         else:
-            _write_forms(place / "queries.npz", loaded, vectors, forms.query, self.labels)
+            _write_forms(place / "queries.npz", loaded, vectors, forms, self.labels)
         about = {
             "metric": vectors.metric, "dimensions": int(vectors.entities.shape[1]),
             "entities": len(vectors.entities), "k": _K, "questions": options.questions,
@@ -246,7 +246,10 @@ def query(entity, relation, side="tail"):
     else:
         swapped = np.roll(e, len(e) // 2) if len(e) % 2 == 0 else e
         moved = q[f"{side}_scale"][r] * e + q[f"{side}_cross"][r] * swapped
-    moved = (moved + q[f"{side}_shift"][r]) * q["scale"]
+    moved = moved + q[f"{side}_shift"][r]
+    if f"{side}_bias" in q:  # a hidden layer
+        moved = moved + np.maximum(q["inner"] @ e + q[f"{side}_bias"][r], 0) @ q["outer"]
+    moved = moved * q["scale"]
     return np.concatenate([moved, q["ends"]]).astype(np.float32)'''
 _BY_LIBRARY = '''# Queries of this model are no simple maps: the library makes them.
 import dglke_distill as kd
@@ -265,7 +268,7 @@ def _write_forms(
     path: Path,
     loaded: LoadedModel,
     vectors: SearchVectors,
-    forms: dict[Side, AffineMap],
+    forms: QueryForms,
     labels: Optional[list[str]],
 ) -> None:
     for names in (loaded.entities, loaded.relations):
@@ -281,9 +284,13 @@ def _write_forms(
     if labels is not None:
         arrays["entity_labels"] = np.array(labels, dtype=np.str_)
     for side in SIDES:
-        for part, values in forms[side]._asdict().items():
+        for part, values in forms.query[side]._asdict().items():
             if values is not None:
                 arrays[f"{side}_{part}"] = as_float32(values.numpy())
+        if forms.hidden is not None:
+            layer = forms.hidden[side]
+            arrays[f"{side}_bias"] = as_float32(layer.bias.numpy())
+            arrays |= {end: as_float32(getattr(layer, end).numpy()) for end in ("inner", "outer")}
     with open(path, "wb") as stream:
         np.savez_compressed(stream, **arrays)
 

@@ -11,7 +11,7 @@ from dglke_distill.base.schema import BaseModel, Field
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import take_rows
-from dglke_distill.models.score_function import ScoreFunction
+from dglke_distill.models.score_function import HiddenLayer, ScoreFunction
 
 __all__ = ["RESCAL", "RESCALOptions"]
 
@@ -53,7 +53,6 @@ class RESCAL(ScoreFunction):
         if self.hidden:
             self.inner = nn.Parameter(torch.zeros(self.hidden, dim))
             self.outer = nn.Parameter(torch.zeros(self.hidden, dim))
-        self.affine = not self.hidden
         self.one_sided = bool(self.hidden)
 
     @property
@@ -86,6 +85,12 @@ class RESCAL(ScoreFunction):
 
     def _through(self, entity: Tensor, bias: Tensor) -> Tensor:
         return torch.relu(entity @ self.inner.T + bias) @ self.outer
+
+    def hidden_layer(self, rows: Tensor) -> Optional[HiddenLayer]:
+        """Return the hidden layer, if there is one, with the biases (v, hidden) of relations."""
+        if not self.hidden:
+            return None
+        return HiddenLayer(self.inner, rows[:, self.dim * self.dim :], self.outer)
 
     def relation_of(self, form: Tensor) -> Tensor:
         """Return the form itself, row by row, and biases of zero."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Optional
+from typing import Any, ClassVar, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,25 @@ from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import KernelName, take_rows
 
-__all__ = ["NoOptions", "ScoreFunction"]
+__all__ = ["HiddenLayer", "NoOptions", "ScoreFunction"]
+
+
+class HiddenLayer(NamedTuple):
+    """What a hidden layer of k units adds to queries of entities e: relu(e @ inner.T + b) @ outer.
+
+    Attributes:
+        inner: (k, dim).
+        bias: (v, k), the b of v relations.
+        outer: (k, d_q).
+    """
+
+    inner: Tensor
+    bias: Tensor
+    outer: Tensor
+
+    def apply(self, entity: Tensor, relation: Tensor) -> Tensor:
+        """Return what is added, (b, d_q), for entities (b, dim) and rows (b,) int64 of ``bias``."""
+        return torch.relu(entity @ self.inner.T + self.bias[relation]) @ self.outer
 
 
 class ScoreFunction(nn.Module, Declares):
@@ -43,9 +61,9 @@ class ScoreFunction(nn.Module, Declares):
     transforms_candidates: ClassVar[bool] = False
     """Whether the candidate vector depends on the relation; then ``candidate`` is called."""
     affine: bool = True
-    """Whether queries, and candidates that relations move, are affine maps of the entity's vector
-    with the relation fixed, and scores the kernel's own result: formats of tables need it. May be
-    set per instance."""
+    """Whether queries without their ``hidden_layer``, and candidates that relations move, are
+    affine maps of the entity's vector with the relation fixed, and scores the kernel's own result:
+    formats of tables need it. May be set per instance."""
     shortcuts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "query_rows": ("query",),
         "relation_query": ("query",),
@@ -154,6 +172,14 @@ class ScoreFunction(nn.Module, Declares):
         """
         known, row = self.known_view(entity), self.relation_view(relation)
         return self.query_view(self.query(known, row, side))
+
+    def hidden_layer(self, rows: Tensor) -> Optional[HiddenLayer]:
+        """Return the part of queries that is no affine map of the entity; None: there is none.
+
+        Args:
+            rows: (v, relation_floats), relations as their table holds them.
+        """
+        return None
 
     def candidate(self, vectors: Tensor, relation: Tensor, side: Side) -> Tensor:
         """Transform candidates by their relation; only with ``transforms_candidates``.

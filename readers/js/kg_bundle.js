@@ -29,11 +29,12 @@ export class Bundle {
     const start = new DataView(buffer);
     const version = start.getUint32(8, true);
     const length = start.getUint32(12, true);
-    if (version !== 1 || length % 16 || length > Math.min(bytes.length - 16, LONGEST)) {
-      throw new Error(`damaged bundle, or of version ${version}; this reader knows 1`);
+    const known = version === 1 || version === 2;
+    if (!known || length % 16 || length > Math.min(bytes.length - 16, LONGEST)) {
+      throw new Error(`damaged bundle, or of version ${version}; this reader knows 1 and 2`);
     }
     this.header = parsed(decoded(bytes.subarray(16, 16 + length)));
-    check(this.header, bytes.length - 16 - length);
+    check(this.header, bytes.length - 16 - length, version);
     this.arrays = Object.create(null);
     for (const [name, about] of Object.entries(this.header.arrays)) {
       this.arrays[name] = view(buffer, 16 + length, about);
@@ -71,6 +72,7 @@ export class Bundle {
     const toCandidate = this.header.candidate && this.#map(this.header.candidate[side], row, dim);
     const vector = new Float32Array(dim);
     const query = toQuery(this.#vector(entity, vector)).slice();
+    if (this.header.hidden) this.#addLayer(vector, row, side, query);
     const scores = new Float32Array(entities);
     const bias = this.arrays.entity_bias;
     for (let i = 0; i < entities; i += 1) {
@@ -127,6 +129,21 @@ export class Bundle {
       }
       return out;
     };
+  }
+
+  /** Passes a vector through the hidden layer and adds what comes out to `query`. */
+  #addLayer(vector, relation, side, query) {
+    const { inner, outer, bias } = this.header.hidden;
+    const [into, out] = [this.arrays[inner], this.arrays[outer]];
+    const shift = this.#part(bias[side], relation);
+    const added = new Float64Array(query.length);
+    for (let unit = 0; unit < into.shape[0]; unit += 1) {
+      let sum = shift(unit);
+      for (let i = 0; i < vector.length; i += 1) sum += vector[i] * into.get(unit * vector.length + i);
+      if (sum <= 0) continue;
+      for (let j = 0; j < added.length; j += 1) added[j] += sum * out.get(unit * added.length + j);
+    }
+    for (let j = 0; j < added.length; j += 1) query[j] += added[j];
   }
 
   /** Returns a relation's coefficients as a function of the position. */
@@ -303,8 +320,9 @@ function parsed(text) {
 }
 
 /** Refuses a header that does not describe `size` bytes of arrays. */
-function check(header, size) {
+function check(header, size, version) {
   demand(isObject(header), "the header is no object");
+  demand("hidden" in header === (version === 2), "a hidden layer makes version 2");
   for (const key of ["entities", "relations", "dim", "kernel", "arrays", "query", "names"]) {
     demand(key in header, "the header lacks a key");
   }
@@ -364,8 +382,16 @@ function check(header, size) {
     demand(sides.length && sides.every((side) => ["head", "tail"].includes(side)), "maps are wrong");
     demand(sides.length === Object.keys(query).length, "maps are wrong");
   }
+  const { hidden: layer = { bias: {} } } = header;
+  demand(isObject(layer) && isObject(layer.bias), "the layer is wrong");
   for (const side of Object.keys(query)) {
     const out = width(query[side]);
+    if (version === 2) {
+      const units = array(layer.inner)?.shape[0];
+      const sizes = units && like(layer.inner, FLOATS, units, dim);
+      demand(sizes && like(layer.outer, FLOATS, units, out), "the layer is wrong");
+      demand(part(layer.bias[side], units), "the layer's biases are wrong");
+    }
     const other = candidate === null ? dim : width(candidate[side]);
     demand(out === other, "queries and candidates are of different lengths");
     demand(kernel !== "complex_modulus" || out % 2 === 0, "a vector is no complex one");

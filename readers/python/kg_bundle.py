@@ -29,7 +29,8 @@ _LONGEST = 1 << 20  # bytes of a header
 _DEEPEST = 16
 _MOST_ARRAYS = 64
 _GREATEST = 3.4028234663852886e38  # of float32
-
+_ENDS = ("inner", "outer")  # of a hidden layer
+Array = np.ndarray[Any, Any]
 Name = Union[str, int]
 """A name, or an id where no name is a number."""
 Names = Optional[Iterable[Name]]
@@ -60,15 +61,14 @@ class Bundle:
         if len(data) < 16 or data[:8].tobytes() != _MAGIC:
             raise ValueError(f"{path}: no bundle")
         version, length = (int(number) for number in data[8:16].view("<u4"))
-        if version != 1 or length % 16 or not length <= min(len(data) - 16, _LONGEST):
-            raise ValueError(f"{path}: damaged, or of version {version}; this reader knows 1")
+        if version not in (1, 2) or length % 16 or not length <= min(len(data) - 16, _LONGEST):
+            raise ValueError(f"{path}: damaged, or of version {version}; this reader knows 1 and 2")
         try:
             self.header: dict[str, Any] = _parsed(data[16 : 16 + length].tobytes())
             body = data[16 + length :]
-            _check(self.header, len(body))
-            self._arrays = {
-                name: _array(body, about) for name, about in self.header["arrays"].items()
-            }
+            _check(self.header, len(body), version)
+            arrays = self.header["arrays"].items()
+            self._arrays = {name: _array(body, about) for name, about in arrays}
             self._entity = self._arrays["entity"]
             self.entities = self._names("entities")
             self.relations = self._names("relations")
@@ -127,14 +127,14 @@ class Bundle:
             self._numerals[kind] = any(_is_number(name) and name != str(i) for i, name in names)
         return self._numerals[kind]
 
-    def vectors(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+    def vectors(self, start: int, stop: int) -> Array:
         """Return entity vectors of ids start to stop, (stop - start, dim) float32."""
         rows = self._entity[start:stop].astype(np.float32)
         if self._entity.dtype == np.int8:
             rows *= self._arrays["entity_scale"][start:stop, None]
         return rows
 
-    def scores(self, known: Name, relation: Name, side: str = "tail") -> np.ndarray[Any, Any]:
+    def scores(self, known: Name, relation: Name, side: str = "tail") -> Array:
         """Score every entity as the answer to (known, relation, ?).
 
         Args:
@@ -147,19 +147,16 @@ class Bundle:
         """
         entity, row = self.entity_id(known), self.relation_id(relation)
         query = self._mapped("query", self.vectors(entity, entity + 1), row, side)
-        count = self.header["entities"]
         parts = []
-        for start in range(0, count, _BLOCK):
-            rows = self.vectors(start, min(count, start + _BLOCK))
+        for start in range(0, self.header["entities"], _BLOCK):
+            rows = self.vectors(start, start + _BLOCK)
             if self.header["candidate"] is not None:
                 rows = self._mapped("candidate", rows, row, side)
             parts.append(_similarity(self.header["kernel"], query, rows))
         total = np.concatenate(parts)
         return total + self._arrays["entity_bias"] if "entity_bias" in self._arrays else total
 
-    def _mapped(
-        self, kind: str, vectors: np.ndarray[Any, Any], relation: int, side: str
-    ) -> np.ndarray[Any, Any]:
+    def _mapped(self, kind: str, vectors: Array, relation: int, side: str) -> Array:
         parts = self.header[kind][side]
         if "matrix" in parts:
             moved = vectors @ self._part(parts["matrix"], relation)
@@ -168,7 +165,13 @@ class Bundle:
             swapped = vectors if vectors.shape[1] % 2 else np.roll(vectors, half, axis=1)
             moved = vectors * self._part(parts["scale"], relation)
             moved = moved + swapped * self._part(parts["cross"], relation)
-        return moved + self._part(parts["shift"], relation)
+        moved = moved + self._part(parts["shift"], relation)
+        if kind == "query" and "hidden" in self.header:
+            layer = self.header["hidden"]
+            inner, outer = (self._arrays[layer[end]].astype(np.float32) for end in _ENDS)
+            units = vectors @ inner.T + self._part(layer["bias"][side], relation)
+            moved = moved + np.maximum(units, 0) @ outer
+        return moved
 
     def _part(self, part: dict[str, Any], relation: int) -> Any:
         if "constant" in part:
@@ -194,7 +197,7 @@ class Bundle:
         return self._best(self.scores(tail, relation, "head"), k, exclude, candidates)
 
     def _best(
-        self, scores: np.ndarray[Any, Any], k: int, exclude: Names, candidates: Names
+        self, scores: Array, k: int, exclude: Names, candidates: Names
     ) -> list[tuple[str, float]]:
         may = np.full(len(scores), candidates is None)
         for names, flag in ((candidates, True), (exclude, False)):
@@ -209,9 +212,6 @@ def _is_number(name: str) -> bool:
         return float(name).is_integer()
     except (ValueError, OverflowError):
         return False
-
-
-# --- the header: everything is looked at before anything is made of it ----------------------------
 
 
 def _demand(right: Any, message: str) -> None:
@@ -242,19 +242,15 @@ def _parsed(text: bytes) -> Any:
         _demand(abs(value) < np.inf, f"{digits:.20} is no number, or too large")
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
-    return json.loads(
-        text.decode(),
-        object_pairs_hook=unique,
-        parse_int=number,
-        parse_float=number,
-        parse_constant=number,
-    )
+    hooks: Any = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), number)
+    return json.loads(text.decode(), object_pairs_hook=unique, **hooks)
 
 
-def _check(header: Any, size: int) -> None:
+def _check(header: Any, size: int, version: int) -> None:
     """Refuse a header that does not describe ``size`` bytes of arrays."""
     needed = {"entities", "relations", "dim", "kernel", "arrays", "query", "candidate", "names"}
     _demand(isinstance(header, dict) and needed <= set(header), "the header lacks a key")
+    _demand(("hidden" in header) == (version == 2), "a hidden layer makes version 2")
     entities, relations, dim = (header[key] for key in ("entities", "relations", "dim"))
     _demand(_whole(entities, 1) and _whole(relations, 1) and _whole(dim, 1), "a count is wrong")
     _demand(relations <= max(size, 65536), "there are more relations than bytes")
@@ -302,8 +298,15 @@ def _check(header: Any, size: int) -> None:
     for maps in (query, query if candidate is None else candidate):
         _demand(isinstance(maps, dict) and maps and set(maps) <= {"head", "tail"}, "maps are wrong")
         _demand(set(maps) == set(query), "maps are wrong")
+    layer = header.get("hidden", {"bias": {}})
+    _demand(isinstance(layer, dict) and isinstance(layer.get("bias"), dict), "the layer is wrong")
+    inner, outer = (shape_of(layer.get(end), *_FLOATS) for end in _ENDS)
+    units = inner[0] if inner else 0
     for side in query:
         out = width(query[side])
+        fits = units and inner == [units, dim] and outer == [units, out]
+        fits = fits and part(layer["bias"].get(side), units)
+        _demand(version == 1 or fits, "the layer is wrong")
         _demand(out == (dim if candidate is None else width(candidate[side])), "widths differ")
         _demand(kernel != "complex_modulus" or out % 2 == 0, "a vector is no complex one")
     _demand(isinstance(names, dict), "names are wrong")
@@ -328,23 +331,20 @@ def _span(about: Any, size: int) -> tuple[int, int]:
     return start, stop
 
 
-def _array(body: np.ndarray[Any, Any], about: dict[str, Any]) -> np.ndarray[Any, Any]:
+def _array(body: Array, about: dict[str, Any]) -> Array:
     start, stop = _span(about, len(body))
     return body[start:stop].view(_DTYPES[about["dtype"]]).reshape(about["shape"])
 
 
-def _similarity(
-    kernel: str, query: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
+def _similarity(kernel: str, query: Array, rows: Array) -> Array:
     if kernel == "dot":
         return rows @ query[0]
     difference = rows - query
     if kernel == "l1":
         return -np.abs(difference).sum(axis=1)
     squares = difference * difference
-    if kernel == "l2":
-        return -np.sqrt(squares.sum(axis=1))
-    if kernel == "l2_squared":
-        return -squares.sum(axis=1)
+    if kernel in ("l2", "l2_squared"):
+        total = squares.sum(axis=1)
+        return -np.sqrt(total) if kernel == "l2" else -total
     half = squares.shape[1] // 2
     return -np.sqrt(squares[:, :half] + squares[:, half:]).sum(axis=1)

@@ -18,8 +18,13 @@ const KINDS = {
 };
 
 // TransE under L1: the tail's vector is about the head's and the relation's together.
-function packed(entity) {
+function packed(entity, layered = false) {
   const arrays = { ...entity, shift: ["float32", [2, 2], new Float32Array([1, 1, -1, 3])] };
+  if (layered) {
+    arrays.inner = ["float32", [1, 2], new Float32Array([1, 1])];
+    arrays.outer = ["float32", [1, 2], new Float32Array([1, -1])];
+    arrays.bias = ["float32", [2, 1], new Float32Array([-2, 0])];
+  }
   const names = {};
   for (const [kind, words] of Object.entries(NAMES)) {
     const text = new TextEncoder().encode(words.join(""));
@@ -45,11 +50,15 @@ function packed(entity) {
     arrays: about, candidate: null, names,
     query: { tail: side({ array: "shift" }), head: side({ array: "shift", negate: true }) },
   };
+  if (layered) {
+    const bias = { tail: { array: "bias" }, head: none };
+    header.hidden = { inner: "inner", outer: "outer", bias };
+  }
   const text = Buffer.from(JSON.stringify(header));
   const padded = Buffer.concat([text, Buffer.alloc((16 - (text.length % 16)) % 16, " ")]);
   const start = Buffer.alloc(16);
   start.write("KGBUNDLE");
-  start.writeUInt32LE(1, 8);
+  start.writeUInt32LE(layered ? 2 : 1, 8);
   start.writeUInt32LE(padded.length, 12);
   return Buffer.concat([start, padded, ...parts]);
 }
@@ -74,14 +83,26 @@ for (const [kind, entity] of Object.entries(KINDS)) {
   });
 }
 
+for (const [kind, entity] of Object.entries(KINDS)) {
+  test(`a hidden layer adds to the query, ${kind}`, () => {
+    const bundle = new Bundle(content(packed(entity, true)));
+    assert.deepEqual([...bundle.scores("Latvia", "uses", "tail")], [-2, 0, -4]); // unit below 0
+    assert.deepEqual([...bundle.scores("Euro", "uses", "tail")], [-4, -2, -6]);
+    assert.deepEqual([...bundle.scores("Euro", "uses", "head")], [-6, -6, -10]);
+  });
+}
+
 test("what is damaged is refused", () => {
   const bytes = packed(KINDS.float32);
   const version = Buffer.from(bytes);
-  version.writeUInt32LE(2, 8);
+  version.writeUInt32LE(3, 8);
+  const layer = Buffer.from(bytes);
+  layer.writeUInt32LE(2, 8);
   const dim = Buffer.from(bytes.toString("latin1").replace('"dim":2', '"dim":9'), "latin1");
   for (const [data, problem] of [
     [Buffer.concat([Buffer.from("NOBUNDLE"), bytes.subarray(8)]), /no bundle/],
-    [version, /of version 2/],
+    [version, /of version 3/],
+    [layer, /makes version 2/],
     [bytes.subarray(0, bytes.length - 40), /./],
     [dim, /./],
     [Buffer.alloc(0), /no bundle/],

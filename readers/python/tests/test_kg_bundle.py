@@ -15,9 +15,16 @@ NAMES = ("Latvia", "Euro", "Rīga")
 RELATIONS = ("uses", "capital")
 
 
-def packed(entity: dict[str, np.ndarray[Any, Any]]) -> bytes:
+LAYER = {
+    "inner": np.array([[1, 1]], "<f4"),
+    "outer": np.array([[1, -1]], "<f4"),
+    "bias": np.array([[-2], [0]], "<f4"),
+}
+
+
+def packed(entity: dict[str, np.ndarray[Any, Any]], layered: bool = False) -> bytes:
     """TransE under L1: the tail's vector is about the head's and the relation's together."""
-    arrays = {**entity, "shift": np.array([[1, 1], [-1, 3]], "<f4")}
+    arrays = {**entity, "shift": np.array([[1, 1], [-1, 3]], "<f4"), **(LAYER if layered else {})}
     names = {}
     for kind, words in (("entities", NAMES), ("relations", RELATIONS)):
         encoded = [word.encode() for word in words]
@@ -38,9 +45,12 @@ def packed(entity: dict[str, np.ndarray[Any, Any]]) -> bytes:
         "kernel": "l1", "arrays": about, "query": {"tail": tail, "head": head},
         "candidate": None, "names": names,
     }  # fmt: skip
+    if layered:
+        bias = {"tail": {"array": "bias"}, "head": {"constant": 0}}
+        header["hidden"] = {"inner": "inner", "outer": "outer", "bias": bias}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 16)
-    return b"KGBUNDLE" + struct.pack("<II", 1, len(text)) + text + body
+    return b"KGBUNDLE" + struct.pack("<II", 1 + layered, len(text)) + text + body
 
 
 EXACT = {"entity": np.array([[1, 0], [2, 1], [0, 3]], "<f4")}
@@ -68,6 +78,15 @@ def test_scores(bundle: Bundle) -> None:
     assert bundle.score("Latvia", "capital", "Rīga") == 0
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hidden_layer_adds_to_the_query(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "small.bundle").write_bytes(packed(KINDS[kind], layered=True))
+    bundle = Bundle(tmp_path / "small.bundle")
+    assert bundle.scores("Latvia", "uses").tolist() == [-2, 0, -4]  # its unit is below 0
+    assert bundle.scores("Euro", "uses").tolist() == [-4, -2, -6]
+    assert bundle.scores("Euro", "uses", "head").tolist() == [-6, -6, -10]
+
+
 def test_answers(bundle: Bundle) -> None:
     assert bundle.predict_tails("Latvia", "uses", k=2) == [("Euro", 0), ("Latvia", -2)]
     assert bundle.predict_heads("uses", "Euro", exclude=["Latvia"]) == [("Euro", -2), ("Rīga", -4)]
@@ -81,7 +100,8 @@ def test_answers(bundle: Bundle) -> None:
     ("change", "problem"),
     [
         (lambda data: b"NOBUNDLE" + data[8:], "no bundle"),
-        (lambda data: data[:8] + struct.pack("<I", 2) + data[12:], "of version 2"),
+        (lambda data: data[:8] + struct.pack("<I", 3) + data[12:], "of version 3"),
+        (lambda data: data[:8] + struct.pack("<I", 2) + data[12:], "damaged"),
         (lambda data: data[:-40], "damaged"),
         (lambda data: data.replace(b'"dim": 2', b'"dim": 9'), "damaged"),
         (lambda data: b"", "no bundle"),
