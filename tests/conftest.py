@@ -38,9 +38,9 @@ SLOW = frozenset(
     hostile_data hostile_servers import_openke import_pykeen interop kernels kernels_adversarial
     kernels_distillation kernels_products kill memory node_piece node_piece_tokens ogb_data
     ogb_evaluation ogb_recipes optim_mixed plugin_example protocols published_layouts reader_fuzz
-    relation_prediction report resume runtime sampling_neighbors sampling_turns search serve
-    serve_answers serve_browser serve_labels serve_limits synthetic_biokg synthetic_wikikg2 tables
-    testing train wikikg90m zoo_hostile zoo_many zoo_publish zoo_web
+    rehearsal relation_prediction report resume runtime sampling_neighbors sampling_turns search
+    serve serve_answers serve_browser serve_labels serve_limits synthetic_biokg synthetic_wikikg2
+    tables testing train wikikg90m zoo_hostile zoo_many zoo_publish zoo_web
     """.split()
 )
 

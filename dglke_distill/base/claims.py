@@ -92,7 +92,8 @@ def claimed(
         announce: hears a warning where nothing can be locked.
 
     Yields:
-        The claim; it ends with the block, or with the process.
+        The claim; it ends with the block, or with the process. If the block fails before it has
+        left anything, the settings go as well.
 
     Raises:
         UserError: another process has it; it holds something already and ``resume`` was not asked
@@ -107,7 +108,14 @@ def claimed(
         _check(directory, kind, same, resume)  # what another process did meanwhile
         if settings is not None and not resume:
             atomic_write_text(directory / kind.settings, settings)
-        yield Claim(directory, descriptor)
+        try:
+            yield Claim(directory, descriptor)
+        except (UserError, OSError, ArithmeticError, MemoryError):
+            # What failed before anything came of it could never be gone on with.
+            if settings is not None and not resume and _nothing_but(directory, kind.settings):
+                with suppress(OSError):
+                    (directory / kind.settings).unlink()
+            raise
     finally:
         if _is_at(descriptor, directory / LOCK_FILE):
             with suppress(OSError):
@@ -132,14 +140,20 @@ def _check(directory: Path, kind: Kind, same: Callable[[], bool], resume: bool) 
             )
     elif begun:
         raise UserError(
-            f"{directory}: holds a {kind.name} already; add --resume to go on with it, or choose "
-            "another --out"
+            f"{directory}: holds a {kind.name} already; add --resume to go on with it, remove it, "
+            "or choose another --out"
         )
     elif directory.is_dir() and (stranger := kind.foreign(directory)) is not None:
         raise UserError(
             f"{directory}: holds {stranger!r} already, which is not of this {kind.name} and could "
             "be replaced; choose another --out, or move it away"
         )
+
+
+def _nothing_but(directory: Path, settings: str) -> bool:
+    with suppress(OSError):
+        return {path.name for path in directory.iterdir()} <= {settings, LOCK_FILE}
+    return False
 
 
 def _lock(directory: Path, announce: Callable[[str], None]) -> int:

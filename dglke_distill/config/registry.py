@@ -56,7 +56,7 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     near = near_words(fold(name), spelled, count)
     if near:
         return f"did you mean {' or '.join(repr(spelled[one]) for one in near)}?"
-    return f"known: {', '.join(spelled.values())}"
+    return f"known: {', '.join(spelled.values())}" if spelled else "there are none"
 
 
 class Registry(Mapping[str, T]):

@@ -76,6 +76,8 @@ def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
         near = near_words(path[-1], model.model_fields, 1)
         meant = [*map(repr, near), *_elsewhere(model, written)]
         known = f"known: {', '.join(model.model_fields)}"
+        if not model.model_fields:
+            known = "it has none"
         hint = f"did you mean {' or '.join(meant)}?" if meant else known
         return f"{source}: unknown setting {key!r}; {hint}"
     fault = fault_words(first)

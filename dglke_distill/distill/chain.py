@@ -42,6 +42,7 @@ from dglke_distill.distill.finished import (
 from dglke_distill.distill.going_on import InitModel, check_init
 from dglke_distill.distill.loading import check_teachers, teacher_results
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
+from dglke_distill.distill.rehearsal import check_stages
 from dglke_distill.distill.stages import ChainRun, StageTrainer, run_stage
 from dglke_distill.distill.tuner import Searches, Tuned
 from dglke_distill.distill.verdict import judge
@@ -127,6 +128,8 @@ def run_chain(
         check_init(chain, init, workspaces.of(stages[0].config).dataset)
         allowed = bool(chain.allow_other_data)
         check_teachers(loaded, lambda: workspaces.of(stages[-1].config), allowed)
+        if trainer is None:  # another looks at its own
+            check_stages(stages, workspaces, directory)
     names = [str(path) for path in loaded]
     with claimed(
         directory,

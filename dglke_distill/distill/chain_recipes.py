@@ -48,7 +48,10 @@ def find_chain_recipe(recipe: str, dataset: str, model: Optional[str]) -> Option
     if recipe == "auto":
         return None
     asked = " ".join(filter(None, (recipe, model, stem)))
-    raise UserError(f"--recipe: no chain recipe for {asked!r}; {nearest(tried[-1], names)}")
+    hint = nearest(tried[-1], names)
+    if recipe in recipe_names():
+        hint = f"{recipe} is one of `train`, and chains have others (`recipes list`); {hint}"
+    raise UserError(f"--recipe: no chain recipe for {asked!r}; {hint}")
 
 
 def _student_model(name: str, names: Sequence[str]) -> Optional[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 
+from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.distill.initialization import INITIALIZATIONS
 from dglke_distill.distill.methods import build_method
@@ -14,7 +18,9 @@ from dglke_distill.runs.workspace import build_optimizer
 from dglke_distill.training.losses import build_loss
 from dglke_distill.training.regularizers import build_regularizer
 
-__all__ = ["check_settings"]
+__all__ = ["check_settings", "named_stage"]
+
+_PARTS = {"teacher": "teacher", "student": "student"}
 
 
 def check_settings(config: Config) -> None:
@@ -37,3 +43,19 @@ def check_settings(config: Config) -> None:
     build_schedule(settings.weight)
     INITIALIZATIONS.spell(settings.initialization)
     build_method(settings.method, settings.options).check(config)
+
+
+@contextmanager
+def named_stage(name: str, role: str) -> Iterator[None]:
+    """Within it an error names the stage, and the part of a chain's settings that is its own.
+
+    Args:
+        name: of the stage.
+        role: what it is for.
+    """
+    try:
+        yield
+    except UserError as error:
+        if name in str(error):
+            raise
+        raise UserError(f"stage {name} ({_PARTS.get(role, 'direct')}.*): {error}") from None

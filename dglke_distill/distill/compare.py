@@ -39,6 +39,7 @@ from dglke_distill.distill.gains import gains_over, saved_ranks
 from dglke_distill.distill.loading import check_teachers, import_teacher, teacher_data
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
+from dglke_distill.distill.rehearsal import check_stages
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.runs.workspace import Workspaces
 
@@ -146,8 +147,10 @@ def run_comparison(
     workspaces = Workspaces(data_root, saved=resume)
     if not resume and not (directory / COMPARISON_FILE).exists():  # before anything is written
         places = [Path(path) for path in comparison.loaded]
-        config, allowed = teachers_of(comparison)[0].config, bool(chain.allow_other_data)
+        teachers = teachers_of(comparison)
+        config, allowed = teachers[0].config, bool(chain.allow_other_data)
         check_teachers(places, lambda: workspaces.of(config), allowed)
+        _check_stages(comparison, [] if places else teachers, workspaces, directory)
     with claimed(
         directory,
         Kind("comparison", COMPARISON_FILE, (COMPARISON_FILE,), among(*_PARTS)),
@@ -228,7 +231,27 @@ def _check(comparison: ComparisonConfig) -> None:
                 raise UserError("evaluation.split: test figures are compared; leave it at test")
 
 
-def _asked(method: str, places: Sequence[Path]) -> list[Any]:
+def _check_stages(
+    comparison: ComparisonConfig,
+    teachers: Sequence[Stage],
+    workspaces: Workspaces,
+    directory: Path,
+) -> None:
+    """Look at the stages of all methods; see ``check_stages``.
+
+    Args:
+        comparison: the settings.
+        teachers: the stages that train the teachers; none where these are loaded.
+        workspaces: the data.
+        directory: where the comparison would be written.
+    """
+    names = [stage.name for stage in teachers] or comparison.loaded
+    for method in comparison.methods:
+        stages = plan(chain_of(comparison, method, comparison.seeds[0]), _asked(method, names))
+        check_stages([*teachers, *stages], workspaces, directory)
+
+
+def _asked(method: str, places: Sequence[Any]) -> list[Any]:
     """Return the teachers among all that a method learns from."""
     kind = METHODS.find(method)
     if not kind.taught:

@@ -10,16 +10,17 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from dglke_distill.distill.loading import describe_teacher, load_teacher
+from dglke_distill.distill.loading import load_teacher
 from dglke_distill.distill.method import cached_queries
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Stage
 from dglke_distill.distill.query_rows import QueryRows
+from dglke_distill.distill.rehearsal import stage_memory
 from dglke_distill.distill.student_objective import DistillationObjective
 from dglke_distill.distill.tape import Tape
 from dglke_distill.models.base import KGEModel
-from dglke_distill.models.coded import build_configured
-from dglke_distill.runs.memory import DataSize, MemoryNeed, TeacherSize, check_memory, memory_need
+from dglke_distill.runs.memory import DataSize, MemoryNeed
+from dglke_distill.runs.rehearsal import untrained
 from dglke_distill.runs.workspace import (
     Workspace,
     Workspaces,
@@ -68,7 +69,11 @@ def estimate(
         UserError: a stage needs more memory than it may have.
     """
     workspaces = workspaces or Workspaces()
-    needs = [_memory(stage, stages, loaded, workspaces) for stage in stages]
+    configs = {stage.name: stage.config for stage in stages}
+    needs = [
+        stage_memory(stage, configs, DataSize.of(workspaces.of(stage.config).dataset), Path())
+        for stage in stages
+    ]
     models: dict[str, KGEModel] = {}
     found = []
     for stage, need in zip(stages, needs):
@@ -78,7 +83,8 @@ def estimate(
                 models[path] = load_teacher(
                     Path(path), workspace.dataset, allow_other_data=allow_other_data
                 )
-        models[stage.name] = model = _untrained(stage, workspace)
+        models[stage.name] = model = untrained(stage.config, workspace)
+        model.encoder.store_encoded()
         teachers = [models[name] for name in stage.teachers]
         found.append(
             Estimate(
@@ -92,35 +98,9 @@ def estimate(
     return found
 
 
-def _memory(
-    stage: Stage, stages: Sequence[Stage], loaded: Sequence[str], workspaces: Workspaces
-) -> MemoryNeed:
-    size = DataSize.of(workspaces.of(stage.config).dataset)
-    configs = {other.name: other.config for other in stages}
-    teachers = []
-    for name in stage.teachers:
-        if name in configs:
-            teachers.append(TeacherSize.of(configs[name], size))
-        else:
-            teachers.append(TeacherSize.described(describe_teacher(Path(name))))
-    need = memory_need(stage.config, size, teachers)
-    check_memory(stage.config, need, Path(), name=stage.name)
-    return need
-
-
-def _untrained(stage: Stage, workspace: Workspace) -> KGEModel:
-    config, dataset = stage.config, workspace.dataset
-    model = build_configured(
-        config, dataset.num_entities, dataset.num_relations, graph=workspace.graph
-    )
-    model.set_row_sparse(entities=True, relations=True)
-    model.reset(config.training.seed, config.model.init_scale)
-    model.encoder.store_encoded()
-    return model.to(workspace.device)
-
-
 def _seconds(stage: Stage, workspace: Workspace, teachers: Sequence[KGEModel]) -> float:
-    config, model = stage.config, _untrained(stage, workspace)
+    config, model = stage.config, untrained(stage.config, workspace)
+    model.encoder.store_encoded()
     objective: Objective
     kept: Optional[QueryRows] = None
     if config.distillation is None:

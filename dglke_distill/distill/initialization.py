@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from dglke_distill.config.registry import Registry
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["INITIALIZATIONS", "initialize"]
+__all__ = ["INITIALIZATIONS", "check_initialization", "initialize"]
 
 
 _MOST_ROWS = 1 << 18
@@ -108,27 +108,9 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
     project = INITIALIZATIONS.find(name)
     if project is at_random:
         return
+    table = check_initialization(name, student, teacher)
+    assert table is not None
     theirs, ours = teacher.score_function, student.score_function
-    table = getattr(student.encoder, "weight", None)
-    if not isinstance(table, Tensor) or table.shape[1] != ours.dim:
-        raise UserError(
-            f"distillation.initialization {name!r} needs a lookup student; set it to random"
-        )
-    if ours.dim > theirs.dim:
-        raise UserError(
-            f"distillation.initialization {name!r}: a student of {ours.dim} floats cannot start "
-            f"from a teacher of {theirs.dim}; set it to random"
-        )
-    if student.num_entities != teacher.num_entities:
-        raise UserError(
-            f"distillation.initialization {name!r}: {student.num_entities} entities cannot start "
-            f"from a teacher of {teacher.num_entities}; set it to random"
-        )
-    if not teacher.has_vectors:
-        raise UserError(
-            f"distillation.initialization {name!r}: the first teacher has no vectors to start "
-            "from; set it to random, or name a teacher with the encoder lookup first"
-        )
     vectors = teacher.entity_embeddings.cpu()
     alike = type(ours) is type(theirs) and ours.options == theirs.options
     parts = ours.parts if theirs.parts == ours.parts else 1
@@ -160,6 +142,47 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
         bias, former = student.bias_weight, teacher.bias_weight
         if bias is not None and former is not None:
             bias.copy_(former)
+
+
+def check_initialization(name: str, student: KGEModel, teacher: KGEModel) -> Optional[Tensor]:
+    """Refuse a student that cannot start from a teacher, whatever the vectors of these are.
+
+    Args:
+        name: a key of ``INITIALIZATIONS``.
+        student: not changed.
+        teacher: not changed.
+
+    Returns:
+        The student's table of entities; None where it starts at random.
+
+    Raises:
+        UserError: unknown name, a student without a table of entities, or one larger than its
+            teacher.
+    """
+    if INITIALIZATIONS.find(name) is at_random:
+        return None
+    theirs, ours = teacher.score_function, student.score_function
+    table = getattr(student.encoder, "weight", None)
+    if not isinstance(table, Tensor) or table.shape[1] != ours.dim:
+        raise UserError(
+            f"distillation.initialization {name!r} needs a lookup student; set it to random"
+        )
+    if ours.dim > theirs.dim:
+        raise UserError(
+            f"distillation.initialization {name!r}: a student of {ours.dim} floats cannot start "
+            f"from a teacher of {theirs.dim}; set it to random"
+        )
+    if student.num_entities != teacher.num_entities:
+        raise UserError(
+            f"distillation.initialization {name!r}: {student.num_entities} entities cannot start "
+            f"from a teacher of {teacher.num_entities}; set it to random"
+        )
+    if not teacher.has_vectors:
+        raise UserError(
+            f"distillation.initialization {name!r}: the first teacher has no vectors to start "
+            "from; set it to random, or name a teacher with the encoder lookup first"
+        )
+    return table
 
 
 def bilinear_forms(function: ScoreFunction, relations: Tensor) -> Iterator[Tensor]:

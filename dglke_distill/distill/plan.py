@@ -22,7 +22,7 @@ from dglke_distill.config.components import MethodName
 from dglke_distill.config.fit import fitted
 from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.distill.chain_recipes import CHAINS, find_chain_recipe
-from dglke_distill.distill.checks import check_settings
+from dglke_distill.distill.checks import check_settings, named_stage
 from dglke_distill.distill.methods import Method, build_method
 from dglke_distill.models import canonical_name
 
@@ -262,7 +262,8 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
         config = _direct(chain, dim)
         stages.append(Stage(f"direct-{_label(config)}", "direct", config, ()))
     for stage in stages:
-        check_settings(stage.config)
+        with named_stage(stage.name, stage.role):
+            check_settings(stage.config)
     return stages
 
 

@@ -266,8 +266,7 @@ def build_objective(
     if regularizer is not None and not model.has_vectors:
         raise UserError(
             f"regularizer.name {config.regularizer.name}: there is no vector of an entity to "
-            f"penalise with model.encoder {config.model.encoder}; leave it out: take --recipe "
-            "distmult-path, or none"
+            f"penalise with model.encoder {config.model.encoder}; set regularizer.name to none"
         )
     if config.loss.relation_weight:
         model.require_vectors("loss.relation_weight: predicting relations")

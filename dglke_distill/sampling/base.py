@@ -108,7 +108,9 @@ class NegativeSampler(_DglNegativeSampler):  # type: ignore[misc]
         if sides not in ("alternate", "both"):
             raise UserError(f"negatives.sides is {sides!r}: choose alternate or both")
         if not isinstance(options, BaseModel):
-            options = validate_options(self.Options, options or {}, "negatives.options")
+            options = validate_options(
+                self.Options, options or {}, f"negatives.options of {self.name}"
+            )
         self.options: Any = options
         self.num_entities = int(graph.num_nodes())
         self.count, self.chunk_size, self.filtered = count, chunk_size, filtered

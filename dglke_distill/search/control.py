@@ -105,6 +105,7 @@ def equal_time(
         workspaces=workspaces,
         watch=StudyWatch(began, ended, _until(watcher, time.monotonic() + _SEARCH * seconds)),
         plots=False,
+        rehearsed=True,
         first=[*reversed(known), flattened(config.model_dump())],
     )
     room = headroom(found.values)

@@ -28,6 +28,7 @@ from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.finished import STAGES
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Role, Stage
+from dglke_distill.distill.rehearsal import check_stages
 from dglke_distill.distill.stages import run_stage
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
@@ -100,6 +101,7 @@ def tune(
     workspaces: Optional[Workspaces] = None,
     watch: StudyWatch = StudyWatch(),  # noqa: B008 (immutable)
     plots: bool = True,
+    rehearsed: bool = False,
     first: Sequence[Mapping[str, Any]] = (),
 ) -> Found:
     """Try settings until the budget is spent, and leave the best as a recipe.
@@ -116,6 +118,7 @@ def tune(
         workspaces: the prepared data; None: found by the settings.
         watch: hears of progress.
         plots: whether to draw them.
+        rehearsed: whether such settings have been trained before, so that they need no look.
         first: values that a new study tries behind the space's defaults, by names of settings;
             what is missing, or no longer in the space, is left to chance.
 
@@ -132,11 +135,12 @@ def tune(
             f"{study_config.space}: the space has changed since the study began; choose another "
             "--out, or restore the file"
         )
-    _config(study_config, space, space.defaults())  # bad settings end here; nothing is written
-    _begin(directory, study_config)
+    stage = _stage("trial", _config(study_config, space, space.defaults()), study_config)
     workspaces = workspaces or Workspaces()
-    study = _open(directory, study_config, space, first)
-    _bury(study, directory)
+    if not (rehearsed or (directory / STUDY_FILE).exists()):
+        check_stages([stage], workspaces, directory)
+    _begin(directory, study_config)
+    _bury(study := _open(directory, study_config, space, first), directory)
     if trials is not None:
         study.set_user_attr(f"{_GOAL}{time.time_ns()}", trials)
     deadline = None if seconds is None else time.monotonic() + seconds
@@ -267,6 +271,11 @@ def _config(config: StudyConfig, space: Space, chosen: Mapping[str, Any]) -> Con
     return made
 
 
+def _stage(name: str, settings: Config, config: StudyConfig) -> Stage:
+    role: Role = "direct" if config.method is None else "student"
+    return Stage(name, role, settings, tuple(config.teachers))
+
+
 def _try(
     trial: optuna.Trial,
     study: optuna.Study,
@@ -301,8 +310,7 @@ def _try(
         space.suggest(trial)  # which fills its params
         watch.began(trial.number, trial.params)
         settings = _config(config, space, trial.params)
-        role: Role = "direct" if config.method is None else "student"
-        stage = Stage(name, role, settings, tuple(config.teachers))
+        stage = _stage(name, settings, config)
         run_stage(stage, directory, workspaces, watch.trial._replace(validated=validated))
     except optuna.TrialPruned:
         end("stopped early", state.PRUNED)
