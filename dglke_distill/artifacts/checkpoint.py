@@ -20,8 +20,8 @@ from dglke_distill.artifacts.checkpoint_places import MODEL_FILE, no_checkpoint
 from dglke_distill.artifacts.known_facts_file import KNOWN_FILE, write_known
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.artifacts.requirements import REQUIRES, check_requirements, requirements
-from dglke_distill.artifacts.results_files import RESULTS_FILE, read_results_tree
-from dglke_distill.artifacts.results_node import strict_json
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_results_tree, results_text
+from dglke_distill.artifacts.results_node import ResultsNode, strict_json
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import directory_aside
 from dglke_distill.base.parsing import read_object
@@ -93,7 +93,7 @@ def save_model(
     config: Config,
     entities: Vocabulary,
     relations: Vocabulary,
-    results: Mapping[str, Any],
+    results: Union[Mapping[str, Any], ResultsNode],
     labels: Optional[Labels] = None,
     *,
     known: Optional[KnownAnswers] = None,
@@ -107,7 +107,7 @@ def save_model(
         config: the settings it was built from.
         entities: names of the entities in id order.
         relations: the same of the relations.
-        results: a mapping that JSON can hold.
+        results: a typed tree, or a mapping that JSON can hold.
         labels: of the entities; those that ship with the package are not written.
         known: facts to be kept beside it, where no dataset has them all.
         calibration: what makes probabilities of this model's scores.
@@ -141,7 +141,7 @@ def save_model(
         (aside / CONFIG_FILE).write_text(strict_json(about), encoding="utf-8")
         _write_names(aside / ENTITIES_FILE, entities)
         _write_names(aside / RELATIONS_FILE, relations)
-        (aside / RESULTS_FILE).write_text(strict_json(results), encoding="utf-8")
+        (aside / RESULTS_FILE).write_text(results_text(results), encoding="utf-8")
         if labels is not None:
             labels.write(aside, entities)
         if known is not None:

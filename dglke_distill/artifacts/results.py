@@ -68,7 +68,7 @@ class TrainingResults(ResultsNode, Tabular):
     """``results.json`` of a checkpoint: what was trained, how, and how good it is.
 
     A model of another library has no ``training``, ``config`` or ``provenance``; one that was never
-    ranked has no ``metrics``.
+    ranked has no ``metrics``. Keys are in the order in which a training writes them.
     """
 
     schema_: int = Field(SCHEMA, alias="schema", description="version of this layout")
@@ -78,13 +78,14 @@ class TrainingResults(ResultsNode, Tabular):
         default_factory=dict, description="split (valid, test) to its figures"
     )
     training: Optional[TrainingFigures] = Field(None, description="how the training went")
-    distillation: Optional[DistillationDescription] = Field(
-        None, description="of whom it learned; None: of the facts alone"
-    )
     config: Optional[dict[str, Any]] = Field(
         None, repr=False, description="all settings, as config.Config"
     )
     provenance: Optional[Provenance] = Field(None, description="versions and hardware")
+    distillation: Optional[DistillationDescription] = Field(
+        None, description="of whom it learned; None: of the facts alone"
+    )
+    init: Optional[StartedFrom] = Field(None, description="the model that it went on from")
     data_warnings: list[str] = Field(
         default_factory=list, description="what belongs beside every figure: data of others"
     )
@@ -93,7 +94,6 @@ class TrainingResults(ResultsNode, Tabular):
     compressed_from: Optional[CompressedFrom] = Field(
         None, description="the model that was compressed into it"
     )
-    init: Optional[StartedFrom] = Field(None, description="the model that it went on from")
     extended_from: Optional[ExtendedFrom] = Field(None, description="before entities were added")
     other_test: Optional[bool] = Field(
         None, description="whether its figures are of another test split (a loaded teacher)"

@@ -25,6 +25,7 @@ __all__ = [
     "read_results_tree",
     "read_training_results",
     "results_kind",
+    "results_text",
     "write_results",
 ]
 
@@ -98,8 +99,12 @@ def write_results(path: Path, tree: Union[Mapping[str, Any], ResultsNode]) -> No
         path: the file.
         tree: a typed tree, or a mapping with its keys.
     """
-    plain = tree.to_tree() if isinstance(tree, ResultsNode) else tree
-    atomic_write_text(path, strict_json(plain))
+    atomic_write_text(path, results_text(tree))
+
+
+def results_text(tree: Union[Mapping[str, Any], ResultsNode]) -> str:
+    """Return what a ``results.json`` holds, of a typed tree or a mapping with its keys."""
+    return strict_json(tree.to_tree() if isinstance(tree, ResultsNode) else tree)
 
 
 def _check_schema(tree: Mapping[str, Any], source: Union[str, Path]) -> None:

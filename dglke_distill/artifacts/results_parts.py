@@ -51,6 +51,10 @@ class Figures(ResultsNode):
 class Protocol(ResultsNode):
     """How a split was ranked."""
 
+    name: Literal["all", "seen", "no-self"] = Field(
+        "all",
+        description="all: the standard; others compare with no other, see evaluate",
+    )
     filtered: bool = Field(description="whether other known answers were left out")
     ties: str = Field(description="realistic: the mean of the best and the worst place")
     sides: str = Field(description="both: heads and tails are asked for")
@@ -59,12 +63,8 @@ class Protocol(ResultsNode):
     )
     estimate: bool = Field(description="whether a sample of the split was ranked")
     negatives: Optional[int] = Field(None, description="given candidates per question")
-    evaluator: Optional[str] = Field(None, description="whose evaluator ranked, with its version")
-    name: Literal["all", "seen", "no-self"] = Field(
-        "all",
-        description="all: the standard; others compare with no other, see evaluate",
-    )
     dropped: int = Field(0, description="triples of the split that the protocol leaves out")
+    evaluator: Optional[str] = Field(None, description="whose evaluator ranked, with its version")
 
 
 class SplitFigures(Figures):
@@ -180,6 +180,8 @@ class TrainingFigures(ResultsNode):
     peak_memory_bytes: Optional[int] = Field(
         None, description="most that the process held in memory"
     )
+    trainers: Optional[int] = Field(None, description="processes of a training by many")
+    machines: Optional[int] = Field(None, description="hosts of a training by many")
     objective_parameters: int = Field(
         0, description="numbers learned beside the model and thrown away"
     )
@@ -202,10 +204,12 @@ class ModelSource(ResultsNode):
     )
 
 
-class TeacherDescription(ModelSource):
-    """A teacher of a student."""
-
+class _Named(ResultsNode):
     name: str = Field(description="a stage, a zoo name or a folder")
+
+
+class TeacherDescription(ModelSource, _Named):
+    """A teacher of a student: its name stands first."""
 
 
 class DistillationDescription(ResultsNode):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Optional
 import typer
 import typer.main
 
+from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
@@ -145,7 +146,7 @@ def run_launch(given: Given) -> None:
     if given.show_processes:
         say(f"job {task.job.token}")  # begins the names of its shared memory
     try:
-        found = _shown(task, how, console, given.show_processes)
+        results = _shown(task, how, console, given.show_processes)
     except (Ended, KeyboardInterrupt):
         say("interrupted", err=True)
         # Of a run on other hosts the first one alone knows.
@@ -154,17 +155,15 @@ def run_launch(given: Given) -> None:
             again = f"train {part} --resume --out {run}"
             say(f"go on with: {with_plugins(launch_words(given))} -- {again}", err=True)
         raise typer.Exit(STOPPED) from None
-    from dglke_distill.artifacts.results import TrainingResults
-
-    results = TrainingResults.of(found, Path(out))
     if results.metrics:
         console.print(metrics_table(results.metrics))
     elif partition.given_candidates:
         say(f"{partition.name} gives the candidates of its questions: rank with `ogb evaluate`")
-    say(f"trained in {found['training']['seconds']:.1f} s; checkpoint: {Path(out) / 'checkpoint'}")
+    seconds = 0.0 if results.training is None else results.training.seconds
+    say(f"trained in {seconds:.1f} s; checkpoint: {Path(out) / 'checkpoint'}")
 
 
-def _shown(task: Task, how: Launch, console: SafeConsole, processes: bool) -> dict[str, Any]:
+def _shown(task: Task, how: Launch, console: SafeConsole, processes: bool) -> TrainingResults:
     def started(role: str, number: int, pid: int) -> None:
         if processes:
             say(f"{role} {number}: process {pid}")

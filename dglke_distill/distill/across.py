@@ -14,6 +14,7 @@ from typing import Any, Optional
 import torch
 import torch.distributed as together
 
+from dglke_distill.artifacts.results import DistillationDescription
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, merge
 from dglke_distill.data.triples import Dataset
@@ -188,7 +189,8 @@ def taught(config: Config, run: DistributedRun, place: Path, name: str = "") -> 
     spread_model(model, run.own, None if read is None else read.model.state_dict())
     if student is not None:
         described = [{"name": name or teacher_name(place), **describe_teacher(place)}]
-        run.about = {"distillation": {"method": method.name, "teachers": described}}
+        tree = {"method": method.name, "teachers": described}
+        run.about = {"distillation": DistillationDescription.of(tree, place)}
         run.others = tuple(dict.fromkeys(others))
     teacher = SharedTeacher(model, factor)
     return method.taught_by(config, run.model, teacher, hard, loss, scale, run.workspace)

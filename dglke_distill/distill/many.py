@@ -21,7 +21,7 @@ from dglke_distill.runs.distributed_memory import DistributedNeed, distributed_n
 from dglke_distill.runs.distributed_run import check_run, check_settings
 from dglke_distill.runs.launching.cluster import Cluster
 from dglke_distill.runs.launching.launcher import Ended, launch
-from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY, RESUME_FILE
+from dglke_distill.runs.run_files import RESUME_FILE
 from dglke_distill.training.loop import Interrupted, Progress
 
 __all__ = ["StagesByMany", "check_stages"]
@@ -111,7 +111,7 @@ class StagesByMany:
         task, how = cluster.started(config, place, need, resume=resume, **role)
         self.launched(task.job.token)
         try:
-            found = launch(
+            return launch(
                 task,
                 how,
                 report=lambda values: watcher.report(Progress(*values)),
@@ -121,7 +121,6 @@ class StagesByMany:
             )
         except Ended:
             raise Interrupted from None
-        return TrainingResults.of(found, place / CHECKPOINT_DIRECTORY)
 
     def _role(
         self, stage: Stage, directory: Path, config: Config

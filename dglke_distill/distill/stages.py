@@ -6,7 +6,11 @@ from pathlib import Path
 from shutil import rmtree
 from typing import NamedTuple, Optional, Protocol
 
-from dglke_distill.artifacts.results import StageResults, TrainingResults
+from dglke_distill.artifacts.results import (
+    DistillationDescription,
+    StageResults,
+    TrainingResults,
+)
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import MAX_TOML_BYTES
 from dglke_distill.base.regular_files import read_text
@@ -168,9 +172,9 @@ def _taught(stage: Stage, directory: Path, dataset: Dataset, allow_other_data: b
             place, dataset, allow_other_data=allow_other_data, name=teacher["name"]
         )
     ]
-    about = {"distillation": {"method": method.name, "teachers": described}}
+    about = DistillationDescription.of({"method": method.name, "teachers": described}, "teachers")
     sizes = [TeacherSize.described(teacher) for teacher in described]
-    return Start(setup, about, sizes, list(dict.fromkeys(others)))
+    return Start(setup, {"distillation": about}, sizes, list(dict.fromkeys(others)))
 
 
 def stage_name(teacher: str) -> str:

@@ -15,6 +15,7 @@ import torch.distributed as together
 from torch import Tensor, nn
 
 from dglke_distill.artifacts import checkpoint
+from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base import runtime
 from dglke_distill.base.claims import Claim, claimed
 from dglke_distill.base.errors import UserError
@@ -49,7 +50,7 @@ from dglke_distill.runs.run_files import (
     run_kind,
 )
 from dglke_distill.runs.train_run import REPORTED_SPLITS
-from dglke_distill.runs.training_results import training_results
+from dglke_distill.runs.training_results import split_figures, training_results
 from dglke_distill.runs.workspace import build_objective, build_optimizer
 from dglke_distill.sampling.batch import BatchLoader
 from dglke_distill.sampling.negatives import configured_sampler
@@ -193,7 +194,7 @@ def train_part(
     said: Said,
     setup: Optional[DistributedSetup] = None,
     teacher: str = "",
-) -> Optional[dict[str, Any]]:
+) -> Optional[TrainingResults]:
     """Train with all others, rank together, and have the first trainer leave a checkpoint.
 
     Args:
@@ -275,7 +276,7 @@ def train_part(
 
 def _finish(
     run: DistributedRun, state: TrainState, objective: nn.Module, setup_seconds: float
-) -> Optional[dict[str, Any]]:
+) -> Optional[TrainingResults]:
     """Rank the best model together; the first trainer writes the checkpoint."""
     config, leads = run.config, run.member.leads
     best: Optional[Mapping[str, Tensor]] = None
@@ -286,26 +287,22 @@ def _finish(
         checkpoint.restore_weights(saved, saved, run.ordinary, saved.path)
         best = dict(run.ordinary.state_dict())
     run.spread(best)
-    metrics = {}
+    measured = {}
     for split in REPORTED_SPLITS[config.evaluation.split]:
         if len(run.dataset.split(split)) and not run.partition.given_candidates:
             result = run.rank(split)
-            metrics[split] = result.to_dict()
+            measured[split] = result.to_dict()
             if split == "test" and leads:
                 save_ranks(run.directory / RANKS_FILE, result)
     if not leads:
         return None
     assert run.ordinary is not None
     results = training_results(
-        config, run.workspace, run.ordinary, state, setup_seconds, run.others
-    )
-    results.update(run.about)
-    results["training"]["trainers"] = run.member.job.world
-    results["training"]["machines"] = run.member.job.machines
-    learned = sum(p.numel() for p in objective.parameters())
-    results["training"]["objective_parameters"] = learned
-    results["metrics"] = metrics
-    results["provenance"]["run"] = run.identity["run"]
+        config, run.workspace, run.ordinary, state, setup_seconds, run.others, run.about,
+        run.identity["run"], objective, trainers=run.member.job.world,
+        machines=run.member.job.machines,
+    )  # fmt: skip
+    results = results.model_copy(update={"metrics": split_figures(measured)})
     atomic_write_text(run.directory / HISTORY_FILE, history_csv(state.history))
     run.files.check_checkpoint()
     place = run.directory / CHECKPOINT_DIRECTORY

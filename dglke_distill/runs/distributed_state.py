@@ -17,6 +17,7 @@ import torch.distributed as together
 from torch import Tensor, nn
 
 from dglke_distill.artifacts import checkpoint
+from dglke_distill.artifacts.results_node import ResultsNode
 from dglke_distill.base.claims import Claim
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import SavedState, flatten_state, restore_state, save_state
@@ -96,7 +97,7 @@ class DistributedRun:
     ) -> None:
         self.config, self.member, self.partition = config, member, partition
         self.claim, self.said = claim, said
-        self.about: dict[str, Any] = {}
+        self.about: dict[str, ResultsNode] = {}
         self.others: tuple[OtherData, ...] = ()
         self.dataset: Dataset = partition.dataset()
         self.labels = labels_in(partition.directory, self.dataset.entities)
@@ -233,9 +234,10 @@ def save_run(
     about = {**run.identity, "state": now.to_dict()}
     save_state(path, {**tensors, **states}, about)
     assert run.ordinary is not None
-    results = training_results(run.config, run.workspace, run.ordinary, now, setup, run.others)
-    results.update(run.about)
-    results["provenance"]["run"] = run.identity["run"]
+    results = training_results(
+        run.config, run.workspace, run.ordinary, now, setup, run.others, run.about,
+        run.identity["run"],
+    )  # fmt: skip
     names = run.dataset.entities, run.dataset.relations
     place = run.directory / LATEST_DIRECTORY
     checkpoint.save_model(place, run.ordinary, run.config, *names, results, run.workspace.labels)

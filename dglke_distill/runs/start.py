@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from dglke_distill.artifacts.loaded_model import LoadedModel
+from dglke_distill.artifacts.results import StartedFrom
+from dglke_distill.artifacts.results_node import ResultsNode
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.data.identity import OtherData
@@ -38,7 +40,7 @@ class Start(NamedTuple):
     """
 
     setup: Optional[Setup] = None
-    about: Mapping[str, Any] = {}
+    about: Mapping[str, ResultsNode] = {}
     teachers: Sequence[TeacherSize] = ()
     others: Sequence[OtherData] = ()
 
@@ -79,13 +81,13 @@ def start_of(loaded: LoadedModel, name: str) -> Start:
         loaded: that model.
         name: what the user called it.
     """
-    about = {
-        "name": name.rstrip("/").rsplit("/", 1)[-1] or name,
-        "dataset": loaded.dataset_name,
-        "fingerprint": loaded.identity.fingerprint,
-        "entities": len(loaded.entities),
-        "relations": len(loaded.relations),
-    }
+    about = StartedFrom(
+        name=name.rstrip("/").rsplit("/", 1)[-1] or name,
+        dataset=loaded.dataset_name,
+        fingerprint=loaded.identity.fingerprint,
+        entities=len(loaded.entities),
+        relations=len(loaded.relations),
+    )
     return Start(start_from(loaded), {"init": about})
 
 

@@ -45,7 +45,7 @@ from dglke_distill.runs.run_files import (
     run_kind,
 )
 from dglke_distill.runs.start import Start
-from dglke_distill.runs.training_results import training_results
+from dglke_distill.runs.training_results import split_figures, training_results
 from dglke_distill.runs.underfit import underfit_warnings
 from dglke_distill.runs.workspace import (
     Workspace,
@@ -301,30 +301,29 @@ def _train_alone(
     best = SavedState(run_directory / BEST_FILE)
     best_reached(best, state)
     checkpoint.restore_weights(best, best, model, best.path)
-    results = {
-        **training_results(config, workspace, model, state, setup_seconds, start.others),
-        **start.about,
-    }
-    if told:
-        results["data_warnings"] = told
-    learned_beside = sum(p.numel() for p in objective.parameters())
-    results["training"]["objective_parameters"] = learned_beside
+    results = training_results(
+        config, workspace, model, state, setup_seconds, start.others, start.about, identity["run"],
+        objective,
+    )  # fmt: skip
+    more: dict[str, Any] = {"data_warnings": told} if told else {}
+    measured = {}
     for split in REPORTED_SPLITS[config.evaluation.split]:
         if not len(dataset.split(split)):
             continue
         keep = partial(save_ranks, run_directory / RANKS_FILE) if split == "test" else _forget
-        results["metrics"][split] = measure(model, workspace, split, config, ranked=keep)
+        measured[split] = measure(model, workspace, split, config, ranked=keep)
+    more["metrics"] = split_figures(measured)
     if config.evaluation.split != "none":  # else it is a trial, which is compared with others
-        results["underfitted"] = underfit_warnings(state.history, state.best, workspace)
-        for line in results["underfitted"]:
+        more["underfitted"] = underfit_warnings(state.history, state.best, workspace)
+        for line in more["underfitted"]:
             announce(f"warning: {line}")
+    results = results.model_copy(update=more)
     atomic_write_text(run_directory / HISTORY_FILE, history_csv(state.history))
-    results["provenance"]["run"] = identity["run"]
     ours.check_checkpoint()
     # Last: a checkpoint says that the run is complete.
     place, names = run_directory / CHECKPOINT_DIRECTORY, (dataset.entities, dataset.relations)
     checkpoint.save_model(place, model, config, *names, results, workspace.labels)
-    return TrainingResults.of(results, place / checkpoint.RESULTS_FILE)
+    return results
 
 
 def _forget(result: RankingResult) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from dglke_distill import __version__
+from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.runs.distributed_memory import DistributedNeed
 from dglke_distill.runs.launching.hosts import Host
@@ -124,7 +125,7 @@ def launch(
     validated: Callable[[int, float], None] = lambda epoch, mrr: None,
     announce: Callable[[str], None] = lambda line: None,
     started: Callable[[str, int, int], None] = lambda role, number, pid: None,
-) -> dict[str, Any]:
+) -> TrainingResults:
     """Start everything, wait for its end, and leave no process behind.
 
     Ctrl-C, SIGTERM and SIGHUP ask the trainers to save and stop; a second one does not wait.
@@ -138,7 +139,7 @@ def launch(
         started: hears role, number and process id of each process.
 
     Returns:
-        Figures and seconds of the finished run.
+        What the checkpoint of the finished run says.
 
     Raises:
         UserError: a host does not answer, or a process failed; the message says which.
@@ -164,11 +165,11 @@ class _Watch:
         self.joined: set[int] = set()
         self.left = set(range(task.job.world))
         self.failures: list[tuple[int, str]] = []
-        self.results: Optional[dict[str, Any]] = None
+        self.results: Optional[TrainingResults] = None
         self.stopped = self.stopping = False
         self.deadline = time.monotonic() + how.timeout
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> TrainingResults:
         before = {number: signal.signal(number, self._stop) for number in _stops()}
         try:
             for number, host in enumerate(self.how.hosts):
@@ -243,7 +244,7 @@ class _Watch:
         elif "validated" in message:
             self.heard["validated"](*message["validated"])
         elif "results" in message:
-            self.results = message["results"]
+            self.results = TrainingResults.of(message["results"], self.task.out)
         elif "unable" in message:
             self.failures.append((0, f"host {agent.host.name}: {message['unable']}"))
         elif "refused" in message:

@@ -92,7 +92,7 @@ def _train(
             stopped, results = True, None
         leave(member)
     if results is not None:
-        tell(results=results)
+        tell(results=results.to_tree())
     if stopped:
         raise Interrupted
 
