@@ -8,14 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dglke_distill.kernels import distances, gradients
+from dglke_distill.kernels import distances
+from dglke_distill.kernels.private import private_gradients
 from dglke_distill.kernels.rows import scatter_rows
+from dglke_distill.kernels.strips import shared_gradients
 from dglke_distill.kernels.tiles import KERNELS
 
 __all__ = ["PairwiseScores", "StashedRows", "TakenRows"]
 
 # Distances below it are no distances: their squares underflow.
 _SMALLEST = {torch.float32: 1e-20, torch.float64: 1e-150}
+_SHARED = 8
+"""Queries per chunk from which on candidates count as shared."""
 _order = torch.arange(0)
 
 
@@ -48,6 +52,20 @@ def _cropped(gradient: Tensor, parts: int, d: int) -> Tensor:
     return gradient.view(gradient.shape[0], parts, -1)[:, :, : d // parts].reshape(-1, d)
 
 
+def _gradients(
+    kind: int, query: Tensor, rows: Tensor, index: Tensor, weight: Tensor, in_order: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients of query (b, d) and rows (u, d), given index (c, n) and weight (b, n).
+
+    The weight is the gradient of the scores, for l2 divided by the scores. All contiguous; d (for
+    the modulus: d / 2) a multiple of the vector length. `in_order` promises that the index is
+    0 to u - 1. `kind` numbers `tiles.KERNELS`.
+    """
+    if kind > 0 and query.shape[0] // index.shape[0] >= _SHARED:
+        return shared_gradients(kind, query, rows, index, weight, in_order)
+    return private_gradients(kind, query, rows, index, weight)
+
+
 class PairwiseScores(torch.autograd.Function):
     """Scores (b, n) of query (b, d) against rows (u, d) through index (c, n) or against all."""
 
@@ -77,7 +95,7 @@ class PairwiseScores(torch.autograd.Function):
         """Return the gradients of query and rows."""
         query, rows, index, kept = ctx.saved_tensors
         weight = grad if kept is None else grad / kept
-        query_gradient, rows_gradient = gradients.gradients(
+        query_gradient, rows_gradient = _gradients(
             ctx.kind, query, rows, index, weight.contiguous(), ctx.in_order
         )
         return (
