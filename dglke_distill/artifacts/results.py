@@ -55,6 +55,7 @@ __all__ = [
     "ResultsNode",
     "SplitFigures",
     "StageResults",
+    "StartedFrom",
     "TrainingFigures",
     "TrainingResults",
     "Verdict",
