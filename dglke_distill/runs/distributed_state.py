@@ -238,8 +238,7 @@ def save_run(
         run.config, run.workspace, run.ordinary, now, setup, run.others, run.about,
         run.identity["run"],
     )  # fmt: skip
-    names = run.dataset.entities, run.dataset.relations
-    place = run.directory / LATEST_DIRECTORY
+    place, names = run.directory / LATEST_DIRECTORY, (run.dataset.entities, run.dataset.relations)
     checkpoint.save_model(place, run.ordinary, run.config, *names, results, run.workspace.labels)
 
 
