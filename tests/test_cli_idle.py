@@ -50,6 +50,7 @@ IDLE = [
     (f"{ASK} --overwrite", "--overwrite", "--out"),
     (f"{ASK} --allow-other-data", "--allow-other-data", "--exclude-known"),
     (f"{ASK} --candidates observed --types t.tsv", "--types", "typed or type:NAME"),
+    (f"{ASK} --tail LVL -k 3", "--count (-k)", "whole triple"),
     ("data info cldr --columns head=1,relation=2,tail=3", "--columns", "own tables"),
     ("data info cldr --set data.header=true", "--set", "own tables"),
     ("data prepare cldr --overwrite", "--overwrite", "--out"),

@@ -343,6 +343,36 @@ def test_what_is_there_stays_without_overwrite(
     assert tree(place.folder).keys() == before.keys()
 
 
+FILES = [n for n in WRITERS if n.partition(" ")[0] in {"export", "predict", "discover"}]
+FOREIGN = [b"x,y\n1,2\n", b'{"rank": "high"}\n', b"PK\x03\x04 somebody's archive", b"PAR1 PAR1",
+           b"# 300 25\n", b"\x08\x08\x12\x07pytorch", b"\0" * 100]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*FILES, "calibrate --plot"])
+def test_overwrite_replaces_no_file_of_others(
+    name: str, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = WRITERS[name.partition(" --")[0]](place)
+    if name == "calibrate --plot":
+        arguments += ["--plot", place.folder / "plot.png"]
+    out = Path(arguments[arguments.index("--plot" if "--plot" in arguments else "--out") + 1])
+    assert call(*arguments) == 0, capsys.readouterr()
+    if out.is_dir():
+        return  # what replaces folders is looked at above
+    ours = out.read_bytes()
+    for theirs in FOREIGN:
+        out.write_bytes(theirs)
+        capsys.readouterr()
+        assert call(*arguments, "--overwrite") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(out) in line and "is no file that such a command writes" in line
+        assert out.read_bytes() == theirs
+    for before in (ours, b"") if "--plot" not in arguments else ():  # which takes long
+        out.write_bytes(before)
+        assert call(*arguments, "--overwrite") == 0, capsys.readouterr()
+        assert out.read_bytes()[:8] == ours[:8]
+
+
 @pytest.mark.parametrize("name", ["train", "dist partition"])
 def test_a_run_that_is_there_stays(
     name: str, place: Place, capsys: pytest.CaptureFixture[str]

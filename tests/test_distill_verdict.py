@@ -26,8 +26,9 @@ from dglke_distill.distill.controls import doubtful
 from dglke_distill.distill.gains import gain_between
 from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.distill.tuner import Searches, Tuned
-from dglke_distill.distill.verdict import control_of, judge, seconds_to_reach
+from dglke_distill.distill.verdict import _claim, control_of, judge, seconds_to_reach
 from dglke_distill.evaluate import evaluate
+from dglke_distill.report.numbers import gain_text as report_gain_text
 from dglke_distill.runs.ranks import RANKS_FILE, read_reciprocal_ranks
 from dglke_distill.runs.workspace import Workspaces
 
@@ -97,6 +98,9 @@ def test_models_that_were_asked_other_questions_are_not_compared() -> None:
         gain_between([ranks_of(rng, 5)], [ranks_of(rng, 6)])
     one = gain_between([ranks_of(rng, 1)], [ranks_of(rng, 1)])
     assert (one.low, one.high) == (-math.inf, math.inf)
+    claim = _claim(one, "alike", [])
+    assert "one test triple gives no interval" in claim and "inf" not in claim
+    assert report_gain_text(0.312, None, None) == "+31.2% (no interval)"
 
 
 def entry(

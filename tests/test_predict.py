@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
+from cli_fixtures import called
 from hypothesis import example, given
 from hypothesis import strategies as st
 from model_formulas import (
@@ -197,10 +199,10 @@ def test_frames_hold_answers_in_the_order_of_questions():
             model.predict_frame([bad])
 
 
-def rank_by_hand(scores: list[float], answer: int, rivals: set[int]) -> int:
+def rank_by_hand(scores: list[float], answer: int, rivals: set[int]) -> float:
     others = [scores[i] for i in rivals - {answer}]
     greater = sum(score > scores[answer] for score in others)
-    return 1 + greater + sum(score == scores[answer] for score in others) // 2
+    return 1 + greater + sum(score == scores[answer] for score in others) / 2
 
 
 @pytest.mark.parametrize("block_rows", [None, 3])
@@ -219,7 +221,7 @@ def test_ranks_of_triples(block_rows, tied, monkeypatch):
     for options, among in (({}, NAMES), ({"candidates": few}, few)):
         for told in ((), facts):
             ranks = model.rank(triples, exclude_known=told, **options)
-            assert ranks.dtype == torch.int64
+            assert ranks.dtype == torch.float64
             for (h, r, t), rank in zip(triples, ranks.tolist()):
                 asked = model.entity_ids([h]), model.relation_ids([r])
                 scores = model.model.score_all(*asked, "tail")[0].tolist()
@@ -240,6 +242,35 @@ def test_ranks_are_those_of_the_answers():
     assert frame["rank"].tolist() == [1, *range(len(NAMES), 0, -1)]
     assert frame["tail"].tolist() == [answers[0].name, *(a.name for a in answers[::-1])]
     assert frame["score"].tolist()[1:] == pytest.approx([a.score for a in answers[::-1]])
+
+
+@pytest.mark.parametrize(("tied", "rank"), [(1, 1), (2, 1.5), (3, 2), (4, 2.5)])
+def test_equal_scores_share_the_mean_of_their_ranks_in_every_form(tied, rank, tmp_path, capsys):
+    """As words, JSON, CSV, JSON lines, Parquet and frames."""
+    config = Config.from_mapping({"model": {"name": "DistMult", "dim": 6}}, "test")
+    made = build_model(config.model, ENTITIES, RELATIONS).eval()
+    model = NamedModel(checkpoint.LoadedModel(made, config, NAMES, LINKS, {"a": 1}))
+    with torch.no_grad():
+        model.model.encoder.weight[:] = -1
+        model.model.encoder.weight[:tied] = 1
+        model.model.relation_weight[:] = 1
+    place = tmp_path / "model"
+    results = {"a": 1, "dataset": {"name": "none", "fingerprint": "none"}}
+    checkpoint.save_model(place, model.model, model.config, NAMES, LINKS, results)
+    whole = ["--head", NAMES[0], "--relation", LINKS[0], "--tail", NAMES[0]]
+    assert json.loads(called(capsys, "predict", place, *whole, "--json").out)["rank"] == rank
+    frame = model.predict_frame([(NAMES[0], LINKS[0], NAMES[0])])
+    assert frame["rank"].tolist() == [rank]
+    asked = tmp_path / "asked.tsv"
+    asked.write_text(f"{NAMES[0]}\t{LINKS[0]}\t{NAMES[0]}\n{NAMES[0]}\t{LINKS[0]}\t?\n")
+    for format, begin in (("csv", f"1,{rank},"), ("jsonl", f'{{"question": 1, "rank": {rank}, ')):
+        done = called(capsys, "predict", place, "--file", asked, "-k", 1, "--format", format)
+        lines = done.out.splitlines()
+        assert lines[-2].startswith(begin)
+        assert lines[-1].startswith(begin.replace("1", "2", 1).replace(str(rank), "1"))
+    out = tmp_path / "o.parquet"
+    assert called(capsys, "predict", place, "--file", asked, "-k", 1, "--out", out).code == 0
+    assert pandas.read_parquet(out)["rank"].tolist() == [rank, 1]
 
 
 def test_names_and_ids_both_ways():
@@ -347,9 +378,8 @@ def test_a_file_of_questions_and_triples(saved: Path, tmp_path: Path):
         assert (row["head"], row["relation"], row["tail"]) == triple
         assert row["score"] == pytest.approx(float(model.score([triple])[0]))
         assert row["rank"] == int(model.rank([triple])[0])
-    one = CliRunner().invoke(
-        app, ["predict", str(saved), "--head", h, "--relation", r, "--tail", t, "--json"]
-    )
+    whole = ["predict", str(saved), "--head", h, "--relation", r, "--tail", t]
+    one = CliRunner().invoke(app, [*whole, "--json"])
     assert json.loads(one.output)["rank"] == rows[0]["rank"]
     filtered = CliRunner().invoke(app, [*ask, "--exclude-known"])
     assert filtered.exit_code == 0 and filtered.output.startswith("question,rank,head")

@@ -43,6 +43,16 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 # --- the helpers --------------------------------------------------------------------------------
 
 
+def test_json_has_no_word_that_json_does_not_know() -> None:
+    value = {"a": [float("nan"), 1.5], "b": {"c": (float("-inf"), "NaN")}, "d": float("inf")}
+
+    def refused(word: str) -> None:
+        raise AssertionError(word)
+
+    read = json.loads(json_text(value), parse_constant=refused)
+    assert read == {"a": [None, 1.5], "b": {"c": [None, "NaN"]}, "d": None}
+
+
 @pytest.mark.parametrize(
     ("text", "seen"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from dglke_distill.base.disk import ON_A_MOUNT_POINT, NotWritten, writing
 
 __all__ = [
     "anything",
+    "begins",
     "check_file_place",
     "check_free",
     "check_ordinary",
@@ -43,17 +45,31 @@ def check_file_place(path: Path) -> None:
     check_writable(path, final.parent)
 
 
-def check_free(path: Path, overwrite: bool = False) -> None:
-    """Check that nothing is in a place, or that it may be replaced; an empty folder is nothing.
+def check_free(
+    path: Path, overwrite: bool = False, ours: Callable[[Path], bool] = lambda path: True
+) -> None:
+    """Check that nothing is in a place, or that it may be replaced.
+
+    An empty folder is nothing; an empty file is replaced whoever made it.
 
     Args:
         path: the place.
         overwrite: whether the user has agreed that what is there is replaced.
+        ours: given a file that would be replaced, tells whether it is such a file as would be
+            written; what others have written is not deleted.
 
     Raises:
         NotWritten: something is there.
     """
-    if overwrite or not os.path.exists(path):  # or a link to a place that is still free
+    if not os.path.exists(path):  # or a link to a place that is still free
+        return
+    if overwrite:
+        with writing(path):
+            if os.path.isfile(path) and os.path.getsize(path) and not ours(path):
+                raise NotWritten(
+                    f"{path}: is no file that such a command writes, so --overwrite does not "
+                    "replace it; remove it, or choose another place"
+                )
         return
     what = "is there already"
     if os.path.isdir(path):
@@ -62,6 +78,22 @@ def check_free(path: Path, overwrite: bool = False) -> None:
                 return
         what = "holds something already"
     raise NotWritten(f"{path}: {what}; add --overwrite to replace it, or choose another place")
+
+
+def begins(pattern: bytes, size: int = 4096) -> Callable[[Path], bool]:
+    """Return what tells whether a file begins as a regular expression says.
+
+    Args:
+        pattern: the expression.
+        size: bytes that are looked at.
+    """
+    wanted = re.compile(pattern, re.DOTALL)
+
+    def found(path: Path) -> bool:
+        with open(path, "rb") as stream:
+            return wanted.match(stream.read(size)) is not None
+
+    return found
 
 
 def check_writable(path: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@ ANSI sequences, and characters that turn the direction of writing make one name 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -71,11 +72,25 @@ def fenced(text: str, language: str = "") -> list[str]:
 def json_text(value: Any, *, indent: int | None = 2) -> str:
     """Return JSON of exactly this value that does nothing to a terminal.
 
+    Numbers that JSON has no word for, NaN and the infinite ones, are null.
+
     Args:
         value: what to write.
         indent: see ``json.dumps``.
     """
-    return _in_string(json.dumps(value, indent=indent, ensure_ascii=False))
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return _in_string(text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(of) for key, of in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(of) for of in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def toml_text(text: str) -> str:

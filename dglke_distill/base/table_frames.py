@@ -44,10 +44,13 @@ def table_frame(columns: Mapping[str, Any]) -> TableFrame:
 
     Args:
         columns: values by name; ``question``, ``rank`` and ``id`` are whole numbers, ``score`` and
-            ``probability`` floats, others text.
+            ``probability`` floats, others text. Ranks are floats where two share the mean of
+            theirs, such as 1.5.
     """
 
     def kind(name: str) -> Any:
+        if name == "rank" and any(value != int(value) for value in columns[name]):
+            return "float64"
         return "int64" if name in _WHOLE else "float64" if name in _NUMBERS else object
 
     return TableFrame({name: pandas.Series(of, dtype=kind(name)) for name, of in columns.items()})

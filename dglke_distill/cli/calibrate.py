@@ -236,7 +236,7 @@ def _pooled(named: "NamedModel", made: "Calibration") -> list[str]:
 
 
 def _check_plot(plot: Path, out: Optional[Path], overwrite: bool) -> None:
-    from dglke_distill.base.places import check_file_place, check_free
+    from dglke_distill.base.places import begins, check_file_place, check_free
 
     if plot.suffix.lower() not in (".svg", ".png", ".pdf"):
         raise UserError(f"--plot {plot}: give a file that ends in .svg, .png or .pdf")
@@ -245,7 +245,8 @@ def _check_plot(plot: Path, out: Optional[Path], overwrite: bool) -> None:
     ):
         raise UserError(f"--plot {plot}: lies in --out, or holds it; choose another place")
     check_file_place(plot)
-    check_free(plot, overwrite)
+    signed = begins(rb"(<\?xml|\x89PNG|%PDF).*[Mm]atplotlib", 1 << 22)  # as it signs what it draws
+    check_free(plot, overwrite, signed)
 
 
 def _drawn(made: "Calibration", plot: Optional[Path]) -> "AbstractContextManager[None]":

@@ -58,11 +58,11 @@ def discover(
     """
     from dglke_distill.predict import NamedModel
 
-    chosen = row_format(out, format, overwrite)
     if out is None:
         refuse_idle(context, "goes with --out; give that too", "overwrite")
     else:
         check_outside(out, model, reads=(dataset, types))
+    chosen = row_format(out, format, overwrite)
     if candidates not in (None, "observed", "typed"):
         raise UserError(
             f"--candidates {candidates!r:.100}: heads and tails are both asked for; give observed "

@@ -105,6 +105,7 @@ def predict(
     each answer is.
     """
     from dglke_distill.predict import NamedModel
+    from dglke_distill.predict.answers import plain_rank
     from dglke_distill.predict.choosing import per_relation
 
     given: dict[str, Optional[str]] = {"head": head, "relation": relation, "tail": tail}
@@ -114,6 +115,9 @@ def predict(
         refuse_idle(context, needs, "allow_other_data")
     if out is None:
         refuse_idle(context, "goes with --out; give that too", "overwrite")
+    if not (missing or explain):
+        why = "says how many answers, and a whole triple has none; leave it out"
+        refuse_idle(context, why, "count")
     rows_in = None
     if file is not None:
         if len(missing) < 3:
@@ -122,12 +126,15 @@ def predict(
             raise UserError("--json: is of a single question; with --file give --format jsonl")
         if explain:
             raise UserError("--explain: is of a single question; leave out --file")
-        rows_in = row_format(out, format, overwrite)
         if out is not None:
             if resolved(out) == resolved(file):
                 raise UserError(f"--out {out}: is the file of the questions; choose another one")
             check_outside(out, model, reads=(dataset, types, *(candidates or ())))
+        rows_in = row_format(out, format, overwrite)
         asked_of_file = read_questions(file)
+        if not any(None in question.parts for question in asked_of_file):
+            why = f"says how many answers, and {file} asks for none; leave it out"
+            refuse_idle(context, why, "count")
     elif out is not None or format is not None:
         raise UserError("--out and --format: are of many questions; name their file by --file")
     elif len(missing) > 1:
@@ -189,7 +196,7 @@ def predict(
         triple = (head or "", relation or "", tail or "")
         result: dict[str, Any] = {**given, "score": float(named.score([triple])[0])}
         result["scored_as"] = _ANSWER_TO["tail"]
-        result["rank"] = int(named.rank([triple], exclude_known=exclude_known)[0])
+        result["rank"] = plain_rank(float(named.rank([triple], exclude_known=exclude_known)[0]))
         why = named.explain(*triple, count) if explain else None
         if note is not None:
             result["probability"] = float(named.probability([triple])[0])

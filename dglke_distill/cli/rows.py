@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import file_aside
-from dglke_distill.base.places import check_file_place, check_free
+from dglke_distill.base.places import begins, check_file_place, check_free
 from dglke_distill.base.shown import json_text, plural
 from dglke_distill.cli.say import say, say_json, say_text
 
@@ -20,6 +21,24 @@ __all__ = ["ROW_FORMATS", "row_format", "with_labels", "write_rows"]
 
 ROW_FORMATS = {"csv": (".csv",), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet", ".pq")}
 """Formats of rows, each with the endings of its files."""
+
+
+def _has_rows(path: Path) -> bool:
+    try:
+        from pyarrow import ArrowException, parquet
+
+        return _ROWS <= set(parquet.read_schema(path).names)
+    except (ImportError, ArrowException):
+        return False
+
+
+_ROWS = {"rank", "head", "relation", "tail", "score"}
+_OURS: dict[str, Callable[[Path], bool]] = {
+    "csv": begins(rb"(question,)?rank,head,relation,tail,score[,\n]"),
+    "jsonl": begins(rb'\{("question": \d+, )?"rank": [\d.]+, "head": "'),
+    "parquet": _has_rows,
+}
+"""Which files of rows are replaced, by their format."""
 
 
 def row_format(out: Optional[Path], format: Optional[str], overwrite: bool) -> str:
@@ -52,7 +71,7 @@ def row_format(out: Optional[Path], format: Optional[str], overwrite: bool) -> s
         (found,) = fitting
     if out is not None:
         check_file_place(out)
-        check_free(out, overwrite)
+        check_free(out, overwrite, _OURS[found])
     if found == "parquet":
         if out is None:
             raise UserError("--format parquet: is no text; name a file by --out")
@@ -87,6 +106,10 @@ def write_rows(frame: pandas.DataFrame, out: Optional[Path], format: str) -> Non
     Raises:
         NotWritten: the file cannot be written.
     """
+    from dglke_distill.predict.answers import plain_rank
+
+    if format != "parquet" and frame["rank"].dtype.kind == "f":
+        frame = frame.assign(rank=frame["rank"].map(plain_rank).astype(object))
     if out is None:
         if format == "csv":
             say_text(frame.to_csv(index=False, lineterminator="\n").removesuffix("\n"))

@@ -226,6 +226,11 @@ def _needed(controls: Sequence[ControlTime], gain: Gain, tuned: bool) -> tuple[f
 
 def _claim(gain: Gain, outcome: str, notes: Sequence[str]) -> str:
     """Return the verdict in words, on one line, without paths of this machine."""
+    if not math.isfinite(gain.low):
+        return (
+            "no verdict: one test triple gives no interval, so nothing can be said of the "
+            f"difference of {percent_text(gain.value)} % to the same size trained directly"
+        )
     ends = f"[{percent_text(gain.low)}, {percent_text(gain.high)}]"
     if outcome == "better":
         text = (

@@ -12,6 +12,7 @@ from typing import Any, Optional
 from dglke_distill.artifacts.checkpoint import LoadedModel
 from dglke_distill.base.files import directory_aside, file_aside
 from dglke_distill.base.places import (
+    begins,
     check_file_place,
     check_free,
     check_replaceable,
@@ -55,7 +56,7 @@ def export_model(
     """
     writer = FORMATS.find(format)()
     chosen = validate_options(writer.Options, options or {}, f"options of the format {format}")
-    check_free(out, overwrite)
+    check_free(out, overwrite, begins(writer.begins))
     if writer.directory:
         check_replaceable(out, nothing_foreign)
     else:

@@ -44,6 +44,8 @@ class ExportFormat:
     """One line: what is written, and who reads it."""
     directory: ClassVar[bool] = False
     """Whether the export is a directory of files rather than one file."""
+    begins: ClassVar[bytes] = b""
+    """Regular expression of how a file of it begins; a file that does not is never replaced."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Modules that ``write`` imports, of the extra ``extra``."""
     extra: ClassVar[str] = "export"

@@ -49,6 +49,7 @@ class EdgeBundle(ExportFormat):
     """
 
     name = "bundle"
+    begins = _MAGIC
     about = "one file that a dependency-free JavaScript or NumPy reader scores"
     Options = BundleOptions
 

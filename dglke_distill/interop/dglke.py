@@ -90,7 +90,7 @@ class DGLKEFolder(ExportFormat):
             **dict.fromkeys(("emap_file", "emp_file"), "entities.tsv"),
             **dict.fromkeys(("rmap_file", "rmp_file"), "relations.tsv"),
         }
-        text = json.dumps(settings, indent=4, ensure_ascii=False)
+        text = json.dumps(settings, indent=4, ensure_ascii=False, allow_nan=False)
         (place / "config.json").write_text(text + "\n", encoding="utf-8")
 
 

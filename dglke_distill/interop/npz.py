@@ -35,6 +35,7 @@ class NumPyArchive(ExportFormat):
 
     name = "npz"
     about = "tables and names as one NumPy archive"
+    begins = rb"PK\x03\x04.{26}entity\.npy"
 
     def write(self, loaded: LoadedModel, options: Any, place: Path) -> None:
         """Write the archive, compressed."""

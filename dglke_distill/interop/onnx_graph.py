@@ -47,6 +47,7 @@ class ONNXGraph(ExportFormat):
     """
 
     name = "onnx"
+    begins = rb".{0,16}dglke_distill"
     about = "top-k link prediction as an ONNX graph"
     requires = ("onnx",)
 

@@ -214,7 +214,7 @@ class VectorExport(ExportFormat):
             "entities": len(vectors.entities), "k": _K, "questions": options.questions,
             "recall": recall,
         }  # fmt: skip
-        (place / "recall.json").write_text(json.dumps(about, indent=1) + "\n")
+        (place / "recall.json").write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
         (place / "README.md").write_text(
             f"# {loaded.config.model.name} of {loaded.dataset_name} for vector search\n\n"
             f"{self.said}\n\n```python\n{made}\n{asked}\n```\n",

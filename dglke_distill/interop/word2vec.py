@@ -41,6 +41,7 @@ class Word2VecText(ExportFormat):
 
     name = "word2vec"
     about = "vectors as word2vec's text, one line each; gensim reads it"
+    begins = rb"\d+ \d+\n"
     Options = Word2VecOptions
     binary: ClassVar[bool] = False
 

@@ -162,6 +162,11 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
     return table_frame({name: [row[i] for row in flat] for i, name in enumerate(headings)})
 
 
+def plain_rank(rank: float) -> float:
+    """Return a rank as a whole number if it is one: 2, or 1.5 of two that share 1 and 2."""
+    return int(rank) if rank == int(rank) else float(rank)
+
+
 def _judge(
     model: Any,
     questions: Sequence[Question],
@@ -191,4 +196,4 @@ def _judge(
     ):
         if at_least is None or found[-1] >= at_least:
             names = model.entities[head], model.relations[relation], model.entities[tail]
-            rows[number].append((number, rank, *names, *found))
+            rows[number].append((number, plain_rank(rank), *names, *found))

@@ -142,8 +142,7 @@ def ranks_of(
         among: (c,) int64 ascending ids of those who may answer; None: every entity.
 
     Returns:
-        (b,) int64 from 1 on: 1 + those that score more, and half of those that score the same,
-        rounded down.
+        (b,) float64 from 1 on: 1 + those that score more, and half of those that score the same.
 
     Raises:
         NonFiniteScores: a score is NaN or infinite.
@@ -194,13 +193,14 @@ def ranks_of(
             leave_out(scores, row, left_out, start)
             greater += (scores > target).sum(1)
             equal += (scores == target).sum(1)
-        return 1 + greater + equal // 2
+        return 1 + greater + equal.double() / 2
 
     with torch.no_grad():
         columns = (
             ids.to(model.device).split(QUERIES_AT_ONCE) for ids in (entity, relation, answer)
         )
-        return torch.cat([rank(*batch).cpu() for batch in zip(*columns)] or [answer[:0].cpu()])
+        nothing = torch.zeros(0, dtype=torch.float64)
+        return torch.cat([rank(*batch).cpu() for batch in zip(*columns)] or [nothing])
 
 
 def nearest_entities(model: KGEModel, entity: Tensor, k: int) -> TopK:

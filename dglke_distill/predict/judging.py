@@ -62,8 +62,8 @@ class Judging(Choosing, Knowing):
                 them is ranked as if it were.
 
         Returns:
-            (n,) int64 from 1, the best, on. Equal scores share the mean of their ranks, rounded
-            down.
+            (n,) float64 from 1, the best, on. Equal scores share the mean of their ranks: 1.5 of
+            the two best.
 
         Raises:
             UserError: an unknown name, or facts that are not there to be excluded.
@@ -71,7 +71,7 @@ class Judging(Choosing, Knowing):
         """
         ids = torch.from_numpy(self._triples(triples).to_array().astype(np.int64))
         known = self._index(exclude_known)
-        ranks = torch.zeros(len(ids), dtype=torch.int64)
+        ranks = torch.zeros(len(ids), dtype=torch.float64)
         each = per_relation(candidates)
         for relation in torch.unique(ids[:, 1]).tolist() if each else [-1]:
             chosen = ids[:, 1] == relation if each else slice(None)

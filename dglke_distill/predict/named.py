@@ -326,7 +326,7 @@ class NamedModel(
             A row per answer, questions in their order: ``question`` (its number), ``rank`` (from
             1), ``head``, ``relation``, ``tail`` (names), ``score`` and, where the model is
             calibrated, ``probability``. Of a whole triple there is one row, with its tail's
-            ``rank``.
+            ``rank``, the mean of those that it shares with equal scores.
         """
         options: dict[str, Any] = {"exclude_known": exclude_known, "candidates": candidates}
         return frame_of(self, questions, k, min_probability=min_probability, **options)

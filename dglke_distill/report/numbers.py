@@ -25,9 +25,11 @@ def percent(value: Optional[float]) -> str:
 
 
 def gain_text(value: Optional[float], low: Optional[float], high: Optional[float]) -> str:
-    """Return a gain with its interval as ``+8.1% [5.0, 11.2]``; none without an interval."""
-    if value is None or low is None or high is None:
+    """Return a gain with its interval as ``+8.1% [5.0, 11.2]``, or say that it has none."""
+    if value is None:
         return NONE
+    if low is None or high is None:
+        return f"{100 * value:+.1f}% (no interval)".replace("-0.0", "0.0").replace("-", "−")
     ends = f"{100 * low:.1f}, {100 * high:.1f}"
     return f"{100 * value:+.1f}% [{ends}]".replace("-0.0", "0.0").replace("-", "−")
 

@@ -49,7 +49,9 @@ def without_paths(
         described.pop("path", None)
     for name, tree in trees.items():
         changed[name] = aside / name
-        text = json.dumps(_renamed(tree, places, entry.dataset), indent=2, ensure_ascii=False)
+        text = json.dumps(
+            _renamed(tree, places, entry.dataset), indent=2, ensure_ascii=False, allow_nan=False
+        )
         changed[name].write_text(text + "\n", encoding="utf-8")
     return _measured(entry, changed, _TEXTS), changed
 
