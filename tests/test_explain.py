@@ -278,7 +278,7 @@ def test_the_command_explains(
     assert code == 0 and told["explanation"]["tail"] == told["predictions"][0]["name"]
     code, out, _ = run(capsys, "predict", model, "--dataset", folder, "--head", "jane", "--tail",
                        "lena", "--explain")  # fmt: skip
-    assert code == 0 and "supported by" in out
+    assert code == 0 and "train facts that support (jane, " in out
 
 
 def test_where_no_facts_are_it_says_how_to_give_them(

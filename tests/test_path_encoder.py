@@ -373,6 +373,26 @@ def test_the_command_line_trains_ranks_and_asks_it(data, trained, tmp_path, caps
         assert said.err.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
+def test_it_explains_by_paths_alone(data, trained, capsys) -> None:
+    asked = ["--head", "e0_5", "--relation", "second", "--explain", "--dataset", data]
+    for tail, first in (("e0_1", "train facts that support (e0_5, second, e0_1):"),
+                        ("e1_1", "no train fact supports (e0_5, second, e1_1)")):  # fmt: skip
+        found = called(capsys, "predict", trained, *asked, "--tail", tail)
+        assert found.code == 0, found.err
+        assert first in found.out.splitlines()
+        assert "with no vectors of entities to compare" in found.out
+        assert ("confidence" in found.out) == first.endswith(":")
+
+
+def test_publishing_says_that_the_train_facts_go_with_it(trained, tmp_path, capsys) -> None:
+    said = called(capsys, "zoo", "publish", trained, "--store", tmp_path / "zoo")
+    assert said.code == 0, said.err
+    (warned,) = (line for line in said.out.splitlines() if line.startswith("warning: "))
+    assert "model.safetensors holds the train facts" in warned and "published" in warned
+    (card,) = (tmp_path / "zoo").rglob("README.md")
+    assert f"**Warning: {warned.removeprefix('warning: ')}**" in card.read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

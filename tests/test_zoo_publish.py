@@ -79,6 +79,9 @@ def test_a_card_lies_beside_the_model(store: Path) -> None:
     assert entry.metrics is not None
     for part in (NAME, f"{entry.metrics.mrr:.4f}", entry.metrics.protocol, "zoo.load("):
         assert part in text
+    size = (store / entry.file("model.safetensors").path).stat().st_size
+    assert f"In all {entry.params:,} parameters" in text
+    assert f"in {size:,} bytes of weights" in text
     assert all(file.sha256 in text for file in entry.files)
 
 

@@ -12,18 +12,22 @@ from dglke_distill.data.labels import Labels
 __all__ = ["show_explanation"]
 
 
-def show_explanation(why: Any, labels: Labels) -> None:
+def show_explanation(why: Any, labels: Labels, vectors: bool = True) -> None:
     """Print what supports a triple, entities by their labels where they have one.
 
     Args:
         why: a ``predict.support.Explanation``.
         labels: of the entities.
+        vectors: whether the model has vectors of entities, by which facts are analogous.
     """
 
     def told(fact: Any) -> str:
         return f"({labels.shown(fact.head)}, {fact.relation}, {labels.shown(fact.tail)})"
 
-    say(f"supported by train facts: {told(why)}")
+    if why.facts or why.paths:
+        say(f"train facts that support {told(why)}:")
+    else:
+        say(f"no train fact supports {told(why)}")
     for warning in why.warnings:
         say(f"warning: {warning}")
     if why.in_train:
@@ -34,11 +38,10 @@ def show_explanation(why: Any, labels: Labels) -> None:
             cosines = (one.similarity, one.head_similarity, one.tail_similarity)
             table.add_row(told(one.fact), *(f"{cosine:.3f}" for cosine in cosines))
         SafeConsole().print(table)
+    elif vectors:
+        say(f"no analogous fact: train has no other of {why.relation}")
     else:
-        say(
-            f"no analogous fact: train has no other of {why.relation}, or the model has no vectors "
-            "to compare"
-        )
+        say("no analogous facts: the model scores by paths, with no vectors of entities to compare")
     if why.paths:
         table = figures_table("Paths", ("path",), ("confidence", "pairs", "paths"))
         for path in why.paths:

@@ -214,7 +214,7 @@ def predict(
             if named.model.reciprocal:
                 say(_which(_ANSWER_TO["tail"], _ANSWER_TO["head"]), err=True)
             if why is not None:
-                show_explanation(why, labels)
+                show_explanation(why, labels, named.model.has_vectors)
         return
     (asked,) = missing
     first, second = (name for name in given.values() if name is not None)
@@ -272,7 +272,7 @@ def predict(
         other = _ANSWER_TO["tail" if asked == "head" else "head"]
         console.print(_which(_ANSWER_TO[asked], other), soft_wrap=True)
     if why is not None:
-        show_explanation(why, labels)
+        show_explanation(why, labels, named.model.has_vectors)
     elif explain:
         say("no answer to explain")
 

@@ -81,7 +81,7 @@ def zoo_list(
         say("no such model")
         return
     for place in dict.fromkeys(one.store.place for one in found):
-        table = Table(box=None)
+        table = Table(box=None, collapse_padding=True, pad_edge=False)
         for number, label in enumerate(HEADINGS):
             table.add_column(label, justify="right" if number else "left", no_wrap=True)
         for entry in (one.entry for one in found if one.store.place == place):
@@ -197,7 +197,8 @@ def zoo_publish(
     for entry in published:
         facts = [file.bytes for file in entry.files if file.name == KNOWN_FILE]
         more = f", {facts[0]:,} of them known facts" if facts else ""
-        say(f"{entry.pinned}: {entry.total_bytes:,} bytes{more}")
+        say(f"{entry.pinned}: {entry.params:,} parameters, {entry.total_bytes:,} bytes{more}")
+        show_warnings(entry.warnings or ())
 
 
 @zoo_app.command("push")

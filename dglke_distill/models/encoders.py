@@ -26,6 +26,7 @@ class Encoder(nn.Module):
         needs_blocks: whether ``forward`` wants message-flow graphs for the ids it is given.
         whole_graph: whether these are the whole graph without the batch's facts, not what is drawn
             around the ids.
+        holds_facts: whether its state holds facts of the train graph, which go where it goes.
         is_table: whether it is a table of the entities' vectors and nothing else.
         model_class: what joins it with a score function; None: ``KGEModel``.
     """
@@ -34,6 +35,7 @@ class Encoder(nn.Module):
     needs_graph: ClassVar[bool] = False
     needs_blocks: ClassVar[bool] = False
     whole_graph: ClassVar[bool] = False
+    holds_facts: ClassVar[bool] = False
     is_table: ClassVar[bool] = False
     model_class: ClassVar[Optional[type[Any]]] = None
     num_entities: int

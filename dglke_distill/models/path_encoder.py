@@ -74,7 +74,7 @@ class PathEncoder(GraphEncoder):
     """
 
     Options = PathOptions
-    needs_graph = needs_blocks = whole_graph = True
+    needs_graph = needs_blocks = whole_graph = holds_facts = True
     model_class = PathModel
     facts: Tensor
 

@@ -24,7 +24,7 @@ def render_card(entry: Entry, store: Store, *, published: bool = False) -> str:
     place = "folder of this store" if published and here else store.place
     source = "" if store.place == "shipped" else f", store={_quoted(place)}"
     shared = f", and {entry.shared_bytes:,} for all together" if entry.shared_bytes else ""
-    count = entry.vocab
+    count, weights = entry.vocab, entry.file("model.safetensors")
     lines = [
         f"# {_plain(entry.name)}",
         "",
@@ -32,7 +32,8 @@ def render_card(entry: Entry, store: Store, *, published: bool = False) -> str:
         f"{plural(count.relations.count, 'relation')} of {_plain(entry.dataset)}: {entry.dim} "
         f"floats per entity, stored as "
         f"{_plain(entry.dtype)}, {entry.bytes_per_entity} bytes each{shared}. "
-        f"Version {entry.version}.",
+        f"In all {entry.params:,} parameters, those of relations and what they share counted, "
+        f"in {weights.bytes:,} bytes of weights. Version {entry.version}.",
         "",
         *fenced(
             f"from dglke_distill import zoo\n\nmodel = zoo.load({_quoted(entry.pinned)}{source})",

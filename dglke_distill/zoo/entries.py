@@ -124,8 +124,14 @@ def _entry(settings: Mapping[str, Any], results: TrainingResults) -> dict[str, A
             for kind in ("entities", "relations")
         },
     }
-    if results.data_warnings:
-        entry["warnings"] = list(results.data_warnings)
+    warnings = list(results.data_warnings)
+    if ENCODERS.find(encoder).holds_facts:
+        warnings.append(
+            f"model.safetensors holds the train facts, by which the encoder {encoder} scores: they "
+            "are published with the model"
+        )
+    if warnings:
+        entry["warnings"] = warnings
     for split in ("test", "valid"):
         figures = results.metrics.get(split)
         if figures is None or figures.protocol is None:

@@ -10,8 +10,8 @@ from dglke_distill.zoo.schema import Entry
 
 __all__ = ["HEADINGS", "EntryList", "row_of"]
 
-HEADINGS = ("name", "B/entity", "MRR", "Hits@1", "Hits@10", "split", "MB")
-"""Of the columns; all but the first are figures."""
+HEADINGS = ("name", "B/entity", "params", "MRR", "Hits@1", "Hits@10", "split", "MB")
+"""Of the columns; all but the first are figures: ``params`` all parameters, ``MB`` all files."""
 
 
 def row_of(entry: Entry, *, pinned: bool = False) -> tuple[str, ...]:
@@ -26,7 +26,17 @@ def row_of(entry: Entry, *, pinned: bool = False) -> tuple[str, ...]:
     if of is not None:
         figures = [*(f"{x:.4f}" for x in (of.mrr, of.hits_at_1, of.hits_at_10)), of.split]
     name = entry.pinned if pinned else entry.name
-    return (name, str(entry.bytes_per_entity), *figures, f"{entry.total_bytes / 1e6:.2f}")
+    size = f"{entry.total_bytes / 1e6:.2f}"
+    return (name, str(entry.bytes_per_entity), _short(entry.params), *figures, size)
+
+
+def _short(count: int) -> str:
+    """Return a count in thousands, millions or billions, with three digits: 1.50M."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            share = count / unit
+            return f"{share:.{2 if share < 10 else 1 if share < 100 else 0}f}{letter}"
+    return str(count)
 
 
 class EntryList(list[Entry]):
