@@ -91,7 +91,7 @@ def test_the_best_are_those_of_all_scores(
 
 def test_what_is_kept_is_bounded_and_ties_go_by_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovering, "SCORES_AT_ONCE", 1)
-    model = model_of("TransE", 3000)
+    model = model_of("TransE", 1200)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

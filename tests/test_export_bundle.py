@@ -257,6 +257,7 @@ def in_node(folder: Path, script: str, *arguments: Path) -> subprocess.Completed
 
 
 @node
+@pytest.mark.slow
 def test_javascript_answers_as_numpy(tmp_path: Path) -> None:
     paths = []
     models = [*(each[:2] for each in AFFINE), *ONE_SIDED]

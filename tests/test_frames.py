@@ -188,6 +188,7 @@ def test_a_name_is_for_tables_alone(tmp_path: Path) -> None:
         kd.load_dataset(write(tmp_path / "facts.tsv"), name="a")
 
 
+@pytest.mark.slow
 def test_training_and_ranking_are_those_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +222,7 @@ def test_training_and_ranking_are_those_of_the_file(
         kd.train(resume=True, out=run.directory)
 
 
+@pytest.mark.slow
 def test_a_chain_takes_tables_by_split(tmp_path: Path) -> None:
     parts = {"train": frame(FACTS[:30]), "valid": frame(FACTS[30:33]), "test": frame(FACTS[33:])}
     said: dict[str, Any] = {**SMALL, "control": "none", "out": tmp_path / "chain"}

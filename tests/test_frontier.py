@@ -66,6 +66,7 @@ def seconds(*results: TrainingResults) -> float:
     return total
 
 
+@pytest.mark.slow
 def test_seconds_count_teacher_and_search_and_a_finished_run_stays(
     frontier: ModuleType, ring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +233,7 @@ def test_a_price_is_never_that_of_a_finished_run(
     assert iteration.prices(settings, "teacher") == found and len(calls) == count
 
 
+@pytest.mark.slow
 def test_ways_to_iterate_are_measured_once_and_chosen_on_valid(
     iteration: ModuleType, ring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
