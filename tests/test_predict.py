@@ -263,11 +263,12 @@ def test_equal_scores_share_the_mean_of_their_ranks_in_every_form(tied, rank, tm
     assert frame["rank"].tolist() == [rank]
     asked = tmp_path / "asked.tsv"
     asked.write_text(f"{NAMES[0]}\t{LINKS[0]}\t{NAMES[0]}\n{NAMES[0]}\t{LINKS[0]}\t?\n")
-    for format, begin in (("csv", f"1,{rank},"), ("jsonl", f'{{"question": 1, "rank": {rank}, ')):
+    forms = {"csv": "{},{},", "jsonl": '{{"question": {}, "rank": {}, '}
+    for format, begin in forms.items():
         done = called(capsys, "predict", place, "--file", asked, "-k", 1, "--format", format)
         lines = done.out.splitlines()
-        assert lines[-2].startswith(begin)
-        assert lines[-1].startswith(begin.replace("1", "2", 1).replace(str(rank), "1"))
+        assert lines[-2].startswith(begin.format(1, rank))
+        assert lines[-1].startswith(begin.format(2, 1))
     out = tmp_path / "o.parquet"
     assert called(capsys, "predict", place, "--file", asked, "-k", 1, "--out", out).code == 0
     assert pandas.read_parquet(out)["rank"].tolist() == [rank, 1]

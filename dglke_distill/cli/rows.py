@@ -109,7 +109,8 @@ def write_rows(frame: pandas.DataFrame, out: Optional[Path], format: str) -> Non
     from dglke_distill.predict.answers import plain_rank
 
     if format != "parquet" and frame["rank"].dtype.kind == "f":
-        frame = frame.assign(rank=frame["rank"].map(plain_rank).astype(object))
+        ranks = [plain_rank(rank) for rank in frame["rank"].tolist()]
+        frame = frame.assign(rank=type(frame["rank"])(ranks, index=frame.index, dtype=object))
     if out is None:
         if format == "csv":
             say_text(frame.to_csv(index=False, lineterminator="\n").removesuffix("\n"))
