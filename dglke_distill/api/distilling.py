@@ -138,11 +138,11 @@ def distill(
             },
             changes=[data, *reading, changes],
         )  # fmt: skip
+        teachers = places_of(teacher) or loaded_in(path_of(config))
         chain = before_chain(
             chain, [changes], file=path_of(config), recipe=recipe, search=search,
-            workspaces=workspaces,
+            workspaces=workspaces, loaded=teachers, announce=watcher.announce,
         )  # fmt: skip
-        teachers = places_of(teacher) or loaded_in(path_of(config))
     directory = Path(out) if out is not None else new_chain_directory(chain)
     results = run_chain(
         chain,

@@ -133,7 +133,7 @@ def train(
     else:
         resolved, seconds = before_training(
             flags, [changes], data=data, file=path_of(config), recipe=recipe, search=search,
-            workspaces=workspaces,
+            workspaces=workspaces, announce=announce,
         )  # fmt: skip
         if seconds is not None and init is None:
             resolved = raced(resolved, seconds, workspaces, announce)

@@ -13,7 +13,7 @@ from dglke_distill.cli.chain_shown import run_shown
 from dglke_distill.cli.launching import NOT_TAKEN, Given, asked_of, cluster_of, launch_words
 from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.run import composed, run
-from dglke_distill.cli.say import say
+from dglke_distill.cli.say import say, warn
 from dglke_distill.cli.tracked import check_tracker
 from dglke_distill.data.partitions import Partition, read_partition
 from dglke_distill.distill.chain import CHAIN_FILE, saved_chain
@@ -102,8 +102,9 @@ def _chain(asked: dict[str, Any], partition: Partition, workspaces: Workspaces) 
     chain = composed({**asked, "dataset": None}, [own], control=stated or "recipe")
     changes = settings.assigned_chain(asked["assignments"])
     return before_chain(
-        chain, changes, file=file, recipe=asked["recipe"], search="none", workspaces=workspaces
-    )
+        chain, changes, file=file, recipe=asked["recipe"], search="none", workspaces=workspaces,
+        announce=warn,
+    )  # fmt: skip
 
 
 def _check_chain(chain: ChainConfig, partition: Partition) -> None:

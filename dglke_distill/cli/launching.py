@@ -21,7 +21,7 @@ from dglke_distill.cli.exits import STOPPED, with_plugins
 from dglke_distill.cli.idle import refuse_with_resume
 from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
-from dglke_distill.cli.say import say
+from dglke_distill.cli.say import say, warn
 from dglke_distill.cli.train import check_idle, train
 from dglke_distill.config import Config
 from dglke_distill.data.partitions import Partition, read_partition
@@ -321,5 +321,7 @@ def _settings(asked: dict[str, Any], partition: Partition, taught: bool) -> Conf
         recipe=asked["recipe"],
         search="none",
         workspaces=Workspaces(dataset=partition.dataset()),
+        taught=taught,
+        announce=warn,
     )
     return student_settings(config) if taught else config.model_copy(update={"distillation": None})

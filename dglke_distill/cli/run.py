@@ -13,6 +13,7 @@ from dglke_distill.cli.chain_shown import run_shown
 from dglke_distill.cli.idle import refuse_idle, refuse_with_resume
 from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import plan_table
+from dglke_distill.cli.say import warn
 from dglke_distill.cli.tracked import check_tracker
 
 if TYPE_CHECKING:
@@ -224,6 +225,8 @@ def run(
             recipe=recipe,
             search=search,
             workspaces=workspaces,
+            loaded=loaded,
+            announce=warn,
         )
     if dry_run:
         _show_plan(chain, loaded, workspaces)

@@ -8,7 +8,7 @@ import typer
 
 from dglke_distill.base.shown import json_text, visible
 
-__all__ = ["say", "say_json", "say_text"]
+__all__ = ["say", "say_json", "say_text", "warn"]
 
 
 def say(line: str, *, err: bool = False) -> None:
@@ -19,6 +19,11 @@ def say(line: str, *, err: bool = False) -> None:
         err: on standard error.
     """
     typer.echo(visible(line), err=err)
+
+
+def warn(line: str) -> None:
+    """Print a warning on standard error; see ``say``."""
+    say(line, err=True)
 
 
 def say_text(text: str) -> None:

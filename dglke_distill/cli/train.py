@@ -13,7 +13,7 @@ from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.models import check_run_folder, load_given
 from dglke_distill.cli.output import TrainingDisplay, metrics_table
-from dglke_distill.cli.say import say
+from dglke_distill.cli.say import say, warn
 from dglke_distill.cli.tracked import check_tracker, tracked
 from dglke_distill.config import Config
 from dglke_distill.runs.settings import new_run_directory, saved_settings
@@ -104,7 +104,7 @@ def train(
             changes = [model_tree(before), *changes]
         resolved, seconds = before_training(
             flags, changes, data={}, file=config, recipe=recipe, search=search,
-            workspaces=workspaces,
+            workspaces=workspaces, announce=warn,
         )  # fmt: skip
     if dry_run:
         _show_need(resolved, data_root, workspaces)

@@ -129,7 +129,8 @@ def run_chain(
         allowed = bool(chain.allow_other_data)
         check_teachers(loaded, lambda: workspaces.of(stages[-1].config), allowed)
         if trainer is None:  # another looks at its own
-            check_stages(stages, workspaces, directory)
+            for line in check_stages(stages, workspaces, directory):
+                watcher.announce(line)
     names = [str(path) for path in loaded]
     with claimed(
         directory,

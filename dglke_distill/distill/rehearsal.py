@@ -15,6 +15,7 @@ from dglke_distill.distill.initialization import check_initialization
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Stage
 from dglke_distill.distill.saved import FOREIGN_FORMATS, foreign, saved_results
+from dglke_distill.models import ENCODERS
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.memory import DataSize, MemoryNeed, TeacherSize, check_memory, memory_need
 from dglke_distill.runs.rehearsal import Taught, few_facts, rehearse
@@ -24,7 +25,7 @@ from dglke_distill.training.objective import Objective
 __all__ = ["check_stages", "stage_memory"]
 
 
-def check_stages(stages: Sequence[Stage], workspaces: Workspaces, directory: Path) -> None:
+def check_stages(stages: Sequence[Stage], workspaces: Workspaces, directory: Path) -> list[str]:
     """Look whether all stages can be trained: their memory, disk, and how their settings go along.
 
     A teacher may take hours, and a folder that holds the settings of a chain is taken. What only
@@ -34,6 +35,9 @@ def check_stages(stages: Sequence[Stage], workspaces: Workspaces, directory: Pat
         stages: from a plan; teachers that are no stages are paths of loaded ones.
         workspaces: the prepared data.
         directory: where the chain would be written.
+
+    Returns:
+        What is legal and hardly meant, in lines: students that are no smaller than a teacher.
 
     Raises:
         UserError: a stage cannot be trained; it is named.
@@ -55,6 +59,23 @@ def check_stages(stages: Sequence[Stage], workspaces: Workspaces, directory: Pat
                 teachers=[known[teacher] for teacher in stage.teachers],
                 taught=_taught(stage) if stage.teachers else None,
             )
+    return [line for stage in stages for line in _no_smaller(stage, known)]
+
+
+def _no_smaller(stage: Stage, known: Mapping[str, Config]) -> list[str]:
+    """Return what to say of a student that is as large as its teachers, or larger."""
+    models = [known[teacher].model for teacher in stage.teachers]
+    if not models or not all(ENCODERS.find(model.encoder).is_table for model in models):
+        return []  # not so many floats for each entity
+    ours, theirs = stage.config.model.dim, max(model.dim for model in models)
+    if ours < theirs:
+        return []
+    more = "more" if ours > theirs else "as many"
+    than = f"than its teacher, which has {theirs}" if ours > theirs else "as its teacher"
+    return [
+        f"warning: {stage.name} has {more} floats per entity ({ours}) {than}; a student is meant "
+        "to be smaller (--dims)"
+    ]
 
 
 def stage_memory(

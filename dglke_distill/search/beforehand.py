@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.config import Config, compose, read_toml
+from dglke_distill.config import Config, DistillationConfig, compose, read_toml
 from dglke_distill.config.fit import fitted
+from dglke_distill.config.idle import idle_settings
+from dglke_distill.distill.idle import idle_parts
 from dglke_distill.distill.plan import ChainConfig, FitSize, plan
 from dglke_distill.distill.watcher import Watcher
-from dglke_distill.runs.settings import flag_trees, resolve
+from dglke_distill.runs.settings import flag_trees, flattened, resolve
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.race import race
 
@@ -45,6 +47,8 @@ def before_training(
     recipe: str,
     search: Search,
     workspaces: Workspaces,
+    taught: bool = False,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> tuple[Config, Optional[float]]:
     """Return the settings of a training, and how long a race shall look for better ones.
 
@@ -57,6 +61,8 @@ def before_training(
         search: what was asked for; if None, a minute where no recipe names the dataset and nothing
             that a race chooses is stated.
         workspaces: receives the data, where the defaults must fit them.
+        taught: whether a teacher is given, without which nothing reads ``distillation``.
+        announce: hears of settings that nothing reads.
 
     Returns:
         The settings, and the seconds of the race, None for none.
@@ -66,6 +72,12 @@ def before_training(
     """
     changes = [change for change in changes if change]
     config = resolve(flags, [data, *changes], file=file, recipe=recipe)
+    stated: dict[str, Any] = {}
+    for tree in (*flag_trees(flags), *changes):
+        stated.update(flattened(tree))
+    teaching = (config.distillation or DistillationConfig()) if taught else None
+    for line in idle_settings(config.model_copy(update={"distillation": teaching}), stated):
+        announce(line)
     chosen = any(flags.get(name) is not None for name in _TUNED)
     seconds = _wanted(search, bool(file or changes or chosen), recipe)
     if recipe.lower() != "auto" or not _for_any_data(config):
@@ -87,6 +99,8 @@ def before_chain(
     recipe: str,
     search: Search,
     workspaces: Workspaces,
+    loaded: Sequence[str] = (),
+    announce: Callable[[str], None] = lambda line: None,
 ) -> ChainConfig:
     """Return a chain whose defaults fit its data, and that searches for settings first.
 
@@ -97,10 +111,14 @@ def before_chain(
         recipe: what the caller has named.
         search: see ``before_training``.
         workspaces: receives the data, where the defaults must fit them.
+        loaded: teachers that are not trained.
+        announce: hears of changes that no stage reads.
 
     Raises:
         UserError: no time, or bad data.
     """
+    for line in idle_parts(chain, changes, loaded):
+        announce(line)
     seconds = _wanted(search, bool(file or any(changes)), recipe)
     if recipe.lower() != "auto" or not _unnamed(chain):
         asked = search is not None and seconds is not None
