@@ -104,6 +104,7 @@ def _chain(asked: dict[str, Any], partition: Partition, workspaces: Workspaces) 
     return before_chain(
         chain, changes, file=file, recipe=asked["recipe"], search="none", workspaces=workspaces,
         announce=warn,
+        over_all=False,
     )  # fmt: skip
 
 

@@ -323,5 +323,6 @@ def _settings(asked: dict[str, Any], partition: Partition, taught: bool) -> Conf
         workspaces=Workspaces(dataset=partition.dataset()),
         taught=taught,
         announce=warn,
+        over_all=False,
     )
     return student_settings(config) if taught else config.model_copy(update={"distillation": None})

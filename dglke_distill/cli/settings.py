@@ -23,8 +23,8 @@ ModelFlag = Annotated[
     Optional[str],
     typer.Option(
         "--model",
-        help="Score function, e.g. complex, in any letter case. If not given: the recipe's, else "
-        "TransE.",
+        help="Score function, e.g. complex, in any letter case. If not given: the recipe's; "
+        "without one, train and run take complex for small data; else transe.",
         autocompletion=complete.models,
     ),
 ]

@@ -36,6 +36,7 @@ __all__ = [
     "overlaid",
     "plan",
     "read_chain",
+    "under_recipe",
 ]
 
 Tree = dict[str, Any]
@@ -164,7 +165,7 @@ def compose_chain(
         recipe: a recipe's whole name; or a family (``best``, ``paper``), which is completed by
             model and dataset; ``auto`` for ``best`` where there is one; ``none`` for the defaults.
         dataset: name or path; None: that of the overrides, else the embedded one.
-        model: score function; None: the recipe's own, else TransE.
+        model: score function; None: the recipe's own, else that of the bare defaults.
         overrides: partial ``ChainConfig`` trees, the last one winning.
 
     Raises:
@@ -185,6 +186,19 @@ def compose_chain(
     for override in overrides:
         tree = merge(_outdone(tree, override), override)
     return ChainConfig.from_mapping(merge(tree, {"data": {"dataset": dataset}}), "chain")
+
+
+def under_recipe(chain: ChainConfig, recipe: str) -> ChainConfig:
+    """Return a chain of no recipe with what a shipped one says below all that it says itself.
+
+    Args:
+        chain: the settings.
+        recipe: the whole name of a chain recipe.
+    """
+    said = chain.model_dump(exclude_unset=True)
+    said.pop("recipe", None)
+    tree = _outdone(read_shipped(CHAINS / f"{recipe}.toml"), said)
+    return ChainConfig.from_mapping({**merge(tree, said), "recipe": recipe}, "chain")
 
 
 def overlaid(chain: ChainConfig, override: Mapping[str, Any]) -> ChainConfig:
