@@ -21,7 +21,8 @@ from dglke_distill.interop.base import (
     entity_labels,
     entity_table,
 )
-from dglke_distill.interop.query_forms import AffineMap, query_forms
+from dglke_distill.interop.query_forms import AffineMap, point_forms, query_forms
+from dglke_distill.kernels.hyperbolic import point_of, time_of
 from dglke_distill.models.score_function import HiddenLayer
 
 __all__ = ["ONNXGraph"]
@@ -100,19 +101,9 @@ class _Graph:
 def _build(loaded: LoadedModel) -> Any:
     from onnx import TensorProto, helper, numpy_helper
 
-    forms, table = query_forms(loaded.model), as_float32(entity_table(loaded))
     graph = _Graph()
-    entities = graph.constant(table)
-    known = graph.node("Unsqueeze", graph.node("Gather", entities, "entity"), graph.axes(1))
-    query = _mapped(graph, _both(forms.query), known)
-    if forms.hidden is not None:
-        query = graph.node("Add", query, _layer(graph, forms.hidden, known))
-    if forms.candidate is None:
-        candidates = entities
-    else:  # one set of candidates per query: (1, entities, dim) to (b, entities, dim)
-        shared = graph.node("Unsqueeze", entities, graph.axes(0))
-        candidates = _mapped(graph, _both(forms.candidate), shared)
-    scores = _compared(graph, forms.kernel, query, candidates, forms.candidate is None)
+    hyperbolic = loaded.model.score_function.kernel == "hyperbolic_squared"
+    scores = _hyperbolic(graph, loaded) if hyperbolic else _flat(graph, loaded)
     bias = entity_bias(loaded)
     if bias is not None:
         scores = graph.node("Add", scores, graph.constant(as_float32(bias)))
@@ -149,6 +140,51 @@ def _build(loaded: LoadedModel) -> Any:
         about["labels"] = json.dumps(labels, ensure_ascii=False)
     helper.set_model_props(model, about)
     return model
+
+
+def _flat(graph: _Graph, loaded: LoadedModel) -> str:
+    """Score every entity: (b, entities)."""
+    forms = query_forms(loaded.model)
+    entities = graph.constant(as_float32(entity_table(loaded)))
+    known = graph.node("Unsqueeze", graph.node("Gather", entities, "entity"), graph.axes(1))
+    query = _mapped(graph, _both(forms.query), known)
+    if forms.hidden is not None:
+        query = graph.node("Add", query, _layer(graph, forms.hidden, known))
+    if forms.candidate is None:
+        candidates = entities
+    else:  # one set of candidates per query: (1, entities, dim) to (b, entities, dim)
+        shared = graph.node("Unsqueeze", entities, graph.axes(0))
+        candidates = _mapped(graph, _both(forms.candidate), shared)
+    return _compared(graph, forms.kernel, query, candidates, forms.candidate is None)
+
+
+def _hyperbolic(graph: _Graph, loaded: LoadedModel) -> str:
+    """Score every entity by squared distance on the hyperboloid: (b, entities)."""
+    weights = _both(point_forms(loaded.model))
+    points = point_of(torch.from_numpy(entity_table(loaded)).double())
+    entities = graph.constant(as_float32(points.numpy()))
+    when = as_float32(time_of(points).numpy())
+    times = graph.constant(when)
+    one, four = (graph.constant(np.array([number], np.float32)) for number in (1, 4))
+    last = graph.axes(2)
+    known = graph.node("Unsqueeze", graph.node("Gather", entities, "entity"), graph.axes(1))
+    time = graph.node("Unsqueeze", graph.node("Gather", times, "entity"), graph.axes(1))
+    matrix, shift = (
+        graph.node("Gather", graph.constant(weights[part]), "relation")
+        for part in ("matrix", "shift")
+    )
+    moved = graph.node("Mul", time, graph.node("Unsqueeze", shift, graph.axes(1)))
+    query = graph.node("Add", graph.node("MatMul", known, matrix), moved)  # (b, 1, dim)
+    squares = graph.node("ReduceSum", graph.node("Mul", query, query), last, keepdims=1)
+    time = graph.node("Sqrt", graph.node("Add", squares, one))
+    apart = graph.node("Sub", query, entities)
+    spread = graph.node("ReduceSum", graph.node("Mul", apart, apart), last, keepdims=0)
+    later = graph.node("Sub", graph.node("Squeeze", time, last), graph.constant(when.T))
+    half = graph.node("Sub", spread, graph.node("Mul", later, later))
+    root = graph.node("Sqrt", graph.node("Relu", graph.node("Div", half, four)))
+    length = graph.node("Asinh", root)
+    scale = np.array([-4.0 * loaded.model.score_function.score_scale], np.float32)
+    return graph.node("Mul", graph.node("Mul", length, length), graph.constant(scale))
 
 
 def _both(maps: Mapping[Side, AffineMap]) -> dict[str, Array]:

@@ -6,6 +6,9 @@ and so is what becomes of a candidate where relations move candidates:
     map(e) = scale * e + cross * swap(e) + shift    (swap exchanges the two halves of a vector)
     map(e) = e @ matrix + shift                     (where a relation mixes all coordinates)
 
+Where entities are points x of a hyperboloid, whose time is x_0 (see ``kernels.hyperbolic``),
+relations move these linearly instead: map(x) = x @ matrix + x_0 * shift.
+
 A hidden layer that a score function names adds relu(e @ inner.T + bias) @ outer to its queries.
 
 The first form covers translations, diagonal and complex products and rotations. The coefficients
@@ -23,10 +26,11 @@ from torch import Tensor
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import SIDES, Side
+from dglke_distill.kernels.hyperbolic import point_of, tangent_of
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.score_function import HiddenLayer
 
-__all__ = ["AffineMap", "QueryForms", "query_forms", "swap"]
+__all__ = ["AffineMap", "QueryForms", "point_forms", "query_forms", "swap"]
 
 _LARGEST = 1 << 30
 """Bytes of matrices in float32 beyond which an export makes no sense."""
@@ -88,9 +92,11 @@ def query_forms(model: KGEModel) -> QueryForms:
     """
     function = copy.deepcopy(model.score_function).cpu().double().eval()
     if not function.affine or function.score_scale != 1.0:
+        others = "npz or onnx" if function.kernel == "hyperbolic_squared" else "npz"
         raise UserError(
             f"{type(function).__name__}: its queries are no affine maps of the entity, or its "
-            "scores a multiple of a distance, which this format cannot express; export it as npz"
+            "scores a multiple of a distance, which this format cannot express; export it as "
+            f"{others}"
         )
     rows = model.relation_embeddings.detach().cpu().double()
     query, candidate, hidden = {}, {}, {}
@@ -121,6 +127,58 @@ def query_forms(model: KGEModel) -> QueryForms:
     return QueryForms(function.kernel, query, candidate or None, hidden or None)
 
 
+def point_forms(model: KGEModel) -> dict[Side, AffineMap]:
+    """Return how relations move points of the hyperboloid, by the side that is predicted.
+
+    Returns:
+        ``matrix`` (relations, dim, dim) and ``shift`` (relations, dim), in float64.
+
+    Raises:
+        UserError: they do not move them linearly, or the matrices fill more than a gigabyte.
+    """
+    function = copy.deepcopy(model.score_function).cpu().double().eval()
+    rows = model.relation_embeddings.detach().cpu().double()
+    forms: dict[Side, AffineMap] = {}
+    for side in SIDES:
+        ids = model.relation_ids(torch.arange(model.num_relations), side)
+        seen: Side = "tail" if model.reciprocal else side
+
+        def move(points: Tensor, relation: Tensor, side: Side = seen) -> Tensor:
+            return point_of(function.whole_query(tangent_of(points), relation, side))
+
+        forms[side] = _probe_points(move, rows[ids], function.dim, type(function).__name__)
+    return forms
+
+
+def _probe_points(function: Function, rows: Tensor, dim: int, name: str) -> AffineMap:
+    _check_size(rows, dim, name)
+    generator = torch.Generator().manual_seed(0)
+    trial = torch.randn(len(rows), dim, generator=generator, dtype=rows.dtype)
+    with torch.no_grad():
+        found, images = _matrices(function, rows, trial, dim)
+        assert found.matrix is not None
+        # The origin, of time 1, goes to shift; a unit vector, of time sqrt(2), to its row of the
+        # matrix and sqrt(2) * shift, of which one shift is taken off already.
+        found = found._replace(matrix=found.matrix - (2**0.5 - 1) * found.shift[:, None])
+        times = (1 + trial.square().sum(1, keepdim=True)).sqrt()
+        mapped = found.apply(trial, torch.arange(len(rows))) + (times - 1) * found.shift
+    if not torch.allclose(mapped, images, rtol=1e-9, atol=1e-9 * float(images.abs().max())):
+        raise UserError(
+            f"{name}: its relations do not move points of hyperbolic space linearly, so this "
+            "format cannot express them; export it as npz"
+        )
+    return found
+
+
+def _check_size(rows: Tensor, dim: int, name: str) -> None:
+    size = 4 * len(rows) * dim * dim
+    if size > _LARGEST:
+        raise UserError(
+            f"{name} with {dim} floats per entity needs {size >> 20} MiB of matrices for its "
+            f"{len(rows)} relations; export a smaller model, or as npz"
+        )
+
+
 def _probe(function: Function, rows: Tensor, dim: int, by_relation: bool, name: str) -> AffineMap:
     generator = torch.Generator().manual_seed(0)
     trial = torch.randn(len(rows), dim, generator=generator, dtype=rows.dtype)
@@ -129,12 +187,7 @@ def _probe(function: Function, rows: Tensor, dim: int, by_relation: bool, name: 
             found = _halves(function, rows, dim)
             if found is not None and _agrees(found, function(trial, rows), trial):
                 return found
-        size = 4 * len(rows) * dim * dim
-        if size > _LARGEST:
-            raise UserError(
-                f"{name} with {dim} floats per entity needs {size >> 20} MiB of matrices for its "
-                f"{len(rows)} relations; export a smaller model, or as npz"
-            )
+        _check_size(rows, dim, name)
         found, images = _matrices(function, rows, trial, dim)
     if not _agrees(found, images, trial):
         raise UserError(
