@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn import metrics
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import ModelConfig
@@ -98,6 +97,8 @@ def test_figures_are_scikit_learns():
         entity, relation = model.entity_embeddings.numpy(), model.relation_embeddings.numpy()
         scores = (entity[rows[:, 0]] * relation[rows[:, 1]] * entity[rows[:, 2]]).sum(axis=1)
         return scores, np.arange(len(rows)) < len(true), rows[:, 1]
+
+    from sklearn import metrics  # not by every worker of the fast lane
 
     scores, labels, relation = direct(dataset.test, dataset.test_negatives)
     thresholds = choose_thresholds(

@@ -110,6 +110,7 @@ def test_without_locks_only_what_is_old_is_removed(
     assert leftovers(tmp_path) == [young.name]
 
 
+@pytest.mark.slow
 def test_writers_to_one_place_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from dglke_distill.base import files, places\n"
@@ -158,6 +159,7 @@ def test_what_is_left_of_a_look_at_a_place_goes_with_the_next_write(
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_folder_is_whole(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from dglke_distill.base import files, places\n"

@@ -72,6 +72,7 @@ MODELS = (
 )
 
 
+@pytest.mark.slow
 def test_models_answer_as_with_everything_installed() -> None:
     code = """
 import dglke_distill
