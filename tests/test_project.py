@@ -90,10 +90,11 @@ def undocumented(node: ast.AST, name: str) -> Iterator[str]:
                     yield from undocumented(child, f"{name}.{label}")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_everything_public_is_documented(module: str) -> None:
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    assert list(undocumented(tree, module)) == []
+def test_everything_public_is_documented() -> None:
+    silent = []
+    for module, path in MODULES.items():
+        silent += undocumented(ast.parse(path.read_text(encoding="utf-8")), module)
+    assert silent == []
 
 
 def tracked_files() -> list[Path]:
@@ -129,8 +130,8 @@ def test_annotations_are_not_evaluated() -> None:
         text = path.read_text(encoding="utf-8")
         if PACKAGE in path.parents and "import typer" in text:
             assert line not in text.splitlines(), path
-        elif any(isinstance(node, ANNOTATED) for node in ast.walk(ast.parse(text))):
-            assert line in text.splitlines(), path
+        elif line not in text.splitlines():
+            assert not any(isinstance(node, ANNOTATED) for node in ast.walk(ast.parse(text))), path
 
 
 def test_nothing_is_unpickled() -> None:
@@ -211,11 +212,14 @@ def test_every_command_in_readme_and_docs_exists() -> None:
     under += "|partition|launch"
     commands = re.findall(rf"dglke-distill ([a-z]+(?: (?:{under})\b)?)(.*)", text)
     assert commands
+    helps: dict[str, str] = {}
     for command, rest in commands:
-        shown = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"})
-        assert shown.exit_code == 0, command
+        if command not in helps:
+            shown = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"})
+            assert shown.exit_code == 0, command
+            helps[command] = shown.output
         for flag in re.findall(r"(?<= )--[a-z-]+", rest.partition("#")[0]):
-            assert flag in shown.output, f"{command} {flag}"
+            assert flag in helps[command], f"{command} {flag}"
 
 
 def test_targets_of_make_exist() -> None:
