@@ -33,6 +33,7 @@ CASES = [
 SEARCHED = [
     ("ComplEx", {}, {"entity_bias": True}), ("TransE", {"norm": "l2"}, {"reciprocal": True}),
     ("RESCAL", {}, {}), ("RotE", {}, {"entity_bias": True, "reciprocal": True}),
+    ("RESCAL", {"hidden": 7}, {"reciprocal": True, "entity_bias": True}),
 ]  # fmt: skip
 SHOWN = [
     *(("faiss", *case) for case in SEARCHED), *(("sqlite-vec", *case) for case in SEARCHED),

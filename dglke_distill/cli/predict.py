@@ -116,8 +116,8 @@ def predict(
     if out is None:
         refuse_idle(context, "goes with --out; give that too", "overwrite")
     if not (missing or explain):
-        why = "says how many answers, and a whole triple has none; leave it out"
-        refuse_idle(context, why, "count")
+        idle = "says how many answers, and a whole triple has none; leave it out"
+        refuse_idle(context, idle, "count")
     rows_in = None
     if file is not None:
         if len(missing) < 3:
@@ -133,8 +133,8 @@ def predict(
         rows_in = row_format(out, format, overwrite)
         asked_of_file = read_questions(file)
         if not any(None in question.parts for question in asked_of_file):
-            why = f"says how many answers, and {file} asks for none; leave it out"
-            refuse_idle(context, why, "count")
+            idle = f"says how many answers, and {file} asks for none; leave it out"
+            refuse_idle(context, idle, "count")
     elif out is not None or format is not None:
         raise UserError("--out and --format: are of many questions; name their file by --file")
     elif len(missing) > 1:
