@@ -355,6 +355,7 @@ def trained(tmp_path_factory, data) -> Path:
     return run / "checkpoint"
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_ranks_and_asks_it(data, trained, tmp_path, capsys) -> None:
     place = trained
     loaded = checkpoint.load_model(place)

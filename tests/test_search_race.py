@@ -79,6 +79,7 @@ def racing(folder: Path) -> Config:
     return compose([tree], recipe=None)
 
 
+@pytest.mark.slow
 def test_a_race_finds_better_settings_and_keeps_the_rest(tmp_path: Path) -> None:
     config, lines = racing(tmp_path), []
     place = tmp_path / "race"
@@ -134,6 +135,7 @@ def call(*arguments: Any) -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.mark.slow
 def test_run_on_own_data_searches_and_judges(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +160,7 @@ def test_run_on_own_data_searches_and_judges(
     assert (again["stages"], again["verdict"]) == (results["stages"], results["verdict"])
 
 
+@pytest.mark.slow
 def test_train_on_own_data_searches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = write_clock(tmp_path / "clock"), tmp_path / "out"
     flags = ["--dim", "8", "--epochs", "4", "--threads", "1"]

@@ -229,6 +229,7 @@ def names_of(result: Outcome) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_predictions(run: Any, chain: Path) -> None:
     model = chain / "stages" / "1-distmult-dim4" / "checkpoint"
     shown = names_of(run("predict", model, "--head", ENTITIES[0], "--relation", RELATIONS[0]))
@@ -248,7 +249,8 @@ def test_predictions(run: Any, chain: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "train --dim 4 --dry-run", "train --dim 4 --epochs 1 --threads 1 --out OUT",
+        "train --dim 4 --dry-run",
+        pytest.param("train --dim 4 --epochs 1 --threads 1 --out OUT", marks=pytest.mark.slow),
         "run --dims 8,4 --epochs 1 --threads 1 --dry-run", "data prepare", "config show",
         "data prepare --out OUT",
     ],
@@ -262,6 +264,7 @@ def test_commands_on_data(
     names_of(run(*words[:at], folder, *words[at:]))
 
 
+@pytest.mark.slow
 def test_commands_on_models(run: Any, folder: Path, chain: Path, tmp_path: Path) -> None:
     model = chain / "stages" / "1-distmult-dim4" / "checkpoint"
     out = tmp_path / "o[/x]\x1b[2J"
@@ -289,6 +292,7 @@ def test_commands_on_models(run: Any, folder: Path, chain: Path, tmp_path: Path)
     names_of(run("zoo", "pull", small, "--store", store))
 
 
+@pytest.mark.slow
 def test_a_bidi_override_in_a_registry_is_seen(
     run: Any, chain: Path, tmp_path: Path, folder: Path
 ) -> None:

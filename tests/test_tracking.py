@@ -79,6 +79,7 @@ def test_a_training_is_told_in_full(clock: str, tmp_path: Path, recorder) -> Non
     assert recorder.about["model"]["dim"] == 8 and recorder.ended
 
 
+@pytest.mark.slow
 def test_a_chain_is_told_stage_by_stage(clock: str, tmp_path: Path, recorder) -> None:
     out, more = tmp_path / "chain", ["--control", "none", "--recipe", "none", "--epochs", "2"]
     dims = ["--model", "transe", "--dims", "8,4", "--threads", "1"]
