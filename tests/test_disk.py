@@ -23,6 +23,7 @@ from ogb_fixtures import write_wikikg2
 from zoo_fixtures import NAME, home, trained
 
 from dglke_distill import zoo
+from dglke_distill.base.disk import NotWritten
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import load_state
 from dglke_distill.cli.app import app
@@ -479,3 +480,21 @@ def test_logs_may_lie_in_the_folder_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("x")
     (tmp_path / "checkpoint").mkdir()  # what a run has left is told of elsewhere
     check_run_folder(tmp_path)
+
+
+def test_extend_leaves_both_or_neither(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown = place.folder / "grown"
+    arguments = [*WRITERS["extend"](place), "--data-out", grown]
+
+    def full(model: object, path: Path) -> None:
+        raise NotWritten(f"{path}: not written: No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dglke_distill.predict.NamedModel.save_pretrained", full)
+        assert call(*arguments) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not grown.exists() and not place.out.exists()
+    assert call(*arguments) == 0
+    assert grown.is_dir() and place.out.is_dir()

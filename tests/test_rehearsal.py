@@ -13,7 +13,10 @@ from cli_fixtures import called
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, compose, recipe_names
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
+from dglke_distill.distill.plan import compose_chain, plan
+from dglke_distill.distill.rehearsal import check_stages
 from dglke_distill.runs.rehearsal import few_facts, rehearse
+from dglke_distill.runs.workspace import Workspaces
 
 SMALL = ("--dims", "8,4", "--epochs", "1", "--control", "recipe", "--threads", "1")
 ENTITIES = 9
@@ -102,6 +105,29 @@ def test_what_fails_as_the_first_stage_begins_leaves_nothing(
     again = called(capsys, *call)
     assert again.code == 2
     assert "--resume" in again.err
+
+
+@pytest.mark.parametrize(
+    ("dims", "told"),
+    [((4, 2), 0), ((4, 4), 1), ((4, 4, 2), 1)],
+)
+def test_a_student_no_smaller_than_its_teacher_is_told(
+    dims: tuple[int, ...], told: int, tmp_path: Path
+) -> None:
+    chain = compose_chain("none", "ring", "transe", [{"dims": list(dims), "control": "none"}])
+    lines = check_stages(plan(chain), Workspaces(dataset=_ring()), tmp_path / "new")
+    assert len(lines) == told
+    assert all("has as many floats per entity (4) as its teacher" in line for line in lines)
+    student = plan(chain)[1]
+    larger = student.config.model.model_copy(update={"dim": 6})
+    distillation = student.config.distillation
+    assert distillation is not None
+    by_chance = distillation.model_copy(update={"initialization": "random"})
+    config = student.config.model_copy(update={"model": larger, "distillation": by_chance})
+    stages = [plan(chain)[0], student._replace(config=config)]
+    (line,) = check_stages(stages, Workspaces(dataset=_ring()), tmp_path / "new")
+    assert "has more floats per entity (6) than its teacher, which has 4" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def _ring() -> Dataset:

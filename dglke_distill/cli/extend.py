@@ -1,6 +1,7 @@
 """``dglke-distill extend``."""
 
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -67,6 +68,7 @@ def extend(
     flags = locals()
     from dglke_distill.data.formats import read_facts
     from dglke_distill.data.table_options import TableOptions
+    from dglke_distill.data.writers import dataset_aside
     from dglke_distill.predict import NamedModel
 
     check_apart(out, model)
@@ -82,7 +84,7 @@ def extend(
     for line in told:
         say(f"warning: {line}", err=True)
     named = NamedModel(load_given(model, store=store, offline=offline))
-    made = named.add_entities(
+    made, data = named.grown(
         given,
         refresh=refresh,
         dataset=dataset,
@@ -92,7 +94,13 @@ def extend(
         data_out=data_out,
         overwrite=overwrite,
     )
-    made.save_pretrained(out)
+    # Both, or neither where the disk is full: what is written first waits beside its place.
+    with (
+        nullcontext()
+        if data_out is None
+        else dataset_aside(data, resolved(data_out), overwrite=overwrite)
+    ):
+        made.save_pretrained(out)
     about = made.results["extended_from"]
     moved = f", {about['refreshed']} known ones refreshed" if refresh else ""
     new_ones = plural(about["entities"], "new entity")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS, Format, parse_for
 from dglke_distill.data.text import strip_blanks
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["check_new", "write_dataset", "writing_format"]
+__all__ = ["check_new", "dataset_aside", "write_dataset", "writing_format"]
 
 _ROWS = 1 << 17
 _FORBIDDEN = {"\t": "a tab", "\n": "a line end", "\r": "a carriage return", "\0": "a zero byte"}
@@ -42,6 +43,29 @@ def write_dataset(
     Raises:
         UserError: the folder holds something, the format is unknown, or a name cannot stand in
             such a file.
+    """
+    with dataset_aside(dataset, folder, format=format, overwrite=overwrite) as names:
+        pass
+    return [folder / name for name in names]
+
+
+@contextmanager
+def dataset_aside(
+    dataset: Dataset, folder: Path, *, format: str = "names_hrt", overwrite: bool = False
+) -> Iterator[list[str]]:
+    """Write a dataset beside its place, which it takes at the end, if nothing fails within.
+
+    Args:
+        dataset: see ``write_dataset``.
+        folder: see ``write_dataset``.
+        format: see ``write_dataset``.
+        overwrite: see ``write_dataset``.
+
+    Yields:
+        The names of the files, which are written already.
+
+    Raises:
+        UserError: see ``write_dataset``.
     """
     layout = writing_format(format)
     check_new(folder, overwrite)
@@ -78,10 +102,9 @@ def write_dataset(
                         unclear = vocabulary.named and ambiguous_dictionary(vocabulary)
                         heading = ["id\tname"] if unclear else []
                         _write(aside / f"{plural}.dict", heading, rows)
-            names = sorted(path.name for path in aside.iterdir())
+            yield sorted(path.name for path in aside.iterdir())
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
-    return [folder / name for name in names]
 
 
 def writing_format(name: str) -> Format:

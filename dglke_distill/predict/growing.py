@@ -11,7 +11,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.config import DataConfig
 from dglke_distill.data.identity import Lookup
-from dglke_distill.data.triples import Triples
+from dglke_distill.data.triples import Dataset, Triples
 from dglke_distill.predict.knowing import Knowing
 from dglke_distill.predict.names import rows_of, triples_of
 
@@ -56,13 +56,59 @@ class Growing(Knowing):
             overwrite: whether data that ``data_out`` holds are replaced.
 
         Raises:
+            UserError: see ``grown``.
+        """
+        made, data = self.grown(
+            triples,
+            refresh=refresh,
+            dataset=dataset,
+            data_root=data_root,
+            allow_other_data=allow_other_data,
+            seed=seed,
+            data_out=data_out,
+            overwrite=overwrite,
+        )
+        if data_out is not None:
+            from dglke_distill.data.writers import write_dataset
+
+            write_dataset(data, resolved(data_out), overwrite=overwrite)
+        return made
+
+    def grown(
+        self: Kind,
+        triples: Iterable[tuple[str, str, str]],
+        *,
+        refresh: bool = False,
+        dataset: Optional[str] = None,
+        data_root: Optional[Path] = None,
+        allow_other_data: bool = False,
+        seed: int = 0,
+        data_out: Union[str, Path, None] = None,
+        overwrite: bool = False,
+    ) -> tuple[Kind, Dataset]:
+        """Do what ``add_entities`` does, but write nothing.
+
+        Args:
+            triples: see ``add_entities``.
+            refresh: see ``add_entities``.
+            dataset: see ``add_entities``.
+            data_root: see ``add_entities``.
+            allow_other_data: see ``add_entities``.
+            seed: see ``add_entities``.
+            data_out: where the caller will write the data.
+            overwrite: whether data that are there will be replaced.
+
+        Returns:
+            The model, and the data that it belongs to.
+
+        Raises:
             UserError: an unknown relation, nothing new, new entities that no fact links to known
                 ones, a model whose entities have no vectors of their own, a dataset that is
                 another one; or data are to be written, and the dataset is not at hand or the folder
                 holds something.
         """
         from dglke_distill.data.known_answers import KnownAnswers
-        from dglke_distill.data.writers import check_new, write_dataset
+        from dglke_distill.data.writers import check_new
         from dglke_distill.predict.extending import describe, extended, grown_data
 
         facts: Any = [tuple(fact) for fact in rows_of(triples)]
@@ -83,14 +129,13 @@ class Growing(Knowing):
         data = grown_data(made, splits, given)
         made.results["dataset"] = describe(data, place)
         if place is not None:
-            write_dataset(data, place, overwrite=overwrite)
             as_written = DataConfig(dataset=str(place), format="names_hrt")
             made = replace(made, config=made.config.model_copy(update={"data": as_written}))
         found = type(self)(made)  # type: ignore[call-arg]
         found._known = KnownAnswers.build([given, *splits], len(made.entities))
         found._trained = KnownAnswers.build([given, *splits[:1]], len(made.entities)).triples(), []
         found.known_warnings = () if splits else ("only the facts given are known",)
-        return found
+        return found, data
 
     def _at_hand(self, lookup: Lookup) -> tuple[Triples, ...]:
         """Return the facts that are here: of each split, train first; or all known; or none."""
