@@ -75,7 +75,7 @@ def zoo_list(
         offline=offline,
     )
     if as_json:
-        _print_json([{**one.entry.to_tree(), "store": one.store.place} for one in found])
+        say_json([{**one.entry.to_tree(), "store": one.store.place} for one in found])
         return
     if not found:
         say("no such model")
@@ -104,7 +104,7 @@ def zoo_info(
 
     entry, place = find(name, store=store, offline=offline)
     if as_json:
-        _print_json({**entry.to_tree(), "store": place.place})
+        say_json({**entry.to_tree(), "store": place.place})
     else:
         say_text(render_card(entry, place))
 
@@ -292,7 +292,3 @@ def _verdict(found: "Verification") -> str:
         for name, value in found.measured.items()
     ]
     return f"{text}: {registered.split} {', '.join(figures)}"
-
-
-def _print_json(value: Any) -> None:
-    say_json(value)

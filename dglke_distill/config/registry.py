@@ -155,7 +155,8 @@ class Registry(Mapping[str, T]):
         if published(name, self._builtin) in self._builtin:
             return None
         offers = [offer for offer in self._offers() if fold(offer.name) == fold(name)]
-        return max((offer.origin for offer in offers), key=_is_package, default=None)
+        origins = (offer.origin for offer in offers)
+        return max(origins, key=lambda one: one.package is not None, default=None)
 
     def build(
         self, name: str, options: Mapping[str, Any], *sizes: Any, where: Optional[str] = None
@@ -282,7 +283,3 @@ def _place(component: Any) -> Any:
 
 def _is_schema(options: Any) -> bool:
     return isinstance(options, type) and issubclass(options, BaseModel)
-
-
-def _is_package(origin: Origin) -> bool:
-    return origin.package is not None

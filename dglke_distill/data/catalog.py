@@ -174,7 +174,8 @@ def locate(
         return Location("embedded", datasets_dir() / manifest.name)
     root = resolve_data_root(data_root)
     if root is not None:
-        for spelling in _spellings(manifest):
+        names = manifest.name, manifest.title, _ogb_folder(manifest), *manifest.aliases
+        for spelling in names:
             if (root / spelling).is_dir():
                 return Location("data root", root / spelling)
     if manifest.source.kind == "ogb":
@@ -231,10 +232,6 @@ def unknown_name(name: str) -> UserError:
     return UserError(
         f"there is neither a file or folder {name!r} nor a dataset of that name; {hint}"
     )
-
-
-def _spellings(manifest: Manifest) -> list[str]:
-    return [manifest.name, manifest.title, _ogb_folder(manifest), *manifest.aliases]
 
 
 def _ogb_folder(manifest: Manifest) -> str:
