@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,3 +117,16 @@ def test_the_file_of_settings_counts_as_asked(clock: str, tmp_path: Path) -> Non
     file.write_text("[training]\nepochs = 3\n")
     found = training_of(clock, file=file)
     assert (found.model.name, found.training.epochs) == ("ComplEx", 3)
+
+
+def test_without_a_validation_split_no_time_is_told() -> None:
+    from dglke_distill.artifacts.results_verdict import SizeVerdict, Verdict, VerdictTime
+    from dglke_distill.cli.output import verdict_lines
+
+    size = SizeVerdict(
+        student="1-a", control="direct-a", dim=4, student_mrr=0.5, control_mrr=0.4, gain=0.25,
+        low=0.1, high=0.4, outcome="better", sentence="", time=VerdictTime(student_seconds=None),
+    )  # fmt: skip
+    results = SimpleNamespace(verdict=Verdict(level=0.95, sizes=[size], interval=""))
+    (line,) = verdict_lines(results)  # type: ignore[arg-type]
+    assert line.endswith("[10.0, 40.0]") and "reached" not in line

@@ -293,9 +293,14 @@ def verdict_lines(results: ChainResults) -> list[str]:
         left_out = size.time is not None and size.time.teachers_loaded
         loaded = "; loaded teachers are not counted" if left_out else ""
         gain = gain_text(size.gain, size.low, size.high)
+        time = (
+            f"; the direct model's validation MRR was {student} by the student, and {direct} "
+            f"directly{loaded}"
+        )
+        if size.time is None or size.time.goal_valid_mrr is None:
+            time = ""  # there is no validation split
         lines.append(
             f"{size.student}: MRR {size.student_mrr:.4f}, {size.control_mrr:.4f} directly "
-            f"({size.control}), {gain}; the direct model's validation MRR was {student} "
-            f"by the student, and {direct} directly{loaded}"
+            f"({size.control}), {gain}{time}"
         )
     return lines
