@@ -33,6 +33,37 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_study_without_validation_is_told_first(
+    facts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = tmp_path / "train" / "alone"
+    train.mkdir(parents=True)
+    for name in ("train", "valid", "test"):
+        text = (facts / "train.txt").read_text() if name == "train" else ""
+        (train / f"{name}.txt").write_text(text)
+    place = tmp_path / "new" / "study"
+    call = ("tune", train, "--model", "transe", "--trials", 1, "--out", place)
+    code, _, err = called(capsys, *call)
+    assert code == 2 and "alone: valid has no triples" in err and err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("entities", "dims", "how"), [(1, "4,2", "pca"), (2, "1,1", "svd")])
+def test_no_axes_to_project_on_are_told_first(
+    entities: int, dims: str, how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data" / "few"
+    data.mkdir(parents=True)
+    for name in ("train", "valid", "test"):
+        (data / f"{name}.txt").write_text(f"e0\tr\te{entities - 1}\n")
+    place = tmp_path / "new" / "run"
+    call = ("run", data, "--model", "transe", "--dims", dims, *SMALL[2:], "--out", place)
+    how = f"student.distillation.initialization={how}"
+    code, out, err = called(capsys, *call, "--search", "none", "--set", how)
+    assert code == 2 and "no axes to project on; set it to random" in err
+    assert "stage 1 of" not in out and not (tmp_path / "new").exists()
+
+
 # Each was found only after the teacher had been trained, or after chain.toml had been written.
 BAD = {
     "student.model.encoder=path": "DistMult",

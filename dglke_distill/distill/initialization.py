@@ -172,6 +172,15 @@ def check_initialization(name: str, student: KGEModel, teacher: KGEModel) -> Opt
             f"distillation.initialization {name!r}: a student of {ours.dim} floats cannot start "
             f"from a teacher of {theirs.dim}; set it to random"
         )
+    project = INITIALIZATIONS.find(name)
+    parts = ours.parts if theirs.parts == ours.parts else 1
+    one_axis = project is svd and theirs.dim // parts < 2  # it keeps fewer than there are
+    if project in (pca, svd) and (student.num_entities < 2 or one_axis):
+        few = "one entity" if student.num_entities < 2 else "a teacher of one coordinate"
+        raise UserError(
+            f"distillation.initialization {name!r}: {few} has no axes to project on; set it to "
+            "random"
+        )
     if student.num_entities != teacher.num_entities:
         raise UserError(
             f"distillation.initialization {name!r}: {student.num_entities} entities cannot start "

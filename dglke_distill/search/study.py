@@ -28,10 +28,10 @@ from dglke_distill.distill.checks import check_settings
 from dglke_distill.distill.finished import STAGES
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Role, Stage
-from dglke_distill.distill.rehearsal import check_stages
 from dglke_distill.distill.stages import run_stage
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
+from dglke_distill.search.checks import check_trial
 from dglke_distill.search.found import Found, StudyConfig
 from dglke_distill.search.leave import RECIPE_FILE, SECONDS, highest, leave, tidy
 from dglke_distill.search.space import Space, read_space
@@ -137,8 +137,8 @@ def tune(
         )
     stage = _stage("trial", _config(study_config, space, space.defaults()), study_config)
     workspaces = workspaces or Workspaces()
-    if not (rehearsed or (directory / STUDY_FILE).exists()):
-        check_stages([stage], workspaces, directory)
+    if not rehearsed:
+        check_trial(stage, workspaces, directory)
     _begin(directory, study_config)
     _bury(study := _open(directory, study_config, space, first), directory)
     if trials is not None:
