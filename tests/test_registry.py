@@ -105,7 +105,7 @@ def test_a_registry_finds_spells_suggests_and_builds() -> None:
         registry.build("thing", {"sise": 4})
     with pytest.raises(KeyError):
         registry["THING"]
-    assert nearest("x", []) == "known: "
+    assert nearest("x", []) == "there are none"
 
 
 def test_what_is_registered_is_had_by_name_and_can_be_registered_anew() -> None:
