@@ -13,7 +13,7 @@ from dglke_distill.cli.chain_shown import run_shown
 from dglke_distill.cli.idle import refuse_idle, refuse_with_resume
 from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import plan_table
-from dglke_distill.cli.say import warn
+from dglke_distill.cli.say import say
 from dglke_distill.cli.tracked import check_tracker
 
 if TYPE_CHECKING:
@@ -217,6 +217,7 @@ def run(
         chain = composed(given, reading, init=begin)
         loaded = [str(teacher_place(path)) for path in teacher or loaded_in(config)]
     workspaces = Workspaces(data_root, saved=resume)
+    told: list[str] = []
     if not resume:
         chain = before_chain(
             chain,
@@ -226,12 +227,14 @@ def run(
             search=search,
             workspaces=workspaces,
             loaded=loaded,
-            announce=warn,
+            announce=told.append,
         )
     if dry_run:
         _show_plan(chain, loaded, workspaces)
         return
     directory = out or new_chain_directory(chain)
+    for line in told:
+        say(line)
     run_shown(chain, directory, resume, loaded, workspaces, track, begin)
 
 
