@@ -7,11 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from clock_fixtures import write_clock
 
+import dglke_distill as kd
 from dglke_distill.config import Config
 from dglke_distill.distill.plan import ChainConfig, plan
 from dglke_distill.distill.settings import chain_settings
+from dglke_distill.kernels import set_num_threads
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search import beforehand
 
@@ -130,3 +133,22 @@ def test_without_a_validation_split_no_time_is_told() -> None:
     results = SimpleNamespace(verdict=Verdict(level=0.95, sizes=[size], interval=""))
     (line,) = verdict_lines(results)  # type: ignore[arg-type]
     assert line.endswith("[10.0, 40.0]") and "reached" not in line
+
+
+def test_threads_are_those_of_each_stage_whoever_asked_for_the_data_first(clock: str) -> None:
+    before, workspaces = torch.get_num_threads(), Workspaces()
+    try:
+        for threads in (2, 1, 2):
+            tree = {"data": {"dataset": clock}, "training": {"threads": threads, "device": "cpu"}}
+            assert workspaces.of(Config.from_mapping(tree, "test")).device.type == "cpu"
+            assert torch.get_num_threads() == threads
+    finally:
+        set_num_threads(before)
+
+
+def test_a_chain_of_own_data_has_the_threads_that_are_asked_for(clock: str, tmp_path: Path) -> None:
+    run = kd.distill(
+        clock, dims=[4, 2], epochs=1, search="none", control="none", threads=1, out=tmp_path / "run"
+    )
+    used = [stage.results.training.threads for stage in run.results.stages]  # type: ignore[union-attr]
+    assert used == [1, 1]

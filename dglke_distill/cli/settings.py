@@ -24,7 +24,8 @@ ModelFlag = Annotated[
     typer.Option(
         "--model",
         help="Score function, e.g. complex, in any letter case. If not given: the recipe's; "
-        "without one, train and run take complex for small data; else transe.",
+        "without one, train and run take complex for small data where no loss, negatives, method "
+        "of training or other part of a model is asked for; else transe.",
         autocompletion=complete.models,
     ),
 ]

@@ -70,7 +70,10 @@ def saved_chain(directory: Path) -> tuple[ChainConfig, list[str]]:
     """
     path = directory / CHAIN_FILE
     if not path.is_file():
-        raise UserError(f"{directory}: there is no chain to resume ({CHAIN_FILE} is missing)")
+        raise UserError(
+            f"{directory}: there is no chain to resume ({CHAIN_FILE} is missing); leave out "
+            "--resume to begin one"
+        )
     tree = read_toml(path)
     loaded = tree.pop("loaded", [])
     if not isinstance(loaded, list) or not all(isinstance(each, str) for each in loaded):

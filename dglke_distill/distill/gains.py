@@ -212,7 +212,7 @@ def _other_triples(models: Sequence[tuple[LoadedModel, str]]) -> str:
     """Return what to say where two models do not answer the same questions."""
     return (
         f"{models[1][1]}: was trained on other triples than {models[0][1]}, so their questions are "
-        "not the same; --dataset with --allow-other-data ranks one dataset with both"
+        "not the same; name two models of one dataset"
     )
 
 

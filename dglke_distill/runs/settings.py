@@ -101,7 +101,10 @@ def saved_settings(run_directory: Path, changes: Sequence[Tree]) -> Config:
     """
     path = run_directory / "config.toml"
     if not path.is_file():
-        raise UserError(f"{run_directory}: there is no run to resume (config.toml is missing)")
+        raise UserError(
+            f"{run_directory}: there is no run to resume (config.toml is missing); leave out "
+            "--resume to begin one"
+        )
     tree = read_toml(path)
     for change in changes:
         tree = merge(tree, change)

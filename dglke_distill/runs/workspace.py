@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -193,12 +193,17 @@ class Workspaces:
         self._made: dict[tuple[str, bool], Workspace] = {}
 
     def of(self, config: Config) -> Workspace:
-        """Return what a run of these settings works on; see ``prepare``."""
+        """Return what a run of these settings works on, with its threads set; see ``prepare``."""
         key = (config.data.model_dump_json(), ENCODERS.find(config.model.encoder).needs_graph)
         if key not in self._made:
             self._made[key] = prepare(
                 config, data_root=self._data_root, saved=self._saved, dataset=self._dataset
             )
+        # Threads and device are of these settings, not of those that the data were prepared for.
+        set_num_threads(config.training.threads or runtime.available_cores())
+        device = runtime.resolve_device(config.training.device)
+        if self._made[key].device != device:
+            self._made[key] = replace(self._made[key], device=device)
         return self._made[key]
 
     def made(self, config: Config) -> Optional[Workspace]:
