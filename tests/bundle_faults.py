@@ -123,14 +123,7 @@ def put(path: str, value: Any, base: Callable[[], bytes] = whole) -> bytes:
     return edited(edit, base)
 
 
-class _Missing:
-    """What stands for a key that is not there; its name is the same in every process."""
-
-    def __repr__(self) -> str:
-        return "missing"
-
-
-MISSING = _Missing()
+MISSING = "a key that is not there"
 
 
 def raw(old: str, new: str) -> bytes:

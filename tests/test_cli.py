@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_written(run: Any, clock: Path) -> None:
 
 def test_train_then_evaluate(run: Any, clock: Path) -> None:
     out = clock.parent / "run"
-    flags = ["--model", "distmult", *SMALL, "--epochs", "3", "--set", "training.evaluate_every=1"]
+    flags = ["--model", "transe", *SMALL, "--epochs", "3", "--set", "training.evaluate_every=1"]
     done = run("train", clock, *flags, "--out", out)
     assert done.code == 0, done.err
     assert done.err == ""
