@@ -64,6 +64,7 @@ def test_a_model_that_cannot_be_compared_is_named(run: Any, other: str) -> None:
     assert len(lines) == 1 and lines[0].startswith(f"error: {other}: ")
 
 
+@pytest.mark.slow
 def test_other_triples_of_the_same_counts_are_found_too(tmp_path: Path, run: Any) -> None:
     clock = write_clock(tmp_path / "clock")
     turned = tmp_path / "turned"

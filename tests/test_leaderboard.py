@@ -363,6 +363,7 @@ def test_bad_input_is_one_line(ogb: Any, root: Path, arguments: list[str], words
     assert not Path("runs").exists() or not any(Path("runs").rglob("checkpoint"))
 
 
+@pytest.mark.slow
 def test_a_directory_in_use_and_other_settings(ogb: Any, finished: Path, root: Path) -> None:
     shutil.copytree(finished, "copy")
     asked = ["run", root / "ogbl_wikikg2", "--model", "complex", "--dims", "16,8,4", "--seeds", "2"]

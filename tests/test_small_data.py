@@ -146,6 +146,7 @@ def test_threads_are_those_of_each_stage_whoever_asked_for_the_data_first(clock:
         set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_a_chain_of_own_data_has_the_threads_that_are_asked_for(clock: str, tmp_path: Path) -> None:
     run = kd.distill(
         clock, dims=[4, 2], epochs=1, search="none", control="none", threads=1, out=tmp_path / "run"

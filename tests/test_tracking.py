@@ -179,6 +179,7 @@ def logged(data: bytes) -> Iterator[dict[str, float]]:
                 yield {name: json.loads(item.value_json) for name, item in row.items()}
 
 
+@pytest.mark.slow
 def test_the_time_of_a_tracker_is_no_training(
     clock: str, tmp_path: Path, recorder, monkeypatch
 ) -> None:
