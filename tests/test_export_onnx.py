@@ -79,29 +79,29 @@ def test_a_graph_too_large_for_the_format_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "options"), ONE_SIDED)
-def test_query_forms_of_one_sided_models(name: str, options: Any) -> None:
-    model = loaded_model(name, options, dtype="float64", reciprocal=True).model
-    forms = query_forms.query_forms(model)
-    assert (forms.hidden is None) == ("hidden" not in options)
+def check_queries(model: KGEModel, forms: query_forms.QueryForms) -> None:
+    """Hold the queries of forms against the model's own, of both sides."""
     entity, relation = queries()
     encoded = model.encode(None)
     for side in ("head", "tail"):
         want = model.query(encoded, entity, relation, side).vectors
         have = forms.queries(encoded.vectors[entity], relation, side)
         torch.testing.assert_close(have, want)
+
+
+@pytest.mark.parametrize(("name", "options"), ONE_SIDED)
+def test_query_forms_of_one_sided_models(name: str, options: Any) -> None:
+    model = loaded_model(name, options, dtype="float64", reciprocal=True).model
+    forms = query_forms.query_forms(model)
+    assert (forms.hidden is None) == ("hidden" not in options)
+    check_queries(model, forms)
 
 
 @every_affine_variant
 def test_query_forms_are_the_models_queries(name: str, options: Any) -> None:
     model = make(name, options, reciprocal=True)
     forms = query_forms.query_forms(model)
-    entity, relation = queries()
-    encoded = model.encode(None)
-    for side in ("head", "tail"):
-        want = model.query(encoded, entity, relation, side).vectors
-        have = forms.queries(encoded.vectors[entity], relation, side)
-        torch.testing.assert_close(have, want)
+    check_queries(model, forms)
     assert (forms.query["head"].matrix is None) == keeps_coordinates(model)
 
 

@@ -35,7 +35,7 @@ from dglke_distill.distill.finished import (
     chain_results,
     check_finished,
 )
-from dglke_distill.distill.gains import gains_over, saved_ranks
+from dglke_distill.distill.gains import chain_folder, gains_over, saved_ranks
 from dglke_distill.distill.loading import check_teachers, import_teacher, teacher_data
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
@@ -194,7 +194,7 @@ def _run_chains(
         for method in comparison.methods:
             watcher.announce(f"{method}, seed {seed}")
             chain = chain_of(comparison, method, seed)
-            place = directory / CHAINS / f"{method}-seed{seed}"
+            place = chain_folder(directory / CHAINS, method, seed)
             loaded = _asked(method, places)
             results = _finished(place, chain, loaded)
             if results is None:

@@ -18,6 +18,7 @@ from dglke_distill.artifacts.results import (
 from dglke_distill.base import runtime
 from dglke_distill.base.errors import UserError
 from dglke_distill.distill.finished import chain_seconds, data_warnings
+from dglke_distill.distill.gains import chain_folder
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.verdict import seconds_to_reach
 
@@ -71,7 +72,7 @@ def _to_direct(
         folder: of the chains.
     """
     last = chain.stages[-1]
-    reached = seconds_to_reach(folder / f"{chain.method}-seed{chain.seed}", last, goal)
+    reached = seconds_to_reach(chain_folder(folder, chain.method, chain.seed), last, goal)
     if reached is None:
         return None
     taught = chain_seconds(teachers) if METHODS.find(chain.method).taught else 0.0

@@ -34,6 +34,7 @@ from dglke_distill.runs.train_run import rank_loaded
 __all__ = [
     "LEVEL",
     "Gain",
+    "chain_folder",
     "gain_between",
     "gain_of",
     "gain_text",
@@ -249,6 +250,17 @@ def gains_over(control: str, files: Mapping[str, Mapping[int, Path]]) -> dict[st
     return found
 
 
+def chain_folder(folder: Path, method: str, seed: int) -> Path:
+    """Return where a comparison keeps the chain of a method and seed.
+
+    Args:
+        folder: of all its chains.
+        method: name of the distillation method.
+        seed: of its students.
+    """
+    return folder / f"{method}-seed{seed}"
+
+
 def saved_ranks(chains: Sequence[ChainResults], folder: Path) -> dict[str, dict[int, Path]]:
     """Return the files of the single ranks of chains' last models, by method and seed.
 
@@ -258,7 +270,7 @@ def saved_ranks(chains: Sequence[ChainResults], folder: Path) -> dict[str, dict[
     """
     files: dict[str, dict[int, Path]] = {}
     for chain in chains:
-        place = folder / f"{chain.method}-seed{chain.seed}"
+        place = chain_folder(folder, chain.method, chain.seed)
         path = place / chain.stages[-1].directory / RANKS_FILE
         if path.is_file():
             files.setdefault(chain.method, {})[chain.seed] = path
