@@ -56,7 +56,7 @@ IDLE = [
     ("data prepare cldr --overwrite", "--overwrite", "--out"),
     ("data prepare cldr --out-format openke", "--out-format", "--out"),
     ("data check cldr --json --top 3", "--top", "--json"),
-    ("zoo publish X --dataset cldr", "--dataset", "--with-known"),
+    ("zoo publish X --dataset cldr", "--dataset", "--with-known publishes and --against"),
     (f"zoo verify {MODEL} --threads 1", "--threads", "--metrics"),
     (f"zoo verify {MODEL} --allow-other-data", "--allow-other-data", "--metrics"),
 ]  # fmt: skip

@@ -54,7 +54,7 @@ def test_every_student_has_an_entry_that_tells_the_truth(tmp_path: Path) -> None
         render_card(zoo_entry, LocalStore(tmp_path / "run"))
         for zoo_entry in zoo_entries(tmp_path / "run", done)
     ]
-    assert all("Verdict of its chain: " in card for card in cards)
+    assert all("Verdict: " in card for card in cards)
     for card, entry in zip(cards, registry["model"]):
         reached = entry["time"].get("student_seconds")
         said = "not reached" if reached is None else f"reached after {reached:,.1f} s"

@@ -10,16 +10,18 @@ from typing import Any
 
 import fsspec
 import pytest
+from cli_fixtures import called
 from distill_fixtures import chain_tree, write_clock
 from zoo_fixtures import NAME, change_file, home, store, trained, variant
 
+import dglke_distill as kd
 from dglke_distill import zoo
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.zoo.index import read_store
-from dglke_distill.zoo.publish import rebuild_index
+from dglke_distill.zoo.publish import check_single, rebuild_index
 from dglke_distill.zoo.remote_stores import RemoteStore
 from dglke_distill.zoo.store import LocalStore, Store
 
@@ -60,6 +62,38 @@ def test_a_published_version_never_changes(store: Path, trained: Path, others: l
     assert {name: after[name] for name in before if name != "zoo.toml"} == {
         name: digest for name, digest in before.items() if name != "zoo.toml"
     }
+
+
+def test_another_verdict_is_another_version(
+    store: Path, trained: Path, others: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = kd.evaluate(trained).mrr
+    theirs = kd.evaluate(others[0]).mrr
+    command = ["zoo", "publish", str(trained), "--store", str(store), "--against", str(others[0])]
+    weights = set(store.rglob("*.safetensors"))
+    for _ in range(2):  # the second time changes nothing
+        said = called(capsys, *command)
+        assert (said.code, said.out.split(":")[0]) == (0, f"{NAME}@2"), said.err
+    first, second = zoo.list(store=store, all_versions=True)
+    assert first.verdict is None and second.verdict is not None
+    assert second.verdict.startswith(
+        f"against ComplEx of 8 floats, trained directly, test MRR {theirs:.4f}: "
+    )
+    share = 100 * (ours / theirs - 1)
+    alike = "not distinguishable" in second.verdict
+    assert f" {share if alike else abs(share):.1f} % [" in second.verdict
+    assert set(store.rglob("*.safetensors")) == weights
+    folder = (store / first.files[0].path).parent
+    assert "Verdict" not in (folder / "README.md").read_text()
+    assert f"test MRR {theirs:.4f}" in (folder / "README-2.md").read_text()
+
+
+def test_the_students_of_a_chain_have_its_verdict(tmp_path: Path, trained: Path) -> None:
+    shutil.copytree(trained, tmp_path / "chain" / "stages" / "a")
+    (tmp_path / "chain" / "zoo.toml").write_text("")
+    with pytest.raises(UserError, match="the students of a chain have its verdict"):
+        check_single(tmp_path / "chain")
+    check_single(trained)
 
 
 def test_models_of_a_dataset_share_its_names(store: Path, others: list[Path]) -> None:

@@ -11,6 +11,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
 from dglke_distill.cli import complete, settings
 from dglke_distill.cli.idle import refuse_idle
+from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json, say_text
 
@@ -177,22 +178,50 @@ def zoo_publish(
             "the dataset is not at hand.",
         ),
     ] = False,
+    against: Annotated[
+        Optional[str],
+        typer.Option(
+            "--against",
+            help="A second model, such as one of the same size that was trained directly: both are "
+            "ranked on the test split, and the card says by how much the published one's MRR is "
+            "above its own, with an interval of 95 %. If not given: the card of a chain's student "
+            "has the chain's verdict, and others have none.",
+        ),
+    ] = None,
     dataset: settings.OwnDatasetFlag = None,
     data_root: settings.DataRootFlag = None,
     store: settings.StoreFlag = None,
 ) -> None:
     """Publish models into a store: your own, unless --store names another.
 
-    The same files under the same name again change nothing; other files are the next version.
+    The same files under the same name again change nothing; other files, or a new verdict on them,
+    are the next version.
     """
     from dglke_distill import zoo
     from dglke_distill.zoo.schema import KNOWN_FILE
 
-    if not with_known:
-        why = "is of the facts that --with-known publishes; give that too"
+    if not with_known and against is None:
+        why = "is of the facts that --with-known publishes and --against ranks; give one too"
         refuse_idle(context, why, "dataset", "data_root")
+    verdict = None
+    if against is not None:
+        from dglke_distill.distill.gains import verdict_text
+        from dglke_distill.zoo.publish import check_single
+
+        check_single(run_dir)
+        verdict = verdict_text(
+            [(load_given(str(place)), str(place)) for place in (run_dir, against)],
+            settings=settings.overrides(settings.given({"dataset": dataset}), None),
+            data_root=data_root,
+        )
     published = zoo.publish(
-        run_dir, name, store=store, known=with_known, dataset=dataset, data_root=data_root
+        run_dir,
+        name,
+        store=store,
+        known=with_known,
+        dataset=dataset,
+        data_root=data_root,
+        verdict=verdict,
     )
     for entry in published:
         facts = [file.bytes for file in entry.files if file.name == KNOWN_FILE]

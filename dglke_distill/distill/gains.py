@@ -42,6 +42,7 @@ __all__ = [
     "percent_text",
     "ranked",
     "saved_ranks",
+    "verdict_text",
 ]
 
 LEVEL = 0.95
@@ -231,6 +232,34 @@ def gain_text(gain: MethodGain) -> str:
     else:
         said = f"not distinguishable: {percent_text(value)} % {ends}"
     return f"{said} (interval of 95 % over {asked})"
+
+
+def verdict_text(
+    models: Sequence[tuple[LoadedModel, str]],
+    *,
+    dataset: Optional[Dataset] = None,
+    **asked: Any,
+) -> str:
+    """Rank the test split with a model and another one; say for a card what the first gains.
+
+    Args:
+        models: the two, each with what to call it in messages.
+        dataset: as in ``ranked``.
+        asked: as in ``ranked``.
+
+    Raises:
+        UserError: as in ``ranked``.
+    """
+    against = ranked(models, "test", dataset=dataset, **asked).against
+    assert against is not None
+    other = models[1][0]
+    figures = other.figures
+    how = figures.distillation.method if figures.distillation else "direct"
+    of = "trained directly" if how == "direct" else f"distilled by {how}"
+    return (
+        f"against {other.config.model.name} of {other.model.floats_per_entity} floats, {of}, "
+        f"test MRR {against.metrics.mrr:.4f}: {gain_text(against.gain)}"
+    )
 
 
 def gains_over(control: str, files: Mapping[str, Mapping[int, Path]]) -> dict[str, MethodGain]:

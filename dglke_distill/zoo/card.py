@@ -100,7 +100,7 @@ def _measured(entry: Entry) -> list[str]:
         "|---|---|---|---|",
         f"| {' | '.join(f'{figure:.4f}' for figure in figures)} |",
         "",
-        *([_plain(f"Verdict of its chain: {entry.verdict}."), ""] if entry.verdict else []),
+        *([_plain(f"Verdict: {entry.verdict}."), ""] if entry.verdict else []),
         *([_time(entry.time), ""] if entry.time else []),
         f"`dglke-distill zoo verify {entry.pinned} --metrics` ranks it again.",
         "",

@@ -35,7 +35,7 @@ from dglke_distill.zoo.registry_file import (
 from dglke_distill.zoo.schema import LABELS_FILE, NAME_PATTERN, Entry
 from dglke_distill.zoo.store import INDEX_FILE, MAX_INDEX_BYTES, LocalStore, Store
 
-__all__ = ["publish", "rebuild_index"]
+__all__ = ["check_single", "publish", "rebuild_index"]
 
 _VOCABULARIES = ("entities.tsv", "relations.tsv", LABELS_FILE)
 _ATTEMPTS = 100
@@ -52,11 +52,13 @@ def publish(
     known: bool = False,
     dataset: Optional[str] = None,
     data_root: Optional[Path] = None,
+    verdict: Optional[str] = None,
 ) -> list[Entry]:
     """Publish a checkpoint, or the students of a chain.
 
-    Publishing the same files under the same name again changes nothing; other files become the
-    next version. Labels and the calibration that lie beside the weights are published too.
+    Publishing the same files under the same name again changes nothing; other files, or another
+    verdict on them, become the next version. Labels and the calibration that lie beside the weights
+    are published too.
 
     Args:
         run_dir: a checkpoint directory, a run directory that holds one, or a chain's directory.
@@ -68,6 +70,8 @@ def publish(
             out where the dataset is not at hand.
         dataset: where the dataset lies, if it is not found by its name; for ``known``.
         data_root: folder of datasets already there; for ``known``.
+        verdict: of a checkpoint: how it compares with another model, in words for its card; the
+            students of a chain have the chain's.
 
     Returns:
         The entries as they are in the store now.
@@ -79,7 +83,11 @@ def publish(
     chosen = default_store() if store is None else stores(store)[0]
     directory = Path(run_dir)
     published = []
-    for entry, folder in _to_publish(directory, name):
+    offered = _to_publish(directory, name)
+    if verdict is not None:
+        check_single(directory)
+        offered = [(entry.model_copy(update={"verdict": verdict}), at) for entry, at in offered]
+    for entry, folder in offered:
         source = LocalStore(folder)
         files: dict[str, Path] = {}
         for file in entry.files:
@@ -95,6 +103,22 @@ def publish(
             entry, files = without_paths(entry, files, Path(aside))
             published.append(_publish(entry, files, chosen))
     return published
+
+
+def check_single(directory: Path) -> None:
+    """Check that a verdict can be published with what lies in a directory: one checkpoint.
+
+    Args:
+        directory: a checkpoint's, a run's, or a chain's.
+
+    Raises:
+        UserError: it is a chain's, whose students have its verdict.
+    """
+    if (directory / INDEX_FILE).is_file():
+        raise UserError(
+            f"{directory}: the students of a chain have its verdict; to compare one with another "
+            f"model, name its checkpoint below {directory / 'stages'}"
+        )
 
 
 def rebuild_index(store: Store) -> list[Entry]:
@@ -166,18 +190,20 @@ def _publish(entry: Entry, files: dict[str, Path], store: Store) -> Entry:
                 f"{store.place}: {entry.name} could not be registered, others publish it all the "
                 "time or the store forgets what is written; try again"
             )
-    store.create(f"{folder}/README.md", render_card(entry, store, published=True).encode())
+    card = render_card(entry, store, published=True).encode()
+    if not store.create(f"{folder}/README.md", card) and same is None:  # of the same files, before
+        store.create(f"{folder}/README-{entry.version}.md", card)
     return entry
 
 
 def _same_content(entry: Entry, versions: dict[int, bytes], store: Store) -> Optional[Entry]:
-    """Return the newest version that has the same files."""
+    """Return the newest version that has the same files, and the verdict if there is a new one."""
     digests = [digest.encode() for digest in entry.content.values()]
     for number in sorted(versions, reverse=True):
         if all(digest in versions[number] for digest in digests):
             path = _entry_path(entry.model_copy(update={"version": number}))
             found = _parse(path, versions[number], store)
-            if found.content == entry.content:
+            if found.content == entry.content and entry.verdict in (None, found.verdict):
                 return found
     return None
 
