@@ -67,9 +67,11 @@ def extend(
     """Add entities to a trained model by their facts, in seconds, without training it again."""
     flags = locals()
     from dglke_distill.data.formats import read_facts
+    from dglke_distill.data.identity import Lookup
     from dglke_distill.data.table_options import TableOptions
     from dglke_distill.data.writers import dataset_aside
     from dglke_distill.predict import NamedModel
+    from dglke_distill.predict.growing import Growth
 
     check_apart(out, model)
     check_new_checkpoint(out, overwrite)
@@ -84,16 +86,8 @@ def extend(
     for line in told:
         say(f"warning: {line}", err=True)
     named = NamedModel(load_given(model, store=store, offline=offline))
-    made, data = named.grown(
-        given,
-        refresh=refresh,
-        dataset=dataset,
-        data_root=data_root,
-        allow_other_data=allow_other_data,
-        seed=seed,
-        data_out=data_out,
-        overwrite=overwrite,
-    )
+    lookup = Lookup(dataset, data_root, True, allow_other_data)
+    made, data = named.grown(Growth(given, lookup, refresh, seed, data_out, overwrite))
     # Both, or neither where the disk is full: what is written first waits beside its place.
     with (
         nullcontext()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional, TypeVar, Union
 
@@ -15,9 +15,30 @@ from dglke_distill.data.triples import Dataset, Triples
 from dglke_distill.predict.knowing import Knowing
 from dglke_distill.predict.names import rows_of, triples_of
 
-__all__ = ["Growing"]
+__all__ = ["Growing", "Growth"]
 
 Kind = TypeVar("Kind", bound="Growing")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a model takes in; each part is described at ``Growing.add_entities``.
+
+    Attributes:
+        triples: the new facts, in names.
+        lookup: where the facts that the model was trained on are looked for.
+        refresh: whether known entities move too.
+        seed: of the questions that are drawn.
+        data_out: where the caller will write the data; None: nowhere.
+        overwrite: whether data that are there will be replaced.
+    """
+
+    triples: Iterable[tuple[str, str, str]]
+    lookup: Lookup
+    refresh: bool = False
+    seed: int = 0
+    data_out: Union[str, Path, None] = None
+    overwrite: bool = False
 
 
 class Growing(Knowing):
@@ -59,14 +80,14 @@ class Growing(Knowing):
             UserError: see ``grown``.
         """
         made, data = self.grown(
-            triples,
-            refresh=refresh,
-            dataset=dataset,
-            data_root=data_root,
-            allow_other_data=allow_other_data,
-            seed=seed,
-            data_out=data_out,
-            overwrite=overwrite,
+            Growth(
+                triples,
+                Lookup(dataset, data_root, True, allow_other_data),
+                refresh=refresh,
+                seed=seed,
+                data_out=data_out,
+                overwrite=overwrite,
+            )
         )
         if data_out is not None:
             from dglke_distill.data.writers import write_dataset
@@ -74,29 +95,11 @@ class Growing(Knowing):
             write_dataset(data, resolved(data_out), overwrite=overwrite)
         return made
 
-    def grown(
-        self: Kind,
-        triples: Iterable[tuple[str, str, str]],
-        *,
-        refresh: bool = False,
-        dataset: Optional[str] = None,
-        data_root: Optional[Path] = None,
-        allow_other_data: bool = False,
-        seed: int = 0,
-        data_out: Union[str, Path, None] = None,
-        overwrite: bool = False,
-    ) -> tuple[Kind, Dataset]:
+    def grown(self: Kind, growth: Growth) -> tuple[Kind, Dataset]:
         """Do what ``add_entities`` does, but write nothing.
 
         Args:
-            triples: see ``add_entities``.
-            refresh: see ``add_entities``.
-            dataset: see ``add_entities``.
-            data_root: see ``add_entities``.
-            allow_other_data: see ``add_entities``.
-            seed: see ``add_entities``.
-            data_out: where the caller will write the data.
-            overwrite: whether data that are there will be replaced.
+            growth: what is wanted.
 
         Returns:
             The model, and the data that it belongs to.
@@ -111,20 +114,21 @@ class Growing(Knowing):
         from dglke_distill.data.writers import check_new
         from dglke_distill.predict.extending import describe, extended, grown_data
 
-        facts: Any = [tuple(fact) for fact in rows_of(triples)]
+        facts: Any = [tuple(fact) for fact in rows_of(growth.triples)]
+        data_out, dataset = growth.data_out, growth.lookup.dataset
         place = None if data_out is None else resolved(data_out)
         if place is not None:
-            check_new(place, overwrite)
+            check_new(place, growth.overwrite)
             if dataset is not None and resolved(in_home(dataset)).is_relative_to(place):
                 raise UserError(f"{data_out}: holds the dataset itself; choose another folder")
-        splits = self._at_hand(Lookup(dataset, data_root, True, allow_other_data))
+        splits = self._at_hand(growth.lookup)
         if place is not None and len(splits) != 3:
             raise UserError(
                 f"{data_out}: nothing can be written there, since the dataset that the model was "
                 "trained on is not at hand; name it by --dataset (in Python dataset=...)"
             )
         trained = splits[0] if splits else None
-        made = extended(self.loaded, facts, trained, refresh=refresh, seed=seed)
+        made = extended(self.loaded, facts, trained, refresh=growth.refresh, seed=growth.seed)
         given = triples_of(made.entities, made.relations, facts)
         data = grown_data(made, splits, given)
         made.results["dataset"] = describe(data, place)

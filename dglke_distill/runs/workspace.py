@@ -111,8 +111,7 @@ def prepare(
     """
     runtime.tune_allocator()
     runtime.speed_up_products()
-    set_num_threads(config.training.threads or runtime.available_cores())
-    device = runtime.resolve_device(config.training.device)
+    device = _set_up(config)
     if dataset is None:
         dataset = load_data(config.data, data_root=data_root, saved=saved)
     graph = build_graph(
@@ -123,6 +122,12 @@ def prepare(
     )
     labels = dataset_labels(dataset, config.data, data_root)
     return Workspace(dataset, graph, device, labels)
+
+
+def _set_up(config: Config) -> torch.device:
+    """Set the threads that settings ask for, and return their device."""
+    set_num_threads(config.training.threads or runtime.available_cores())
+    return runtime.resolve_device(config.training.device)
 
 
 def dataset_labels(
@@ -199,9 +204,9 @@ class Workspaces:
             self._made[key] = prepare(
                 config, data_root=self._data_root, saved=self._saved, dataset=self._dataset
             )
+            return self._made[key]
         # Threads and device are of these settings, not of those that the data were prepared for.
-        set_num_threads(config.training.threads or runtime.available_cores())
-        device = runtime.resolve_device(config.training.device)
+        device = _set_up(config)
         if self._made[key].device != device:
             self._made[key] = replace(self._made[key], device=device)
         return self._made[key]

@@ -91,32 +91,25 @@ def before_training(
     """
     changes = [change for change in changes if change]
     config = resolve(flags, [data, *changes], file=file, recipe=recipe)
-
-    def tell(made: Config) -> None:
-        stated: dict[str, Any] = {}
-        for tree in (*flag_trees(flags), *changes):
-            stated.update(flattened(tree))
-        teaching = (made.distillation or DistillationConfig()) if taught else None
-        for line in idle_settings(made.model_copy(update={"distillation": teaching}), stated):
-            announce(line)
-
     chosen = any(flags.get(name) is not None for name in _TUNED)
     seconds = _wanted(search, bool(file or changes or chosen), recipe)
     if recipe.lower() != "auto" or not _for_any_data(config):
-        tell(config)
-        return config, None if search is None else seconds
-    size = _size(config, workspaces)
-    if size is None:
-        tell(config)
-        return config, seconds
-    own = [] if file is None else [read_toml(file)]
-    if over_all and _is_small(size) and _leave_open([*own, *flag_trees(flags), *changes]):
-        flags = {**flags, "model": SMALL_DATA_MODEL}
-        config = resolve(flags, [data, *changes], file=file, recipe=recipe)
-    fit = fitted(config, size.entities, size.triples)
-    made = compose([fit, *own, *flag_trees(flags), data, *changes])
-    tell(made)
-    return made.model_copy(update={"data": config.data}), seconds
+        seconds = None if search is None else seconds
+    elif (size := _size(config, workspaces)) is not None:
+        own = [] if file is None else [read_toml(file)]
+        if over_all and _is_small(size) and _leave_open([*own, *flag_trees(flags), *changes]):
+            flags = {**flags, "model": SMALL_DATA_MODEL}
+            config = resolve(flags, [data, *changes], file=file, recipe=recipe)
+        fit = fitted(config, size.entities, size.triples)
+        made = compose([fit, *own, *flag_trees(flags), data, *changes])
+        config = made.model_copy(update={"data": config.data})
+    stated: dict[str, Any] = {}
+    for tree in (*flag_trees(flags), *changes):
+        stated.update(flattened(tree))
+    teaching = (config.distillation or DistillationConfig()) if taught else None
+    for line in idle_settings(config.model_copy(update={"distillation": teaching}), stated):
+        announce(line)
+    return config, seconds
 
 
 def before_chain(
