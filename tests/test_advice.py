@@ -6,10 +6,12 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import typer.main
+from parsed import tree_of
 
 import dglke_distill
 from dglke_distill.cli.app import app
@@ -25,10 +27,15 @@ FOREIGN = {
 """Options of pip, docker, torchrun, git and mktemp that are written about, and a CSS name."""
 
 
-def texts() -> Iterator[tuple[str, str]]:
-    """Yield where each text of the package stands, and it with gaps for what is put in."""
+@cache
+def texts() -> list[tuple[str, str]]:
+    """Return where each text of the package stands, and it with gaps for what is put in."""
+    return list(_texts())
+
+
+def _texts() -> Iterator[tuple[str, str]]:
     for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         inner = {
             id(value)
             for node in ast.walk(tree)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from parsed import tree_of
 
 import dglke_distill
 from dglke_distill.base.dgl_import import load_dgl
@@ -143,7 +144,7 @@ def test_no_other_file_imports_dgl() -> None:
         text = path.read_text()
         if not re.search(r"\bdgl\b", text):
             continue
-        tree = ast.parse(text)
+        tree = tree_of(path)
         typing = {
             id(inner)
             for node in ast.walk(tree)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from parsed import tree_of
 
 import dglke_distill
 
@@ -146,7 +147,7 @@ def test_every_parameter_is_described_on_a_line_of_its_own(room: str) -> None:
     """So that an API reference can be made of the docstrings."""
     wrong = []
     for path in sorted((PACKAGE / room).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 continue
             names = parameters(node)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -401,16 +399,6 @@ def test_mistakes_are_one_line(saved: Path, flags, message, capsys):
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
-
-
-def test_importing_it_is_cheap():
-    heavy = ("dgl", "sklearn", "pandas", "matplotlib", "ogb", "numba")
-    code = (
-        "import sys; from dglke_distill.predict import NamedModel; "
-        f"print([m for m in {heavy!r} if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_missing_answers_are_marked():

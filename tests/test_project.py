@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from parsed import tree_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dglke_distill"
@@ -35,7 +36,7 @@ MODULES = modules()
 
 def imported(path: Path) -> Iterator[str]:
     """Every module of ours that a file imports, wherever in the file."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom):
@@ -93,7 +94,7 @@ def undocumented(node: ast.AST, name: str) -> Iterator[str]:
 def test_everything_public_is_documented() -> None:
     silent = []
     for module, path in MODULES.items():
-        silent += undocumented(ast.parse(path.read_text(encoding="utf-8")), module)
+        silent += undocumented(tree_of(path), module)
     assert silent == []
 
 
@@ -131,7 +132,7 @@ def test_annotations_are_not_evaluated() -> None:
         if PACKAGE in path.parents and "import typer" in text:
             assert line not in text.splitlines(), path
         elif line not in text.splitlines():
-            assert not any(isinstance(node, ANNOTATED) for node in ast.walk(ast.parse(text))), path
+            assert not any(isinstance(node, ANNOTATED) for node in ast.walk(tree_of(path))), path
 
 
 def test_nothing_is_unpickled() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 from cli_fixtures import Outcome, called
+from parsed import tree_of
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
@@ -109,7 +110,7 @@ def test_nobody_prints_around_the_helpers() -> None:
     """A plain console or echo would take the next name for markup, or for a command."""
     allowed = {PACKAGE / "console.py", PACKAGE / "cli" / "say.py"}
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call) and path not in allowed:
                 called = ast.unparse(node.func)
                 if called == "print" and ast.unparse(node).startswith("print(visible("):
