@@ -121,6 +121,27 @@ def test_targets_that_contributors_are_told_of_exist() -> None:
         assert (ROOT / path).exists() or (ROOT / "dglke_distill" / path).exists(), path
 
 
+def test_files_to_copy_for_a_component_are_there() -> None:
+    from dglke_distill.config import components
+
+    text = (ROOT / "docs" / "code.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| a")]
+    assert len(rows) == 7
+    for _, outside, inside, registry, test in rows:
+        (name,) = re.findall(r"`(\w+\.py)`", outside)
+        assert (ROOT / "examples" / "plugin" / "distill_extras" / name).is_file()
+        for place in re.findall(r"`(\w+/\w+\.(?:py|toml))`", inside):
+            assert (PACKAGE / place).is_file() or (ROOT / place).is_file(), place
+        for kind, place in re.findall(r"`(\w+)` in `([\w/.]+)`", inside):
+            assert f"\nclass {kind}(" in (PACKAGE / place).read_text(encoding="utf-8")
+        assert registry.startswith("none: ") or registry.strip("`") in components.__all__
+        found = re.search(r"`(\w+\.py)`", test)
+        assert found is not None and (ROOT / "tests" / found[1]).is_file()
+        for listed in re.findall(r"`([A-Z]+)` of", test):
+            lines = (ROOT / "tests" / found[1]).read_text(encoding="utf-8")
+            assert re.search(rf"^{listed}\b", lines, re.MULTILINE), listed
+
+
 def entries(doc: str) -> list[str]:
     """The lines of the blocks ``Args:`` and ``Attributes:`` of a docstring, by their parameters."""
     found: list[str] = []
