@@ -96,3 +96,10 @@ def test_a_gain_in_words(gain: tuple[float, Any, Any], said: str) -> None:
     value, low, high = gain
     words = gain_text(MethodGain(gain=value, low=low, high=high, seeds=1, questions=2))
     assert said in words and "inf" not in words
+
+
+def test_models_in_memory_are_called_by_their_names() -> None:
+    large, small = kd.load(LARGE), kd.load(SMALL)
+    assert (large.name, small.name) == (LARGE, SMALL)
+    found = kd.evaluate(large, split="valid", against=small, threads=1)
+    assert found.against is not None and found.against.model == SMALL

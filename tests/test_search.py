@@ -122,6 +122,33 @@ def test_a_setting_that_is_left_out_is_no_value_of_a_range() -> None:
     assert found == [True, True, False, False, False, False]
 
 
+def test_the_nearest_value_of_a_range() -> None:
+    span, choices = Range(low=0.1, high=0.5), Range(choices=[64, 128, "auto", True])
+    assert [span.nearest(value) for value in (0.2, 9, -1, None, "x", True)] == [
+        0.2, 0.5, 0.1, None, None, None,
+    ]  # fmt: skip
+    assert [choices.nearest(value) for value in (16, 100, "auto", "x")] == [64, 128, "auto", None]
+
+
+def test_settings_of_elsewhere_are_put_into_a_space() -> None:
+    space = Space.model_validate(
+        {
+            "search": {
+                "loss.name": {"choices": ["margin", "softmax"], "default": "softmax"},
+                "loss.options.margin": {"low": 1, "high": 4, "when": {"loss.name": "margin"}},
+                "training.batch_size": {"choices": [64, 128], "default": 128},
+            }
+        }
+    )
+    far = {"loss.name": "margin", "loss.options.margin": 9, "training.batch_size": 16, "other": 1}
+    assert space.near(far) == {
+        "loss.name": "margin", "loss.options.margin": 4, "training.batch_size": 64,
+    }  # fmt: skip
+    assert space.near({"loss.name": "bce", "loss.options.margin": 2}) == {
+        "loss.name": "softmax", "training.batch_size": 128,
+    }  # fmt: skip
+
+
 def test_a_setting_is_chosen_only_where_its_condition_holds() -> None:
     space = Space.model_validate(
         {

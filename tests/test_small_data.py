@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,16 @@ import torch
 from clock_fixtures import write_clock
 
 import dglke_distill as kd
+from dglke_distill.base.errors import UserError
+from dglke_distill.cli import main
 from dglke_distill.config import Config
+from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
 from dglke_distill.distill.plan import ChainConfig, plan
 from dglke_distill.distill.settings import chain_settings
 from dglke_distill.kernels import set_num_threads
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search import beforehand
+from dglke_distill.search.space import read_space
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,90 @@ def chain_of(clock: str, recipe: str = "auto", **asked: Any) -> ChainConfig:
         chain, given["changes"], file=None, recipe=recipe, search="none",
         workspaces=Workspaces(), over_all=over_all,
     )  # fmt: skip
+
+
+def study_of(clock: str, **asked: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    flags = {"dataset": clock, "dim": 8, **asked.pop("flags", {})}
+    given = {"changes": (), "space": None, "taught": False, **asked}
+    return beforehand.before_study(flags, workspaces=Workspaces(), **given)
+
+
+def comparison_of(clock: str, folder: Path, *words: str) -> ComparisonConfig:
+    """Return the settings of a comparison that trained two floats for an epoch."""
+    fixed = "--dims 4,2 --methods direct --epochs 1 --threads 1".split()
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", clock, *fixed, "--out", str(folder), *words])
+    assert not ended.value.code
+    return saved_comparison(folder)
+
+
+def test_a_study_begins_with_what_train_takes(clock: str) -> None:
+    flags, first = study_of(clock)
+    config = training_of(clock, flags={"dim": 8})
+    assert flags["model"] == config.model.name == "ComplEx"
+    known, usual, *_ = first
+    assert known["training.mode"] == config.training.mode == "k_vs_all"
+    assert known["optimizer.learning_rate"] == config.optimizer.learning_rate
+    assert known["regularizer.weight"] == config.regularizer.weight != usual["regularizer.weight"]
+    assert config.training.batch_size == 16
+    assert known["training.batch_size"] == 64  # the least that the space has
+    assert usual == read_space("complex").first()[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "model"),
+    [
+        ({"flags": {"model": "rotate"}}, "RotatE"),
+        ({"changes": [{"training": {"mode": "negatives"}}]}, "TransE"),
+        ({"changes": [{"loss": {"name": "softmax"}}]}, "TransE"),
+        ({"taught": True}, "ComplEx"),
+    ],
+)
+def test_a_study_has_the_model_that_is_asked_for(
+    clock: str, asked: dict[str, Any], model: str
+) -> None:
+    flags, first = study_of(clock, **asked)
+    assert flags["model"] == model
+    assert len(first) == len({json.dumps(each, sort_keys=True) for each in first})
+
+
+def test_a_space_that_is_named_says_which_model(clock: str) -> None:
+    flags, first = study_of(clock, space="rotate")
+    assert "model" not in flags and first == read_space("rotate").first()
+
+
+@pytest.mark.slow
+def test_a_comparison_has_the_chain_that_run_takes(clock: str, tmp_path: Path) -> None:
+    chain = comparison_of(clock, tmp_path / "open").chain
+    assert chain.recipe == chain_of(clock).recipe == "best-complex" and chain.fit is not None
+    assert comparison_of(clock, tmp_path / "model", "--model", "transe").chain.recipe is None
+    words = ("--set", "direct.loss.name=logistic")  # of a method's own
+    assert comparison_of(clock, tmp_path / "own", *words).chain.recipe is None
+
+
+@pytest.fixture(scope="module")
+def eight(clock: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The checkpoint of a teacher of eight floats."""
+    out = tmp_path_factory.mktemp("runs") / "teacher"
+    kd.train(clock, dim=8, epochs=1, search="none", threads=1, out=out)
+    return str(out / "checkpoint")
+
+
+@pytest.mark.slow
+def test_sizes_begin_with_that_of_a_loaded_teacher(clock: str, eight: str) -> None:
+    def chain_below(**asked: Any) -> ChainConfig:
+        chain = chain_settings(clock, **asked)
+        return beforehand.before_chain(
+            chain, (), file=None, recipe="auto", search="none", workspaces=Workspaces(),
+            loaded=[eight], announce=said.append,
+        )  # fmt: skip
+
+    said: list[str] = []
+    assert chain_below(dims=[8, 2]).dims == [8, 2] and said == []
+    with pytest.raises(UserError, match=r"--dims 16,8,4: .* has 8 floats; .* --dims 8,4$"):
+        chain_below(dims=[16, 8, 4])
+    with pytest.raises(UserError, match=r"has 8 floats, .* 256,128,64,32, is smaller; .* 8,4$"):
+        chain_below()
 
 
 def test_small_data_are_trained_over_all_entities(clock: str) -> None:

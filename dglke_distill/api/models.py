@@ -45,7 +45,8 @@ def load(
         UserError: there is no such model, or it is damaged.
     """
     if names_a_folder(path_or_name):
-        return NamedModel(load_checkpoint(Path(path_or_name), device=device)).eval()
+        place = Path(path_or_name)
+        return NamedModel(load_checkpoint(place, device=device), name=str(place)).eval()
     return load_published(
         str(path_or_name),
         device=device,
@@ -101,11 +102,11 @@ def evaluate(
     def loaded(given: AnyModel, called: str) -> tuple[LoadedModel, str]:
         if isinstance(given, (TrainingRun, DistillationRun)):
             given = given.model
-        name = str(given) if isinstance(given, (str, Path)) else called
+        name = str(given) if isinstance(given, (str, Path)) else getattr(given, "name", "")
         of = given.loaded if isinstance(given, NamedModel) else given
         if not isinstance(of, LoadedModel):
             of = load_checkpoint(of, store=store, offline=offline)
-        return of, name
+        return of, name or called
 
     models = [loaded(model, "the model")]
     if against is not None:

@@ -52,7 +52,7 @@ class TrainingRun(Tabular):
     @cached_property
     def model(self) -> NamedModel:
         """The model with its names, loaded when first asked for."""
-        return NamedModel(load_checkpoint(self.checkpoint)).eval()
+        return NamedModel(load_checkpoint(self.checkpoint), name=str(self.directory)).eval()
 
     @property
     def metrics(self) -> Mapping[str, SplitFigures]:

@@ -20,8 +20,8 @@ from dglke_distill.runs.settings import (
 )
 from dglke_distill.runs.start import Start, check_given, model_tree, start_of
 from dglke_distill.runs.train_run import train_run
-from dglke_distill.search.beforehand import Search, before_training, raced
-from dglke_distill.search.settings import new_study_directory, study_settings
+from dglke_distill.search.beforehand import Search, before_study, before_training, raced
+from dglke_distill.search.settings import check_taught, new_study_directory, study_settings
 from dglke_distill.search.study import StudyWatch, saved_study
 from dglke_distill.search.study import tune as search
 from dglke_distill.training.loop import Progress
@@ -178,10 +178,12 @@ def tune(
 ) -> Study:
     """Search for settings on the validation split: ``dglke-distill tune``.
 
+    The first trial has the settings that ``train`` would take, as near as the space has them.
+
     Args:
         dataset: name, folder, file, loaded dataset, or tables in memory as ``load_dataset`` takes
             them; ``cldr`` if None.
-        model: score function.
+        model: score function; if None, the one that ``train`` takes for this data.
         dim: floats per entity.
         space: a TOML file, or a space that ships; the model's own if None.
         trials: how many to add; 30 if ``seconds`` is not given either.
@@ -215,15 +217,17 @@ def tune(
             raise UserError("resume=True: say which study by out=")
         study = saved_study(Path(out))
         data, loaded = data_settings(dataset, data_begun(study.settings))
+        workspaces, first = workspaces_of(data_root, loaded, True), None
     else:
         data, loaded = data_settings(dataset, *flag_trees(flags), nested(settings))
-        study = study_settings(
-            flags,
-            [data, nested(settings)],
-            space=None if space is None else str(space),
-            method=method,
-            teachers=places_of(teacher),
+        workspaces = workspaces_of(data_root, loaded, False)
+        changes, teachers = [data, nested(settings)], places_of(teacher)
+        named = None if space is None else str(space)
+        check_taught(method, teachers)
+        flags, first = before_study(
+            flags, changes, space=named, taught=bool(teachers), workspaces=workspaces
         )
+        study = study_settings(flags, changes, space=named, method=method, teachers=teachers)
         if trials is None and seconds is None:
             trials = 30
     directory = Path(out) if out is not None else new_study_directory(study)
@@ -232,7 +236,8 @@ def tune(
         directory,
         trials=trials,
         seconds=seconds,
-        workspaces=workspaces_of(data_root, loaded, resume),
+        workspaces=workspaces,
         watch=watch,
+        first=first,
     )
     return Study(directory, found)

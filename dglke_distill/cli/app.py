@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Optional
@@ -17,6 +18,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.interrupts import started
 from dglke_distill.cli.commands import Commands
 from dglke_distill.cli.exits import STOPPED, fixable, standard_streams, stop_signals
+from dglke_distill.cli.named_options import named_where_typed
 from dglke_distill.cli.say import say
 from dglke_distill.cli.usage import is_path, is_usage_error, named_parameter, usage_line
 
@@ -209,7 +211,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
     def call() -> None:
         started()
-        with stop_signals():
+        with stop_signals(), named_where_typed(sys.argv[1:] if arguments is None else arguments):
             app(args=None if arguments is None else list(arguments))
 
     if arguments is None:  # the process ends with the command: what is garbage then, may stay

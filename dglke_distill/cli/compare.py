@@ -24,6 +24,7 @@ from dglke_distill.runs.settings import unused
 
 if TYPE_CHECKING:
     from dglke_distill.distill.compare import ComparisonConfig
+    from dglke_distill.runs.workspace import Workspaces
 
 __all__ = ["compare"]
 
@@ -89,7 +90,10 @@ def compare(
     from dglke_distill.distill.plan import compose_chain, loaded_in, read_chain
     from dglke_distill.distill.saved import teacher_place
     from dglke_distill.distill.settings import chain_trees, check_part
+    from dglke_distill.runs.workspace import Workspaces
+    from dglke_distill.search.beforehand import before_chain
 
+    workspaces = Workspaces(data_root, saved=resume)
     if resume:
         refuse_with_resume(context, "comparison", ("data_root",))
         if out is None:
@@ -123,15 +127,20 @@ def compare(
                 overrides.append(tree)
         chain = compose_chain(recipe, dataset and located(dataset), model, overrides)
         chain = chain.model_copy(update={"data": located_data(chain.data)})
+        loaded = [str(teacher_place(path)) for path in teacher or loaded_in(config)]
+        chain = before_chain(  # a setting that one method reads is not idle
+            chain, (), file=config, recipe=recipe, search="none", workspaces=workspaces,
+            loaded=loaded, announce=say, own=list(own.values()),
+        )  # fmt: skip
         tree = {
             "methods": [name.strip() for name in methods.split(",")],
             "seeds": shared.whole_numbers(seeds, "--seeds"),
-            "loaded": [str(teacher_place(path)) for path in teacher or loaded_in(config)],
+            "loaded": loaded,
             "chain": chain.model_dump(),
             "own": own,
         }
         comparison = validate_tree(ComparisonConfig, tree, "compare")
-    _run(comparison, out or _new_directory(comparison), resume, data_root)
+    _run(comparison, out or _new_directory(comparison), resume, workspaces)
 
 
 def _new_directory(comparison: "ComparisonConfig") -> Path:
@@ -144,7 +153,7 @@ def _new_directory(comparison: "ComparisonConfig") -> Path:
 
 
 def _run(
-    comparison: "ComparisonConfig", directory: Path, resume: bool, data_root: Optional[Path]
+    comparison: "ComparisonConfig", directory: Path, resume: bool, workspaces: "Workspaces"
 ) -> None:
     from dglke_distill.distill.chain import Watcher
     from dglke_distill.distill.compare import COMPARISON_FILE, run_comparison
@@ -158,7 +167,7 @@ def _run(
             comparison,
             directory,
             resume=resume,
-            data_root=data_root,
+            workspaces=workspaces,
             watcher=Watcher(display.begin, display.report, display.announce),
         )
         path = write_comparison(directory)

@@ -24,8 +24,8 @@ ModelFlag = Annotated[
     typer.Option(
         "--model",
         help="Score function, e.g. complex, in any letter case. If not given: the recipe's; "
-        "without one, train and run take complex for small data where no loss, negatives, method "
-        "of training or other part of a model is asked for; else transe.",
+        "without one, complex for small data where no loss, negatives, method of training or "
+        "other part of a model is asked for; else transe.",
         autocompletion=complete.models,
     ),
 ]
@@ -274,9 +274,9 @@ SearchFlag = Annotated[
     Optional[str],
     typer.Option(
         "--search",
-        help="How long to search for settings on the validation split first, e.g. 90s, 5m, or "
-        "none. If not given: 60s where no recipe names the dataset and nothing is --set; else "
-        "none.",
+        help="How long to search for settings on the validation split first: seconds, or e.g. "
+        "90s, 5m, 1h, or none. If not given: 60s where no recipe names the dataset and nothing is "
+        "--set; else none.",
     ),
 ]
 TrackFlag = Annotated[

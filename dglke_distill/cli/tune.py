@@ -1,8 +1,8 @@
 """``dglke-distill tune``: a search for settings on the validation split."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -16,6 +16,9 @@ from dglke_distill.cli.idle import refuse_with_resume
 from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import TrainingDisplay, clock_text
 from dglke_distill.cli.say import say
+
+if TYPE_CHECKING:
+    from dglke_distill.runs.workspace import Workspaces
 
 __all__ = ["tune"]
 
@@ -45,8 +48,8 @@ def tune(
         Optional[str],
         typer.Option(
             "--time",
-            help="How long to search, e.g. 90s, 20m, 2h; a trial that has begun is ended. If not "
-            "given: until --trials are done.",
+            help="How long to search: seconds, or e.g. 90s, 20m, 2h; a trial that has begun is "
+            "ended. If not given: until --trials are done.",
         ),
     ] = None,
     method: Annotated[
@@ -82,11 +85,13 @@ def tune(
     Leaves a recipe (use it by `train --recipe none --config OUT/recipe.toml`), a table of trials
     and plots. The same command in a second process, with the same --out, shares the search.
     """
-    from dglke_distill.search.beforehand import seconds_of
-    from dglke_distill.search.settings import new_study_directory, study_settings
+    from dglke_distill.runs.workspace import Workspaces
+    from dglke_distill.search.beforehand import before_study, seconds_of
+    from dglke_distill.search.settings import check_taught, new_study_directory, study_settings
     from dglke_distill.search.study import saved_study
 
     budget = None if time is None else seconds_of(time, "--time")
+    workspaces, first = Workspaces(data_root), None
     if resume:
         refuse_with_resume(context, "study", ("data_root", "trials", "time"))
         if out is None:
@@ -95,16 +100,21 @@ def tune(
     else:
         given = settings.given(locals())
         check_run_folder(out)
+        changes = settings.assigned(assignments)
+        check_taught(method, teacher or ())
+        given, first = before_study(
+            given, changes, space=space, taught=bool(teacher), workspaces=workspaces
+        )
         study = study_settings(
             given,
-            settings.assigned(assignments),
+            changes,
             space=space,
             method=method,
             teachers=teacher or (),
         )
         if trials is None and budget is None:
             trials = 30
-    _search(study, out or new_study_directory(study), trials, budget, data_root)
+    _search(study, out or new_study_directory(study), trials, budget, workspaces, first)
 
 
 def _search(
@@ -112,10 +122,10 @@ def _search(
     directory: Path,
     trials: Optional[int],
     budget: Optional[float],
-    data_root: Optional[Path],
+    workspaces: "Workspaces",
+    first: Optional[Sequence[Mapping[str, Any]]],
 ) -> None:
     from dglke_distill.distill.chain import Watcher
-    from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.study import RECIPE_FILE, STUDY_FILE, Found, StudyWatch
     from dglke_distill.search.study import tune as search
 
@@ -139,7 +149,8 @@ def _search(
             directory,
             trials=trials,
             seconds=budget,
-            workspaces=Workspaces(data_root),
+            workspaces=workspaces,
+            first=first,
             watch=StudyWatch(
                 began, ended, Watcher(report=display.report, announce=display.announce)
             ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FLAGS", "named_setting"]
+__all__ = ["FLAGS", "named_setting", "option_of"]
 
 FLAGS = {
     "dataset": "data.dataset",
@@ -28,8 +28,13 @@ FLAGS = {
 
 _WRITTEN = {"learning_rate": "lr"}
 """Flags whose words are not those of the keyword."""
-_ALONE = ("dims", "seeds")
+_ALONE = ("control", "dims", "methods", "seeds")
 """Settings of a chain whose flag has their name."""
+
+
+def option_of(flag: str) -> str:
+    """Return a flag of ``FLAGS`` as it is typed, e.g. ``--batch-size``."""
+    return f"--{_WRITTEN.get(flag, flag).replace('_', '-')}"
 
 
 def named_setting(setting: str) -> str:
@@ -40,6 +45,6 @@ def named_setting(setting: str) -> str:
     """
     for keyword, key in FLAGS.items():
         if key == setting:
-            return f"--{_WRITTEN.get(keyword, keyword).replace('_', '-')} ({setting})"
+            return f"{option_of(keyword)} ({setting})"
     top = setting.partition(".")[0]  # a number counts the items of a list
     return f"--{top}" if top in _ALONE else f"setting {setting!r}"

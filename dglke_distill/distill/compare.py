@@ -118,6 +118,7 @@ def run_comparison(
     *,
     resume: bool = False,
     data_root: Optional[Path] = None,
+    workspaces: Optional[Workspaces] = None,
     watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
 ) -> ComparisonResults:
     """Run every method with every seed under the same teacher, and lay the figures side by side.
@@ -128,6 +129,7 @@ def run_comparison(
             method and seed below ``chains/``, and ``results.json``.
         resume: go on with the comparison that is there; what is done stays as it is.
         data_root: folder of pre-placed datasets.
+        workspaces: the prepared data; None: found by the settings.
         watcher: hears of progress.
 
     Returns:
@@ -144,7 +146,7 @@ def run_comparison(
     _check(comparison)
     if chain.init is not None:
         raise UserError("init: a comparison trains its teachers anew; leave it out, or use `run`")
-    workspaces = Workspaces(data_root, saved=resume)
+    workspaces = workspaces or Workspaces(data_root, saved=resume)
     if not resume and not (directory / COMPARISON_FILE).exists():  # before anything is written
         places = [Path(path) for path in comparison.loaded]
         teachers = teachers_of(comparison)

@@ -34,6 +34,7 @@ __all__ = [
     "compose_chain",
     "loaded_in",
     "overlaid",
+    "own_dims",
     "plan",
     "read_chain",
     "under_recipe",
@@ -199,6 +200,13 @@ def under_recipe(chain: ChainConfig, recipe: str) -> ChainConfig:
     said.pop("recipe", None)
     tree = _outdone(read_shipped(CHAINS / f"{recipe}.toml"), said)
     return ChainConfig.from_mapping({**merge(tree, said), "recipe": recipe}, "chain")
+
+
+def own_dims(recipe: Optional[str]) -> list[int]:
+    """Return the sizes of a shipped chain recipe, by its whole name; of none, the defaults."""
+    tree = {} if recipe is None else read_shipped(CHAINS / f"{recipe}.toml")
+    dims: list[int] = tree.get("dims", ChainConfig().dims)
+    return dims
 
 
 def overlaid(chain: ChainConfig, override: Mapping[str, Any]) -> ChainConfig:

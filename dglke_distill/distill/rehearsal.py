@@ -6,15 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Callable
 
-from dglke_distill.artifacts.checkpoint import CONFIG_FILE
-from dglke_distill.base.errors import UserError
-from dglke_distill.base.parsing import read_object
 from dglke_distill.config import Config
 from dglke_distill.distill.checks import named_stage
 from dglke_distill.distill.initialization import check_initialization
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Stage
-from dglke_distill.distill.saved import FOREIGN_FORMATS, foreign, saved_results
+from dglke_distill.distill.saved import FOREIGN_FORMATS, foreign, saved_results, teacher_settings
 from dglke_distill.models import ENCODERS
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.memory import DataSize, MemoryNeed, TeacherSize, check_memory, memory_need
@@ -47,7 +44,7 @@ def check_stages(stages: Sequence[Stage], workspaces: Workspaces, directory: Pat
     for stage in stages:
         for teacher in stage.teachers:
             if teacher not in known:
-                known[teacher] = _teacher_settings(Path(teacher))
+                known[teacher] = teacher_settings(Path(teacher))
     for stage in stages:
         workspace = workspaces.of(stage.config)
         with named_stage(stage.name, stage.role):
@@ -118,18 +115,6 @@ def _taught(stage: Stage) -> Callable[[Sequence[KGEModel]], Taught]:
         return objective
 
     return taught
-
-
-def _teacher_settings(place: Path) -> Config:
-    """Return settings by which a model like a loaded teacher is built."""
-    format = foreign(place)
-    if format is not None:
-        return Config(model=FOREIGN_FORMATS[format].open_folder(place).config)
-    path = place / CONFIG_FILE
-    about = read_object(path)
-    if not isinstance(about.get("config"), dict):
-        raise UserError(f"{path}: the section 'config' is missing")
-    return Config(model=Config.from_mapping(about["config"], str(path)).model)
 
 
 def _teacher_size(place: Path) -> TeacherSize:

@@ -15,11 +15,14 @@ from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.artifacts.results_files import read_training_results
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
+from dglke_distill.base.parsing import read_object
 from dglke_distill.base.regular_files import AnyPath, resolved
 from dglke_distill.base.tensor_files import check_file
+from dglke_distill.config import Config
 from dglke_distill.distill.entries import zoo_name
 from dglke_distill.interop import dglke_folder, openke_folder, pykeen_folder
 from dglke_distill.interop.foreign import ForeignModel
+from dglke_distill.models import ENCODERS
 from dglke_distill.zoo.entries import folder_label
 
 __all__ = [
@@ -31,8 +34,10 @@ __all__ = [
     "foreign",
     "results_file",
     "saved_results",
+    "table_floats",
     "teacher_name",
     "teacher_place",
+    "teacher_settings",
 ]
 
 
@@ -119,6 +124,33 @@ def described(format: str, saved: ForeignModel) -> dict[str, Any]:
     return {"format": format, "model": saved.sizes, "weights": digests}
 
 
+def teacher_settings(place: Path) -> Config:
+    """Return settings by which a model like a loaded teacher is built.
+
+    Raises:
+        UserError: its settings are missing or damaged.
+    """
+    format = foreign(place)
+    if format is not None:
+        return Config(model=FOREIGN_FORMATS[format].open_folder(place).config)
+    path = place / checkpoint.CONFIG_FILE
+    about = read_object(path)
+    if not isinstance(about.get("config"), dict):
+        raise UserError(f"{path}: the section 'config' is missing")
+    return Config(model=Config.from_mapping(about["config"], str(path)).model)
+
+
+def table_floats(place: Path) -> Optional[int]:
+    """Return the floats per entity of a teacher; None where its entities have no table.
+
+    Raises:
+        UserError: it is not there, or not whole.
+    """
+    check_teacher(place)
+    model = teacher_settings(place).model
+    return model.dim if ENCODERS.find(model.encoder).is_table else None
+
+
 def saved_results(place: Path) -> TrainingResults:
     """Return the results that a checkpoint was saved with.
 
@@ -134,6 +166,12 @@ def results_file(place: Path) -> Path:
     Raises:
         UserError: it is no checkpoint.
     """
+    if not place.is_dir():
+        how = "is a file" if place.exists() else "does not exist"
+        raise UserError(
+            f"{place}: {how}; --teacher takes the folder of a trained model: a checkpoint, a run, "
+            "or one of DGL-KE, OpenKE or PyKEEN"
+        )
     path = place / checkpoint.RESULTS_FILE
     # The folder of a run has such a file too.
     below = [] if (place / checkpoint.MODEL_FILE).is_file() else checkpoints_below(place)

@@ -52,6 +52,7 @@ class NamedModel(
     Args:
         loaded: what ``checkpoint.load_model`` returns.
         card: the model card, Markdown.
+        name: what to call it: its name in the zoo, or its folder.
 
     Attributes:
         model: the model over ids, a ``models.base.KGEModel``.
@@ -60,10 +61,11 @@ class NamedModel(
         relations: the same of the relations.
         results: what was measured when it was trained.
         card: the model card, Markdown; empty if there is none.
+        name: its name in the zoo, or its folder; empty if it has none.
         known_warnings: what must be known of the facts that ``load_known`` loaded.
     """
 
-    def __init__(self, loaded: LoadedModel, *, card: str = "") -> None:
+    def __init__(self, loaded: LoadedModel, *, card: str = "", name: str = "") -> None:
         """Keep the model and its names."""
         super().__init__()
         self.model = loaded.model
@@ -72,6 +74,7 @@ class NamedModel(
         self.relations: Vocabulary = loaded.relations
         self.results: dict[str, Any] = loaded.results
         self.card = card
+        self.name = name
         self.loaded = loaded
 
     @cached_property

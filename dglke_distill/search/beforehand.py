@@ -1,7 +1,7 @@
 """What precedes a training or a chain: defaults that fit the size of the data, and a race.
 
-Both are for data that no recipe names. ``dglke-distill train`` and ``run``, ``kd.train`` and
-``kd.distill`` all take their settings from here.
+Both are for data that no recipe names. ``dglke-distill train``, ``run``, ``tune`` and ``compare``,
+``kd.train``, ``kd.distill`` and ``kd.tune`` all take their settings from here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from dglke_distill.config import Config, DistillationConfig, compose, read_toml
 from dglke_distill.config.fit import fitted
 from dglke_distill.config.idle import idle_settings
 from dglke_distill.distill.idle import idle_parts
-from dglke_distill.distill.plan import ChainConfig, FitSize, plan, under_recipe
+from dglke_distill.distill.plan import ChainConfig, FitSize, own_dims, plan, under_recipe
+from dglke_distill.distill.saved import table_floats
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.settings import flag_trees, flattened, resolve
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.race import race
+from dglke_distill.search.space import Value, find_space, read_space
 
 __all__ = [
     "SECONDS",
@@ -29,6 +31,7 @@ __all__ = [
     "UNITS",
     "Search",
     "before_chain",
+    "before_study",
     "before_training",
     "raced",
     "seconds_of",
@@ -112,6 +115,42 @@ def before_training(
     return config, seconds
 
 
+def before_study(
+    flags: Mapping[str, Any],
+    changes: Sequence[Mapping[str, Any]],
+    *,
+    space: Optional[str],
+    taught: bool,
+    workspaces: Workspaces,
+) -> tuple[dict[str, Any], list[dict[str, Value]]]:
+    """Return the flags of a study, which name a model then, and what it tries first.
+
+    The model is the one that ``train`` takes, and so are the settings of the first trial, as near
+    as the space has them; those that the space itself begins with follow.
+
+    Args:
+        flags: see ``runs.settings.flag_trees``; the dataset among them, or in ``changes``.
+        changes: partial trees of all trials' settings, the last one winning.
+        space: see ``settings.study_settings``; one that is named says which model it is for.
+        taught: whether a student is tuned, whose settings ``train`` does not know.
+        workspaces: receives the data.
+
+    Raises:
+        UserError: unknown setting, bad value, bad data, or no such space.
+    """
+    if space is not None:
+        return dict(flags), read_space(space).first()
+    config, _ = before_training(
+        flags, changes, data={}, file=None, recipe="auto", search="none", workspaces=workspaces
+    )
+    found = read_space(find_space(config.model.name, taught))
+    first = found.first()
+    if not taught:
+        known = found.near(flattened(config.model_dump()))
+        first = [known, *(chosen for chosen in first if chosen != known)]
+    return {**flags, "model": config.model.name}, first
+
+
 def before_chain(
     chain: ChainConfig,
     changes: Sequence[Mapping[str, Any]],
@@ -123,6 +162,7 @@ def before_chain(
     loaded: Sequence[str] = (),
     announce: Callable[[str], None] = lambda line: None,
     over_all: bool = True,
+    own: Sequence[Mapping[str, Any]] = (),
 ) -> ChainConfig:
     """Return a chain whose defaults fit its data, and that searches for settings first.
 
@@ -136,15 +176,49 @@ def before_chain(
         loaded: teachers that are not trained.
         announce: hears of changes that no stage reads.
         over_all: see ``before_training``.
+        own: what single methods of a comparison have of their own, as partial ``Config`` trees.
 
     Raises:
         UserError: no time, or bad data.
     """
     seconds = _wanted(search, bool(file or any(changes)), recipe)
-    chain = _chain_for_data(chain, seconds, recipe, search, workspaces, over_all)
+    # Options of a distillation method say nothing of the model.
+    free = over_all and _leave_open([{**tree, "distillation": {}} for tree in own])
+    chain = _chain_for_data(chain, seconds, recipe, search, workspaces, free)
+    chain = _below_teachers(chain, loaded, announce)
     for line in idle_parts(chain, changes, loaded):
         announce(line)
     return chain
+
+
+def _below_teachers(
+    chain: ChainConfig, loaded: Sequence[str], announce: Callable[[str], None]
+) -> ChainConfig:
+    """Return a chain whose sizes begin with that of the loaded teachers.
+
+    Sizes that nobody has asked for begin there; those that were asked for must.
+
+    Raises:
+        UserError: they begin with another, or none of them is smaller.
+    """
+    sizes = [floats for place in loaded if (floats := table_floats(Path(place))) is not None]
+    if not sizes or len(sizes) < len(loaded) or chain.dims[0] in sizes:
+        return chain
+    first = max(sizes)
+    dims = [first, *(dim for dim in chain.dims if dim < first)]
+    given, better = (",".join(map(str, some)) for some in (chain.dims, dims))
+    where = f"the teacher in {loaded[sizes.index(first)]} has {first} floats"
+    if len(dims) < 2:
+        better = f"{first},{max(1, first // 2)}"
+    if chain.dims != own_dims(chain.recipe):
+        raise UserError(f"--dims {given}: {where}; begin with its size, e.g. --dims {better}")
+    if len(dims) < 2:
+        raise UserError(
+            f"{where}, and none of the usual sizes, {given}, is smaller; give others, "
+            f"e.g. --dims {better}"
+        )
+    announce(f"the teacher has {first} floats: its students are those of --dims {better}")
+    return chain.model_copy(update={"dims": dims})
 
 
 def _chain_for_data(
@@ -197,6 +271,8 @@ def raced(
 def seconds_of(given: Union[str, float], flag: str, *, none: bool = False) -> Optional[float]:
     """Return the seconds that a text such as ``90s``, ``20m`` or ``2h``, or a number stands for.
 
+    A number without a unit is of seconds.
+
     Args:
         given: what was given.
         flag: names it in the message.
@@ -210,8 +286,10 @@ def seconds_of(given: Union[str, float], flag: str, *, none: bool = False) -> Op
         return None
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(s|m|min|h|)", text)
     if found is None or float(found[1]) <= 0:
-        example = "e.g. 60s or 5m, or none" if none else "e.g. 90s, 20m or 2h"
-        raise UserError(f"{flag} {given!r:.100}: write a number and a unit, {example}")
+        raise UserError(
+            f"{flag} {given!r:.100}: write seconds, or a number with s, m or h behind it, e.g. 90s "
+            f"or 5m{', or none' if none else ''}"
+        )
     return float(found[1]) * UNITS[found[2]]
 
 
@@ -245,7 +323,8 @@ def _leave_open(trees: Sequence[Mapping[str, Any]]) -> bool:
         training = tree.get("training", {})
         if set(tree.get("model", {})) - {"dim"} or {"mode", "processes"} & set(training):
             return False
-        if {"recipe", "loss", "negatives", "regularizer", "distillation"} & set(tree):
+        closing = ("recipe", "loss", "negatives", "regularizer", "distillation")
+        if any(tree.get(section) for section in closing):
             return False
     return True
 

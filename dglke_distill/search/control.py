@@ -89,6 +89,8 @@ def equal_time(
         took[number] = time.perf_counter() - begun.get(number, time.perf_counter())
 
     name = find_space(config.model.name, taught=False)
+    space = read_space(name)
+    before = [*reversed(known), flattened(config.model_dump())]
     watcher.announce(
         f"searching settings for {config.model.dim} floats trained directly, for "
         f"{_SEARCH * seconds:.0f} of {seconds:.0f} seconds, as its student and teachers took"
@@ -96,7 +98,7 @@ def equal_time(
     found = tune(
         StudyConfig(
             space=name,
-            space_sha256=space_digest(read_space(name)),
+            space_sha256=space_digest(space),
             settings=trial_settings(config, epochs),
             seed=config.training.seed % (1 << 32),
         ),
@@ -106,7 +108,7 @@ def equal_time(
         watch=StudyWatch(began, ended, _until(watcher, time.monotonic() + _SEARCH * seconds)),
         plots=False,
         rehearsed=True,
-        first=[*reversed(known), flattened(config.model_dump())],
+        first=[*space.first(), *map(space.known, before)],
     )
     room = headroom(found.values)
     if found.config is None:

@@ -16,7 +16,7 @@ from dglke_distill.search.found import StudyConfig
 from dglke_distill.search.space import find_space, read_space
 from dglke_distill.search.study import space_digest
 
-__all__ = ["new_study_directory", "study_settings"]
+__all__ = ["check_taught", "new_study_directory", "study_settings"]
 
 
 def study_settings(
@@ -39,11 +39,7 @@ def study_settings(
     Raises:
         UserError: a method without a teacher, no such space, or a bad value.
     """
-    if (method is None) != (not teachers):
-        raise UserError("--method and --teacher: give both to tune a student, or neither")
-    places = [teacher_place(path) for path in teachers]
-    for place in places:
-        check_teacher(place)  # before anything is written
+    places = check_taught(method, teachers)
     seed = flags.get("seed") or 0
     if not 0 <= seed < 1 << 32:
         raise UserError("--seed: a study's seed goes from 0 to 4294967295")
@@ -63,6 +59,24 @@ def study_settings(
         teachers=[str(place) for place in places],
         seed=seed,
     )
+
+
+def check_taught(method: Optional[str], teachers: Sequence[str]) -> list[Path]:
+    """Return where the teachers of a student to be tuned lie; none without a student.
+
+    Args:
+        method: see ``study_settings``.
+        teachers: see ``study_settings``.
+
+    Raises:
+        UserError: one was given without the other, or a folder is no trained model.
+    """
+    if (method is None) != (not teachers):
+        raise UserError("--method and --teacher: give both to tune a student, or neither")
+    places = [teacher_place(path) for path in teachers]
+    for place in places:
+        check_teacher(place)  # before anything is written
+    return places
 
 
 def new_study_directory(study: StudyConfig, parent: Path = Path("runs")) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, TypeGuard, Union
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field, model_validator
@@ -15,7 +15,7 @@ from dglke_distill.models import canonical_name
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["SPACES", "Range", "Space", "find_space", "read_space", "space_names"]
+__all__ = ["SPACES", "Range", "Space", "Value", "find_space", "read_space", "space_names"]
 
 SPACES = Path(__file__).with_name("spaces")
 
@@ -67,6 +67,18 @@ class Range(Section):
         if value is None or isinstance(value, (str, bool)):  # None: the setting's own default
             return False
         return self.low <= value <= self.high
+
+    def nearest(self, value: Optional[Value]) -> Optional[Value]:
+        """Return the value of the range that is nearest to one; None where none is."""
+        if self.holds(value):
+            return value
+        if not _is_number(value):
+            return None
+        if self.choices is not None:
+            numbers = [choice for choice in self.choices if _is_number(choice)]
+            return min(numbers, key=lambda choice: abs(choice - value), default=None)
+        assert self.low is not None and self.high is not None
+        return min(max(value, self.low), self.high)
 
     def suggest(self, name: str, trial: optuna.trial.BaseTrial) -> Value:
         """Let a trial choose a value; ``name`` is the setting's."""
@@ -144,6 +156,18 @@ class Space(Section):
             if name in values and span.holds(values[name])
         }
 
+    def near(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Return values by the names of settings as near as the space has them, else its defaults.
+
+        Args:
+            values: of all settings; those that the space does not choose are left out.
+        """
+        start: dict[str, Value] = {}
+        for name, span in self.search.items():
+            if (value := span.nearest(values.get(name))) is not None:
+                start[name] = value
+        return self._completed(start)
+
     def defaults(self) -> dict[str, Value]:
         """Return the default choices, those whose conditions hold among them."""
         return self._completed({})
@@ -156,6 +180,10 @@ class Space(Section):
             if holds and value is not None:
                 chosen[name] = value
         return chosen
+
+
+def _is_number(value: Optional[Value]) -> TypeGuard[Union[int, float]]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def space_names() -> list[str]:

@@ -102,7 +102,7 @@ def tune(
     watch: StudyWatch = StudyWatch(),  # noqa: B008 (immutable)
     plots: bool = True,
     rehearsed: bool = False,
-    first: Sequence[Mapping[str, Any]] = (),
+    first: Optional[Sequence[Mapping[str, Any]]] = None,
 ) -> Found:
     """Try settings until the budget is spent, and leave the best as a recipe.
 
@@ -119,8 +119,8 @@ def tune(
         watch: hears of progress.
         plots: whether to draw them.
         rehearsed: whether such settings have been trained before, so that they need no look.
-        first: values that a new study tries behind the space's defaults, by names of settings;
-            what is missing, or no longer in the space, is left to chance.
+        first: what the first trials of a new study choose, by names of settings; what is missing
+            is left to chance. None: the space's own first ones.
 
     Returns:
         What all trials of the study found.
@@ -140,7 +140,8 @@ def tune(
     if not rehearsed:
         check_trial(stage, workspaces, directory)
     _begin(directory, study_config)
-    _bury(study := _open(directory, study_config, space, first), directory)
+    first = space.first() if first is None else first
+    _bury(study := _open(directory, study_config, first), directory)
     if trials is not None:
         study.set_user_attr(f"{_GOAL}{time.time_ns()}", trials)
     deadline = None if seconds is None else time.monotonic() + seconds
@@ -175,9 +176,7 @@ def _begin(directory: Path, config: StudyConfig) -> None:
     atomic_write_text(path, config.to_toml())
 
 
-def _open(
-    directory: Path, config: StudyConfig, space: Space, first: Sequence[Mapping[str, Any]] = ()
-) -> optuna.Study:
+def _open(directory: Path, config: StudyConfig, first: Sequence[Mapping[str, Any]]) -> optuna.Study:
     import optuna
     from optuna.storages import JournalStorage
 
@@ -190,8 +189,8 @@ def _open(
         fresh = optuna.create_study(
             storage=storage, study_name="tune", direction="maximize", load_if_exists=False
         )
-        for chosen in (*space.first(), *map(space.known, first)):
-            fresh.enqueue_trial(chosen)
+        for chosen in first:
+            fresh.enqueue_trial(dict(chosen))
     known = optuna.load_study(storage=storage, study_name="tune")
     sampler = optuna.samplers.TPESampler(
         # Processes that share a study begin at different numbers, so that they draw differently.

@@ -28,7 +28,7 @@ def render_card(entry: Entry, store: Store, *, published: bool = False) -> str:
     lines = [
         f"# {_plain(entry.name)}",
         "",
-        f"{_plain(entry.model)} of {plural(count.entities.count, 'entity')} and "
+        f"{_plain(entry.model)}{_options(entry)} of {plural(count.entities.count, 'entity')} and "
         f"{plural(count.relations.count, 'relation')} of {_plain(entry.dataset)}: {entry.dim} "
         f"floats per entity, stored as "
         f"{_plain(entry.dtype)}, {entry.bytes_per_entity} bytes each{shared}. "
@@ -78,6 +78,12 @@ def _plain(text: str) -> str:
     Fewer characters than ``markdown_text`` escapes: the card is also read in terminals.
     """
     return visible(re.sub(r"([\\`|<>\[\]])", r"\\\1", " ".join(text.split())))
+
+
+def _options(entry: Entry) -> str:
+    """Return what sets the model apart from others of its name, in brackets."""
+    said = [f"{name}={value}" for name, value in (entry.options or {}).items()]
+    return f" ({_plain(', '.join(said))})" if said else ""
 
 
 def _quoted(text: str) -> str:

@@ -132,6 +132,8 @@ def _entry(settings: Mapping[str, Any], results: TrainingResults) -> dict[str, A
         )
     if warnings:
         entry["warnings"] = warnings
+    if options := config["model"].get("options"):
+        entry["options"] = options
     for split in ("test", "valid"):
         figures = results.metrics.get(split)
         if figures is None or figures.protocol is None:

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
-from dglke_distill.artifacts.checkpoint_places import meant_checkpoint
+from dglke_distill.artifacts.checkpoint_places import meant_checkpoint, no_checkpoint
 from dglke_distill.base.collector import without_collector
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
@@ -72,11 +72,12 @@ def load(
     if is_hub(name):
         entry, places = hub_files(name, offline=offline)
         card = hub_card(entry, repository_of(name)[0], matter=False)
-        return NamedModel(checked_model(entry, places, device), card=card).eval()
+        return NamedModel(checked_model(entry, places, device), card=card, name=name).eval()
     found = find(name, store=store, cache_dir=cache_dir, offline=offline)
     files = fetch_files(found, cache_dir=cache_dir, offline=offline)
     loaded = checked_model(found.entry, files, device)
-    return NamedModel(loaded, card=render_card(found.entry, found.store)).eval()
+    card = render_card(found.entry, found.store)
+    return NamedModel(loaded, card=card, name=found.entry.name).eval()
 
 
 def load_checkpoint(
@@ -114,7 +115,10 @@ def load_checkpoint(
     try:
         found = find(written, store=store, cache_dir=cache_dir, offline=offline)
     except UserError as error:
-        raise UserError(f"{written}: no such checkpoint directory, and {error}") from None
+        no_model = no_checkpoint(Path(written)) if Path(written).is_file() else None
+        raise no_model or UserError(
+            f"{written}: no such checkpoint directory, and {error}"
+        ) from None
     files = fetch_files(found, cache_dir=cache_dir, offline=offline)
     return checked_model(found.entry, files, device)
 

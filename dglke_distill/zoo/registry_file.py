@@ -30,6 +30,7 @@ _HEADER = """\
 #   name, version        what `zoo.load("name")` (newest version) and `zoo.load("name@1")` ask for;
 #                        a name is <model>-<dataset>-dim<floats>, then -<dtype> if not float32
 #   model, dataset       score function and dataset, as `dglke-distill train` knows them
+#   options              of the score function, where any were set, such as hidden = 1024
 #   dim, params          floats per entity, a bias counted, and all floats that were learned
 #   dtype                how entities are stored: float32, float16, int8, pq32 (of 32 bytes) ...
 #   bytes_per_entity     bytes that an entity takes so

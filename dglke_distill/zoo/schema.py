@@ -8,7 +8,7 @@ their folder, addresses are HTTP, text has no control characters, and unknown ke
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional, Union
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import AfterValidator, Field, StrictModel, model_validator
@@ -96,6 +96,7 @@ def _web_address(value: str) -> str:
 
 Text = Annotated[str, Field(max_length=10_000), AfterValidator(_plain_text)]
 Word = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain_text)]
+Scalar = Union[bool, int, float, Text]
 StorePath = Annotated[str, Field(max_length=500), AfterValidator(_inside)]
 WebAddress = Annotated[str, Field(max_length=2_000), AfterValidator(_web_address)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -179,6 +180,7 @@ class Entry(StrictModel):
     name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$", max_length=120)]
     version: int = Field(ge=1)
     model: Word
+    options: Optional[dict[Word, Scalar]] = Field(None, max_length=50)
     dataset: Word
     dim: int = Field(ge=1)
     params: int = Field(ge=1)
