@@ -23,7 +23,7 @@ from dglke_distill.data import catalog
 from dglke_distill.data.graph import KnownAnswers
 from dglke_distill.distill.chain import Watcher, run_chain
 from dglke_distill.distill.controls import doubtful
-from dglke_distill.distill.gains import gain_between
+from dglke_distill.distill.gains import Gain, gain_between
 from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.distill.tuner import Searches, Tuned
 from dglke_distill.distill.verdict import _claim, control_of, judge, seconds_to_reach
@@ -225,7 +225,9 @@ def test_a_chain_with_tuned_controls_and_seeds(clock: Path, tmp_path: Path) -> N
         workspaces: Workspaces,
         watcher: Watcher,
         known: Sequence[Mapping[str, Any]] = (),
+        rivals: Sequence[Config] = (),
     ) -> Tuned:
+        assert list(rivals) == []
         assert list(known) == [{"optimizer.learning_rate": 0.3}] * len(asked)
         asked.append((config.model.dim, seconds))
         optimizer = config.optimizer.model_copy(update={"learning_rate": 0.3})
@@ -265,6 +267,43 @@ def test_a_chain_with_tuned_controls_and_seeds(clock: Path, tmp_path: Path) -> N
         chain, tmp_path / "run", resume=True, searches=Searches(_never, _never)
     ).to_tree()
     assert resumed["verdict"] == results["verdict"]
+
+
+def test_a_control_of_another_model_is_named_after_it(clock: Path, tmp_path: Path) -> None:
+    def tuner(*arguments: Any) -> Tuned:
+        config, (rival,) = arguments[0], arguments[-1]
+        assert rival.model.dim == config.model.dim == 4
+        assert (rival.model.name, rival.recipe, rival.training.epochs) == ("TransE", "transe", 2)
+        return Tuned(rival, 1.5, 7, 0.0, {"model.name": "TransE"})
+
+    tree = {**chain_tree(clock, epochs=2), "control": "tuned", "rivals": ["TransE"]}
+    chain = ChainConfig.from_mapping({**tree, "dims": [8, 4]}, "test")
+    run = run_chain(chain, tmp_path / "run", searches=Searches(tuner, _never))
+    assert run.stages[-1].name == "direct-transe-dim4-tuned"
+    assert run.stages[-1].role == "direct_tuned"
+    assert run.verdict is not None
+    (size,) = run.verdict.sizes
+    tuned = next(each for each in size.controls if each.name == "direct-transe-dim4-tuned")
+    assert (tuned.trials, tuned.searched_seconds) == (7, 1.5)
+    for stage in ("0-teacher-complex-dim8", "1-complex-dim4"):  # all is done: nothing is read
+        assert (tmp_path / "run" / "stages" / stage).is_dir()
+    again = run_chain(chain, tmp_path / "run", resume=True, searches=Searches(_never, _never))
+    assert again.verdict == run.verdict
+
+
+@pytest.mark.parametrize(
+    ("outcome", "value", "said"),
+    [
+        ("better", 0.1, "better by 10.0 % [5.0, 15.0] than the same size trained directly as B"),
+        ("direct", -0.1, "train directly here, as B: the student is worse by 10.0 % [5.0, 15.0]"),
+        ("alike", 0.1, "not distinguishable from the same size trained directly as B: 10.0 %"),
+    ],
+)
+def test_a_claim_names_the_controls_model(outcome: str, value: float, said: str) -> None:
+    low, high = sorted((value - 0.05, value + 0.05))
+    gain = Gain(value, low, high, questions=10_000, seeds=1)
+    assert said in _claim(gain, outcome, [], "B")
+    assert "as B" not in _claim(gain, outcome, [])
 
 
 def test_own_data_get_further_seeds_where_a_verdict_needs_them(

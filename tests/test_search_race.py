@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import pytest
@@ -20,8 +21,10 @@ from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.runs.settings import flattened
 from dglke_distill.runs.workspace import Workspaces
+from dglke_distill.search import race as race_module
 from dglke_distill.search.beforehand import seconds_of
-from dglke_distill.search.control import headroom
+from dglke_distill.search.control import equal_time, headroom
+from dglke_distill.search.found import Found
 from dglke_distill.search.race import race
 
 
@@ -98,7 +101,108 @@ def test_without_time_the_defaults_win(tmp_path: Path) -> None:
     config, lines = racing(tmp_path), []
     found = race(config, tmp_path / "race", 1e-6, Workspaces(), Watcher(announce=lines.append))
     assert found.config == config
-    assert "the defaults for this data won" in lines[0]
+    assert lines == [
+        "no training of settings ended within 1e-06 s, so that there is nothing to choose from: "
+        "the defaults for this data stay; a longer --search can tell"
+    ]
+
+
+class Slow:
+    """Stands for the clock and the trainings of a race in which an epoch takes ten seconds."""
+
+    def __init__(self, best: int) -> None:
+        self.now, self.best = 0.0, best
+        self.looks: list[tuple[int, float]] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def trained(self, racer: Any, epochs: float, track: Any, limit: Optional[float] = None) -> Any:
+        ends = self.now + 10 * epochs
+        if limit is not None and ends > limit:
+            self.now = limit
+            raise race_module._TooLong(10 * epochs)
+        if ends > track.deadline:
+            self.now = track.deadline
+            raise race_module._TimeIsUp
+        self.now = ends
+        if epochs:
+            self.looks.append((racer.number, epochs))
+        return racer._replace(mrr=0.5 if racer.number == self.best else 0.1, epochs=epochs)
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [(60, True), (25, False)])
+def test_slow_data_are_looked_at_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, chosen: bool
+) -> None:
+    config, lines, slow = racing(tmp_path), [], Slow(best=3)
+    monkeypatch.setattr(race_module, "_FACTS", 1)
+    monkeypatch.setattr(race_module, "_trained", slow.trained)
+    monkeypatch.setattr(race_module, "time", slow)
+    watcher = Watcher(announce=lines.append)
+    found = race(config, tmp_path / "race", seconds, Workspaces(), watcher)
+    parts = {number for number, epochs in slow.looks if epochs < 1}
+    assert len(parts) >= 6 and 0 in parts
+    assert found.trials == len(slow.looks) and slow.now <= seconds
+    assert lines[0].startswith(f"{found.trials} trainings ")
+    assert (found.config == config) is not chosen
+    if chosen:  # after an epoch on all facts, where the defaults were beaten too
+        assert {0, 3} <= {number for number, epochs in slow.looks if epochs >= 1}
+    else:
+        assert "too little to choose by: the defaults for this data stay" in lines[0]
+
+
+def test_a_part_of_the_facts_has_all_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, workspaces = racing(tmp_path), Workspaces()
+    monkeypatch.setattr(race_module, "_FACTS", 1)
+    whole = workspaces.of(config).dataset
+    part = race_module._part(workspaces, config, 0.25).of(config).dataset
+    assert part.entities == whole.entities and part.relations == whole.relations
+    assert len(part.train) == round(0.25 * len(whole.train)) and len(part.valid) == len(whole.valid)
+    facts = [set(map(tuple, each.train.to_array().tolist())) for each in (part, whole)]
+    assert facts[0] < facts[1]
+
+
+@pytest.mark.parametrize("better", ["TransE", "ComplEx"])
+def test_a_control_of_few_floats_is_searched_for_among_two_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, better: str
+) -> None:
+    asked: list[tuple[str, float, dict[str, Any]]] = []
+
+    def searched(study: Any, place: Path, *, seconds: float, first: Any, **more: Any) -> Found:
+        model = study.settings["model"]["name"]
+        asked.append((model, seconds, first[-2]))
+        place.mkdir(parents=True, exist_ok=True)
+        config = Config.from_mapping({"model": study.settings["model"]}, "test")
+        mrr = 0.5 if model == better else 0.4
+        return Found(2, 0, 0, seconds, mrr, config, 0, {"training.mode": "k_vs_all"}, (0.1, mrr))
+
+    def found_with(dim: int) -> Any:
+        asked.clear()
+        data = {"dataset": str(tmp_path / "clock")}
+        both = [
+            compose([{"data": data, "model": {"name": name, "dim": dim}}])
+            for name in ("ComplEx", "TransE")
+        ]
+        known = [
+            {"model.name": name, "optimizer.learning_rate": rate}
+            for name, rate in (("ComplEx", 0.04), ("TransE", 0.05))
+        ]
+        return equal_time(
+            both[0], tmp_path / f"searches-{dim}", 100.0, 0.1, Workspaces(), Watcher(), known,
+            both[1:],
+        )  # fmt: skip
+
+    write_clock(tmp_path / "clock")
+    monkeypatch.setattr("dglke_distill.search.control.tune", searched)
+    found = found_with(16)
+    assert [call[:2] for call in asked] == [("ComplEx", 15), ("TransE", 15), (better, 30)]
+    rates = {"ComplEx": 0.04, "TransE": 0.05}  # what the same model had at another size
+    assert all(known == {"optimizer.learning_rate": rates[model]} for model, _, known in asked)
+    assert found.config.model.name == found.chosen["model.name"] == better
+    assert (found.trials, found.seconds) == (4, 15 + 30)
+    assert found_with(18).config.model.name == "ComplEx"
+    assert [call[:2] for call in asked] == [("ComplEx", 60)]
 
 
 def test_what_a_longer_search_may_gain() -> None:
@@ -143,7 +247,7 @@ def test_run_on_own_data_searches_and_judges(
     common = ["--epochs", "4", "--threads", "1", "--search", "4s"]
     assert call("run", folder, "--dims", "8,4", *common, "--out", out) == 0
     printed = capsys.readouterr().out
-    assert printed.count(" trainings raced for ") == 2  # teacher and student
+    assert len(re.findall("raced for|ended within", printed)) == 2  # teacher and student
     results = json.loads((out / "results.json").read_text())
     assert results["chain"]["fit"] == {"entities": 24, "triples": 60}
     assert results["chain"]["search_seconds"] == 4.0
@@ -165,7 +269,7 @@ def test_train_on_own_data_searches(tmp_path: Path, capsys: pytest.CaptureFixtur
     folder, out = write_clock(tmp_path / "clock"), tmp_path / "out"
     flags = ["--dim", "8", "--epochs", "4", "--threads", "1"]
     assert call("train", folder, *flags, "--search", "3s", "--out", out) == 0
-    assert " trainings raced for " in capsys.readouterr().out
+    assert re.search("raced for|ended within", capsys.readouterr().out)
     assert read_toml(out / "config.toml")["training"]["epochs"] == 4
     assert call("train", folder, *flags, "--search", "none", "--out", tmp_path / "none") == 0
     assert "raced" not in capsys.readouterr().out

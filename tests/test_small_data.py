@@ -143,7 +143,7 @@ def test_small_data_are_trained_over_all_entities(clock: str) -> None:
 def test_a_small_chain_copies_the_teachers_distribution(clock: str) -> None:
     chain = chain_of(clock)
     assert (chain.recipe, chain.method) == ("best-complex", "fan_out")
-    assert chain.fit is not None and chain.dims == [8, 4]
+    assert chain.fit is not None and chain.dims == [8, 4] and chain.rivals == ["TransE"]
     teacher, student = plan(chain)[:2]
     assert {teacher.config.model.name, student.config.model.name} == {"ComplEx"}
     distillation = student.config.distillation
@@ -158,6 +158,7 @@ def test_what_is_asked_for_stays(clock: str) -> None:
     assert chain.method == "iterde" and chain.recipe == "best-complex"
     assert {stage.config.training.epochs for stage in plan(chain)} == {3}
     assert chain_of(clock, model="rotate").recipe is None
+    assert chain_of(clock, model="complex").rivals == []
     assert training_of(clock, flags={"model": "rotate"}).model.name == "RotatE"
 
 

@@ -29,6 +29,7 @@ from dglke_distill.distill.controls import (
     SEEDS,
     doubtful,
     extra_control,
+    extra_name,
     extra_seeds,
     raced,
 )
@@ -170,7 +171,7 @@ def _run_stages(
     if not any(stage.role == "student" for stage in stages):
         controls = []
     if resume:
-        names = [f"{stage.name}-{LONGER[chain.control]}" for stage in controls]
+        names = [extra_name(directory, stage, chain.control) for stage in controls]
         check_finished(stages, directory, run.workspaces, names)
     done: list[StageResults] = []
     total = len(stages) + len(controls)

@@ -11,7 +11,7 @@ from dglke_distill.config import Config, read_toml
 from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.distill.finished import STAGES, chain_seconds, with_teachers
 from dglke_distill.distill.going_on import begins
-from dglke_distill.distill.plan import Role, Stage
+from dglke_distill.distill.plan import Role, Stage, rivals_of, stage_label
 from dglke_distill.distill.stages import ChainRun, checkpoint_of
 from dglke_distill.distill.tuner import NOTHING, Tuned, save_tuned, saved_tuned
 from dglke_distill.distill.verdict import control_of
@@ -23,6 +23,7 @@ __all__ = [
     "SEEDS",
     "doubtful",
     "extra_control",
+    "extra_name",
     "extra_seeds",
     "raced",
 ]
@@ -59,14 +60,14 @@ def extra_control(
     assert control.results.training is not None
     epochs = control.results.training.epochs
     if run.chain.control == "both":
-        name = f"{direct.name}-budget"
+        name = extra_name(run.directory, direct, run.chain.control)
         if (run.directory / STAGES / name / pipeline.CONFIG_FILE).is_file():
             return _saved(run.directory, name, "direct_budget")
         affordable = max(1, int(allowed / control.seconds * epochs))
         training = direct.config.training.model_copy(update={"epochs": affordable})
         config = direct.config.model_copy(update={"training": training})
         return Stage(name, "direct_budget", config, ())
-    name, place = f"{direct.name}-tuned", run.directory / SEARCHES / direct.name
+    place = run.directory / SEARCHES / direct.name
     tuned = saved_tuned(place)
     if tuned is None:
         assert run.searches is not None
@@ -77,11 +78,26 @@ def extra_control(
             known = [each.chosen for each in searched.values() if each.chosen]
             epoch = control.seconds / epochs
             tuned = run.searches.control(
-                direct.config, place, left, epoch, run.workspaces, run.watcher, known
-            )
+                direct.config, place, left, epoch, run.workspaces, run.watcher, known,
+                rivals_of(run.chain, direct.config.model.dim),
+            )  # fmt: skip
         save_tuned(place, tuned)
+    name = extra_name(run.directory, direct, run.chain.control)
     searched[name] = tuned
     return None if tuned.config is None else Stage(name, "direct_tuned", tuned.config, ())
+
+
+def extra_name(directory: Path, direct: Stage, control: str) -> str:
+    """Return the name of a size's further control; that of a search is named after what it found.
+
+    Args:
+        directory: of the chain.
+        direct: the control by its recipe.
+        control: of the chain's settings, a key of ``LONGER``.
+    """
+    found = saved_tuned(directory / SEARCHES / direct.name) if control == "tuned" else None
+    config = direct.config if found is None or found.config is None else found.config
+    return f"direct-{stage_label(config)}-{LONGER[control]}"
 
 
 def raced(

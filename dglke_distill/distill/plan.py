@@ -37,6 +37,8 @@ __all__ = [
     "own_dims",
     "plan",
     "read_chain",
+    "rivals_of",
+    "stage_label",
     "under_recipe",
 ]
 
@@ -87,6 +89,12 @@ class ChainConfig(Section):
         description="train every student's size without a teacher too: by its recipe; with both, "
         "also for as long as that student and its teachers took; with tuned, also by settings "
         "searched for in that time",
+    )
+    rivals: list[str] = Field(
+        default_factory=list,
+        max_length=10,
+        description="score functions that the search for a tuned control's settings tries too, at "
+        "small sizes; none where a model is asked for",
     )
     fit: Optional[FitSize] = Field(
         None, description="size of the data that the defaults shall fit; None: as recipes say"
@@ -202,6 +210,21 @@ def under_recipe(chain: ChainConfig, recipe: str) -> ChainConfig:
     return ChainConfig.from_mapping({**merge(tree, said), "recipe": recipe}, "chain")
 
 
+def stage_label(config: Config) -> str:
+    """Return what names of stages say of a model: its score function and its size."""
+    return f"{canonical_name(config.model.name).lower()}-dim{config.model.dim}"
+
+
+def rivals_of(chain: ChainConfig, dim: int) -> list[Config]:
+    """Return settings by which the rivals of a size's control are trained.
+
+    Args:
+        chain: the settings.
+        dim: floats per entity.
+    """
+    return [_stage(chain, {"model": {"name": name}}, dim) for name in chain.rivals]
+
+
 def own_dims(recipe: Optional[str]) -> list[int]:
     """Return the sizes of a shipped chain recipe, by its whole name; of none, the defaults."""
     tree = {} if recipe is None else read_shipped(CHAINS / f"{recipe}.toml")
@@ -271,18 +294,20 @@ def plan(chain: ChainConfig, loaded: Sequence[str] = ()) -> list[Stage]:
             ]
             for tree, dim in [(chain.teacher, dims[0]), *further]:
                 config = _stage(chain, tree, dim)
-                name = f"{len(stages)}-teacher-{_label(config)}"
+                name = f"{len(stages)}-teacher-{stage_label(config)}"
                 stages.append(Stage(name, "teacher", config, ()))
             teachers = tuple(stage.name for stage in stages)
         _check_teachers(method, len(teachers))
         for dim in dims[1:]:
             config = _student(chain, method, dim)
-            stages.append(Stage(f"{len(stages)}-{_label(config)}", "student", config, teachers))
+            stages.append(
+                Stage(f"{len(stages)}-{stage_label(config)}", "student", config, teachers)
+            )
             teachers = method.next_teachers(teachers, stages[-1].name)
     sizes = dims[-1:] if not method.taught else dims[1:] if chain.control != "none" else []
     for dim in sizes:
         config = _direct(chain, dim)
-        stages.append(Stage(f"direct-{_label(config)}", "direct", config, ()))
+        stages.append(Stage(f"direct-{stage_label(config)}", "direct", config, ()))
     for stage in stages:
         with named_stage(stage.name, stage.role):
             check_settings(stage.config)
@@ -314,10 +339,6 @@ def _check_teachers(method: Method, count: int) -> None:
 def _method_options(chain: ChainConfig) -> Mapping[str, Any]:
     options: Mapping[str, Any] = chain.student.get("distillation", {}).get("options", {})
     return options
-
-
-def _label(config: Config) -> str:
-    return f"{canonical_name(config.model.name).lower()}-dim{config.model.dim}"
 
 
 def _stage(chain: ChainConfig, tree: Mapping[str, Any], dim: int) -> Config:

@@ -28,7 +28,8 @@ class Tuned(NamedTuple):
         seconds: of all trials.
         trials: number of them that reached a validation.
         headroom: by what share three times as long a search may still be better; None: not known.
-        chosen: what the search chose, by names of settings, for a search at another size.
+        chosen: what the search chose, by names of settings, ``model.name`` among them, for a
+            search at another size.
     """
 
     config: Optional[Config]
@@ -54,6 +55,7 @@ class Tuner(Protocol):
         workspaces: Workspaces,
         watcher: Watcher,
         known: Sequence[Mapping[str, Any]] = (),
+        rivals: Sequence[Config] = (),
     ) -> Tuned:
         """Search on the validation split alone.
 
@@ -65,6 +67,7 @@ class Tuner(Protocol):
             workspaces: the prepared data.
             watcher: hears of progress.
             known: what searches at other sizes chose, to begin with.
+            rivals: settings of other models of the same size, one of which may be found instead.
         """
         ...
 

@@ -164,7 +164,8 @@ def _judge_size(
     elif outcome == "better" and not tuned:
         notes.append("the control's settings are its recipe's, not searched for")
     finite = math.isfinite(gain.low)
-    claim = _claim(gain, outcome, notes)
+    models = [_model(stage) for stage in (control, student)]
+    claim = _claim(gain, outcome, notes, "" if models[0] == models[1] else models[0])
     found = {
         "gain": gain.value,
         "low": gain.low if finite else None,
@@ -224,29 +225,37 @@ def _needed(controls: Sequence[ControlTime], gain: Gain, tuned: bool) -> tuple[f
     return needed, doubts
 
 
-def _claim(gain: Gain, outcome: str, notes: Sequence[str]) -> str:
-    """Return the verdict in words, on one line, without paths of this machine."""
+def _model(stage: StageResults) -> str:
+    return "" if stage.results.model is None else stage.results.model.name
+
+
+def _claim(gain: Gain, outcome: str, notes: Sequence[str], other: str = "") -> str:
+    """Return the verdict in words, on one line, without paths of this machine.
+
+    Args:
+        gain: of the student over its control.
+        outcome: see ``SizeVerdict``.
+        notes: what must be known besides.
+        other: the control's score function, where it is not the student's.
+    """
+    direct = "the same size trained directly" + (f" as {other}" if other else "")
     if not math.isfinite(gain.low):
         return (
             "no verdict: one test triple gives no interval, so nothing can be said of the "
-            f"difference of {percent_text(gain.value)} % to the same size trained directly"
+            f"difference of {percent_text(gain.value)} % to {direct}"
         )
     ends = f"[{percent_text(gain.low)}, {percent_text(gain.high)}]"
     if outcome == "better":
-        text = (
-            f"the student is better by {percent_text(gain.value)} % {ends} than the same size "
-            "trained directly"
-        )
+        text = f"the student is better by {percent_text(gain.value)} % {ends} than {direct}"
     elif outcome == "direct":
         ends = f"[{percent_text(-gain.high)}, {percent_text(-gain.low)}]"
         text = (
-            f"train directly here: the student is worse by {percent_text(-gain.value)} % {ends} "
-            "than the same size trained directly"
+            f"train directly here{f', as {other}' if other else ''}: the student is worse by "
+            f"{percent_text(-gain.value)} % {ends} than the same size trained directly"
         )
     else:
         text = (
-            "the student is not distinguishable from the same size trained directly: "
-            f"{percent_text(gain.value)} % {ends}"
+            f"the student is not distinguishable from {direct}: {percent_text(gain.value)} % {ends}"
         )
     notes = list(notes)
     if gain.seeds > 1:

@@ -26,6 +26,7 @@ from dglke_distill.search.race import race
 from dglke_distill.search.space import Value, find_space, read_space
 
 __all__ = [
+    "RIVALS",
     "SECONDS",
     "SMALL_DATA_MODEL",
     "UNITS",
@@ -49,6 +50,9 @@ UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 SMALL_DATA_MODEL = "ComplEx"
 """The model of data that no recipe names, where none is asked for and they are small: over all
 entities it is better than TransE on nearly all such graphs (`experiments/defaults.py`)."""
+
+RIVALS = ("TransE",)
+"""What the search for a control's settings tries too, where no model is asked for."""
 
 _SMALL = 4e9
 """Entities times triples up to which data are small: FB15k-237; its 512 floats took 23 minutes."""
@@ -241,6 +245,7 @@ def _chain_for_data(
     closed = chain.recipe is not None or chain.more_teachers or chain.init is not None
     if over_all and not closed and _is_small(size) and _leave_open(said):
         chain = under_recipe(chain, f"best-{SMALL_DATA_MODEL}".lower())
+        chain = chain.model_copy(update={"rivals": chain.rivals or list(RIVALS)})
     if not len(workspaces.of(config).dataset.valid):
         seconds = None
     return chain.model_copy(update={"fit": size, "search_seconds": seconds})

@@ -11,7 +11,7 @@ from typing import Any, Optional
 from dglke_distill.config import Config
 from dglke_distill.distill.tuner import Searches, Tuned
 from dglke_distill.distill.watcher import Watcher
-from dglke_distill.models import ENCODERS
+from dglke_distill.models import ENCODERS, canonical_name
 from dglke_distill.runs.settings import flattened
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.found import Found, StudyConfig
@@ -31,6 +31,9 @@ _FEWEST = 6
 _LEAST_EPOCHS = 10
 _LONGER = 4
 """By what factor a training may be longer than by the recipe, if there is time."""
+_TINY = 16
+"""Floats up to which rivals are tried: with more, they were worse (`experiments/defaults.py`)."""
+_MODEL = "model.name"
 _MOST_ENTITIES = 50_000
 """Beyond, a trial over all entities takes as long as a chain: the recipe gets the time instead."""
 
@@ -64,62 +67,124 @@ def equal_time(
     workspaces: Workspaces,
     watcher: Watcher,
     known: Sequence[Mapping[str, Any]] = (),
+    rivals: Sequence[Config] = (),
 ) -> Tuned:
     """Search for the settings of a control; ``distill.tuner.Tuner`` describes the arguments.
 
-    Where no trial comes to its end in time, the recipe is trained for that time.
+    Where no trial comes to its end in time, the recipe is trained for that time. Rivals of few
+    floats share half of the time for the search with the model; the best one has the other half.
     """
     usual = config.training.epochs
-    longest = _LONGER * usual
-    affordable = max(1, min(longest, int(seconds / max(epoch, 1e-9))))
+    affordable = max(1, min(_LONGER * usual, int(seconds / max(epoch, 1e-9))))
     by_recipe: Optional[Config] = None
     if affordable > usual:
         by_recipe = _lasting(config, affordable)
     if workspaces.of(config).dataset.num_entities > _MOST_ENTITIES:
         return Tuned(by_recipe, 0.0, 0)
-    fitting = int(_SEARCH * seconds / _TRIALS / max(epoch, 1e-9))
-    epochs = min(usual, max(_LEAST_EPOCHS, fitting))
-    begun: dict[int, float] = {}
-    took: dict[int, float] = {}
-
-    def began(number: int, chosen: Mapping[str, Any]) -> None:
-        begun[number] = time.perf_counter()
-
-    def ended(number: int, how: str, mrr: Optional[float], found: Found) -> None:
-        took[number] = time.perf_counter() - begun.get(number, time.perf_counter())
-
-    name = find_space(config.model.name, taught=False)
-    space = read_space(name)
-    before = [*reversed(known), flattened(config.model_dump())]
+    rivals = rivals if config.model.dim <= _TINY else ()
+    others = "".join(f", also as {published_name(rival)}" for rival in rivals)
     watcher.announce(
-        f"searching settings for {config.model.dim} floats trained directly, for "
+        f"searching settings for {config.model.dim} floats trained directly{others}, for "
         f"{_SEARCH * seconds:.0f} of {seconds:.0f} seconds, as its student and teachers took"
     )
-    found = tune(
-        StudyConfig(
-            space=name,
-            space_sha256=space_digest(space),
-            settings=trial_settings(config, epochs),
-            seed=config.training.seed % (1 << 32),
-        ),
-        place,
-        seconds=_SEARCH * seconds,
-        workspaces=workspaces,
-        watch=StudyWatch(began, ended, _until(watcher, time.monotonic() + _SEARCH * seconds)),
-        plots=False,
-        rehearsed=True,
-        first=[*space.first(), *map(space.known, before)],
-    )
+    studies = [
+        _Study(each, place / published_name(each) if number else place, seconds, epoch)
+        for number, each in enumerate((config, *rivals))
+    ]
+    budget = _SEARCH * seconds
+    if rivals:
+        for study in studies:
+            study.search(budget / 2 / len(studies), workspaces, watcher, known)
+        budget /= 2
+    best = max(studies, key=lambda study: study.mrr)  # the model itself, where none was judged
+    found = best.search(budget, workspaces, watcher, known)
     room = headroom(found.values)
+    spent = sum(study.found.seconds for study in studies if study.found is not None)
+    tried = sum(len(study.found.values) for study in studies if study.found is not None)
     if found.config is None:
-        return Tuned(by_recipe, found.seconds, len(found.values), room)
-    once = took.get(-1 if found.number is None else found.number, 0.0) or epoch * epochs
-    lasting = max(epochs, min(longest, int((1 - _SEARCH) * seconds / once * epochs)))
-    best = _lasting(found.config, lasting)
-    best = best.model_copy(
+        return Tuned(by_recipe, spent, tried, room)
+    once = best.took.get(-1 if found.number is None else found.number, 0.0) or epoch * best.epochs
+    share = int((1 - _SEARCH) * seconds / once * best.epochs)
+    longest = _LONGER * best.config.training.epochs
+    lasting = max(best.epochs, min(longest, share))
+    chosen = {**found.chosen, _MODEL: published_name(best.config)}
+    made = _lasting(found.config, lasting).model_copy(
         update={"evaluation": config.evaluation, "recipe": None, "distillation": None}
     )
-    return Tuned(best, found.seconds, len(found.values), room, found.chosen)
+    return Tuned(made, spent, tried, room, chosen)
+
+
+def published_name(config: Config) -> str:
+    """Return the name of the score function of settings, as it is published."""
+    return canonical_name(config.model.name)
+
+
+class _Study:
+    """The search for one model's settings, in parts.
+
+    Args:
+        config: settings by the recipe.
+        place: folder for what the search leaves.
+        seconds: what the control may take in all.
+        epoch: seconds that an epoch by the recipe took.
+    """
+
+    def __init__(self, config: Config, place: Path, seconds: float, epoch: float) -> None:
+        self.config, self.place = config, place
+        fitting = int(_SEARCH * seconds / _TRIALS / max(epoch, 1e-9))
+        self.epochs = min(config.training.epochs, max(_LEAST_EPOCHS, fitting))
+        self.took: dict[int, float] = {}
+        self.found: Optional[Found] = None
+
+    @property
+    def mrr(self) -> float:
+        """The best so far; -1 where nothing was judged."""
+        return -1.0 if self.found is None or self.found.mrr is None else self.found.mrr
+
+    def search(
+        self,
+        seconds: float,
+        workspaces: Workspaces,
+        watcher: Watcher,
+        known: Sequence[Mapping[str, Any]],
+    ) -> Found:
+        """Go on for so many seconds, and return all that was found.
+
+        Args:
+            seconds: of this part.
+            workspaces: the prepared data.
+            watcher: hears of progress.
+            known: what searches at other sizes chose, by names of settings.
+        """
+        begun: dict[int, float] = {}
+
+        def began(number: int, chosen: Mapping[str, Any]) -> None:
+            begun[number] = time.perf_counter()
+
+        def ended(number: int, how: str, mrr: Optional[float], found: Found) -> None:
+            self.took[number] = time.perf_counter() - begun.get(number, time.perf_counter())
+
+        name = find_space(self.config.model.name, taught=False)
+        space = read_space(name)
+        model = published_name(self.config)
+        alike = [chosen for chosen in known if chosen.get(_MODEL, model) == model]
+        before = [*reversed(alike), flattened(self.config.model_dump())]
+        self.found = tune(
+            StudyConfig(
+                space=name,
+                space_sha256=space_digest(space),
+                settings=trial_settings(self.config, self.epochs),
+                seed=self.config.training.seed % (1 << 32),
+            ),
+            self.place,
+            seconds=seconds,
+            workspaces=workspaces,
+            watch=StudyWatch(began, ended, _until(watcher, time.monotonic() + seconds)),
+            plots=False,
+            rehearsed=True,
+            first=[*space.first(), *map(space.known, before)],
+        )
+        return self.found
 
 
 def headroom(values: Sequence[float]) -> Optional[float]:
