@@ -45,8 +45,8 @@ from dglke_distill.distill.tuner import Tuned, save_tuned, saved_tuned
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.report.theme import LIGHT, drawing, png
 from dglke_distill.runs.workspace import Workspaces
-from dglke_distill.search.beforehand import seconds_of
 from dglke_distill.search.control import SEARCHES
+from dglke_distill.search.durations import seconds_of
 
 RESULTS = Path(__file__).parent / "results" / "frontier.csv"
 FLOATS = 32

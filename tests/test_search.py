@@ -18,7 +18,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.config import Config, read_toml
 from dglke_distill.models import SCORE_FUNCTIONS
-from dglke_distill.search.beforehand import seconds_of
+from dglke_distill.search.durations import seconds_of
 from dglke_distill.search.space import SPACES, Range, Space, find_space, read_space, space_names
 from dglke_distill.search.study import (
     Found,

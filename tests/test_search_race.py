@@ -22,8 +22,8 @@ from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.runs.settings import flattened
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search import race as race_module
-from dglke_distill.search.beforehand import seconds_of
 from dglke_distill.search.control import equal_time, headroom
+from dglke_distill.search.durations import seconds_of
 from dglke_distill.search.found import Found
 from dglke_distill.search.race import race
 

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: as in all files that import typer.
 
+from pathlib import Path
 from typing import Annotated
 
 import tomli_w
@@ -39,9 +40,22 @@ def config_show(
     threads: settings.ThreadsFlag = None,
     dtype: settings.DtypeFlag = None,
 ) -> None:
-    """Print the settings that `train` with the same flags would use, as TOML."""
+    """Print the settings that `train` with the same flags would use, as TOML.
+
+    Your own files are read, since settings follow from their size; a search would change some.
+    """
     flags = settings.given(locals())
-    resolved = resolve(flags, settings.assigned(assignments), file=file, recipe=recipe)
+    changes = settings.assigned(assignments)
+    resolved = resolve(flags, changes, file=file, recipe=recipe)
+    own = Path(resolved.data.dataset)
+    if own.is_absolute() and own.exists():
+        from dglke_distill.runs.workspace import Workspaces
+        from dglke_distill.search.beforehand import before_training
+
+        resolved, _ = before_training(
+            flags, changes, data={}, file=file, recipe=recipe, search="none",
+            workspaces=Workspaces(),
+        )  # fmt: skip
     say_text(toml_text(resolved.to_toml()).rstrip("\n"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,8 @@ def launch_chain(given: Given) -> None:
         chain, loaded = saved_chain(asked["out"])
     else:
         check_run_folder(asked["out"])
-        chain = _chain(asked, partition, workspaces)
         loaded = [str(teacher_place(p)) for p in asked["teacher"] or loaded_in(asked["config"])]
+        chain = _chain(asked, partition, workspaces, loaded)
     _check_chain(chain, partition)
     stages = plan(chain, loaded)
     need = check_stages(stages, [Path(place) for place in loaded], cluster, dataset)
@@ -94,7 +95,9 @@ def launch_chain(given: Given) -> None:
     run_shown(chain, directory, resume, loaded, workspaces, track, trainer=trainer)
 
 
-def _chain(asked: dict[str, Any], partition: Partition, workspaces: Workspaces) -> ChainConfig:
+def _chain(
+    asked: dict[str, Any], partition: Partition, workspaces: Workspaces, loaded: Sequence[str]
+) -> ChainConfig:
     """Compose the settings of a new chain; controls are trained by their recipe, if not stated."""
     file = asked["config"]
     stated = asked["control"] or (read_chain(file).get("control") if file else None)
@@ -103,8 +106,7 @@ def _chain(asked: dict[str, Any], partition: Partition, workspaces: Workspaces) 
     changes = settings.assigned_chain(asked["assignments"])
     return before_chain(
         chain, changes, file=file, recipe=asked["recipe"], search="none", workspaces=workspaces,
-        announce=warn,
-        over_all=False,
+        loaded=loaded, announce=warn, over_all=False,
     )  # fmt: skip
 
 

@@ -86,7 +86,8 @@ def tune(
     and plots. The same command in a second process, with the same --out, shares the search.
     """
     from dglke_distill.runs.workspace import Workspaces
-    from dglke_distill.search.beforehand import before_study, seconds_of
+    from dglke_distill.search.beforehand import before_study
+    from dglke_distill.search.durations import seconds_of
     from dglke_distill.search.settings import check_taught, new_study_directory, study_settings
     from dglke_distill.search.study import saved_study
 

@@ -6,7 +6,6 @@ Both are for data that no recipe names. ``dglke-distill train``, ``run``, ``tune
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from dglke_distill.distill.saved import table_floats
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.settings import flag_trees, flattened, resolve
 from dglke_distill.runs.workspace import Workspaces
+from dglke_distill.search.durations import seconds_of
 from dglke_distill.search.race import race
 from dglke_distill.search.space import Value, find_space, read_space
 
@@ -29,13 +29,11 @@ __all__ = [
     "RIVALS",
     "SECONDS",
     "SMALL_DATA_MODEL",
-    "UNITS",
     "Search",
     "before_chain",
     "before_study",
     "before_training",
     "raced",
-    "seconds_of",
 ]
 
 Search = Union[str, float, None]
@@ -43,9 +41,6 @@ Search = Union[str, float, None]
 
 SECONDS = 60.0
 """Of a search that nobody has asked for."""
-
-UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
-"""Seconds by the name of a unit."""
 
 SMALL_DATA_MODEL = "ComplEx"
 """The model of data that no recipe names, where none is asked for and they are small: over all
@@ -271,31 +266,6 @@ def raced(
     with tempfile.TemporaryDirectory(prefix="dglke-race-") as place:
         found = race(config, Path(place), seconds, workspaces, Watcher(announce=announce))
     return found.config or config
-
-
-def seconds_of(given: Union[str, float], flag: str, *, none: bool = False) -> Optional[float]:
-    """Return the seconds that a text such as ``90s``, ``20m`` or ``2h``, or a number stands for.
-
-    A number without a unit is of seconds.
-
-    Args:
-        given: what was given.
-        flag: names it in the message.
-        none: whether ``none`` may be given too, for None.
-
-    Raises:
-        UserError: it is no time.
-    """
-    text = str(given).strip().lower()
-    if none and text == "none":
-        return None
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(s|m|min|h|)", text)
-    if found is None or float(found[1]) <= 0:
-        raise UserError(
-            f"{flag} {given!r:.100}: write seconds, or a number with s, m or h behind it, e.g. 90s "
-            f"or 5m{', or none' if none else ''}"
-        )
-    return float(found[1]) * UNITS[found[2]]
 
 
 def _wanted(search: Search, stated: bool, recipe: str) -> Optional[float]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,21 +23,16 @@ import numpy as np
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
-from dglke_distill.config import Config, compose, merge
+from dglke_distill.config import Config
 from dglke_distill.distill.finished import STAGES
-from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.distill.stages import run_stage
 from dglke_distill.distill.tuner import Tuned
 from dglke_distill.distill.watcher import Watcher
-from dglke_distill.models import ENCODERS
 from dglke_distill.runs.workspace import Workspaces
-from dglke_distill.search.space import find_space, read_space
+from dglke_distill.search.racers import racing_settings
 
-__all__ = ["RACERS", "race"]
-
-RACERS = 18
-"""Settings that begin a race, if there is time for so many."""
+__all__ = ["race"]
 
 _KEPT = 3
 """One of so many goes on, to so many times as many epochs."""
@@ -103,7 +98,7 @@ def race(
         watcher: hears of progress.
         teachers: checkpoints that a student learns from; none for a model trained directly.
     """
-    racers = [_Racer(n, c) for n, c in enumerate(_settings(config, bool(teachers)))]
+    racers = [_Racer(n, c) for n, c in enumerate(racing_settings(config, bool(teachers)))]
     track = _Track(place, workspaces, watcher, teachers, np.inf)
     with suppress(UserError, FloatingPointError):
         _trained(racers[0], 0.0, track)
@@ -213,68 +208,6 @@ def _first_look(
             epochs = fits if fits < 1 else float(int(fits))
 
 
-def _settings(config: Config, taught: bool) -> list[Config]:
-    """Return the settings that race, those given first; the others are drawn from the space."""
-    import logging
-
-    import optuna
-
-    found = [config]
-    optuna.logging.set_verbosity(logging.ERROR)
-    sampler = optuna.samplers.RandomSampler(seed=config.training.seed % (1 << 32))
-    study = optuna.create_study(sampler=sampler)
-    space = read_space(find_space(config.model.name, taught))
-    first = space.first()
-    for chosen in first:
-        study.enqueue_trial(chosen)
-    before: list[Mapping[str, Any]] = []
-    after: list[Mapping[str, Any]] = []
-    if taught and config.distillation is not None:
-        method = build_method(config.distillation.method, config.distillation.options)
-        before = [method.defaults()]
-        after = [{"distillation": {"method": config.distillation.method}}, method.settings()]
-    for drawing in range(10 * RACERS):
-        if drawing == len(first):  # near the given ones, behind the space's own first
-            found += _near(config)
-        if len(found) >= RACERS:
-            break
-        drawn = space.suggest(study.ask())
-        trees = [*before, merge(_frame(config), drawn), *after]
-        with suppress(UserError):
-            found.append(compose(trees, recipe=None))
-    return found
-
-
-def _near(config: Config) -> list[Config]:
-    """Return settings with another margin, or another rate where there is no margin."""
-    found, tree = [], config.model_dump()
-    for factor in (0.4, 2.0):
-        options = tree["loss"]["options"]
-        if "margin" in options:
-            loss = {"options": {"margin": options["margin"] * factor}}
-            found.append(Config.from_mapping(merge(tree, {"loss": loss}), "race"))
-        else:
-            rate = {"learning_rate": min(1.0, tree["optimizer"]["learning_rate"] * factor)}
-            found.append(Config.from_mapping(merge(tree, {"optimizer": rate}), "race"))
-    return found
-
-
-def _frame(config: Config) -> dict[str, Any]:
-    """Return what all racers share: data, size, method, hardware, length and evaluation."""
-    training = config.training.model_dump(
-        exclude={"mode", "batch_size", "subsampling"}, exclude_none=True
-    )
-    frame: dict[str, Any] = {
-        "data": config.data.model_dump(exclude_none=True),
-        "model": {"name": config.model.name, "dim": config.model.dim},
-        "training": training,
-        "evaluation": config.evaluation.model_dump(),
-    }
-    if not ENCODERS.find(config.model.encoder).is_table:
-        frame["model"] = config.model.model_dump()
-    return frame
-
-
 def _trained(racer: _Racer, epochs: float, track: _Track, limit: Optional[float] = None) -> _Racer:
     """Return a racer after a training of so many epochs, or one of such a share of the facts.
 
@@ -284,7 +217,8 @@ def _trained(racer: _Racer, epochs: float, track: _Track, limit: Optional[float]
     """
     reached: list[float] = []
     whole = max(1, round(epochs))
-    questions = min(racer.config.training.validation_limit or _QUESTIONS, _QUESTIONS)
+    questions = _QUESTIONS if epochs else 1  # of a training that compiles kernels, and no more
+    questions = min(racer.config.training.validation_limit or questions, questions)
     training = racer.config.training.model_copy(
         update={
             "epochs": whole,
