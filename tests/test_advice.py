@@ -35,30 +35,30 @@ def texts() -> list[tuple[str, str]]:
 
 def _texts() -> Iterator[tuple[str, str]]:
     for path in sorted(PACKAGE.rglob("*.py")):
-        tree = tree_of(path)
+        nodes = list(ast.walk(tree_of(path)))
         inner = {
             id(value)
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.JoinedStr)
             for value in ast.walk(node)
             if value is not node
         }
         documented = {
             id(node.body[0].value)
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
             and node.body
             and isinstance(node.body[0], ast.Expr)
         }
-        for node in ast.walk(tree):
+        name = path.relative_to(PACKAGE)
+        for node in nodes:
             if id(node) in inner or id(node) in documented:
                 continue
-            where = f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.JoinedStr):
                 parts = [v.value if isinstance(v, ast.Constant) else GAP for v in node.values]
-                yield where, "".join(map(str, parts))
+                yield f"{name}:{node.lineno}", "".join(map(str, parts))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield where, node.value
+                yield f"{name}:{node.lineno}", node.value
 
 
 def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, set[str]]]:
