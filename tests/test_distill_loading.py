@@ -294,6 +294,11 @@ def test_nothing_is_unpickled(dataset: Dataset, tmp_path: Path) -> None:
         load_teacher(folder, dataset)
 
 
+def file_named(folder: Path, name: str) -> Path:
+    (folder / name).write_text("a\tr\tb\n", encoding="utf-8")
+    return folder / name
+
+
 def test_a_teacher_that_is_not_there_leaves_nothing_behind(clock: Path, tmp_path: Path) -> None:
     for run in (
         lambda: run_chain(clock_chain(clock), tmp_path / "run", loaded=[tmp_path / "none"]),
@@ -304,8 +309,12 @@ def test_a_teacher_that_is_not_there_leaves_nothing_behind(clock: Path, tmp_path
             tmp_path / "run",
         ),
     ):
-        with pytest.raises(UserError, match=r"neither a checkpoint .* nor a folder that DGL-KE"):
+        with pytest.raises(UserError, match=r"none: does not exist; --teacher takes the folder"):
             run()
+    with pytest.raises(UserError, match=r"clock: is a file; --teacher takes the folder"):
+        run_chain(clock_chain(clock), tmp_path / "run", loaded=[file_named(tmp_path, "clock")])
+    with pytest.raises(UserError, match=r"neither a checkpoint .* nor a folder that DGL-KE"):
+        run_chain(clock_chain(clock), tmp_path / "run", loaded=[tmp_path])
     assert not (tmp_path / "run").exists()
 
 

@@ -78,6 +78,7 @@ class _Track(NamedTuple):
     watcher: Watcher
     teachers: Sequence[str]
     deadline: float
+    parts: dict[float, Workspaces]
 
 
 def race(
@@ -99,7 +100,7 @@ def race(
         teachers: checkpoints that a student learns from; none for a model trained directly.
     """
     racers = [_Racer(n, c) for n, c in enumerate(racing_settings(config, bool(teachers)))]
-    track = _Track(place, workspaces, watcher, teachers, np.inf)
+    track = _Track(place, workspaces, watcher, teachers, np.inf, {})
     with suppress(UserError, FloatingPointError):
         _trained(racers[0], 0.0, track)
     begun = time.monotonic()
@@ -233,7 +234,11 @@ def _trained(racer: _Racer, epochs: float, track: _Track, limit: Optional[float]
     place = track.place / STAGES / stage.name
     shutil.rmtree(place, ignore_errors=True)  # of a race that was killed
     hears = _until(track, limit)._replace(validated=lambda epoch, mrr: reached.append(mrr))
-    workspaces = track.workspaces if epochs >= 1 else _part(track.workspaces, config, epochs)
+    workspaces = track.workspaces
+    if epochs < 1:
+        if epochs not in track.parts:
+            track.parts[epochs] = _part(workspaces, config, epochs)
+        workspaces = track.parts[epochs]
     try:
         run_stage(stage, track.place, workspaces, hears, allow_other_data=epochs < 1)
     finally:
