@@ -144,7 +144,7 @@ BAD: list[tuple[list[str], Optional[str]]] = [
     (["--dims", "8,4", "--set", "student.distillation.soft.nam=kl"], "did you mean 'name'"),
     (["--dims", "8,4", "--set", "student.distillation.soft.name=kk"], "distillation.soft.name"),
     (["--dims", "8,4", "--set", "epochs"], "--set 'epochs': write section.key=value"),
-    (["--dims", "8,4", "--control", "all"], "'control' is 'all'"),
+    (["--dims", "8,4", "--control", "all"], "--control is 'all'"),
     (["--dims", "8,4", "--recipe", "no-such"], "--recipe: no chain recipe for 'no-such"),
     (["--dims", "8,4", "--config", "none.toml"], "none.toml: no such file"),
     (["--dims", "8,4", "--teacher", "nowhere"], "nowhere"),

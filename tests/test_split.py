@@ -289,3 +289,18 @@ def test_warnings_count_what_sets_count(
         seen = [w for w in warnings if w.startswith(f"{name}: ") and "entit" in w]
         assert (int(seen[0].split()[1]) if seen else 0) == new
         assert count(f"{name}: *relation") == sum(r not in relations for _, r, _ in splits[name])
+
+
+def test_names_with_and_without_quotes_are_told() -> None:
+    facts = Triples.from_array(np.array([[0, 0, 1], [2, 1, 3]], dtype=np.int32))
+    none = Triples.from_array(np.zeros((0, 3), dtype=np.int32))
+    splits = {"train": facts, "valid": none, "test": none}
+    names = Vocabulary(["Town 1", '"Town 1"', '"x', '"only"'])
+    (warning,) = find_warnings(splits, names, Vocabulary(["in", "near"], kind="relation"))
+    assert warning == (
+        '1 entity with quotes around the name and without, e.g. "Town 1" and Town 1: they count '
+        "as two; leave the quotes out"
+    )
+    plain = Vocabulary(["a", "b", "c", "d"])
+    (warning,) = find_warnings(splits, plain, Vocabulary(["in", '"in"'], kind="relation"))
+    assert warning.startswith('1 relation with quotes around the name and without, e.g. "in" and')

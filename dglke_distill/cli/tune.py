@@ -131,8 +131,12 @@ def _search(
     from dglke_distill.search.study import tune as search
 
     console = SafeConsole()
+    model = study.settings.get("model", {}).get("name", "the model of the space")
+    untold = [f"searching settings of {model}, space {study.space}"]
 
     def began(number: int, chosen: Mapping[str, Any]) -> None:
+        while untold:  # where nothing is wrong
+            console.print(untold.pop())
         text = ", ".join(f"{name.split('.')[-1]} {_short(value)}" for name, value in chosen.items())
         console.print(f"trial {number}: {text}")
 

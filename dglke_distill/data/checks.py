@@ -14,6 +14,10 @@ from dglke_distill.data.triples import Triples, Vocabulary
 __all__ = ["find_warnings", "triple_keys", "triples_of_keys"]
 
 
+_MOST_NAMES = 1_000_000
+"""Names that are looked through one by one."""
+
+
 def triple_keys(triples: Triples, num_entities: int, num_relations: int) -> NDArray[np.int64]:
     """Return one int64 per triple, equal for equal triples and ordered by head, relation, tail.
 
@@ -91,7 +95,23 @@ def find_warnings(
                     f"{name}: {plural(int(known.sum()), 'triple')} given as false but also as a "
                     f"fact, e.g. {example(name, int(np.argmax(known)))}"
                 )
+    warnings += _in_quotes(entities, relations)
     return warnings + _unseen(splits, entities, relations)
+
+
+def _in_quotes(entities: Vocabulary, relations: Vocabulary) -> list[str]:
+    """Say which names stand both with quotes around them, which are part of a name, and without."""
+    found = []
+    for kind, names in (("entity", entities), ("relation", relations)):
+        if len(names) > _MOST_NAMES or not names.named:
+            continue
+        quoted = [name for name in names if name[:1] == name[-1:] == '"' and name[1:-1] in names]
+        if quoted:
+            found.append(
+                f"{plural(len(quoted), kind)} with quotes around the name and without, e.g. "
+                f"{quoted[0]} and {quoted[0][1:-1]}: they count as two; leave the quotes out"
+            )
+    return found
 
 
 def _among(keys: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from dglke_distill.config import (
 )
 from dglke_distill.config.fit import fitted
 from dglke_distill.distill.chain_config import ChainConfig, FitSize, Tree
-from dglke_distill.distill.chain_recipes import CHAINS, find_chain_recipe
+from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names, find_chain_recipe
 from dglke_distill.distill.checks import check_settings, named_stage
 from dglke_distill.distill.methods import Method, build_method
 from dglke_distill.models import canonical_name
@@ -146,7 +146,8 @@ def rivals_of(chain: ChainConfig, dim: int) -> list[Config]:
 
 def own_dims(recipe: Optional[str]) -> list[int]:
     """Return the sizes of a shipped chain recipe, by its whole name; of none, the defaults."""
-    tree = {} if recipe is None else read_shipped(CHAINS / f"{recipe}.toml")
+    shipped = recipe in chain_recipe_names()
+    tree = read_shipped(CHAINS / f"{recipe}.toml") if shipped else {}
     dims: list[int] = tree.get("dims", ChainConfig().dims)
     return dims
 
