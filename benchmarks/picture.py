@@ -52,6 +52,7 @@ def shipped(dataset: str) -> Points:
         if each["dataset"] == dataset
         and each["model"] == "ComplEx"
         and each["dtype"] == "int8"
+        and each["method"] != "direct"
         and each["metrics"]["split"] == "test"
     )
 

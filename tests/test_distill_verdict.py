@@ -144,7 +144,12 @@ def entry(
         (0.8, 0.5, "direct", "train directly here: the student is worse by 20.0 % [20.0, 20.0]"),
         (1.2, 0.3, "alike", "20.0 % [20.0, 20.0] (validation does not agree)"),
         (1.005, 0.5, "alike", "(one seed: less than 1 % may be due to it"),
-        (0.995, 0.5, "alike", "not distinguishable from the same size trained directly: -0.5 %"),
+        (
+            0.995,
+            0.5,
+            "alike",
+            "trained directly: -0.5 % [-0.5, -0.5] (one seed: less than 1 % may be",
+        ),
     ],
 )
 def test_each_verdict_in_words(

@@ -38,6 +38,8 @@ CONTROLS = ("direct", "direct_budget", "direct_tuned")
 ONE_SEED = 0.01
 """By what share an MRR may differ between seeds; one seed alone does not show it."""
 
+_SEEDS_VARY = "one seed: less than 1 % may be due to it; --seeds 3 says more"
+
 FEW_QUESTIONS = 200
 """Below, an interval is so wide that it must be said."""
 
@@ -158,7 +160,11 @@ def _judge_size(
         needed, doubts = math.inf, ["validation does not agree"]
     one = ONE_SEED if gain.seeds == 1 else 0.0
     outcome = "better" if gain.low > needed else "direct" if gain.high < -one else "alike"
-    notes = doubts if outcome == "alike" and gain.low > 0 else []
+    notes = []
+    if outcome == "alike" and gain.low > 0:
+        notes = doubts
+    elif outcome == "alike" and gain.high < 0:
+        notes = [_SEEDS_VARY]
     if limit is not None:
         notes += _short_of_time(none.controls, time)
     elif outcome == "better" and not tuned:
@@ -202,7 +208,7 @@ def _needed(controls: Sequence[ControlTime], gain: Gain, tuned: bool) -> tuple[f
     if gain.seeds == 1:
         needed = ONE_SEED
     if gain.low <= needed:
-        doubts.append("one seed: less than 1 % may be due to it; --seeds 3 says more")
+        doubts.append(_SEEDS_VARY)
     if tuned:
         trials = sum(each.trials for each in controls)
         room = [each.headroom for each in controls if each.headroom is not None]
