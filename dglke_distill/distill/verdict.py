@@ -160,10 +160,8 @@ def _judge_size(
         needed, doubts = math.inf, ["validation does not agree"]
     one = ONE_SEED if gain.seeds == 1 else 0.0
     outcome = "better" if gain.low > needed else "direct" if gain.high < -one else "alike"
-    notes = []
-    if outcome == "alike" and gain.low > 0:
-        notes = doubts
-    elif outcome == "alike" and gain.high < 0:
+    notes = doubts if outcome == "alike" and gain.low > 0 else []
+    if outcome == "alike" and gain.high < 0:
         notes = [_SEEDS_VARY]
     if limit is not None:
         notes += _short_of_time(none.controls, time)
@@ -213,12 +211,9 @@ def _needed(controls: Sequence[ControlTime], gain: Gain, tuned: bool) -> tuple[f
         trials = sum(each.trials for each in controls)
         room = [each.headroom for each in controls if each.headroom is not None]
         if not room:
-            tried = (
-                f"only {trials} settings of direct training were tried"
-                if trials
-                else ("no settings of direct training were searched for")
-            )
-            return math.inf, [tried]
+            tried = f"only {trials} settings of direct training were tried"
+            none = "no settings of direct training were searched for"
+            return math.inf, [tried if trials else none]
         best = {each.role: each.valid_mrr or 0.0 for each in controls}  # one of each
         if best.get("direct_tuned", 0.0) <= best.get("direct", 0.0):
             return math.inf, ["the search found nothing better for direct training than its recipe"]
@@ -275,9 +270,8 @@ def _short_of_time(controls: Sequence[ControlTime], time: VerdictTime) -> list[s
     """Return what must be said where the controls together had less time than the student."""
     spent = sum(each.seconds + each.searched_seconds for each in controls)
     took = time.chain_seconds or 0.0
-    if spent >= took:
-        return []
-    return [f"direct training had {spent:.0f} s, the student and its teachers {took:.0f} s"]
+    said = f"direct training had {spent:.0f} s, the student and its teachers {took:.0f} s"
+    return [said] if spent < took else []
 
 
 def _pairs(
