@@ -29,6 +29,7 @@ from dglke_distill.runs.settings import unused
 
 if TYPE_CHECKING:
     from dglke_distill.leaderboard import SeedsConfig
+    from dglke_distill.leaderboard.sheet_parts import Sheet
 
 __all__ = ["ogb_app"]
 
@@ -266,21 +267,16 @@ def _run(
     _show_sheet(sheet, directory)
 
 
-def _show_sheet(sheet: dict[str, Any], directory: Path) -> None:
+def _show_sheet(sheet: "Sheet", directory: Path) -> None:
     from dglke_distill.leaderboard.sheet import MARKDOWN_FILE
 
-    form, popularity = sheet["form"], sheet["popularity_control"]
-    for split, key in (("test", "test_performance"), ("valid", "validation_performance")):
-        say(
-            f"{split} MRR {form[key]['text']} over {form[key]['seeds']} seeds; "
-            f"relation popularity {popularity[split]['mrr']:.4f}"
-        )
-    say(
-        f"parameters: {form['parameters']:,} over all stages, "
-        f"{sheet['parameters']['deployed']:,} deployed"
-    )
-    for what in sheet["missing"]:
+    form, parameters = sheet.form, sheet.parameters
+    for split, of in (("test", form.test_performance), ("valid", form.validation_performance)):
+        popularity = sheet.popularity_control[split]["mrr"]
+        say(f"{split} MRR {of.text} over {of.seeds} seeds; relation popularity {popularity:.4f}")
+    say(f"parameters: {form.parameters:,} over all stages, {parameters.deployed:,} deployed")
+    for what in sheet.missing:
         say(f"missing: {what}")
-    for what in sheet["notes"]:
+    for what in sheet.notes:
         say(f"note: {what}")
     say(f"sheet: {directory / MARKDOWN_FILE}")

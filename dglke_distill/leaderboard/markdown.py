@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from collections.abc import Sequence
 
 from dglke_distill.base.shown import fenced, markdown_text, visible
+from dglke_distill.leaderboard.sheet_parts import Form, SeedRow, Sheet, StageRow
 from dglke_distill.report.numbers import NONE, bytes_text, duration, quality
 from dglke_distill.report.tables import Table, TableRow
 
@@ -14,33 +14,33 @@ __all__ = ["markdown"]
 _EMPTY = "(missing)"
 
 
-def markdown(sheet: Mapping[str, Any]) -> str:
+def markdown(sheet: Sheet) -> str:
     """Return a sheet as Markdown.
 
     Args:
         sheet: what ``build_sheet`` returns.
     """
-    form = sheet["form"]
+    form = sheet.form
     parts = [
-        f"# {markdown_text(form['method'])} on {markdown_text(form['dataset'])}\n",
-        _list("Not ready to be submitted; still missing:", sheet["missing"])
+        f"# {markdown_text(form.method)} on {markdown_text(form.dataset)}\n",
+        _list("Not ready to be submitted; still missing:", sheet.missing)
         or "Ready to be submitted.\n",
-        _list("To be known:", sheet["notes"]),
+        _list("To be known:", sheet.notes),
         "## The form\n",
-        _table(("field", "value"), [(name, text) for name, text in _form(sheet)], words=2),
+        _table(("field", "value"), _form(form), words=2),
         "## Figures\n",
-        f"{sheet['metric']} ({sheet['evaluator']}); mean and unbiased standard deviation over the "
+        f"{sheet.metric} ({sheet.evaluator}); mean and unbiased standard deviation over the "
         "seeds. Relation popularity ignores the known entity: it scores a candidate by how often "
         "train has it on that side of the relation.\n",
         _figures(sheet),
         "## Seeds\n",
-        _seeds(sheet["seeds"]),
+        _seeds(sheet.seeds),
         "## Parameters\n",
         _parameters(sheet),
         "## How to run it again\n",
         "\n".join(
             fenced(
-                "\n".join(f"{command}  # {what}" for what, command in sheet["commands"].items()),
+                "\n".join(f"{command}  # {what}" for what, command in sheet.commands.items()),
                 "bash",
             )
         )
@@ -51,56 +51,55 @@ def markdown(sheet: Mapping[str, Any]) -> str:
     return visible("\n".join(part for part in parts if part), keep="\n")
 
 
-def _form(sheet: Mapping[str, Any]) -> list[tuple[str, str]]:
-    form = sheet["form"]
+def _form(form: Form) -> list[tuple[str, str]]:
     contact = " ".join(
         text
         for text in (
-            form["contact"]["name"],
-            f"({form['contact']['email']})" if form["contact"]["email"] else "",
+            form.contact.name,
+            f"({form.contact.email})" if form.contact.email else "",
         )
         if text
     )
-    official = {None: "", True: "yes", False: "no"}[form["official"]]
+    official = {None: "", True: "yes", False: "no"}[form.official]
     rows = [
-        ("OGB version", form["ogb_version"]),
-        ("Method", form["method"]),
-        ("External data", "yes" if form["external_data"] else "no"),
-        ("Dataset", form["dataset"]),
-        ("Test performance (MRR)", form["test_performance"]["text"]),
-        ("Validation performance (MRR)", form["validation_performance"]["text"]),
+        ("OGB version", form.ogb_version),
+        ("Method", form.method),
+        ("External data", "yes" if form.external_data else "no"),
+        ("Dataset", form.dataset),
+        ("Test performance (MRR)", form.test_performance.text),
+        ("Validation performance (MRR)", form.validation_performance.text),
         ("Contact", contact),
-        ("Code", form["code"]),
-        ("Paper", form["paper"]),
-        ("#Params", f"{form['parameters']:,}"),
-        ("Hardware", form["hardware"]),
+        ("Code", form.code),
+        ("Paper", form.paper),
+        ("#Params", f"{form.parameters:,}"),
+        ("Hardware", form.hardware),
         ("Official implementation", official),
-        ("Tuned hyper-parameters", form["hyperparameters"]),
+        ("Tuned hyper-parameters", form.hyperparameters),
     ]
     return [(name, text or _EMPTY) for name, text in rows]
 
 
-def _figures(sheet: Mapping[str, Any]) -> str:
+def _figures(sheet: Sheet) -> str:
     columns = ("mrr", "head mrr", "tail mrr", "hits@1", "hits@3", "hits@10")
     rows = []
-    for split, figures in sheet["performance"].items():
-        rows.append((split, "model", *(figures[column]["text"] for column in columns)))
-        control: Mapping[str, Optional[float]] = sheet["popularity_control"][split]
+    for split, figures in sheet.performance.items():
+        rows.append((split, "model", *(figures[column].text for column in columns)))
+        control = sheet.popularity_control[split]
         cells = (quality(control.get(column)) for column in columns)
         rows.append((split, "relation popularity", *cells))
     headings = ("split", "", "MRR", "head", "tail", "Hits@1", "Hits@3", "Hits@10")
     return _table(headings, rows, words=2)
 
 
-def _seeds(seeds: Sequence[Mapping[str, Any]]) -> str:
+def _seeds(seeds: Sequence[SeedRow]) -> str:
     rows = [
         (
-            str(seed["seed"]),
-            quality(seed["test"]["mrr"]),
-            quality(seed["valid"]["mrr"]),
-            duration(seed["seconds"]),
-            bytes_text(seed["peak_memory_bytes"]),
-            seed["date"] or "",
+            str(seed.seed),
+            quality(seed.test["mrr"]),
+            quality(seed.valid["mrr"]),
+            duration(seed.seconds),
+            bytes_text(seed.peak_memory_bytes),
+            seed.date or "",
         )
         for seed in seeds
     ]
@@ -108,34 +107,33 @@ def _seeds(seeds: Sequence[Mapping[str, Any]]) -> str:
     return _table(headings, rows, words=0)
 
 
-def _parameters(sheet: Mapping[str, Any]) -> str:
-    of = sheet["parameters"]
+def _parameters(sheet: Sheet) -> str:
+    of = sheet.parameters
     rows = [
-        (*_size(stage), NONE if stage["test_mrr"] is None else stage["test_mrr"]["text"])
-        for stage in (*of["stages"], *sheet["controls"])
+        (*_size(stage), NONE if stage.test_mrr is None else stage.test_mrr.text)
+        for stage in (*of.stages, *sheet.controls)
     ]
     headings = ("stage", "role", "floats/entity", "parameters", "test MRR")
     return (
-        f"{of['all_stages']:,} over all stages, which is what the form asks for; "
-        f"{of['deployed']:,} in the model that is deployed.\n\n" + _table(headings, rows, words=2)
+        f"{of.all_stages:,} over all stages, which is what the form asks for; "
+        f"{of.deployed:,} in the model that is deployed.\n\n" + _table(headings, rows, words=2)
     )
 
 
-def _size(stage: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    parameters = f"{stage['parameters']:,}"
-    if stage["extra_parameters"]:
-        parameters += f" + {stage['extra_parameters']:,}"
-    return stage["name"], stage["role"], str(stage["floats_per_entity"]), parameters
+def _size(stage: StageRow) -> tuple[str, str, str, str]:
+    parameters = f"{stage.parameters:,}"
+    if stage.extra_parameters:
+        parameters += f" + {stage.extra_parameters:,}"
+    return stage.name, stage.role, str(stage.floats_per_entity), parameters
 
 
-def _machine(sheet: Mapping[str, Any]) -> str:
-    lines = [f"- {sheet['form']['hardware']}"]
-    lines.append(f"- peak memory of the process: {bytes_text(sheet['memory']['peak_bytes'])}")
-    lines.append(f"- training of all seeds: {duration(sheet['seconds'])}")
-    for versions in sheet["versions"]:
+def _machine(sheet: Sheet) -> str:
+    lines = [f"- {sheet.form.hardware}"]
+    lines.append(f"- peak memory of the process: {bytes_text(sheet.memory.peak_bytes)}")
+    lines.append(f"- training of all seeds: {duration(sheet.seconds)}")
+    for versions in sheet.versions:
         lines.append("- " + ", ".join(f"{name} {value}" for name, value in versions.items()))
-    dataset = sheet["dataset"]
-    lines.append(f"- triples: sha256 {dataset['fingerprint']}")
+    lines.append(f"- triples: sha256 {sheet.dataset.fingerprint}")
     return "\n".join(lines) + "\n"
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from dglke_distill.artifacts.results import (
     ChainResults,
+    DatasetDescription,
     Figures,
     ModelSizes,
+    Provenance,
     SplitFigures,
     StageResults,
     TrainingResults,
@@ -32,7 +34,7 @@ __all__ = [
 FIGURES = ("mrr", "hits@1", "hits@3", "hits@10")
 SPLITS = ("test", "valid")
 SIDES = ("head", "tail")
-FigureTree = Mapping[str, float]
+FigureTree = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ class SeedResult:
     controls: tuple[StageResults, ...]
     sides: Mapping[str, Mapping[str, FigureTree]]
     popularity: Mapping[str, FigureTree]
-    dataset: Mapping[str, Any]
+    dataset: DatasetDescription
     evaluator: str
     settings: Mapping[str, Any]
-    provenance: Mapping[str, Any]
+    provenance: Provenance
 
     @property
     def deployed(self) -> StageResults:
@@ -132,10 +134,10 @@ def read_seed(directory: Path) -> SeedResult:
             for split, (figures, _, _) in split_of.items()
         },
         popularity={split: _with_sides(control) for split, (_, control, _) in split_of.items()},
-        dataset=last.dataset.to_tree(),
+        dataset=last.dataset,
         evaluator=split_of[SPLITS[0]][2],
         settings=last.config,
-        provenance=last.provenance.to_tree(),
+        provenance=last.provenance,
     )
 
 

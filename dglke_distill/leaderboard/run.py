@@ -21,6 +21,7 @@ from dglke_distill.leaderboard.settings import (
     saved_seeds,
 )
 from dglke_distill.leaderboard.sheet import SEEDS, write_sheet
+from dglke_distill.leaderboard.sheet_parts import Sheet
 from dglke_distill.runs.workspace import Workspaces
 
 __all__ = ["SeedWatcher", "run_seeds"]
@@ -46,7 +47,7 @@ def run_seeds(
     about: Optional[Path] = None,
     data_root: Optional[Path] = None,
     watcher: SeedWatcher = SeedWatcher(),  # noqa: B008 (immutable)
-) -> dict[str, Any]:
+) -> Sheet:
     """Train and rank every seed, and write the sheet after each.
 
     Args:
@@ -84,7 +85,7 @@ def _run_alone(
     told: Optional[tuple[Any, str]],
     data_root: Optional[Path],
     watcher: SeedWatcher,
-) -> dict[str, Any]:
+) -> Sheet:
     """Do what ``run_seeds`` does in a directory that no other process writes to."""
     saved = saved_seeds(directory)
     if settings.seeds > saved.seeds:
@@ -111,8 +112,9 @@ def _run_alone(
                 workspaces=workspaces,
                 watcher=watcher.chain,
             )
-        sheet = write_sheet(directory) if not done or seed == settings.seeds - 1 else {}
-    return sheet
+            if seed < settings.seeds - 1:
+                write_sheet(directory)
+    return write_sheet(directory)
 
 
 def _foreign(directory: Path) -> Optional[str]:
