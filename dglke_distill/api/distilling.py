@@ -14,7 +14,7 @@ from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
 from dglke_distill.distill.going_on import InitModel
 from dglke_distill.distill.plan import loaded_in
 from dglke_distill.distill.settings import chain_settings, check_part, new_chain_directory
-from dglke_distill.runs.settings import flag_trees, nested
+from dglke_distill.runs.settings import nested, stated_reading
 from dglke_distill.search.beforehand import Search, before_chain
 from dglke_distill.search.control import SEARCHES
 
@@ -98,14 +98,9 @@ def distill(
     Raises:
         UserError: bad settings or data, or a directory in use.
     """
+    reading = stated_reading(locals())
     changes = nested(settings)
     check_part(changes, "settings=")  # so that no option is blamed
-    reading = flag_trees(
-        {
-            "columns": columns, "delimiter": delimiter, "ignore_extra": ignore_extra,
-            "weight_column": weight_column,
-        }
-    )  # fmt: skip
     if init is not None and (resume or places_of(teacher)):
         why = "a chain that goes on has it already" if resume else "teacher= is no stage to train"
         raise UserError(f"init: {why}; leave one out")

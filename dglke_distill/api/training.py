@@ -12,6 +12,7 @@ from dglke_distill.api.outcomes import Study, TrainingRun
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, merge
+from dglke_distill.config.flags import stated_flags
 from dglke_distill.runs.settings import (
     flag_trees,
     nested,
@@ -105,13 +106,7 @@ def train(
     Raises:
         UserError: bad settings or data, or a directory in use.
     """
-    flags = {
-        "model": model, "dim": dim, "epochs": epochs, "batch_size": batch_size,
-        "learning_rate": learning_rate, "negatives": negatives, "loss": loss, "seed": seed,
-        "device": device, "threads": threads, "dtype": dtype, "processes": processes,
-        "memory": memory, "columns": columns, "delimiter": delimiter,
-        "ignore_extra": ignore_extra, "weight_column": weight_column,
-    }  # fmt: skip
+    flags = stated_flags({**locals(), "dataset": None})
     changes = nested(settings)
     Config.from_mapping(changes, "settings=")  # so that no option is blamed
     begun: dict[str, Any] = {}
@@ -207,11 +202,7 @@ def tune(
     Raises:
         UserError: bad settings or data, or a directory in use.
     """
-    flags = {
-        "model": model, "dim": dim, "epochs": epochs, "seed": seed, "device": device,
-        "threads": threads, "columns": columns, "delimiter": delimiter,
-        "ignore_extra": ignore_extra, "weight_column": weight_column,
-    }  # fmt: skip
+    flags = stated_flags({**locals(), "dataset": None})
     if resume:
         if out is None:
             raise UserError("resume=True: say which study by out=")

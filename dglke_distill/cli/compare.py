@@ -20,7 +20,7 @@ from dglke_distill.cli.say import say
 from dglke_distill.config import Config, merge, parse_assignment, validate_tree
 from dglke_distill.config.names import published
 from dglke_distill.data.identity import label_of, located, located_data
-from dglke_distill.runs.settings import unused
+from dglke_distill.runs.settings import stated_reading, unused
 
 if TYPE_CHECKING:
     from dglke_distill.distill.compare import ComparisonConfig
@@ -84,7 +84,7 @@ def compare(
     Epochs are those of each method's own settings, unless --epochs sets them for all; the table
     counts what the last model took. Gains over direct come with an interval of 95 %.
     """
-    reading = settings.given_data(locals())
+    reading = stated_reading(locals())
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
     from dglke_distill.distill.methods import METHODS
     from dglke_distill.distill.plan import compose_chain, loaded_in, read_chain

@@ -14,6 +14,7 @@ from dglke_distill.base.shown import toml_text
 from dglke_distill.base.spelling import known_names, near_words
 from dglke_distill.cli import settings
 from dglke_distill.cli.say import say, say_text
+from dglke_distill.config.flags import stated_flags
 from dglke_distill.runs.settings import resolve
 
 __all__ = ["config_app", "recipes_app"]
@@ -44,7 +45,7 @@ def config_show(
 
     Your own files are read, since settings follow from their size; a search would change some.
     """
-    flags = settings.given(locals())
+    flags = stated_flags(locals())
     changes = settings.assigned(assignments)
     resolved = resolve(flags, changes, file=file, recipe=recipe)
     own = Path(resolved.data.dataset)

@@ -14,6 +14,7 @@ from dglke_distill.cli.data import YesFlag, agree_to_download
 from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.say import say
 from dglke_distill.config import Config
+from dglke_distill.runs.settings import stated_reading
 
 __all__ = ["dist_app"]
 
@@ -66,7 +67,7 @@ def dist_partition(
         refuse_idle(context, "is of --method random; metis has its own", "seed")
     chosen = cast(Literal["metis", "random"], method.lower())
     tree: dict[str, object] = {"dataset": dataset}
-    for given in settings.given_data(locals()):
+    for given in stated_reading(locals()):
         tree.update(given["data"])
     from dglke_distill.data.identity import located_data
     from dglke_distill.data.partitioning import (

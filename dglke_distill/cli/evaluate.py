@@ -9,6 +9,7 @@ from dglke_distill.cli import settings
 from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say, say_json
+from dglke_distill.config.flags import stated_flags
 
 if TYPE_CHECKING:
     from dglke_distill.artifacts.results import SplitFigures
@@ -50,7 +51,7 @@ def evaluate(
 ) -> None:
     """Rank a split with a trained model: every entity, both sides, known answers filtered."""
     split = split.lower()
-    flags = settings.given({**locals(), "model": None})
+    flags = stated_flags({**locals(), "model": None})
     from dglke_distill.distill.gains import gain_text, ranked
     from dglke_distill.evaluate.protocols import protocol_named
 

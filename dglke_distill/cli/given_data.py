@@ -7,12 +7,12 @@ from typing import Annotated, Any, Optional
 import typer
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.cli import settings
 from dglke_distill.config import Config, DataConfig, merge, parse_assignment
 from dglke_distill.data import catalog
 from dglke_distill.data.identity import check_named
 from dglke_distill.data.table_options import reading
 from dglke_distill.data.triples import Dataset
+from dglke_distill.runs.settings import stated_reading
 
 __all__ = ["DataSetFlag", "data_flags", "load_own", "own_data"]
 
@@ -33,7 +33,7 @@ def data_flags(arguments: Mapping[str, Any]) -> dict[str, Any]:
         arguments: of the command.
     """
     found: dict[str, Any] = {}
-    for tree in settings.given_data(arguments):
+    for tree in stated_reading(arguments):
         found.update(tree["data"])
     return found
 

@@ -24,6 +24,7 @@ from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say, warn
 from dglke_distill.cli.train import check_idle, train
 from dglke_distill.config import Config
+from dglke_distill.config.flags import stated_flags
 from dglke_distill.data.partitions import Partition, read_partition
 from dglke_distill.distill import across
 from dglke_distill.distill.across import check_taught, student_settings
@@ -303,7 +304,7 @@ def _settings(asked: dict[str, Any], partition: Partition, taught: bool) -> Conf
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_training
 
-    flags = settings.given({**asked, "dataset": None})
+    flags = stated_flags({**asked, "dataset": None})
     if asked["resume"]:
         changes = settings.overrides(flags, asked["assignments"])
         config = saved_settings(Path(asked["out"]), changes)

@@ -24,6 +24,7 @@ from dglke_distill.cli.run import (
     whole_numbers,
 )
 from dglke_distill.cli.say import say, say_json
+from dglke_distill.config.flags import stated_flags
 from dglke_distill.data.identity import label_of
 from dglke_distill.runs.settings import unused
 
@@ -159,7 +160,7 @@ def ogb_evaluate(
     split = split.lower()
     if split not in ("valid", "test", "both"):
         raise UserError(f"--split {split}: choose valid, test or both")
-    flags = settings.given({**locals(), "model": None})
+    flags = stated_flags({**locals(), "model": None})
     from dglke_distill.leaderboard.settings import ogb_name
     from dglke_distill.runs.train_run import rank_loaded
 

@@ -15,6 +15,7 @@ from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import plan_table
 from dglke_distill.cli.say import say
 from dglke_distill.cli.tracked import check_tracker
+from dglke_distill.runs.settings import stated_reading
 
 if TYPE_CHECKING:
     from dglke_distill.distill.going_on import InitModel
@@ -186,7 +187,7 @@ def run(
     Without arguments: the embedded dataset, in under three minutes on two cores.
     """
     given = dict(locals())
-    reading = settings.given_data(given)
+    reading = stated_reading(given)
     from dglke_distill.distill.chain import saved_chain
     from dglke_distill.distill.going_on import InitModel
     from dglke_distill.distill.plan import loaded_in

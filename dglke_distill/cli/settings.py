@@ -8,7 +8,6 @@ import typer
 
 from dglke_distill.cli import complete
 from dglke_distill.config import Config, parse_assignment
-from dglke_distill.config.flags import FLAGS
 from dglke_distill.runs.settings import flag_trees
 
 DatasetArgument = Annotated[
@@ -291,19 +290,6 @@ TrackFlag = Annotated[
 
 Tree = Mapping[str, Any]
 """Settings by section, not all of them."""
-
-
-def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the flags among a command's arguments: the names in ``FLAGS`` that are not None."""
-    return {n: value for n, value in arguments.items() if n in FLAGS and value is not None}
-
-
-def given_data(arguments: Mapping[str, Any]) -> list[Tree]:
-    """Return the partial trees that a command's flags of data stand for; see ``given``."""
-    flags = given(arguments)
-    return flag_trees(
-        {n: v for n, v in flags.items() if FLAGS[n].startswith("data.") and n != "dataset"}
-    )
 
 
 def overrides(flags: Mapping[str, Any], assignments: Optional[Sequence[str]]) -> list[Tree]:

@@ -16,6 +16,7 @@ from dglke_distill.cli.output import TrainingDisplay, metrics_table
 from dglke_distill.cli.say import say, warn
 from dglke_distill.cli.tracked import check_tracker, tracked
 from dglke_distill.config import Config
+from dglke_distill.config.flags import stated_flags
 from dglke_distill.runs.settings import new_run_directory, saved_settings
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def train(
     Settings are composed of the defaults, a recipe, the --config file, the flags and --set, the
     later ones winning; `dglke-distill config show` prints the outcome for the same flags.
     """
-    flags = settings.given({**locals(), "store": None, "offline": None})
+    flags = stated_flags({**locals(), "store": None, "offline": None})
     check_idle(context, resume=resume, init=init)
     check_tracker(track)
     from dglke_distill.runs.start import check_given, model_tree, start_of

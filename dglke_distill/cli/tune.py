@@ -16,6 +16,7 @@ from dglke_distill.cli.idle import refuse_with_resume
 from dglke_distill.cli.models import check_run_folder
 from dglke_distill.cli.output import TrainingDisplay, clock_text
 from dglke_distill.cli.say import say
+from dglke_distill.config.flags import stated_flags
 
 if TYPE_CHECKING:
     from dglke_distill.runs.workspace import Workspaces
@@ -99,7 +100,7 @@ def tune(
             raise UserError("--resume: say which study by --out DIRECTORY")
         study = saved_study(out)
     else:
-        given = settings.given(locals())
+        given = stated_flags(locals())
         check_run_folder(out)
         changes = settings.assigned(assignments)
         check_taught(method, teacher or ())

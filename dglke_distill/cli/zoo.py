@@ -14,6 +14,7 @@ from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.models import load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say, say_json, say_text
+from dglke_distill.config.flags import stated_flags
 
 if TYPE_CHECKING:
     from dglke_distill.zoo import Verification
@@ -211,7 +212,7 @@ def zoo_publish(
         check_single(run_dir)
         verdict = verdict_text(
             [(load_given(str(place)), str(place)) for place in (run_dir, against)],
-            settings=settings.overrides(settings.given({"dataset": dataset}), None),
+            settings=settings.overrides(stated_flags({"dataset": dataset}), None),
             data_root=data_root,
         )
     published = zoo.publish(
@@ -295,7 +296,7 @@ def zoo_verify(
                 offline=offline,
                 data_root=data_root,
                 settings=settings.overrides(
-                    settings.given({"threads": threads, "dataset": dataset}), None
+                    stated_flags({"threads": threads, "dataset": dataset}), None
                 ),
                 allow_other_data=allow_other_data,
             )

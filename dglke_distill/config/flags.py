@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["FLAGS", "named_setting", "option_of"]
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["FLAGS", "named_setting", "option_of", "stated_flags"]
 
 FLAGS = {
     "dataset": "data.dataset",
@@ -35,6 +38,11 @@ _ALONE = ("control", "dims", "methods", "seeds")
 def option_of(flag: str) -> str:
     """Return a flag of ``FLAGS`` as it is typed, e.g. ``--batch-size``."""
     return f"--{_WRITTEN.get(flag, flag).replace('_', '-')}"
+
+
+def stated_flags(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags among the arguments of a command or a call: those that are not None."""
+    return {n: value for n, value in arguments.items() if n in FLAGS and value is not None}
 
 
 def named_setting(setting: str) -> str:

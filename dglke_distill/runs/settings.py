@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, compose, merge, read_toml
-from dglke_distill.config.flags import FLAGS
+from dglke_distill.config.flags import FLAGS, stated_flags
 from dglke_distill.data.identity import label_of, located, located_data
 
 __all__ = [
@@ -38,6 +38,18 @@ def flag_trees(flags: Mapping[str, Any]) -> list[Tree]:
         section, key = FLAGS[flag].split(".")
         trees.append({section: {key: located(value) if flag == "dataset" else value}})
     return trees
+
+
+def stated_reading(arguments: Mapping[str, Any]) -> list[Tree]:
+    """Return the partial trees that flags of how data are read stand for.
+
+    Args:
+        arguments: of a command or a call.
+    """
+    flags = stated_flags(arguments)
+    return flag_trees(
+        {n: v for n, v in flags.items() if FLAGS[n].startswith("data.") and n != "dataset"}
+    )
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
