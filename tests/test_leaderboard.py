@@ -18,12 +18,14 @@ from ogb_fixtures import write_biokg, write_wikikg2
 
 from dglke_distill import cli
 from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.artifacts.results_files import results_text
 from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog, ogb_download
 from dglke_distill.data.manifest import load_manifest
 from dglke_distill.data.ogb import load_ogb
 from dglke_distill.data.ogb_package import official_package
 from dglke_distill.leaderboard.settings import ogb_name
+from dglke_distill.leaderboard.sheet_parts import Sheet
 from dglke_distill.training import loop as train
 
 TINY = ["--recipe", "none", "--epochs", "2", "--threads", "1", "--set", "shared.recipe=none"]
@@ -265,6 +267,13 @@ def test_more_seeds_may_follow_but_none_be_dropped(ogb: Any, finished: Path) -> 
     fewer = ogb("run", "--resume", "--out", "more", "--seeds", "2")
     assert fewer.code == 2
     assert "--seeds 2: the run has 3 already" in fewer.err
+
+
+def test_every_key_of_the_sheet_is_declared_in_its_order(finished: Path) -> None:
+    text = (finished / "submission.json").read_text()
+    sheet = Sheet.of(json.loads(text), "submission.json")
+    assert results_text(sheet) == text
+    assert not sheet.model_extra and not sheet.form.model_extra and not sheet.dataset.model_extra
 
 
 def test_the_sheet_is_rebuilt_and_completed(ogb: Any, finished: Path) -> None:
