@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 from weakref import WeakKeyDictionary
 
+from dglke_distill.base.arguments import checked
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, DataConfig
 from dglke_distill.data import catalog
@@ -46,6 +47,7 @@ _OF_TABLES = ("columns", "ignore_extra", "weight_column", "split_seed")
 _read_by: WeakKeyDictionary[Dataset, DataConfig] = WeakKeyDictionary()
 
 
+@checked
 def load_dataset(
     name_or_path: Union[str, Path, AnyTable, Mapping[str, AnyTable]] = "cldr",
     *,
@@ -117,6 +119,7 @@ def load_dataset(
     return dataset
 
 
+@checked
 def check_data(
     dataset: AnyDataset = "cldr",
     *,

@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 from dglke_distill.api.datasets import AnyDataset, data_begun, data_settings
 from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, workspaces_of
 from dglke_distill.api.outcomes import DistillationRun
+from dglke_distill.base.arguments import checked
 from dglke_distill.base.errors import UserError
 from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
 from dglke_distill.distill.going_on import InitModel
@@ -23,6 +24,7 @@ __all__ = ["distill"]
 Settings = Mapping[str, Any]
 
 
+@checked
 def distill(
     dataset: Optional[AnyDataset] = None,
     *,

@@ -10,6 +10,7 @@ from dglke_distill.api.given import AnyPath, path_of
 from dglke_distill.api.outcomes import DistillationRun, TrainingRun
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.artifacts.results import EvaluationResults
+from dglke_distill.base.arguments import checked
 from dglke_distill.distill.gains import ranked
 from dglke_distill.predict import NamedModel
 from dglke_distill.runs.settings import flag_trees
@@ -22,6 +23,7 @@ AnyModel = Union[str, Path, NamedModel, LoadedModel, TrainingRun, DistillationRu
 """A name of the zoo, a folder, a model in memory, or what a call returned."""
 
 
+@checked
 def load(
     path_or_name: AnyPath,
     *,
@@ -56,6 +58,7 @@ def load(
     )
 
 
+@checked
 def evaluate(
     model: AnyModel,
     *,

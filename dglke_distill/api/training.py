@@ -10,6 +10,7 @@ from dglke_distill.api.datasets import AnyDataset, data_begun, data_settings
 from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, workspaces_of
 from dglke_distill.api.outcomes import Study, TrainingRun
 from dglke_distill.artifacts.loaded_model import LoadedModel
+from dglke_distill.base.arguments import checked
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, merge
 from dglke_distill.config.flags import stated_flags
@@ -33,6 +34,7 @@ __all__ = ["train", "tune"]
 Settings = Mapping[str, Any]
 
 
+@checked
 def train(
     dataset: Optional[AnyDataset] = None,
     *,
@@ -147,6 +149,7 @@ def train(
     return TrainingRun(directory, results, data_at)
 
 
+@checked
 def tune(
     dataset: Optional[AnyDataset] = None,
     *,

@@ -29,6 +29,8 @@ __all__ = [
 
 AnyPath = Union[str, Path]
 
+_LONGEST, _LONGEST_PATH = 255, 4096  # bytes, of Linux and its file systems
+
 _BLOCK_BYTES = 1 << 20
 _MOST_NAME_BYTES = 1 << 16
 _KINDS = (
@@ -44,14 +46,19 @@ def check_path(path: AnyPath) -> None:
     """Refuse what no file can be called.
 
     Raises:
-        UserError: there is a NUL character in it, or half a surrogate pair.
+        UserError: there is a NUL character in it, or half a surrogate pair, or it is too long.
     """
     try:
-        os.fsencode(path)
+        written = os.fsencode(path)
     except UnicodeEncodeError:
         raise UserError(f"{shown(path)}: no file can be called so") from None
     if "\0" in str(path):
         raise UserError(f"{shown(path)}: a path has no NUL character; remove it")
+    if len(written) >= _LONGEST_PATH or any(len(x) > _LONGEST for x in written.split(b"/")):
+        raise UserError(
+            f"{shown(path)}: is too long for a path: {_LONGEST} bytes a name, "
+            f"{_LONGEST_PATH - 1} in all"
+        )
 
 
 def in_home(path: AnyPath) -> Path:

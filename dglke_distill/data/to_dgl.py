@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
+from dglke_distill.base.arguments import checked
 from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.graph import build_graph
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["to_dgl"]
 
 
+@checked
 def to_dgl(
     dataset: Dataset,
     split: str = "train",

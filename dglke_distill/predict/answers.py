@@ -127,7 +127,7 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
     at_least = options.pop("min_probability", None)
     calibrated = model.checked_probability(at_least)
     names = (model.entities, model.relations, model.entities)
-    questions = rows_of(questions)
+    questions = rows_of(questions, "questions")
     rows: list[list[Any]] = [[] for _ in questions]
     *asked, whole = by_asked(questions)
     if whole:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Side
 from dglke_distill.models.base import EntityRows, KGEModel
-from dglke_distill.predict.top_k import TopK, search
+from dglke_distill.predict.top_k import TopK, asked, search
 
 if TYPE_CHECKING:
     from dglke_distill.data.known_answers import KnownAnswers
@@ -62,6 +61,7 @@ def best_entities(
         UserError: k is below 1.
         NonFiniteScores: a score is NaN or infinite.
     """
+    k = asked(k, entity, relation)
 
     def answer(entity: Tensor, relation: Tensor) -> TopK:
         nodes, rows = torch.unique(entity, return_inverse=True)
@@ -86,7 +86,7 @@ def best_entities(
         return TopK(torch.where(found.ids < 0, found.ids, among[found.ids]), found.scores)
 
     among = None if among is None else among.to(model.device)
-    return _in_batches(model, answer, entity, relation, k)
+    return _in_batches(model, answer, entity, relation)
 
 
 def best_relations(
@@ -105,7 +105,7 @@ def best_relations(
         UserError: k is below 1.
         NonFiniteScores: a score is NaN or infinite.
     """
-    number = model.num_relations
+    k, number = asked(k, head, tail), model.num_relations
 
     def answer(head: Tensor, tail: Tensor) -> TopK:
         heads, tails = head.repeat_interleave(number), tail.repeat_interleave(number)
@@ -120,7 +120,7 @@ def best_relations(
         return search(lambda start, stop: table[:, start:stop], len(head), number, k, number)
 
     at_once = max(1, min(QUERIES_AT_ONCE, _TRIPLES_AT_ONCE // max(1, number)))
-    return _in_batches(model, answer, head, tail, k, at_once)
+    return _in_batches(model, answer, head, tail, at_once)
 
 
 def ranks_of(
@@ -215,6 +215,7 @@ def nearest_entities(model: KGEModel, entity: Tensor, k: int) -> TopK:
         UserError: k is below 1, or the model has no vectors.
         NonFiniteScores: a score is NaN or infinite.
     """
+    k = asked(k, entity, entity)
     model.require_vectors("a search for near entities")
 
     def answer(entity: Tensor, _: Tensor) -> TopK:
@@ -338,11 +339,8 @@ def _in_batches(
     answer: Answer,
     one: Tensor,
     other: Tensor,
-    k: int,
     at_once: int = QUERIES_AT_ONCE,
 ) -> TopK:
-    if k < 1:
-        raise UserError(f"k is {k}: ask for at least 1 answer")
     device = model.device
     batches = zip(*(ids.to(device).split(at_once) for ids in (one, other)))
     with torch.no_grad():

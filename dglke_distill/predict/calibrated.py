@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.base.arguments import checked, number
 from dglke_distill.base.errors import UserError
 from dglke_distill.calibration import Calibration
 from dglke_distill.data.identity import Lookup
@@ -34,6 +35,7 @@ class Calibrated(Knowing):
         """The curves that make probabilities of scores; None before ``calibrate``."""
         return self.loaded.calibration
 
+    @checked
     def calibrate(
         self,
         dataset: Union[str, Path, Dataset, None] = None,
@@ -137,7 +139,7 @@ class Calibrated(Knowing):
         """
         if at_least is None:
             return self.calibration is not None
-        if not 0 <= at_least <= 1:
+        if not 0 <= number(at_least, "min_probability") <= 1:
             raise UserError(f"min_probability is {at_least}: give a probability, from 0 to 1")
         if self.calibration is None:
             raise UserError(
@@ -253,9 +255,9 @@ def read_negatives(path: Path, entities: Vocabulary, relations: Vocabulary) -> T
     from dglke_distill.data.text import triple_lines
 
     rows = []
-    for number, (head, relation, tail) in triple_lines(path, "negative"):
+    for line, (head, relation, tail) in triple_lines(path, "negative"):
         try:
             rows.append((entities.id(head), relations.id(relation), entities.id(tail)))
         except UserError as error:
-            raise UserError(f"{path}, line {number}: {error}") from None
+            raise UserError(f"{path}, line {line}: {error}") from None
     return Triples.from_array(torch.tensor(rows).numpy())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dglke_distill.base.arguments import checked
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.entity_types import (
     EntityTypes,
@@ -55,6 +56,7 @@ class Choosing(Part):
     _types: Optional[EntityTypes] = None
     _ranges: Optional[Ranges] = None
 
+    @checked
     def load_types(self, path: Union[str, Path]) -> EntityTypes:
         """Read the types of the entities; ``typed`` and ``type:NAME`` then mean those.
 
@@ -67,6 +69,7 @@ class Choosing(Part):
         self._types = read_types(Path(path), self.entities)
         return self._types
 
+    @checked
     def load_ranges(
         self,
         data_root: Optional[Path] = None,

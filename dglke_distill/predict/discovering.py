@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dglke_distill.base.arguments import plain, whole
 from dglke_distill.base.errors import UserError
 from dglke_distill.models.base import KGEModel
 from dglke_distill.predict.batches import check_scores, encoded, leave_out, places_among
@@ -258,6 +259,7 @@ def _discovered(
 
     from dglke_distill.base.table_frames import table_frame
 
+    k = whole(k, "k")
     if not 1 <= k <= MOST:
         raise UserError(f"k is {k}: ask for 1 to {MOST} triples of each relation")
     if candidates is not None and not per_relation(candidates):
@@ -265,6 +267,7 @@ def _discovered(
             f"candidates {candidates!r:.100}: heads and tails are both asked for; give "
             f"{OBSERVED} or {TYPED}, which say who may be which"
         )
+    relations = plain(relations)
     if isinstance(relations, (str, int)):
         relations = [relations]
     if relations is None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from dglke_distill.base.arguments import checked, whole
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.identity import Lookup
 from dglke_distill.data.triples import Triples
@@ -87,6 +88,7 @@ class Explaining(Part):
     support_warnings: tuple[str, ...] = ()
     _support: Optional[paths.TrainGraph] = None
 
+    @checked
     def load_support(
         self,
         data_root: Optional[Path] = None,
@@ -155,6 +157,7 @@ class Explaining(Part):
             UserError: an unknown name, k below 1, another length, or no facts; ``load_support``
                 says where they are.
         """
+        k, longest = whole(k, "k"), whole(longest, "longest")
         if k < 1:
             raise UserError(f"k is {k}: ask for at least 1 supporting fact")
         if longest not in range(1, LONGEST + 1):

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional, TypeVar, Union
 
+from dglke_distill.base.arguments import checked
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.config import DataConfig
 from dglke_distill.data.identity import Lookup
 from dglke_distill.data.triples import Dataset, Triples
 from dglke_distill.predict.knowing import Knowing
-from dglke_distill.predict.names import rows_of, triples_of
+from dglke_distill.predict.names import facts_of, triples_of
 
 __all__ = ["Growing", "Growth"]
 
@@ -44,6 +45,7 @@ class Growth:
 class Growing(Knowing):
     """What makes a model grow."""
 
+    @checked
     def add_entities(
         self: Kind,
         triples: Iterable[tuple[str, str, str]],
@@ -114,7 +116,7 @@ class Growing(Knowing):
         from dglke_distill.data.writers import check_new
         from dglke_distill.predict.extending import describe, extended, grown_data
 
-        facts: Any = [tuple(fact) for fact in rows_of(growth.triples)]
+        facts: Any = facts_of(growth.triples)
         data_out, dataset = growth.data_out, growth.lookup.dataset
         place = None if data_out is None else resolved(data_out)
         if place is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Optional, Union
 
 from torch import Tensor
 
+from dglke_distill.base.arguments import checked, plain, refused
 from dglke_distill.data.identity import Lookup
 from dglke_distill.data.triples import Triples
 from dglke_distill.predict.names import Name, triples_of
@@ -34,6 +35,7 @@ class Knowing(Part):
 
     known_warnings: tuple[str, ...] = ()
 
+    @checked
     def load_known(
         self,
         data_root: Optional[Path] = None,
@@ -60,12 +62,15 @@ class Knowing(Part):
         return self._known
 
     def _index(self, facts: Facts) -> Optional[KnownAnswers]:
+        facts = plain(facts)
         if isinstance(facts, bool):
             return self.load_known() if facts else None
         from dglke_distill.data.known_answers import KnownAnswers
 
         if isinstance(facts, KnownAnswers):
             return facts
+        if facts is None or isinstance(facts, (str, int, float)):
+            raise refused(facts, "exclude_known", "True, False, or triples")
         return KnownAnswers.build([self._triples(facts)], len(self.entities))
 
     def _triples(self, triples: NamedTriples) -> Triples:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.base.arguments import checked
 from dglke_distill.data.labels import Labels
 from dglke_distill.data.triples import Side, Vocabulary
 from dglke_distill.predict.answers import Prediction, Predictions, frame_of, predictions
@@ -30,7 +31,7 @@ from dglke_distill.predict.graphs import ScoresGraphs
 from dglke_distill.predict.growing import Growing
 from dglke_distill.predict.judging import Judging
 from dglke_distill.predict.knowing import Facts
-from dglke_distill.predict.names import Name, Question, checked_ids, ids_of
+from dglke_distill.predict.names import Name, Question, checked_ids, ids_of, names_of
 from dglke_distill.predict.pretrained import Pretrained
 from dglke_distill.predict.top_k import TopK
 
@@ -82,6 +83,7 @@ class NamedModel(
         """Names that people know for the entities; ``load_labels`` says where to look."""
         return self.loaded.find_labels()
 
+    @checked
     def load_labels(
         self, data_root: Optional[Path] = None, *, dataset: Optional[str] = None
     ) -> Labels:
@@ -122,12 +124,12 @@ class NamedModel(
         return torch.from_numpy(ids_of(self.relations, names))
 
     def entity_names(self, ids: Union[Tensor, Iterable[int]]) -> list[str]:
-        """Return the names of entity ids (n,)."""
-        return [self.entities[int(i)] for i in ids]
+        """Return the names of entity ids (n,); the -1 of an answer that is not there is none."""
+        return names_of(self.entities, ids)
 
     def relation_names(self, ids: Union[Tensor, Iterable[int]]) -> list[str]:
-        """Return the names of relation ids (n,)."""
-        return [self.relations[int(i)] for i in ids]
+        """Return the names of relation ids (n,); as ``entity_names``."""
+        return names_of(self.relations, ids)
 
     # --- answers with names ---------------------------------------------------------------------
 
@@ -274,9 +276,8 @@ class NamedModel(
         Scores are those of the triples as answers to (head, relation, ?). A model learns to
         compare entities, and relations among themselves only as far as its loss says so.
         """
-        checked_ids(self.entities, head)
-        checked_ids(self.entities, tail)
-        return best_relations(self.model, head, tail, k, self._index(exclude_known))
+        first, last = (torch.from_numpy(checked_ids(self.entities, ids)) for ids in (head, tail))
+        return best_relations(self.model, first, last, k, self._index(exclude_known))
 
     def _best(
         self,
@@ -287,8 +288,8 @@ class NamedModel(
         exclude_known: Facts,
         candidates: Candidates,
     ) -> TopK:
-        checked_ids(self.entities, entity)  # a negative id would answer for another row
-        checked_ids(self.relations, relation)
+        entity = torch.from_numpy(checked_ids(self.entities, entity))  # -1 would be another row
+        relation = torch.from_numpy(checked_ids(self.relations, relation))
         known = self._index(exclude_known)
 
         def best(entity: Tensor, relation: Tensor, among: Optional[NDArray[np.int64]]) -> TopK:

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Optional, Union
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dglke_distill.base.arguments import items, refused, whole
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Triples, Vocabulary
 
@@ -18,8 +20,10 @@ __all__ = [
     "Question",
     "by_asked",
     "checked_ids",
+    "facts_of",
     "id_of",
     "ids_of",
+    "names_of",
     "rows_of",
     "triples_of",
 ]
@@ -68,31 +72,90 @@ def ids_of(names: Vocabulary, wanted: Union[Tensor, Iterable[Name]]) -> NDArray[
     """Return the ids (n,) of names; see ``id_of``. A tensor holds ids, whatever the names are.
 
     Raises:
-        UserError: see ``id_of``; or a tensor holds what is no id.
+        UserError: see ``id_of``; or a tensor holds what is no id, or it is no list.
     """
     if isinstance(wanted, Tensor):
         return checked_ids(names, wanted)
-    return np.array([id_of(names, name) for name in wanted], np.int64)
+    several = wanted if isinstance(wanted, (list, tuple)) else items(wanted, *_listed(names))
+    return np.array([id_of(names, name) for name in several], np.int64)
+
+
+def names_of(names: Vocabulary, ids: Union[Tensor, Iterable[int]]) -> list[str]:
+    """Return the names of ids (n,).
+
+    Raises:
+        UserError: one is no id, such as the -1 of an answer that is not there.
+    """
+    if not isinstance(ids, Tensor):
+        given = items(ids, f"{names.kind} ids", "a list of whole numbers")
+        try:
+            ids = torch.tensor([whole(i, f"{names.kind} id") for i in given], dtype=torch.int64)
+        except (RuntimeError, ValueError):  # one needs more bits
+            raise _no_id(names, max(given, key=abs)) from None
+    return [names[i] for i in checked_ids(names, ids).tolist()]
+
+
+def _listed(names: Vocabulary) -> tuple[str, str]:
+    return f"{names.kind} names", "a list of names, or a tensor of ids"
+
+
+def _no_id(names: Vocabulary, number: int) -> UserError:
+    last = max(0, len(names) - 1)
+    return UserError(f"{names.kind} id {number}: ids go from 0 to {last}")
 
 
 def checked_ids(names: Vocabulary, ids: Tensor) -> NDArray[np.int64]:
-    """Return a tensor of ids as an array.
+    """Return a tensor of ids (n,), of any kind of whole numbers, as an array.
 
     Raises:
-        UserError: it holds something else.
+        UserError: it is something else, or holds something else.
     """
-    if ids.is_floating_point() or ids.is_complex():
+    if not isinstance(ids, Tensor):
+        raise refused(ids, f"{names.kind} ids", "a tensor of whole numbers")
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise UserError(f"{names.kind} ids are whole numbers, not {ids.dtype}")
+    if ids.dim() != 1:
+        raise UserError(f"{names.kind} ids: (n,) are needed, not {tuple(ids.shape)}")
     array: NDArray[np.int64] = ids.detach().cpu().numpy().astype(np.int64)
     if array.size and not 0 <= array.min() <= array.max() < len(names):
-        wrong = array.min() if array.min() < 0 else array.max()
-        raise UserError(f"{names.kind} id {wrong}: ids go from 0 to {max(0, len(names) - 1)}")
+        raise _no_id(names, array.min() if array.min() < 0 else array.max())
     return array
 
 
-def rows_of(rows: Any) -> list[Any]:
-    """Return rows of names as a list; a pandas frame is gone through row by row."""
-    return list(rows.itertuples(index=False, name=None) if hasattr(rows, "itertuples") else rows)
+def rows_of(rows: Any, name: str = "triples") -> list[Any]:
+    """Return rows of names as a list; a pandas frame is gone through row by row.
+
+    Args:
+        rows: what was given.
+        name: the argument.
+
+    Raises:
+        UserError: it cannot be gone through.
+    """
+    given = rows.itertuples(index=False, name=None) if hasattr(rows, "itertuples") else rows
+    return items(given, name, "a list, or a frame, of head, relation and tail")
+
+
+def _parts(row: Any) -> tuple[Any, ...]:
+    """Return the parts of a row; none where it has none, or is a text."""
+    try:
+        return () if isinstance(row, (str, bytes)) else tuple(row)
+    except TypeError:
+        return ()
+
+
+def facts_of(rows: Any) -> list[tuple[Any, ...]]:
+    """Return triples of names as a list of tuples.
+
+    Raises:
+        UserError: they cannot be gone through, or one has not three parts.
+    """
+    facts = []
+    for number, row in enumerate(rows_of(rows)):
+        facts.append(_parts(row))
+        if len(facts[-1]) != 3:
+            raise refused(row, f"triple {number}", "head, relation and tail")
+    return facts
 
 
 def triples_of(
@@ -113,11 +176,7 @@ def triples_of(
             raise UserError(f"ids of triples: (n, 3) are needed, not {tuple(triples.shape)}")
         columns = list(triples.unbind(1))
     else:
-        rows = rows_of(triples)
-        for number, row in enumerate(rows):
-            if isinstance(row, str) or len(row) != 3:
-                raise UserError(f"triple {number}, {row!r}: give head, relation and tail")
-        columns = list(zip(*rows)) or [(), (), ()]
+        columns = list(zip(*facts_of(triples))) or [(), (), ()]
     ids = [ids_of(n, c) for n, c in zip((entities, relations, entities), columns)]
     return Triples(*(column.astype(np.int32) for column in ids))
 
@@ -128,11 +187,14 @@ def by_asked(
     """Return the numbers of the questions for a head, a relation, a tail; and of whole triples."""
     numbers: tuple[list[int], list[int], list[int], list[int]] = ([], [], [], [])
     for number, question in enumerate(questions):
-        asked = [place for place, part in enumerate(question) if part is None]
-        if len(question) != 3 or len(asked) > 1:
-            raise UserError(
-                f"question {number}, {question!r}: give head, relation and tail, one of them None, "
-                "or none for a triple that is to be scored"
+        parts = _parts(question)
+        asked = [place for place, part in enumerate(parts) if part is None]
+        if len(parts) != 3 or len(asked) > 1:
+            raise refused(
+                question,
+                f"question {number}",
+                "head, relation and tail, one of them None, or none for a triple that is to be "
+                "scored",
             )
         numbers[asked[0] if asked else 3].append(number)
     return numbers

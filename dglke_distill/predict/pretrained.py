@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar, Union
 
 from dglke_distill.artifacts.checkpoint import save_model
+from dglke_distill.base.arguments import checked
 from dglke_distill.calibration.file import belongs_to
 from dglke_distill.predict.part import Part
 
@@ -44,6 +45,7 @@ class Pretrained(Part):
         assert isinstance(found, cls)
         return found
 
+    @checked
     def save_pretrained(self, path: Union[str, Path]) -> Path:
         """Write the model as a folder that ``from_pretrained`` and every command read.
 

@@ -8,7 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["TopK", "search"]
+from dglke_distill.base.arguments import whole
+from dglke_distill.base.errors import UserError
+
+__all__ = ["TopK", "asked", "search"]
 
 Score = Callable[[int, int], Tensor]
 
@@ -29,6 +32,25 @@ class TopK(NamedTuple):
 
     ids: Tensor
     scores: Tensor
+
+
+def asked(k: int, one: Tensor, other: Tensor) -> int:
+    """Return how many answers are asked for.
+
+    Args:
+        k: their number, for each question.
+        one: (b,) ids, a part of each question.
+        other: (b,) ids, its other part.
+
+    Raises:
+        UserError: it is no number, or below 1; or parts are missing.
+    """
+    k = whole(k, "k")
+    if k < 1:
+        raise UserError(f"k is {k}: ask for at least 1 answer")
+    if len(one) != len(other):
+        raise UserError(f"{len(one)} ids beside {len(other)}: give as many of each")
+    return k
 
 
 def search(score: Score, queries: int, candidates: int, k: int, width: int) -> TopK:

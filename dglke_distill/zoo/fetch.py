@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
 from dglke_distill.artifacts.checkpoint_places import meant_checkpoint, no_checkpoint
+from dglke_distill.base.arguments import checked
 from dglke_distill.base.collector import without_collector
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
@@ -41,6 +42,7 @@ _checked: set[tuple[str, str, int, int, int]] = set()
 """Files whose digest this process has compared: path, sha256, inode, size, time of change."""
 
 
+@checked
 def load(
     name: str,
     *,
@@ -80,6 +82,7 @@ def load(
     return NamedModel(loaded, card=card, name=found.entry.name).eval()
 
 
+@checked
 def load_checkpoint(
     name_or_directory: Union[str, Path],
     *,

@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
+from dglke_distill.base.arguments import checked
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_bytes
 from dglke_distill.base.regular_files import read_bytes
@@ -239,6 +240,7 @@ def tell(line: str) -> None:
     print(visible(line), file=sys.stderr)
 
 
+@checked
 def info(name: str, *, store: Place = None, offline: bool = False) -> Entry:
     """Return all that the zoo says of a model; see ``find``."""
     return find(name, store=store, offline=offline).entry
@@ -279,6 +281,7 @@ def list_found(
     return sorted(chosen, key=lambda one: (one.entry.name, one.entry.version))
 
 
+@checked
 def list_models(
     pattern: str = "*",
     *,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 from dglke_distill.artifacts.checkpoint_places import checkpoints_below, did_you_mean
+from dglke_distill.base.arguments import checked
 from dglke_distill.base.disk import writing
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import read_text
@@ -44,6 +45,7 @@ _Blocks = dict[bytes, Optional[str]]
 """What stands in a registry for the text of each entry that was met."""
 
 
+@checked
 def publish(
     run_dir: Path,
     name: Optional[str] = None,

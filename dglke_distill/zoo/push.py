@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+from dglke_distill.base.arguments import checked
 from dglke_distill.zoo.fetch import fetch_files
 from dglke_distill.zoo.hub import upload
 from dglke_distill.zoo.index import Place, find
@@ -11,6 +12,7 @@ from dglke_distill.zoo.index import Place, find
 __all__ = ["push"]
 
 
+@checked
 def push(
     name: str,
     hub: str,

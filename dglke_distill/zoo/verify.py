@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from dglke_distill.base.arguments import checked
 from dglke_distill.base.errors import UserError
 from dglke_distill.zoo.fetch import checked_model, fetch_files
 from dglke_distill.zoo.index import Place, find
@@ -49,6 +50,7 @@ class Verification:
         return all(difference <= TOLERANCE for difference in self.differences.values())
 
 
+@checked
 def verify(
     name: str,
     *,
