@@ -2,9 +2,10 @@
 
     python benchmarks/picture.py
 
-ComplEx on FB15k-237 and WN18RR, test MRR against bytes per entity: students (chains.csv), the same
-students stored as int8 (zoo.toml), models of the same kind trained without a teacher by us
-(quality.csv) and as published (report/anchors.toml). Writes ``benchmarks/results/quality.png``.
+FB15k-237 and WN18RR, test MRR against bytes per entity: the best models of the zoo as int8, of any
+kind (zoo.toml); ComplEx students as float32 (chains.csv), ComplEx trained without a teacher by us
+(quality.csv) and as published (report/anchors.toml). What all entities share, such as a hidden
+layer, is not in the bytes. Writes ``benchmarks/results/quality.png``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-TITLES = {"fb15k237": "ComplEx on FB15k-237", "wn18rr": "ComplEx on WN18RR"}
+TITLES = {"fb15k237": "FB15k-237", "wn18rr": "WN18RR"}
 STUDENT, SMALL, DIRECT, PUBLISHED = "#3b6fb6", "#2f9e8f", "#c8553d", "#8a8a8a"
 
 Points = list[tuple[float, float]]
@@ -44,16 +45,19 @@ def students(dataset: str) -> Points:
 
 
 def shipped(dataset: str) -> Points:
-    """Return the same students as bytes, as the zoo ships them."""
+    """Return the zoo's models as bytes, but those that a smaller one is as good as."""
     models = tomllib.loads((ROOT / "zoo.toml").read_text(encoding="utf-8"))["model"]
-    return sorted(
+    found = {
         (each["bytes_per_entity"], each["metrics"]["mrr"])
         for each in models
         if each["dataset"] == dataset
-        and each["model"] == "ComplEx"
         and each["dtype"] == "int8"
-        and each["method"] != "direct"
         and each["metrics"]["split"] == "test"
+    }
+    return sorted(
+        (size, mrr)
+        for size, mrr in found
+        if not any(mrr <= other for smaller, other in found - {(size, mrr)} if smaller <= size)
     )
 
 
@@ -82,10 +86,10 @@ def main() -> None:
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.5), constrained_layout=True)
     for panel, (dataset, title) in zip(panels, TITLES.items()):
         series = (
-            (shipped(dataset), SMALL, "o-", "student, stored as int8"),
-            (students(dataset), STUDENT, "o-", "student, float32"),
-            (direct(dataset), DIRECT, "s--", "no teacher, float32"),
-            (published(dataset), PUBLISHED, "x:", "no teacher, published"),
+            (shipped(dataset), SMALL, "o-", "best of the zoo, int8"),
+            (students(dataset), STUDENT, "o-", "ComplEx student, float32"),
+            (direct(dataset), DIRECT, "s--", "ComplEx, no teacher, float32"),
+            (published(dataset), PUBLISHED, "x:", "ComplEx, no teacher, published"),
         )
         for points, colour, style, label in series:
             assert points, (dataset, label)
