@@ -19,7 +19,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.calibration.file import CALIBRATION_FILE
 from dglke_distill.data import labels
 from dglke_distill.zoo import index, registry_file, schema
-from dglke_distill.zoo.index import find, list_found, read_store, shipped_store, stores
+from dglke_distill.zoo.index import find, list_models, read_store, shipped_store, stores
 from dglke_distill.zoo.remote_stores import open_store
 from dglke_distill.zoo.store import LocalStore
 
@@ -158,7 +158,7 @@ def test_the_first_store_that_has_a_name_answers(
     assert stores()[-1].place == "shipped"
     assert find(NAME).store.place == str(store)
     assert find(f"{NAME}@2").store.place == str(home / "second")
-    assert [one.store.place for one in list_found("complex-clock*")] == [str(store)]
+    assert list_models("complex-clock*").places == (str(store),)
     monkeypatch.delenv("DGLKE_DISTILL_STORES")
     assert str(home) in find(NAME).store.place
 

@@ -63,10 +63,10 @@ def zoo_list(
     for option, most in (("--max-dim", max_dim), ("--max-bytes", max_bytes)):
         if most is not None and most < 1:
             raise UserError(f"{option} {most}: give a whole number above 0")
-    from dglke_distill.zoo.index import list_found
+    from dglke_distill.zoo.index import list_models
     from dglke_distill.zoo.listing import HEADINGS, row_of
 
-    found = list_found(
+    found = list_models(
         pattern,
         model=model,
         dataset=dataset,
@@ -77,16 +77,16 @@ def zoo_list(
         offline=offline,
     )
     if as_json:
-        say_json([{**one.entry.to_tree(), "store": one.store.place} for one in found])
+        say_json([{**one.to_tree(), "store": place} for one, place in zip(found, found.places)])
         return
     if not found:
         say("no such model")
         return
-    for place in dict.fromkeys(one.store.place for one in found):
+    for place in dict.fromkeys(found.places):
         table = Table(box=None, collapse_padding=True, pad_edge=False)
         for number, label in enumerate(HEADINGS):
             table.add_column(label, justify="right" if number else "left", no_wrap=True)
-        for entry in (one.entry for one in found if one.store.place == place):
+        for entry in (one for one, its in zip(found, found.places) if its == place):
             table.add_row(*row_of(entry, pinned=all_versions))
         console = SafeConsole()
         console.print(place, soft_wrap=True)

@@ -24,7 +24,7 @@ from dglke_distill.serve.introduction import examples, sentences
 from dglke_distill.serve.projections import DEFAULT_PROJECTION, projection
 from dglke_distill.serve.search import NameSearch
 from dglke_distill.zoo import load_checkpoint
-from dglke_distill.zoo.index import Place, list_found
+from dglke_distill.zoo.index import Place, list_models
 
 __all__ = ["Gallery", "Shown"]
 
@@ -261,8 +261,8 @@ class Gallery:
     def _offers(self) -> list[str]:
         dataset = self._kept[self.given[0]].dataset
         try:
-            found = list_found(dataset=dataset, store=self._store, offline=True)
+            found = list_models(dataset=dataset, store=self._store, offline=True)
         except UserError as error:
             self.notes.append(f"no other models are offered to compare with: {error}")
             return []
-        return [one.entry.name for one in found if one.entry.name not in self.given]
+        return [entry.name for entry in found if entry.name not in self.given]

@@ -246,41 +246,6 @@ def info(name: str, *, store: Place = None, offline: bool = False) -> Entry:
     return find(name, store=store, offline=offline).entry
 
 
-def list_found(
-    pattern: str = "*",
-    *,
-    model: Optional[str] = None,
-    dataset: Optional[str] = None,
-    max_dim: Optional[int] = None,
-    max_bytes: Optional[int] = None,
-    all_versions: bool = False,
-    store: Place = None,
-    offline: bool = False,
-) -> list[FoundEntry]:
-    """Return what ``list_models`` does, with the stores."""
-    found: dict[tuple[str, int], FoundEntry] = {}
-    owners: dict[str, Store] = {}
-    places = _searched(store)
-    for place in places:
-        for entry in _read_or_warn(place, {}, len(places), offline=offline):
-            if owners.setdefault(entry.name, place) is place:
-                key = (entry.name, entry.version if all_versions else 0)
-                if key not in found or found[key].entry.version < entry.version:
-                    found[key] = FoundEntry(entry, place)
-
-    def fits(entry: Entry) -> bool:
-        return (
-            fnmatchcase(entry.name, pattern.lower())
-            and (model is None or entry.model.lower() == model.lower())
-            and (dataset is None or entry.dataset.lower() == dataset.lower())
-            and (max_dim is None or entry.dim <= max_dim)
-            and (max_bytes is None or entry.total_bytes <= max_bytes)
-        )
-
-    chosen = [one for one in found.values() if fits(one.entry)]
-    return sorted(chosen, key=lambda one: (one.entry.name, one.entry.version))
-
-
 @checked
 def list_models(
     pattern: str = "*",
@@ -308,14 +273,25 @@ def list_models(
     Raises:
         UserError: a store cannot be reached, or its registry is not valid.
     """
-    found = list_found(
-        pattern,
-        model=model,
-        dataset=dataset,
-        max_dim=max_dim,
-        max_bytes=max_bytes,
-        all_versions=all_versions,
-        store=store,
-        offline=offline,
-    )
-    return EntryList(one.entry for one in found)
+    found: dict[tuple[str, int], FoundEntry] = {}
+    owners: dict[str, Store] = {}
+    places = _searched(store)
+    for place in places:
+        for entry in _read_or_warn(place, {}, len(places), offline=offline):
+            if owners.setdefault(entry.name, place) is place:
+                key = (entry.name, entry.version if all_versions else 0)
+                if key not in found or found[key].entry.version < entry.version:
+                    found[key] = FoundEntry(entry, place)
+
+    def fits(entry: Entry) -> bool:
+        return (
+            fnmatchcase(entry.name, pattern.lower())
+            and (model is None or entry.model.lower() == model.lower())
+            and (dataset is None or entry.dataset.lower() == dataset.lower())
+            and (max_dim is None or entry.dim <= max_dim)
+            and (max_bytes is None or entry.total_bytes <= max_bytes)
+        )
+
+    chosen = [one for one in found.values() if fits(one.entry)]
+    chosen.sort(key=lambda one: (one.entry.name, one.entry.version))
+    return EntryList((one.entry for one in chosen), (one.store.place for one in chosen))

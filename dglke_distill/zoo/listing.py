@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from dglke_distill.base.shown import visible
@@ -40,7 +40,20 @@ def _short(count: int) -> str:
 
 
 class EntryList(list[Entry]):
-    """A list of entries that prints as a table; each entry still holds all of its keys."""
+    """A list of entries that prints as a table; each entry still holds all of its keys.
+
+    Args:
+        entries: the entries.
+        places: of the stores that have them.
+
+    Attributes:
+        places: of the stores that have them, in the same order.
+    """
+
+    def __init__(self, entries: Iterable[Entry], places: Iterable[str]) -> None:
+        """Keep both."""
+        super().__init__(entries)
+        self.places = tuple(places)
 
     def __repr__(self) -> str:
         if not self:
