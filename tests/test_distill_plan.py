@@ -241,7 +241,7 @@ def test_a_student_may_be_as_large_as_its_teacher() -> None:
         ),
         ({"student": {"optimizer": {"options": {"x": 1}}}}, "optimizer.options"),
         ({"shared": {"model": {"name": "ComplEx"}}, "dims": [8, 5]}, "5"),
-        ({"control": "yes"}, "'control' is 'yes'"),
+        ({"control": "yes"}, "--control is 'yes'"),
         ({"student": 3}, "'student' is 3"),
         ({"training": {"epochs": 3}}, "'training'; did you mean 'shared.training.epochs' or 'tea"),
         ({"epochs": 3}, r"'epochs'; did you mean 'shared\.training\.epochs'\?"),
