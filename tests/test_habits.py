@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 import shutil
@@ -140,6 +141,18 @@ def test_files_to_copy_for_a_component_are_there() -> None:
         for listed in re.findall(r"`([A-Z]+)` of", test):
             lines = (ROOT / "tests" / found[1]).read_text(encoding="utf-8")
             assert re.search(rf"^{listed}\b", lines, re.MULTILINE), listed
+
+
+def test_registries_of_plugins_are_where_the_page_says() -> None:
+    text = (ROOT / "docs" / "how-to" / "plug-in.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| `from (\S+) import ([A-Z_]+)` \| `(\w+\.py)` \|", text)
+    assert len(rows) == 7
+    for module, name, example in rows:
+        registry = getattr(importlib.import_module(module), name)
+        entry = f'entry-points."{registry.group}"]'
+        project = ROOT / "examples" / "plugin" / "pyproject.toml"
+        (_, of_kind) = project.read_text(encoding="utf-8").split(entry)
+        assert of_kind.split('"')[1].startswith(f"distill_extras.{example[:-3]}:")
 
 
 def entries(doc: str) -> list[str]:
