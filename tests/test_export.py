@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from distill_fixtures import dataset_of
 from export_fixtures import NAMES, RELATION_NAMES, loaded_model, queries
 from kg_bundle import Bundle
-from model_formulas import DIM, ENTITIES, RELATIONS, one_thread  # noqa: F401
+from model_formulas import DIM, ENTITIES, IDS, RELATIONS, VARIANTS, one_thread  # noqa: F401
 
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.base.errors import UserError
@@ -373,3 +374,34 @@ def test_the_formats_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert all(name in shown for name in FORMATS)
     assert "dtype=float16" in shown
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
+@pytest.mark.parametrize("settings", [{"reciprocal": True}, {"entity_bias": True}])
+def test_a_refusal_names_formats_that_take_the_model(
+    tmp_path: Path, name: str, options: Any, settings: Any
+) -> None:
+    loaded = loaded_model(name, options, **settings)
+    for format in ("dglke", "bundle", "onnx", "pgvector", "sqlite-vec"):
+        try:
+            export_model(loaded, format, tmp_path / format, OPTIONS.get(format))
+        except UserError as error:
+            named = re.search(r"export it as ([a-z, ]+?)(, or export a|$)", str(error))
+            assert named is not None, error
+            others = re.split(", | or ", named[1])
+            assert format not in others
+            for number, other in enumerate(others):
+                export_model(loaded, other, tmp_path / f"{format}-{number}")
+
+
+OPTIONS = {"pgvector": {"questions": 0}, "sqlite-vec": {"questions": 0}}
+
+
+def test_scores_that_are_not_finite_have_no_search(tmp_path: Path) -> None:
+    loaded = loaded_model("ComplEx")
+    with torch.no_grad():
+        for weights in loaded.model.parameters():
+            weights.mul_(1e20)  # products of three are beyond float32
+    with pytest.raises(UserError, match="the model's scores are not finite"):
+        export_model(loaded, "pgvector", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

@@ -36,6 +36,15 @@ def test_normalised_models_ignore_the_length_of_entities():
         torch.testing.assert_close(model.score_all(*some_triples()[:2], "tail"), before)
 
 
+@every_model
+def test_floats_that_cannot_be_split_are_refused_by_the_models_own_name(name: str) -> None:
+    for dim in (1, 3, 5):
+        try:
+            build_model(ModelConfig(name=name, dim=dim), 4, 2)
+        except UserError as error:
+            assert str(error).startswith((f"model.dim: {name} ", f"model.dim={dim} ")), error
+
+
 # --- tables -------------------------------------------------------------------------------------
 
 

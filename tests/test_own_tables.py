@@ -329,7 +329,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "e.csv": (WIDE.to_csv(index=False), {**CHOSEN, "weight_column": "date"},
               "line 2: the weight '2014-05-01' is no number"),
     "f.csv": (WIDE.assign(conf=-1).to_csv(index=False), {**CHOSEN, "weight_column": "conf"},
-              "line 2: the weight '-1' is no number from 0 on"),
+              "line 2: the weight '-1' is no number from 0 to 3e38"),
     "g.csv": (WIDE.assign(conf=0).to_csv(index=False), {**CHOSEN, "weight_column": "conf"},
               "every weight is 0"),
     "h.csv": (WIDE.to_csv(index=False), {**CHOSEN, "weight_column": "kind"}, "holds a name"),

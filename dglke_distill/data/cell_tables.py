@@ -315,7 +315,7 @@ def parse_weights(
     if len(rows):
         raise UserError(
             f"{path}, {what} {start + int(rows[0])}: the weight {str(column[rows[0]])[:40]!r} is "
-            "no number from 0 on; correct it"
+            "no number from 0 to 3e38; correct it"
         )
     return weights
 

@@ -21,6 +21,7 @@ from dglke_distill.interop.base import (
     relation_names,
 )
 from dglke_distill.interop.dglke_folder import DGLKE_MODELS, INITIAL_EPSILON
+from dglke_distill.interop.query_forms import formats_for
 
 __all__ = ["DGLKEFolder"]
 
@@ -104,12 +105,12 @@ def _their_name(loaded: LoadedModel) -> str:
     if loaded.config.model.entity_bias:
         raise UserError(
             "--format dglke: the model adds a bias per entity (model.entity_bias), which DGL-KE "
-            "has no place for; export it as npz, onnx or bundle"
+            f"has no place for; export it as {formats_for(loaded.model)}"
         )
     if list(loaded.model.score_function.parameters()):
         raise UserError(
             f"--format dglke: {name} has weights that all relations share with these options, "
-            "which DGL-KE has no place for; export it as npz, parquet, onnx or bundle"
+            f"which DGL-KE has no place for; export it as {formats_for(loaded.model)}"
         )
     for theirs, (ours, options) in DGLKE_MODELS.items():
         wanted = options.get("norm")
@@ -119,5 +120,5 @@ def _their_name(loaded: LoadedModel) -> str:
     known = ", ".join(sorted({ours for ours, _ in DGLKE_MODELS.values()}))
     raise UserError(
         f"--format dglke: DGL-KE has no model that scores as this {name}; it has {known}; "
-        "export it as npz, onnx or bundle"
+        f"export it as {formats_for(loaded.model)}"
     )

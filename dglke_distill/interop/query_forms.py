@@ -30,7 +30,7 @@ from dglke_distill.kernels.hyperbolic import point_of, tangent_of
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.score_function import HiddenLayer
 
-__all__ = ["AffineMap", "QueryForms", "point_forms", "query_forms", "swap"]
+__all__ = ["AffineMap", "QueryForms", "formats_for", "point_forms", "query_forms", "swap"]
 
 _LARGEST = 1 << 30
 """Bytes of matrices in float32 beyond which an export makes no sense."""
@@ -92,11 +92,10 @@ def query_forms(model: KGEModel) -> QueryForms:
     """
     function = copy.deepcopy(model.score_function).cpu().double().eval()
     if not function.affine or function.score_scale != 1.0:
-        others = "npz or onnx" if function.kernel == "hyperbolic_squared" else "npz"
         raise UserError(
             f"{type(function).__name__}: its queries are no affine maps of the entity, or its "
             "scores a multiple of a distance, which this format cannot express; export it as "
-            f"{others}"
+            f"{formats_for(model)}"
         )
     rows = model.relation_embeddings.detach().cpu().double()
     query, candidate, hidden = {}, {}, {}
@@ -125,6 +124,14 @@ def query_forms(model: KGEModel) -> QueryForms:
         if function.transforms_candidates:
             candidate[side] = _probe(move, chosen, function.dim, function.by_relation, name)
     return QueryForms(function.kernel, query, candidate or None, hidden or None)
+
+
+def formats_for(model: KGEModel) -> str:
+    """Return the formats that hold all of a model, for an error that refuses another one."""
+    function = model.score_function
+    if function.kernel == "hyperbolic_squared":
+        return "npz or onnx"
+    return "npz, onnx or bundle" if function.affine and function.score_scale == 1.0 else "npz"
 
 
 def point_forms(model: KGEModel) -> dict[Side, AffineMap]:

@@ -39,7 +39,7 @@ from dglke_distill.interop.base import (
     entity_labels,
     entity_table,
 )
-from dglke_distill.interop.query_forms import QueryForms, query_forms
+from dglke_distill.interop.query_forms import QueryForms, formats_for, query_forms
 
 __all__ = [
     "Found",
@@ -105,7 +105,8 @@ def search_vectors(
     if reason is not None:
         raise UserError(
             f"--format {format}: {name} cannot be searched by inner product or distance: {reason}; "
-            "export it as bundle or onnx, or export a ComplEx, DistMult, RESCAL, SimplE or RotE"
+            f"export it as {formats_for(model)}, or export a ComplEx, DistMult, RESCAL, SimplE or "
+            "RotE"
         )
     table = entity_table(loaded).astype(np.float64)
     metric: Metric = "ip" if function.kernel == "dot" else "l2"
@@ -309,6 +310,11 @@ def _recall(loaded: LoadedModel, vectors: SearchVectors, search: Found, question
                 continue
             own = entity[chosen], relation[chosen]
             exact = loaded.model.score_all(*own, side).cpu().numpy()
+            if not np.isfinite(exact).all():
+                raise UserError(
+                    "the model's scores are not finite, so no search ranks as it does: its "
+                    "training has diverged; train it with a lower learning rate"
+                )
             found = search(vectors.query(*own, side), k)
             least = np.partition(exact, -k, axis=1)[:, -k][:, None]
             slack = 1e-5 * np.abs(exact).max(axis=1, keepdims=True)

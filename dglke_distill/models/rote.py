@@ -29,7 +29,7 @@ class RotE(ScoreFunction):
 
     def __init__(self, dim: int, options: Any) -> None:
         """Check that the floats make whole complex numbers."""
-        require_even(dim, "RotE", "complex numbers of two floats each")
+        require_even(dim, type(self).__name__, "complex numbers of two floats each")
         super().__init__(dim, options)
 
     @property
