@@ -175,7 +175,8 @@ def test_own_data_get_what_the_command_gives_them(clock: Path, tmp_path: Path, s
         for place in (run.directory, tmp_path / "train")
     ]
     assert figures(written[0]) == figures(written[1])
-    assert any("trainings raced for" in line for line in said) is (search != "none")
+    raced = any("raced for" in line or "ended within" in line for line in said)
+    assert raced is (search != "none")
 
 
 def test_evaluate_ranks_whatever_is_a_model(
@@ -259,8 +260,8 @@ def test_a_study(clock: Path, tmp_path: Path) -> None:
         ("train", {"dataset": "no such thing"}, "no such thing"),
         ("train", {"model": "complexx"}, "complexx"),
         ("train", {"resume": True}, "say which run by out="),
-        ("train", {"search": "soon"}, "--search 'soon': write a number and a unit"),
-        ("distill", {"search": -1}, "--search -1: write a number and a unit"),
+        ("train", {"search": "soon"}, "--search 'soon': write seconds, or a number with"),
+        ("distill", {"search": -1}, "--search -1: write seconds, or a number with"),
         ("distill", {"resume": True}, "say which chain by out="),
         ("distill", {"dims": [4, 8]}, "larger than the one before it"),
         ("tune", {"method": "iterde"}, "give both"),
