@@ -27,6 +27,8 @@ class LoadedModel:
     """A model with its settings, its names and the results it was saved with.
 
     The model is a ``compression.CompressedModel`` where its tables are stored in fewer bytes.
+    ``results`` is ``results.json`` as it stands, so that any file loads, whatever it lacks,
+    and is written again as it was; ``figures`` is the typed tree.
     ``known_file`` holds the facts of its dataset, if they were published with it, ``labels_file``
     the labels of its entities, if they were saved with it. ``calibration`` makes probabilities of
     its scores, if it was calibrated.
