@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
 
-__all__ = ["Journal"]
+from dglke_distill.base.files import try_lock
+
+__all__ = ["Journal", "JournalLock"]
+
+_PAUSE = 0.002  # seconds between two looks at who holds the journal
+
+
+class JournalLock:
+    """A lock of the journal itself, which ends with the process that holds it.
+
+    Optuna's own is a link beside the journal: one that a killed process has left is waited for
+    without end where it leads nowhere, as in a study that was moved, or named by a relative path.
+
+    Args:
+        path: the journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take nothing yet."""
+        self._path = path
+        self._held = -1
+
+    def acquire(self) -> bool:
+        """Wait until no other process, and no other thread, holds it."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            while try_lock(descriptor) is False:
+                time.sleep(_PAUSE)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._held = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let others have it."""
+        descriptor, self._held = self._held, -1
+        os.close(descriptor)
 
 
 class Journal(JournalFileBackend):  # type: ignore[misc,unused-ignore]
@@ -21,8 +60,8 @@ class Journal(JournalFileBackend):  # type: ignore[misc,unused-ignore]
 
     def __init__(self, path: Path) -> None:
         """Open the file, or make it."""
-        self._path, self._ours = path, JournalFileSymlinkLock(str(path))
-        super().__init__(str(path), self._ours)
+        self._path, self._ours = path, JournalLock(path)
+        super().__init__(str(path), self._ours)  # type: ignore[arg-type,unused-ignore]
         self._mend()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
