@@ -22,7 +22,7 @@ from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.runs.settings import flattened
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search import race as race_module
-from dglke_distill.search.control import equal_time, headroom
+from dglke_distill.search.control import equal_time, headroom, shared_headroom
 from dglke_distill.search.durations import seconds_of
 from dglke_distill.search.found import Found
 from dglke_distill.search.race import race
@@ -196,11 +196,11 @@ def test_a_control_of_few_floats_is_searched_for_among_two_models(
     write_clock(tmp_path / "clock")
     monkeypatch.setattr("dglke_distill.search.control.tune", searched)
     found = found_with(16)
-    assert [call[:2] for call in asked] == [("ComplEx", 15), ("TransE", 15), (better, 30)]
+    assert [call[:2] for call in asked] == [("ComplEx", 60), ("TransE", 60)]
     rates = {"ComplEx": 0.04, "TransE": 0.05}  # what the same model had at another size
     assert all(known == {"optimizer.learning_rate": rates[model]} for model, _, known in asked)
     assert found.config.model.name == found.chosen["model.name"] == better
-    assert (found.trials, found.seconds) == (4, 15 + 30)
+    assert (found.trials, found.seconds) == (4, 60 + 60)
     assert found_with(18).config.model.name == "ComplEx"
     assert [call[:2] for call in asked] == [("ComplEx", 60)]
 
@@ -216,6 +216,17 @@ def test_what_a_longer_search_may_gain() -> None:
     assert headroom([0.1, 0.1, 0.4, 0.4, 0.4, 0.4]) == pytest.approx(0.75)  # it found late
     assert headroom([0.5] * 5) is None and headroom([]) is None and headroom([0.0] * 9) is None
     assert headroom([0.5] * 3000 + [0.501] * 1500) == pytest.approx(0.001 / 0.501)
+
+
+def test_of_two_searches_either_may_still_find_more() -> None:
+    late, flat = [0.1, 0.1, 0.4, 0.4, 0.4, 0.4], [0.5] * 6
+    assert shared_headroom([flat]) == 0.0
+    assert shared_headroom([late]) == pytest.approx(0.75)
+    # The worse one may reach 0.4 * 1.75 = 0.7, which is 40 % above the better one.
+    assert shared_headroom([flat, late]) == pytest.approx(0.4)
+    assert shared_headroom([flat, [0.1] * 6]) == 0.0
+    assert shared_headroom([flat, [0.1] * 5]) is None  # too few to say
+    assert shared_headroom([]) is None and shared_headroom([[0.0] * 9]) is None
 
 
 def test_settings_by_their_names() -> None:

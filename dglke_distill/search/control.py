@@ -71,8 +71,8 @@ def equal_time(
 ) -> Tuned:
     """Search for the settings of a control; ``distill.tuner.Tuner`` describes the arguments.
 
-    Where no trial comes to its end in time, the recipe is trained for that time. Rivals of few
-    floats share half of the time for the search with the model; the best one has the other half.
+    Where no trial comes to its end in time, the recipe is trained for that time. Of few floats
+    rivals are searched for too, each for as long as the model: any may be what a student must beat.
     """
     usual = config.training.epochs
     affordable = max(1, min(_LONGER * usual, int(seconds / max(epoch, 1e-9))))
@@ -85,22 +85,19 @@ def equal_time(
     others = "".join(f", also as {published_name(rival)}" for rival in rivals)
     watcher.announce(
         f"searching settings for {config.model.dim} floats trained directly{others}, for "
-        f"{_SEARCH * seconds:.0f} of {seconds:.0f} seconds, as its student and teachers took"
+        f"{_SEARCH * seconds:.0f} of {seconds:.0f} seconds{' each' if rivals else ''}, as its "
+        "student and teachers took"
     )
     studies = [
         _Study(each, place / published_name(each) if number else place, seconds, epoch)
         for number, each in enumerate((config, *rivals))
     ]
-    budget = _SEARCH * seconds
-    if rivals:
-        for study in studies:
-            study.search(budget / 2 / len(studies), workspaces, watcher, known)
-        budget /= 2
+    all_found = [study.search(_SEARCH * seconds, workspaces, watcher, known) for study in studies]
     best = max(studies, key=lambda study: study.mrr)  # the model itself, where none was judged
-    found = best.search(budget, workspaces, watcher, known)
-    room = headroom(found.values)
-    spent = sum(study.found.seconds for study in studies if study.found is not None)
-    tried = sum(len(study.found.values) for study in studies if study.found is not None)
+    found = all_found[studies.index(best)]
+    room = shared_headroom([each.values for each in all_found])
+    spent = sum(each.seconds for each in all_found)
+    tried = sum(len(each.values) for each in all_found)
     if found.config is None:
         return Tuned(by_recipe, spent, tried, room)
     once = best.took.get(-1 if found.number is None else found.number, 0.0) or epoch * best.epochs
@@ -214,6 +211,23 @@ def headroom(values: Sequence[float]) -> Optional[float]:
         if count - n >= third - 1
     )
     return max(0.0, 1 - min(on_average, max(values[:third])) / best)
+
+
+def shared_headroom(searches: Sequence[Sequence[float]]) -> Optional[float]:
+    """Return by what share the best of several searches may be better, if all were thrice as long.
+
+    Args:
+        searches: what each found, as for ``headroom``.
+
+    Returns:
+        A share of the highest value of all; None if any search had too few trials.
+    """
+    rooms = [headroom(values) for values in searches]
+    best = max((max(values, default=0.0) for values in searches), default=0.0)
+    if best <= 0 or None in rooms:
+        return None
+    reach = (max(values) * (1 + (room or 0.0)) for values, room in zip(searches, rooms))
+    return max(reach) / best - 1
 
 
 def _lasting(config: Config, epochs: int) -> Config:

@@ -119,8 +119,7 @@ def tune(
         watch: hears of progress.
         plots: whether to draw them.
         rehearsed: whether such settings have been trained before, so that they need no look.
-        first: what the first trials of a new study choose, by names of settings; what is missing
-            is left to chance. None: the space's own first ones.
+        first: what a new study's first trials choose, the rest by chance; None: as the space says.
 
     Returns:
         What all trials of the study found.
@@ -240,6 +239,8 @@ def _enough(study: optuna.Study, trials: Optional[int], deadline: Optional[float
     goals = [v for k, v in study.user_attrs.items() if k.startswith(_GOAL)]
     if trials is None and deadline is not None:
         return False
+    if not goals:
+        raise UserError("the study was stopped before its goal was noted; give --trials or --time")
     return len(study.get_trials(deepcopy=False)) - _waiting(study) >= sum(goals)
 
 
