@@ -84,21 +84,22 @@ def test_a_graph_is_judged_and_searched_once(
 
 
 @pytest.mark.parametrize(
-    ("outcome", "student", "long", "wrong"),
+    ("outcome", "student", "control", "long", "wrong"),
     [
-        ("better", 0.5, 0.51, True),
-        ("better", 0.5, 0.5, False),
-        ("better", 0.5, 0.49, False),
-        ("direct", 0.5, 0.49, True),
-        ("direct", 0.5, 0.51, False),
-        ("alike", 0.5, 0.9, False),
-        ("none", 0.5, 0.1, False),
+        ("better", 0.5, 0.4, 0.51, True),
+        ("better", 0.5, 0.4, 0.5, False),
+        ("better", 0.5, 0.4, 0.49, False),
+        ("direct", 0.5, 0.49, 0.48, True),
+        ("direct", 0.5, 0.49, 0.51, False),
+        ("direct", 0.5, 0.6, 0.49, False),  # the control that it names is better
+        ("alike", 0.5, 0.4, 0.9, False),
+        ("none", 0.5, 0.4, 0.1, False),
     ],
 )
 def test_a_verdict_is_contradicted_by_the_other_order(
-    verdicts: ModuleType, outcome: str, student: float, long: float, wrong: bool
+    verdicts: ModuleType, outcome: str, student: float, control: float, long: float, wrong: bool
 ) -> None:
-    assert verdicts.contradicts(outcome, student, long) is wrong
+    assert verdicts.contradicts(outcome, student, control, long) is wrong
 
 
 def test_a_contradicted_verdict_ends_the_program_with_1(
