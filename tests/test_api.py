@@ -190,7 +190,7 @@ def test_evaluate_ranks_whatever_is_a_model(
             kd.evaluate(model)  # a path in a checkpoint is never opened
     assert kd.evaluate(trained, threads=1).mrr == trained.metrics["test"].mrr
     other = kd.load_dataset(write_clock(tmp_path / "other", hours=25))
-    with pytest.raises(kd.UserError, match="the model: trained on 30 entities that are not the 25"):
+    with pytest.raises(kd.UserError, match="trained: trained on 30 entities that are not the 25"):
         kd.evaluate(trained, dataset=other)
 
 

@@ -87,6 +87,6 @@ def test_the_command_line_trains_it_and_reads_it_back(tmp_path):
     refused = CliRunner().invoke(app, [*export, "dglke"])
     assert str(refused.exception) == (
         "--format dglke: RESCAL has weights that all relations share with these options, which "
-        "DGL-KE has no place for; export it as npz, parquet, onnx or bundle"
+        "DGL-KE has no place for; export it as npz, onnx or bundle"
     )
     assert not (tmp_path / "folder").exists()

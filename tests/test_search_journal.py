@@ -10,12 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import optuna
 import pytest
 
-from dglke_distill.base.errors import UserError
 from dglke_distill.search.journal import Journal, JournalLock
-from dglke_distill.search.study import _enough
 
 HELD = """
 import sys, time
@@ -86,11 +83,3 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         assert try_lock(stream.fileno()) is False
         lock.release()
         assert try_lock(stream.fileno()) is True
-
-
-def test_a_study_that_was_stopped_before_its_goal_says_what_to_give() -> None:
-    study = optuna.create_study()
-    with pytest.raises(UserError, match="give --trials or --time"):
-        _enough(study, None, None)
-    study.set_user_attr("goal:1", 2)
-    assert not _enough(study, None, None)

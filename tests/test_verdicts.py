@@ -69,7 +69,11 @@ def test_a_graph_is_judged_and_searched_once(
     assert (
         row["command"] == "dglke-distill run clock --epochs 2 --dims 8,4 --search none --threads 1"
     )
-    model = results["stages"][-1]["results"]["model"]["name"]
+    (model,) = (
+        stage["results"]["model"]["name"]
+        for stage in results["stages"]
+        if stage["name"] == size["student"]
+    )
     long = f"dglke-distill tune clock --model {model} --dim 4 --epochs 2 --time 0.1s --threads 1"
     assert row["long_command"] == long
 

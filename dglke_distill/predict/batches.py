@@ -342,6 +342,7 @@ def _in_batches(
     at_once: int = QUERIES_AT_ONCE,
 ) -> TopK:
     device = model.device
+    at_once = min(at_once, max(1, len(one)))  # a number beyond torch's integers is none to it
     batches = zip(*(ids.to(device).split(at_once) for ids in (one, other)))
     with torch.no_grad():
         found: Sequence[TopK] = [answer(*batch) for batch in batches]

@@ -239,8 +239,6 @@ def _enough(study: optuna.Study, trials: Optional[int], deadline: Optional[float
     goals = [v for k, v in study.user_attrs.items() if k.startswith(_GOAL)]
     if trials is None and deadline is not None:
         return False
-    if not goals:
-        raise UserError("the study was stopped before its goal was noted; give --trials or --time")
     return len(study.get_trials(deepcopy=False)) - _waiting(study) >= sum(goals)
 
 

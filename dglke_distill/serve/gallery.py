@@ -24,6 +24,7 @@ from dglke_distill.serve.introduction import examples, sentences
 from dglke_distill.serve.projections import DEFAULT_PROJECTION, projection
 from dglke_distill.serve.search import NameSearch
 from dglke_distill.zoo import load_checkpoint
+from dglke_distill.zoo.fetch import folder_of
 from dglke_distill.zoo.index import Place, list_models
 
 __all__ = ["Gallery", "Shown"]
@@ -255,7 +256,8 @@ class Gallery:
         return self._kept[name]
 
     def _load(self, name: str, offline: bool) -> Shown:
-        loaded = load_checkpoint(name, device=self._device, store=self._store, offline=offline)
+        place = folder_of(name) or name
+        loaded = load_checkpoint(place, device=self._device, store=self._store, offline=offline)
         return Shown(name, loaded, self._shelf, self._types)
 
     def _offers(self) -> list[str]:
