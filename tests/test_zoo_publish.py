@@ -88,6 +88,29 @@ def test_another_verdict_is_another_version(
     assert f"test MRR {theirs:.4f}" in (folder / "README-2.md").read_text()
 
 
+@pytest.mark.parametrize("verdict", ["", " ", "a\nb", "\x00", "\ud800", "x" * 1001])
+def test_a_verdict_that_no_registry_can_hold_is_refused_before_anything_is_written(
+    store: Path, trained: Path, verdict: str
+) -> None:
+    before = content(store)
+    with pytest.raises(UserError, match="verdict: give one line of printable text"):
+        zoo.publish(trained, store=store, verdict=verdict)
+    assert content(store) == before
+
+
+def test_a_former_verdict_is_a_new_version_again(
+    store: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, verdict in ((2, "one"), (3, "two"), (4, "one")):
+        (entry,) = zoo.publish(trained, store=store, verdict=verdict)
+        assert (entry.version, entry.verdict) == (number, verdict)
+    (entry,) = zoo.publish(trained, store=store)  # none is given: the newest stays
+    assert (entry.version, entry.verdict) == (4, "one")
+    said = called(capsys, "zoo", "publish", str(trained), "--against", str(trained))
+    assert said.code == 2
+    assert said.err == f"error: --against {trained}: is the model itself; name another one\n"
+
+
 def test_the_students_of_a_chain_have_its_verdict(tmp_path: Path, trained: Path) -> None:
     shutil.copytree(trained, tmp_path / "chain" / "stages" / "a")
     (tmp_path / "chain" / "zoo.toml").write_text("")

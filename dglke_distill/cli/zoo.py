@@ -1,5 +1,6 @@
 """``dglke-distill zoo``: published models."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -17,6 +18,7 @@ from dglke_distill.cli.say import say, say_json, say_text
 from dglke_distill.config.flags import stated_flags
 
 if TYPE_CHECKING:
+    from dglke_distill.artifacts.loaded_model import LoadedModel
     from dglke_distill.zoo import Verification
 
 __all__ = ["zoo_app"]
@@ -211,7 +213,10 @@ def zoo_publish(
 
         check_single(run_dir)
         verdict = verdict_text(
-            [(load_given(str(place)), str(place)) for place in (run_dir, against)],
+            [
+                (load_given(str(run_dir)), str(run_dir)),
+                (_control(against, run_dir, store), against),
+            ],
             settings=settings.overrides(stated_flags({"dataset": dataset}), None),
             data_root=data_root,
         )
@@ -229,6 +234,19 @@ def zoo_publish(
         more = f", {facts[0]:,} of them known facts" if facts else ""
         say(f"{entry.pinned}: {entry.params:,} parameters, {entry.total_bytes:,} bytes{more}")
         show_warnings(entry.warnings or ())
+
+
+def _control(against: str, run_dir: Path, store: Optional[str]) -> "LoadedModel":
+    """Load the model of --against: a folder, or a name in --store or in the usual stores."""
+    from dglke_distill.zoo.fetch import folder_of
+
+    place = folder_of(against)
+    if place is None and store is not None:
+        with suppress(UserError):
+            return load_given(against, store=store)
+    if place is not None and place == folder_of(str(run_dir)):
+        raise UserError(f"--against {against}: is the model itself; name another one")
+    return load_given(against)
 
 
 @zoo_app.command("push")

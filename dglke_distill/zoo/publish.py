@@ -40,6 +40,7 @@ __all__ = ["check_single", "publish", "rebuild_index"]
 
 _VOCABULARIES = ("entities.tsv", "relations.tsv", LABELS_FILE)
 _ATTEMPTS = 100
+_LONGEST_VERDICT = 1000
 
 _Blocks = dict[bytes, Optional[str]]
 """What stands in a registry for the text of each entry that was met."""
@@ -88,6 +89,10 @@ def publish(
     offered = _to_publish(directory, name)
     if verdict is not None:
         check_single(directory)
+        if not verdict.strip() or not verdict.isprintable() or len(verdict) > _LONGEST_VERDICT:
+            raise UserError(
+                f"verdict: give one line of printable text, of at most {_LONGEST_VERDICT:,} letters"
+            )
         offered = [(entry.model_copy(update={"verdict": verdict}), at) for entry, at in offered]
     for entry, folder in offered:
         source = LocalStore(folder)
@@ -205,8 +210,8 @@ def _same_content(entry: Entry, versions: dict[int, bytes], store: Store) -> Opt
         if all(digest in versions[number] for digest in digests):
             path = _entry_path(entry.model_copy(update={"version": number}))
             found = _parse(path, versions[number], store)
-            if found.content == entry.content and entry.verdict in (None, found.verdict):
-                return found
+            if found.content == entry.content:
+                return found if entry.verdict in (None, found.verdict) else None
     return None
 
 
