@@ -93,8 +93,10 @@ def equal_time(
         for number, each in enumerate((config, *rivals))
     ]
     all_found = [study.search(_SEARCH * seconds, workspaces, watcher, known) for study in studies]
-    best = max(studies, key=lambda study: study.mrr)  # the model itself, where none was judged
-    found = all_found[studies.index(best)]
+    # The model itself, where none was judged.
+    best, found = max(
+        zip(studies, all_found), key=lambda pair: -1.0 if pair[1].mrr is None else pair[1].mrr
+    )
     room = shared_headroom([each.values for each in all_found])
     spent = sum(each.seconds for each in all_found)
     tried = sum(len(each.values) for each in all_found)
@@ -117,7 +119,7 @@ def published_name(config: Config) -> str:
 
 
 class _Study:
-    """The search for one model's settings, in parts.
+    """The search for one model's settings.
 
     Args:
         config: settings by the recipe.
@@ -131,12 +133,6 @@ class _Study:
         fitting = int(_SEARCH * seconds / _TRIALS / max(epoch, 1e-9))
         self.epochs = min(config.training.epochs, max(_LEAST_EPOCHS, fitting))
         self.took: dict[int, float] = {}
-        self.found: Optional[Found] = None
-
-    @property
-    def mrr(self) -> float:
-        """The best so far; -1 where nothing was judged."""
-        return -1.0 if self.found is None or self.found.mrr is None else self.found.mrr
 
     def search(
         self,
@@ -145,10 +141,10 @@ class _Study:
         watcher: Watcher,
         known: Sequence[Mapping[str, Any]],
     ) -> Found:
-        """Go on for so many seconds, and return all that was found.
+        """Search for so many seconds, and return all that was found.
 
         Args:
-            seconds: of this part.
+            seconds: how long.
             workspaces: the prepared data.
             watcher: hears of progress.
             known: what searches at other sizes chose, by names of settings.
@@ -166,7 +162,7 @@ class _Study:
         model = published_name(self.config)
         alike = [chosen for chosen in known if chosen.get(_MODEL, model) == model]
         before = [*reversed(alike), flattened(self.config.model_dump())]
-        self.found = tune(
+        return tune(
             StudyConfig(
                 space=name,
                 space_sha256=space_digest(space),
@@ -181,7 +177,6 @@ class _Study:
             rehearsed=True,
             first=[*space.first(), *map(space.known, before)],
         )
-        return self.found
 
 
 def headroom(values: Sequence[float]) -> Optional[float]:
