@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 
     from dglke_distill.evaluate.data_findings import DataCheck
 
-__all__ = [
-    "AnyDataset",
-    "AnyTable",
-    "check_data",
-    "data_begun",
-    "data_settings",
-    "load_dataset",
-    "read_as",
-]
-
 AnyTable = Union["pandas.DataFrame", "pyarrow.Table"]
 """Triples in memory: one a row, in columns called head, relation and tail, or as ``columns`` say.
 Whatever else has ``__arrow_c_stream__``, such as a frame of Polars, is taken as an Arrow table."""

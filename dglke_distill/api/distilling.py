@@ -19,8 +19,6 @@ from dglke_distill.runs.settings import nested, stated_reading
 from dglke_distill.search.beforehand import Search, before_chain
 from dglke_distill.search.control import SEARCHES
 
-__all__ = ["distill"]
-
 Settings = Mapping[str, Any]
 
 

@@ -11,8 +11,6 @@ from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.saved import teacher_place
 from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["AnyPath", "AnyTeacher", "path_of", "places_of", "workspaces_of"]
-
 AnyPath = Union[str, Path]
 AnyTeacher = Union[str, Path, TrainingRun]
 """A folder, or what ``train`` returned."""

@@ -17,8 +17,6 @@ from dglke_distill.runs.settings import flag_trees
 from dglke_distill.zoo.fetch import load as load_published
 from dglke_distill.zoo.fetch import load_checkpoint, names_a_folder
 
-__all__ = ["AnyModel", "evaluate", "load"]
-
 AnyModel = Union[str, Path, NamedModel, LoadedModel, TrainingRun, DistillationRun]
 """A name of the zoo, a folder, a model in memory, or what a call returned."""
 

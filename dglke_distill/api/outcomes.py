@@ -27,8 +27,6 @@ from dglke_distill.zoo import load_checkpoint
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["DistillationRun", "Study", "TrainingRun"]
-
 
 @dataclass(frozen=True)
 class TrainingRun(Tabular):

@@ -29,8 +29,6 @@ from dglke_distill.search.study import tune as search
 from dglke_distill.training.loop import Progress
 from dglke_distill.zoo.fetch import load_checkpoint
 
-__all__ = ["train", "tune"]
-
 Settings = Mapping[str, Any]
 
 

@@ -10,8 +10,6 @@ from dglke_distill.artifacts.results_files import RESULTS_FILE, read_results_tre
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.spelling import near_words
 
-__all__ = ["MODEL_FILE", "checkpoints_below", "did_you_mean", "meant_checkpoint", "no_checkpoint"]
-
 MODEL_FILE = "model.safetensors"
 _BELOW = ("checkpoint", "stages/*/checkpoint", "*/checkpoint", "*/stages/*/checkpoint")
 """Where the checkpoints lie of a run, a chain, a folder of runs, a comparison of chains."""

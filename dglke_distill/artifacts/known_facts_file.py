@@ -22,8 +22,6 @@ from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 if TYPE_CHECKING:
     from dglke_distill.data.known_answers import KnownAnswers
 
-__all__ = ["KNOWN_FILE", "read_known", "write_known"]
-
 KNOWN_FILE = "known.safetensors"
 _KINDS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 

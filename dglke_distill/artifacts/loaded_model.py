@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from dglke_distill.calibration import Calibration
     from dglke_distill.data.known_answers import KnownAnswers
 
-__all__ = ["LoadedModel"]
-
 
 @dataclass(frozen=True)
 class LoadedModel:

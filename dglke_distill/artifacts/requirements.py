@@ -15,8 +15,6 @@ from dglke_distill.config import ModelConfig, Section, components, validate_tree
 from dglke_distill.config.names import fold
 from dglke_distill.config.registry import Registry
 
-__all__ = ["REQUIRES", "check_requirements", "requirements"]
-
 REQUIRES = "requires"
 """The section of a checkpoint's ``config.json``; absent where nothing more is needed."""
 _MODULE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"

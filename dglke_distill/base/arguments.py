@@ -13,8 +13,6 @@ from typing import Any, Optional, ParamSpec, TypeVar, cast
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import check_path
 
-__all__ = ["ANNOTATIONS", "checked", "items", "number", "plain", "refused", "whole"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 Check = Callable[[Any, str], Any]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-__all__ = ["Declares"]
-
 
 class Declares:
     """Base of components with shortcuts: quicker ways to what a formula of theirs says.

@@ -15,8 +15,6 @@ from dglke_distill.base.disk import writing
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text, try_lock
 
-__all__ = ["LOCK_FILE", "Claim", "Kind", "among", "claimed"]
-
 LOCK_FILE = ".lock"
 """Names the process at work; what counts is the system's lock on it, which ends with a process."""
 

@@ -12,8 +12,6 @@ from rich.text import Text
 
 from dglke_distill.base.shown import visible
 
-__all__ = ["SafeConsole", "tolerant_output"]
-
 
 class SafeConsole(Console):
     """A console that takes every string for plain text of unknown origin.

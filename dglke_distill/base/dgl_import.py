@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 else:  # only their types: importing them takes longer than all else that this package imports
     Loader = MetaPathFinder = object
 
-__all__ = ["load_dgl", "tolerate_missing_graphbolt"]
-
 # Without it dgl prints a notice and writes a file into the user's home when it is imported.
 os.environ.setdefault("DGLBACKEND", "pytorch")
 

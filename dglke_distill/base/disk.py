@@ -12,8 +12,6 @@ from typing import Optional, Union
 
 from dglke_distill.base.errors import UserError
 
-__all__ = ["ON_A_DISK", "ON_A_MOUNT_POINT", "NotWritten", "preallocate", "writing", "wrong"]
-
 ON_A_MOUNT_POINT = "a mount point cannot be replaced: name a folder inside it"
 _FIXES = {
     errno.ENOSPC: "free some space there, or choose another place",

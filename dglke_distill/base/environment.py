@@ -18,8 +18,6 @@ from dglke_distill.base.schema import (
     ValidationError,
 )
 
-__all__ = ["Environment"]
-
 _PREFIX = "DGLKE_DISTILL_"
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from dglke_distill.base.shown import plural
 
-__all__ = ["fault_words"]
-
 _WORDS = {
     "missing": "is missing",
     "extra_forbidden": "is not known here",

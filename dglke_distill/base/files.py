@@ -36,17 +36,6 @@ from dglke_distill.base.places import (
 )
 from dglke_distill.base.regular_files import open_regular
 
-__all__ = [
-    "atomic_write_bytes",
-    "atomic_write_text",
-    "create_file",
-    "directory_aside",
-    "file_aside",
-    "replace_directory",
-    "sha256_file",
-    "try_lock",
-]
-
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _STALE_SECONDS = 24 * 3600

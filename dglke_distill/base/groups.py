@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Groups", "group", "group_tensor", "offsets_of"]
-
 
 class Groups(NamedTuple):
     """The rows of key k are ``order[offsets[k]:offsets[k + 1]]``, ascending.

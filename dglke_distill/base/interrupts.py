@@ -11,8 +11,6 @@ import os
 import signal
 import sys
 
-__all__ = ["started"]
-
 _CODE = 130
 """As shells have it for Ctrl-C."""
 

@@ -16,17 +16,6 @@ from typing import Any, Optional, Union
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import AnyPath, read_bytes, read_text, reason
 
-__all__ = [
-    "MAX_JSON_BYTES",
-    "MAX_TOML_BYTES",
-    "parse_json",
-    "parse_toml",
-    "parse_toml_value",
-    "read_json",
-    "read_object",
-    "read_toml",
-]
-
 MAX_JSON_BYTES = 1 << 24
 """The largest JSON file that is read; results of hundreds of stages take a tenth."""
 MAX_TOML_BYTES = 1 << 22

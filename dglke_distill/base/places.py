@@ -13,19 +13,6 @@ from typing import Callable, Optional
 
 from dglke_distill.base.disk import ON_A_MOUNT_POINT, NotWritten, writing
 
-__all__ = [
-    "anything",
-    "begins",
-    "check_file_place",
-    "check_free",
-    "check_ordinary",
-    "check_replaceable",
-    "check_writable",
-    "name_aside",
-    "name_within",
-    "nothing_foreign",
-]
-
 _LONGEST_NAME = 200
 
 

@@ -18,8 +18,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import parse_json
 from dglke_distill.base.regular_files import open_regular, shown
 
-__all__ = ["DTYPES", "damaged", "read_plain"]
-
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,

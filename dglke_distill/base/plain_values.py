@@ -10,16 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-__all__ = [
-    "REQUIRED",
-    "AfterValidator",
-    "BeforeValidator",
-    "FieldInfo",
-    "ValidationError",
-    "passed",
-    "typed",
-]
-
 REQUIRED: Any = object()
 """The default of a field that a tree must have."""
 Place = tuple[Union[str, int], ...]

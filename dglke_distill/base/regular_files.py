@@ -13,20 +13,6 @@ from typing import BinaryIO, Optional, Union
 
 from dglke_distill.base.errors import UserError
 
-__all__ = [
-    "AnyPath",
-    "check_names",
-    "check_path",
-    "check_regular",
-    "in_home",
-    "open_regular",
-    "read_bytes",
-    "read_text",
-    "reason",
-    "resolved",
-    "shown",
-]
-
 AnyPath = Union[str, Path]
 
 _LONGEST, _LONGEST_PATH = 255, 4096  # bytes, of Linux and its file systems

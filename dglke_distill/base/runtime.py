@@ -16,20 +16,6 @@ from dglke_distill.base.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "available_cores",
-    "available_memory_bytes",
-    "peak_memory_bytes",
-    "provenance",
-    "resident_memory_bytes",
-    "resolve_device",
-    "rounded_products",
-    "seed_step",
-    "speed_up_products",
-    "torch_is_for_gpus",
-    "tune_allocator",
-]
-
 # OpenMP threads that wait for each other spin before they sleep, with libgomp's default for many
 # milliseconds. Where other programs want the cores too, the thread that is waited for then gets
 # none: with five busy programs on two cores, training on the embedded dataset took 47 s so, and

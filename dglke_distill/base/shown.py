@@ -11,8 +11,6 @@ import math
 import re
 from typing import Any
 
-__all__ = ["fenced", "json_text", "markdown_text", "plural", "toml_text", "visible"]
-
 # Control characters (C0, delete, C1), soft hyphen, marks and turns of direction, invisible
 # operators and spaces, line and paragraph ends, lone halves of characters, and tags that are read
 # as nothing at all. The joiners that words and emoji are written with (200C, 200D) stay.

@@ -9,8 +9,6 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from itertools import islice
 
-__all__ = ["ALIKE", "folded", "known_names", "likely_names", "near_spellings", "near_words"]
-
 ALIKE = 0.65
 """Similarity (difflib's) of a name that may be meant: one letter of three is another one."""
 _WORDS_ALIKE = 0.76

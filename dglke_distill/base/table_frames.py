@@ -12,8 +12,6 @@ from dglke_distill.base.errors import UserError
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["TableFrame", "arrow_table", "table_frame"]
-
 _WHOLE = frozenset({"question", "rank", "id"})
 _NUMBERS = frozenset({"score", "probability"})
 

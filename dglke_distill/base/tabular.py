@@ -8,8 +8,6 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-__all__ = ["Tabular"]
-
 
 class Tabular:
     """Gives its rows to pandas and Arrow; a subclass writes ``frame``."""

@@ -20,21 +20,6 @@ from dglke_distill.base.parsing import parse_json
 from dglke_distill.base.plain_tensors import DTYPES, damaged, read_plain
 from dglke_distill.base.regular_files import open_regular
 
-__all__ = [
-    "SavedState",
-    "all_finite",
-    "check_file",
-    "check_finite",
-    "check_shapes",
-    "flatten_state",
-    "load_state",
-    "portable",
-    "read_tensors",
-    "restore_state",
-    "save_state",
-    "write_tensors",
-]
-
 _METADATA_KEY = "dglke_distill"
 _STRUCTURE = "structure"
 _MAX_HEADER_BYTES = 100_000_000

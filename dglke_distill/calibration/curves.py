@@ -22,18 +22,6 @@ from dglke_distill.config import components
 from dglke_distill.config.registry import Registry
 from dglke_distill.data.triples import Side
 
-__all__ = [
-    "BINS",
-    "CALIBRATIONS",
-    "Calibration",
-    "CalibrationMethod",
-    "Curve",
-    "Reliability",
-    "brier_score",
-    "expected_calibration_error",
-    "reliability",
-]
-
 Floats = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Curve = Mapping[str, Floats]

@@ -20,8 +20,6 @@ from dglke_distill.base.tensor_files import load_state, save_state
 from dglke_distill.calibration.curves import CALIBRATIONS, Calibration
 from dglke_distill.models.base import KGEModel
 
-__all__ = ["CALIBRATION_FILE", "belongs_to", "read_calibration", "write_calibration"]
-
 CALIBRATION_FILE = "calibration.safetensors"
 SCHEMA = 1
 _FIX = "remove the file, then calibrate the model anew (`dglke-distill calibrate`)"

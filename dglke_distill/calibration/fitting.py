@@ -28,8 +28,6 @@ from dglke_distill.data.triples import SIDES, Dataset, Side, Triples
 from dglke_distill.evaluate.triple_scores import score_in_batches
 from dglke_distill.models.base import KGEModel
 
-__all__ = ["MOST_FACTS", "calibrated"]
-
 MOST_FACTS = 100_000
 """Facts of a split that are looked at; of more, as many are drawn."""
 

@@ -6,8 +6,6 @@ import numpy as np
 
 from dglke_distill.calibration.curves import Bool, CalibrationMethod, Curve, Floats
 
-__all__ = ["Isotonic"]
-
 
 class Isotonic(CalibrationMethod):
     """The probability is read off straight lines between points that do not fall.

@@ -8,8 +8,6 @@ import numpy as np
 
 from dglke_distill.calibration.curves import Bool, CalibrationMethod, Curve, Floats
 
-__all__ = ["Platt"]
-
 
 class Platt(CalibrationMethod):
     """The probability is 1 / (1 + exp(-(slope * score + intercept))), slope not below 0.

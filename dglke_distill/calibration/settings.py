@@ -9,8 +9,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.calibration.curves import CALIBRATIONS
 from dglke_distill.config.components import NEGATIVE_SAMPLERS
 
-__all__ = ["DATASET_NEGATIVES", "CalibrationSettings"]
-
 DATASET_NEGATIVES = "dataset"
 """The word for the known-false triples that ship with a dataset."""
 

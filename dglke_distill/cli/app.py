@@ -22,8 +22,6 @@ from dglke_distill.cli.named_options import named_where_typed
 from dglke_distill.cli.say import say
 from dglke_distill.cli.usage import is_path, is_usage_error, named_parameter, usage_line
 
-__all__ = ["app", "main"]
-
 _PLUGINS = "DGLKE_DISTILL_PLUGINS"
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from dglke_distill.data.triples import Side
     from dglke_distill.predict import NamedModel
 
-__all__ = ["calibrate", "probability_note", "show_calibration", "told_of_calibration"]
-
 _SHOWN = 8
 
 

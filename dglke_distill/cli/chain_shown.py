@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from dglke_distill.distill.stages import StageTrainer
     from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["run_shown"]
-
 
 def run_shown(
     chain: ChainConfig,

@@ -10,8 +10,6 @@ from dglke_distill.base.shown import plural
 from dglke_distill.cli.output import figures_table
 from dglke_distill.cli.say import say, say_json
 
-__all__ = ["FailOnFlag", "ThresholdFlag", "TopFlag", "show_check"]
-
 ThresholdFlag = Annotated[
     float,
     typer.Option(

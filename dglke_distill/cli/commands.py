@@ -13,8 +13,6 @@ import typer
 import typer.core
 import typer.main
 
-__all__ = ["COMMANDS", "Command", "Commands", "command_of"]
-
 
 class Command(NamedTuple):
     """Where a command lies.

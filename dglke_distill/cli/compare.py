@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from dglke_distill.distill.compare import ComparisonConfig
     from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["compare"]
-
 ALL = "iterde,bkd,ta,dualde,rkd,fitnet,direct"
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from dglke_distill.data.identity import Lookup
     from dglke_distill.models.base import KGEModel
 
-__all__ = ["compress", "in_storage"]
-
 
 def compress(
     context: typer.Context,

@@ -17,8 +17,6 @@ from dglke_distill.cli.say import say, say_text
 from dglke_distill.config.flags import stated_flags
 from dglke_distill.runs.settings import resolve
 
-__all__ = ["config_app", "recipes_app"]
-
 config_app = typer.Typer(help="The settings of a run.", no_args_is_help=True)
 recipes_app = typer.Typer(help="The recipes that ship with the package.", no_args_is_help=True)
 

@@ -26,8 +26,6 @@ from dglke_distill.data.sources import DATASETS
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.writers import check_new, write_dataset, writing_format
 
-__all__ = ["YesFlag", "agree_to_download", "data_app"]
-
 data_app = typer.Typer(
     help="The datasets: list them, look at one, get one ready.", no_args_is_help=True
 )

@@ -11,8 +11,6 @@ from dglke_distill.cli.models import check_outside, load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.rows import row_format, with_labels, write_rows
 
-__all__ = ["discover"]
-
 
 def discover(
     context: typer.Context,

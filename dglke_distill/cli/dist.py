@@ -16,8 +16,6 @@ from dglke_distill.cli.say import say
 from dglke_distill.config import Config
 from dglke_distill.runs.settings import stated_reading
 
-__all__ = ["dist_app"]
-
 dist_app = typer.Typer(
     help="Training on many machines, or by many processes, over DGL's own engine.",
     no_args_is_help=True,

@@ -14,8 +14,6 @@ from dglke_distill.config.flags import stated_flags
 if TYPE_CHECKING:
     from dglke_distill.artifacts.results import SplitFigures
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     model: settings.CheckpointArgument,

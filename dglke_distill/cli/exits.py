@@ -19,8 +19,6 @@ from dglke_distill.base.disk import NotWritten, writing, wrong
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli.say import say
 
-__all__ = ["drop_output", "fixable", "resumable", "script", "standard_streams", "stop_signals"]
-
 STOPPED = 130
 """Exit code of a process that was asked to stop, as shells have it for Ctrl-C."""
 

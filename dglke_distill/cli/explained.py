@@ -9,8 +9,6 @@ from dglke_distill.cli.output import figures_table
 from dglke_distill.cli.say import say
 from dglke_distill.data.labels import Labels
 
-__all__ = ["show_explanation"]
-
 
 def show_explanation(why: Any, labels: Labels, vectors: bool = True) -> None:
     """Print what supports a triple, entities by their labels where they have one.

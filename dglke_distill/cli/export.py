@@ -12,8 +12,6 @@ from dglke_distill.cli.models import check_outside, load_given
 from dglke_distill.cli.say import say
 from dglke_distill.config import parse_assignment
 
-__all__ = ["export", "formats"]
-
 
 def export(
     model: settings.CheckpointArgument,

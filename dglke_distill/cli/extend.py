@@ -15,8 +15,6 @@ from dglke_distill.cli.given_data import DataSetFlag, data_flags, own_data
 from dglke_distill.cli.models import check_apart, check_new_checkpoint, load_given
 from dglke_distill.cli.say import say
 
-__all__ = ["extend"]
-
 _LOOKED_AT = 100
 _SHOWN = 10
 

@@ -14,8 +14,6 @@ from dglke_distill.data.table_options import reading
 from dglke_distill.data.triples import Dataset
 from dglke_distill.runs.settings import stated_reading
 
-__all__ = ["DataSetFlag", "data_flags", "load_own", "own_data"]
-
 DataSetFlag = Annotated[
     Optional[list[str]],
     typer.Option(

@@ -9,8 +9,6 @@ import typer
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli.usage import named_parameter
 
-__all__ = ["given", "refuse_idle", "refuse_with_resume"]
-
 
 def given(context: typer.Context, name: str) -> bool:
     """Return whether the user gave a parameter, be it with the value that it has anyway.

@@ -12,8 +12,6 @@ from dglke_distill.cli.models import check_new_checkpoint
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.say import say
 
-__all__ = ["import_model"]
-
 
 def import_model(
     context: typer.Context,

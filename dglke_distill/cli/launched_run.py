@@ -30,8 +30,6 @@ from dglke_distill.search.beforehand import before_chain
 if TYPE_CHECKING:
     from dglke_distill.distill.plan import ChainConfig
 
-__all__ = ["launch_chain"]
-
 
 def launch_chain(given: Given) -> None:
     """Run a chain on all its hosts and show it as ``run`` does.

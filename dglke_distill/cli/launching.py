@@ -41,16 +41,6 @@ from dglke_distill.runs.run_files import RESUME_FILE
 from dglke_distill.runs.settings import new_run_directory, saved_settings
 from dglke_distill.training.loop import Progress
 
-__all__ = [
-    "NOT_TAKEN",
-    "Given",
-    "asked_of",
-    "check_given",
-    "cluster_of",
-    "launch_words",
-    "run_launch",
-]
-
 NOT_TAKEN = ("init", "store", "offline", "search", "data_root", "columns", "delimiter",
               "ignore_extra", "weight_column", "processes", "memory")  # fmt: skip
 """Options of ``train`` and ``run`` that a launch cannot do."""

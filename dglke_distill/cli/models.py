@@ -15,15 +15,6 @@ from dglke_distill.cli.say import say
 if TYPE_CHECKING:
     from dglke_distill.artifacts.checkpoint import LoadedModel
 
-__all__ = [
-    "check_apart",
-    "check_new_checkpoint",
-    "check_outside",
-    "check_run_folder",
-    "load_given",
-    "say_which",
-]
-
 _RUNS = Path("runs")
 """Where runs lie that the user names no folder for."""
 _LOGS = (".log", ".out", ".err")

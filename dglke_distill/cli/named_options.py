@@ -10,8 +10,6 @@ from typing import Optional
 
 from dglke_distill.base.errors import UserError
 
-__all__ = ["named_where_typed", "where_typed"]
-
 _STANDS_FOR = {
     "--student-model": "model.name",
     "--more-teachers": "model.name",

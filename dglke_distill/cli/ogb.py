@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from dglke_distill.leaderboard import SeedsConfig
     from dglke_distill.leaderboard.sheet_parts import Sheet
 
-__all__ = ["ogb_app"]
-
 ogb_app = typer.Typer(
     help="Runs, figures and the submission sheet for the OGB leaderboard.", no_args_is_help=True
 )

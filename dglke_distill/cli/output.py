@@ -28,16 +28,6 @@ if TYPE_CHECKING:
     from dglke_distill.distill.plan import Stage
     from dglke_distill.training.loop import Progress as TrainingProgress
 
-__all__ = [
-    "TrainingDisplay",
-    "chain_table",
-    "figures_table",
-    "metrics_table",
-    "plan_table",
-    "show_warnings",
-    "verdict_lines",
-]
-
 _LOG_SECONDS = 15.0
 
 

@@ -22,8 +22,6 @@ from dglke_distill.cli.say import say, say_json
 if TYPE_CHECKING:
     from dglke_distill.data.triples import Vocabulary
 
-__all__ = ["predict"]
-
 _ANSWER_TO = {
     "tail": "(head, relation, ?)",
     "relation": "(head, relation, ?)",

@@ -11,8 +11,6 @@ from dglke_distill.data.text import triple_lines
 if TYPE_CHECKING:
     from dglke_distill.data.labels import Labels
 
-__all__ = ["Question", "check_entities_asked", "named_questions", "read_questions"]
-
 ASKED = "?"
 
 

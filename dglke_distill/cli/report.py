@@ -9,8 +9,6 @@ from rich.table import Table
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.cli.say import say
 
-__all__ = ["report", "show_table"]
-
 _WIDE = 130
 _WHOLE = ("Stage", "Method", "MRR")
 _ONLY_WHERE_WIDE = (

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from dglke_distill.data.labels import Labels
 
-__all__ = ["ROW_FORMATS", "row_format", "with_labels", "write_rows"]
-
 ROW_FORMATS = {"csv": (".csv",), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet", ".pq")}
 """Formats of rows, each with the endings of its files."""
 

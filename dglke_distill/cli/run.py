@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from dglke_distill.distill.plan import ChainConfig
     from dglke_distill.runs.workspace import Workspaces
 
-__all__ = [
-    "ChainRecipeFlag",
-    "ChainSettingsFlag",
-    "DimsFlag",
-    "MoreTeachersFlag",
-    "StudentModelFlag",
-    "TeacherFlag",
-    "composed",
-    "names",
-    "run",
-    "whole_numbers",
-]
-
 DimsFlag = Annotated[
     Optional[str],
     typer.Option(

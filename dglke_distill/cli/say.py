@@ -8,8 +8,6 @@ import typer
 
 from dglke_distill.base.shown import json_text, visible
 
-__all__ = ["say", "say_json", "say_text", "warn"]
-
 
 def say(line: str, *, err: bool = False) -> None:
     """Print a line; line ends, control characters and the like in it are shown escaped.

@@ -11,8 +11,6 @@ from dglke_distill.cli import settings
 from dglke_distill.cli.models import say_which
 from dglke_distill.cli.say import say
 
-__all__ = ["serve"]
-
 
 def serve(
     model: settings.CheckpointArgument,

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from dglke_distill.runs.tracking import Tracker
     from dglke_distill.training.loop import Progress
 
-__all__ = ["Heard", "check_tracker", "tracked"]
-
 
 class Heard:
     """Passes on what happens, to the display and to a tracker.

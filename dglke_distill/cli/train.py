@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from dglke_distill.runs.start import Start
     from dglke_distill.runs.workspace import Workspace, Workspaces
 
-__all__ = ["check_idle", "train"]
-
 
 def train(
     context: typer.Context,

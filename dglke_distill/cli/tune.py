@@ -21,8 +21,6 @@ from dglke_distill.config.flags import stated_flags
 if TYPE_CHECKING:
     from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["tune"]
-
 
 def tune(
     context: typer.Context,

@@ -9,8 +9,6 @@ from typing import Any, Optional
 
 from dglke_distill.base.spelling import near_words
 
-__all__ = ["is_path", "is_usage_error", "named_parameter", "usage_line"]
-
 _PROGRAM = "dglke-distill"
 _MOST = 200
 """Characters of a word of the user's that a message repeats."""

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from dglke_distill.artifacts.loaded_model import LoadedModel
     from dglke_distill.zoo import Verification
 
-__all__ = ["zoo_app"]
-
 zoo_app = typer.Typer(
     help="Published models: list, load, publish, verify them.", no_args_is_help=True
 )

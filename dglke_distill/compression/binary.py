@@ -9,8 +9,6 @@ from torch import Tensor
 
 from dglke_distill.compression.table import Rows, StoredTable
 
-__all__ = ["Binary"]
-
 
 class Binary(StoredTable):
     """x ≈ scale * sign(x), the scale of a row being the mean of its magnitudes.

@@ -11,8 +11,6 @@ from dglke_distill.base.schema import Field
 from dglke_distill.compression.table import Rows, StoredTable
 from dglke_distill.config.registry import NoOptions
 
-__all__ = ["Int8", "Int8Options", "bfloat16_above"]
-
 LEVELS = 127
 
 

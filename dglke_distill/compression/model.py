@@ -17,8 +17,6 @@ from dglke_distill.models.base import EntityRows, KGEModel
 from dglke_distill.models.blockwise import BlockwiseModel
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["CompressedModel", "compress", "decompress"]
-
 BIAS = TableStorage(kind="float16")
 
 

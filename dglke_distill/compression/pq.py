@@ -14,9 +14,6 @@ from dglke_distill.compression.table import Rows, StoredTable
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.config.sections import MOST_FLOATS, MOST_SEED
 
-__all__ = ["PQ", "PQOptions"]
-
-
 SAMPLE = 1 << 16
 """Most rows that codebooks are learned from, evenly spaced; all rows are then coded."""
 

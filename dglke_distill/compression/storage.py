@@ -9,8 +9,6 @@ from dglke_distill.compression.table import StoredTable
 from dglke_distill.config import components
 from dglke_distill.config.registry import Registry
 
-__all__ = ["STORAGES", "Storage", "TableStorage", "build_table"]
-
 STORAGES: Registry[type[StoredTable]] = components.STORAGES
 
 

@@ -11,8 +11,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import BaseModel
 from dglke_distill.config.registry import NoOptions
 
-__all__ = ["Rows", "StoredTable"]
-
 Rows = Union[slice, Tensor]
 """Consecutive rows, or rows by their numbers (n,) int64."""
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from dglke_distill.config import Config
 
-__all__ = ["fitted"]
-
 _STEPS = 50
 """Steps that an epoch shall have."""
 _LEAST_BATCH = 16

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["FLAGS", "named_setting", "option_of", "stated_flags"]
-
 FLAGS = {
     "dataset": "data.dataset",
     "model": "model.name",

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple, Optional
 from dglke_distill.config import Config, components
 from dglke_distill.config.flags import FLAGS, named_setting
 
-__all__ = ["idle_because", "idle_line", "idle_settings"]
-
 
 class _Rule(NamedTuple):
     """Settings, by their names or what these begin with, and why nothing reads them, if so."""

@@ -11,8 +11,6 @@ from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origi
 
 from dglke_distill.base.schema import BaseModel
 
-__all__ = ["current_names", "fold", "published", "spell_choices"]
-
 _FORMER_NAMES = {"soft": {"further": "extra", "further_pool": "extra_pool"}}
 """By section: what settings were called once, and are now."""
 

@@ -22,19 +22,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import in_home
 from dglke_distill.config.names import fold
 
-__all__ = [
-    "PLUGINS",
-    "Offer",
-    "Origin",
-    "load_environment",
-    "load_plugin",
-    "load_plugins",
-    "loading",
-    "named_plugins",
-    "offered",
-    "plugin_errors",
-]
-
 PLUGINS = "DGLKE_DISTILL_PLUGINS"
 """The environment variable that names plug-ins, separated by commas."""
 _named: list[str] = []

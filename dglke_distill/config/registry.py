@@ -21,8 +21,6 @@ from dglke_distill.config.plugins import (
 )
 from dglke_distill.config.validation import validate_options
 
-__all__ = ["Component", "NoOptions", "Registry", "nearest"]
-
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_-]{0,63}")
 T = TypeVar("T")
 

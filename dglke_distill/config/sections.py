@@ -21,24 +21,6 @@ from dglke_distill.config.components import (
 from dglke_distill.config.names import current_names, spell_choices
 from dglke_distill.config.validation import validate_tree
 
-__all__ = [
-    "MOST_FLOATS",
-    "MOST_SEED",
-    "DataConfig",
-    "DistillationConfig",
-    "EvaluationConfig",
-    "LossConfig",
-    "ModelConfig",
-    "NegativesConfig",
-    "OptimizerConfig",
-    "Options",
-    "RegularizerConfig",
-    "Section",
-    "SoftLabelConfig",
-    "SoftWeightConfig",
-    "TrainingConfig",
-]
-
 Scalar = Union[bool, int, float, str, list[float], list[int], list[str]]
 Options = dict[str, Scalar]
 

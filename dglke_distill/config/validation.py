@@ -12,8 +12,6 @@ from dglke_distill.base.spelling import near_words
 from dglke_distill.config.flags import named_setting
 from dglke_distill.config.names import spell_choices
 
-__all__ = ["Tree", "validate_options", "validate_tree"]
-
 _MAX_DEPTH = 64
 _LARGEST = 1e30
 """Larger numbers do not fit float32, or what is computed with them does not."""

@@ -11,8 +11,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import directory_aside
 from dglke_distill.base.regular_files import open_regular
 
-__all__ = ["unpack_zip"]
-
 _MOST_MEMBERS = 10_000
 _BLOCK_BYTES = 1 << 20
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import check_regular, open_regular, reason
 
-__all__ = ["NUMBERS", "map_npy", "text_blocks"]
-
 Array = NDArray[Any]
 
 NUMBERS = frozenset(

@@ -41,19 +41,6 @@ from dglke_distill.data.table_options import PLAIN, TableOptions
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.wikikg90m import is_wikikg90m, load_wikikg90m
 
-__all__ = [
-    "Location",
-    "default_cache_dir",
-    "load",
-    "load_named",
-    "locate",
-    "manifests",
-    "not_here",
-    "offered",
-    "resolve_data_root",
-    "unknown_name",
-]
-
 
 @dataclass(frozen=True)
 class Location:

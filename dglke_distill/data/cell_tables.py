@@ -19,8 +19,6 @@ from dglke_distill.data.line_errors import is_time, separator_of
 from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.text import BLANKS, blocks, cell_frame, decode
 
-__all__ = ["CellBlock", "CellTable", "parse_weights"]
-
 Cells = NDArray[np.object_]
 _UNIT = "\x1f"
 _SHOWN = 12

@@ -11,9 +11,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
 from dglke_distill.data.triples import Triples, Vocabulary
 
-__all__ = ["find_warnings", "triple_keys", "triples_of_keys"]
-
-
 _MOST_NAMES = 1_000_000
 """Names that are looked through one by one."""
 

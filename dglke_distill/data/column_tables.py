@@ -17,8 +17,6 @@ from dglke_distill.data.cell_tables import CellBlock, parse_weights
 from dglke_distill.data.headings import heading_order, named_columns
 from dglke_distill.data.table_options import TableOptions
 
-__all__ = ["ROWS", "ColumnTable", "Kind", "arrow_kind"]
-
 ROWS = 1 << 16
 """Rows of a block."""
 

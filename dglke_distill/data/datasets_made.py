@@ -14,8 +14,6 @@ from dglke_distill.data.checks import find_warnings
 from dglke_distill.data.split import split_triples, weights_of
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["Weight", "finished", "of_the_data", "split_up"]
-
 Weight = Optional[NDArray[np.float32]]
 """How much each fact of train counts, (train,); None: all alike."""
 

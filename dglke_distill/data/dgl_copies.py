@@ -13,8 +13,6 @@ from typing import Optional
 from dglke_distill.data.layout import SPLITS
 from dglke_distill.data.manifest import Manifest
 
-__all__ = ["DGL_FORMAT", "dgl_download_dir", "find_dgl_copy"]
-
 DGL_FORMAT = "names_hrt"
 """Names in its files of triples, ids by its dictionaries."""
 

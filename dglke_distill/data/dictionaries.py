@@ -11,14 +11,6 @@ from dglke_distill.base.shown import plural
 from dglke_distill.data.split_names import files_in
 from dglke_distill.data.text import lines, strip_blanks, without_packing
 
-__all__ = [
-    "ambiguous_dictionary",
-    "find_one",
-    "holds_both",
-    "is_dictionary",
-    "read_dictionary",
-]
-
 _ID_WORDS = frozenset("id ids index idx number nr no entity_id relation_id entid relid".split())
 _NAME_WORDS = frozenset(
     "name names label labels entity entities relation relations key word entity_name "

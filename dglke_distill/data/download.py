@@ -17,8 +17,6 @@ from dglke_distill.base.regular_files import open_regular
 from dglke_distill.data.manifest import DatasetFile
 from dglke_distill.data.web import BrokenOffError, ask
 
-__all__ = ["MOST_BYTES", "Identity", "Progress", "console_progress", "fetch", "identify"]
-
 Progress = Callable[[str, int, Optional[int]], None]
 """Called with a file's name, the bytes that are there and, where known, the bytes in all."""
 

@@ -21,16 +21,6 @@ from dglke_distill.base.spelling import known_names, likely_names
 from dglke_distill.data.text import lines
 from dglke_distill.data.triples import SIDES, Side, Triples, Vocabulary
 
-__all__ = [
-    "COMMON",
-    "TYPES_FILE",
-    "EntityTypes",
-    "Ranges",
-    "read_entity_list",
-    "read_types",
-    "types_beside",
-]
-
 TYPES_FILE = "types.tsv"
 """Where a dataset's folder may say what its entities are."""
 

@@ -9,16 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-__all__ = [
-    "HEAD_BYTES",
-    "PACKINGS",
-    "PARTITION_FILE",
-    "FileKind",
-    "binary_kind",
-    "python_command",
-    "text_kind",
-]
-
 HEAD_BYTES = 1 << 16
 """How much of a file's start is looked at."""
 

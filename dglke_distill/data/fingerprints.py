@@ -14,8 +14,6 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Columns", "facts_digest", "file_order_digest", "name_hashes"]
-
 Ids = NDArray[np.int32]
 Columns = tuple[Ids, Ids, Ids]
 """Heads, relations and tails, aligned."""

@@ -22,8 +22,6 @@ from dglke_distill.data.split_names import parse_split_name
 from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.triples import Dataset
 
-__all__ = ["is_table", "read_frames"]
-
 
 def is_table(given: object) -> bool:
     """Return whether something is a table in memory, or several by split.

@@ -27,8 +27,6 @@ from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 if TYPE_CHECKING:
     import dgl
 
-__all__ = ["from_dgl"]
-
 _MASKS = {
     "train": ("train_edge_mask", "train_mask"),
     "valid": ("valid_edge_mask", "val_edge_mask", "valid_mask", "val_mask"),

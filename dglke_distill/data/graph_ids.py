@@ -11,8 +11,6 @@ from dglke_distill.base.dgl_import import load_dgl
 if TYPE_CHECKING:
     import dgl
 
-__all__ = ["relation_ids", "triple_ids"]
-
 
 def triple_ids(
     graph: dgl.DGLGraph, num_entities: int, num_relations: int

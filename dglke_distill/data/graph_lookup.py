@@ -26,8 +26,6 @@ from dglke_distill.data.triples import Vocabulary
 if TYPE_CHECKING:
     import dgl
 
-__all__ = ["typed_triple_ids"]
-
 
 def typed_triple_ids(
     graph: dgl.DGLGraph,

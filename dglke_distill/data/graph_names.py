@@ -17,20 +17,6 @@ from dglke_distill.base.errors import UserError
 if TYPE_CHECKING:
     import dgl
 
-__all__ = [
-    "EdgeType",
-    "NodeNames",
-    "RelationNames",
-    "default_names",
-    "is_typed",
-    "named_numbers",
-    "names_by_type",
-    "number_key",
-    "relation_name_of",
-    "whole_numbers",
-    "with_types",
-]
-
 EdgeType = tuple[str, str, str]
 """DGL's canonical edge type: the types of source, edge and destination."""
 

@@ -8,15 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-__all__ = [
-    "FirstRow",
-    "find_headings",
-    "heading_left_out",
-    "heading_order",
-    "named_columns",
-    "split_line",
-]
-
 _HEADS = frozenset(
     """
     head head_id head_entity head_name h subject subject_id subj sub s source source_id source_node

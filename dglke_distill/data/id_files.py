@@ -22,8 +22,6 @@ from dglke_distill.data.triples import Triples
 if TYPE_CHECKING:
     from dglke_distill.data.name_tables import NameTable
 
-__all__ = ["read_id_triples"]
-
 
 def read_id_triples(
     path: Path,

@@ -18,20 +18,6 @@ from dglke_distill.data.table_options import IN_MEMORY
 from dglke_distill.data.text import without_packing
 from dglke_distill.data.triples import Dataset
 
-__all__ = [
-    "Identity",
-    "Lookup",
-    "OtherData",
-    "check_named",
-    "compare_data",
-    "describe_data",
-    "label_of",
-    "located",
-    "located_data",
-    "short",
-    "shown",
-]
-
 _SHOWN = 16
 _DIGEST = re.compile("[0-9a-f]{64}")
 

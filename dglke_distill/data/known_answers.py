@@ -27,8 +27,6 @@ from dglke_distill.kernels.known_answers import (
     query_ranges,
 )
 
-__all__ = ["KnownAnswers", "group_by_query", "order_by_query", "unique_queries"]
-
 Ids = NDArray[np.integer[Any]]
 Int64 = NDArray[np.int64]
 

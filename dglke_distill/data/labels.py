@@ -21,8 +21,6 @@ from dglke_distill.data.manifest import Manifest, datasets_dir, load_manifest
 from dglke_distill.data.text import lines
 from dglke_distill.data.triples import Vocabulary
 
-__all__ = ["LABELS_FILE", "Labels", "fetch_labels", "find_labels", "labels_in", "read_labels"]
-
 LABELS_FILE = "labels.tsv"
 _FIX = "write id<TAB>label<TAB>description, the description only where there is one"
 _MOST = 4096

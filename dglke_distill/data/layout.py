@@ -19,25 +19,6 @@ from dglke_distill.data.split_names import SplitSet, files_in, parse_split_name,
 from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.text import first_bytes, first_rows, without_packing
 
-__all__ = [
-    "FORMAT_NAMES",
-    "NEGATIVE_SPLITS",
-    "SPLITS",
-    "Format",
-    "check_order",
-    "detect_file",
-    "detect_folder",
-    "dictionaries",
-    "is_libkge",
-    "is_ragged",
-    "missing_split",
-    "openke_file",
-    "parse_format",
-    "sibling_splits",
-    "split_files",
-    "stated_order",
-]
-
 FORMAT_NAMES = ("auto", "names_hrt", "raw_udd_hrt", "udd_hrt", "openke")
 """The formats as users type them; the letters may come in any order."""
 

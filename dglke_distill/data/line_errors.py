@@ -15,8 +15,6 @@ from dglke_distill.data.file_kinds import python_command
 from dglke_distill.data.headings import named_columns
 from dglke_distill.data.text import decode, inner_name, without_packing
 
-__all__ = ["blame_names", "is_time", "separator_of", "too_many"]
-
 _SEPARATORS = {"\t": "tabs", ",": "commas"}
 _OTHERS = {"\t": "tabs", ";": "semicolons", "||": "double bars", "|": "bars", ",": "commas"}
 _TIME = re.compile(r"\d{4}(-\d\d?){0,2}([T ]\d\d?:\d\d.*)?|\d{1,2}[/.]\d{1,2}[/.]\d{4}|\d{8}")

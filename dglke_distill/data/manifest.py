@@ -21,22 +21,6 @@ from dglke_distill.base.schema import (
     model_validator,
 )
 
-__all__ = [
-    "SPLIT_FILES",
-    "Counts",
-    "DatasetFile",
-    "DglCopy",
-    "FileRole",
-    "LabelFile",
-    "Manifest",
-    "OgbSource",
-    "Source",
-    "datasets_dir",
-    "load_manifest",
-    "manifest_names",
-    "read_manifest",
-]
-
 SPLIT_FILES = ("train", "valid", "test", "valid_negatives", "test_negatives")
 """The roles a file of triples can have in a dataset."""
 

@@ -22,8 +22,6 @@ from torch import Tensor
 from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 
-__all__ = ["assign_by_metis"]
-
 _FILLED = "glibc.malloc.perturb=170:glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1"
 """Every block is filled when it is handed out, none is handed out behind that (mallopt(3))."""
 

@@ -13,8 +13,6 @@ from dglke_distill.data.split_names import SplitSet, files_in, parse_split_name,
 from dglke_distill.data.text import kind_of_file, without_packing
 from dglke_distill.data.zipped_splits import holds_splits
 
-__all__ = ["missing_file"]
-
 _DEPTH = 3
 _MOST_FOLDERS = 200
 _LISTED = 6

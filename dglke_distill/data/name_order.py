@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["in_name_order", "sorted_names", "with_ids"]
-
 Numbered = tuple[Vocabulary, NDArray[np.int32]]
 
 

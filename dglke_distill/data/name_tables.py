@@ -12,8 +12,6 @@ from dglke_distill.data.parquet_tables import ParquetTable, is_parquet
 from dglke_distill.data.rdf import RdfTable, rdf_format
 from dglke_distill.data.table_options import PLAIN, TableOptions
 
-__all__ = ["NameTable", "is_special", "open_table"]
-
 NameTable = Union[CellTable, ColumnTable, RdfTable]
 """Yields blocks of cells; ``may_have_heading`` says if the first row may be no fact."""
 

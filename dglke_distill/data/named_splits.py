@@ -20,8 +20,6 @@ from dglke_distill.data.name_tables import NameTable
 from dglke_distill.data.triple_files import NameIndex, read_name_triples, unknown_name
 from dglke_distill.data.triples import Triples, Vocabulary
 
-__all__ = ["read_named"]
-
 
 def read_named(
     files: Mapping[str, Path],

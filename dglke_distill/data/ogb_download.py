@@ -16,8 +16,6 @@ from dglke_distill.data.download import Progress, console_progress, fetch
 from dglke_distill.data.manifest import DatasetFile, Manifest, load_manifest
 from dglke_distill.data.ogb_package import OGB_DATASETS
 
-__all__ = ["download_archive", "offer"]
-
 
 def offer(
     dataset: str,

@@ -20,8 +20,6 @@ from dglke_distill.data.array_files import text_blocks
 from dglke_distill.data.ogb_package import dataset_folder
 from dglke_distill.data.saved_arrays import read_saved
 
-__all__ = ["OfficialGraph", "OfficialSplits", "read_names", "read_official"]
-
 OfficialSplits = dict[str, dict[str, Any]]
 """The columns of the official splits by name, ids as int32."""
 

@@ -12,8 +12,6 @@ from typing import Any
 
 from dglke_distill.base.errors import UserError
 
-__all__ = ["OGB_DATASETS", "dataset_folder", "official_package"]
-
 OGB_DATASETS = ("ogbl-biokg", "ogbl-wikikg2")
 """The knowledge graphs among the link prediction datasets of the Open Graph Benchmark."""
 

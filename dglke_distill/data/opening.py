@@ -11,15 +11,6 @@ from dglke_distill.base.regular_files import open_regular
 from dglke_distill.data.file_kinds import HEAD_BYTES, FileKind, binary_kind
 from dglke_distill.data.packings import DAMAGED, PACKED, Packing, packing_of, without_packing
 
-__all__ = [
-    "expands",
-    "most_bytes",
-    "open_stream",
-    "open_unpacked",
-    "packed_kind",
-    "read_stream",
-]
-
 _BLOCK_BYTES = 1 << 26
 _MAX_RATIO = 200
 _FREE_BYTES = 1 << 28

@@ -19,8 +19,6 @@ from dglke_distill.data.triples import Triples
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["Overlaps", "RelationPair", "pair_overlaps"]
-
 Int64 = NDArray[np.int64]
 
 FACTS_AT_ONCE = 1 << 22

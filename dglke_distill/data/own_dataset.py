@@ -24,8 +24,6 @@ from dglke_distill.data.sources import DATASETS, load_source
 from dglke_distill.data.table_options import IN_MEMORY, PLAIN, reading
 from dglke_distill.data.triples import Dataset, Vocabulary
 
-__all__ = ["fix", "own_dataset", "renumbered"]
-
 _FILE_ENDINGS = ("", ".tsv", ".txt", ".csv", ".nt")
 
 

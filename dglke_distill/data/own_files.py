@@ -12,8 +12,6 @@ from dglke_distill.data.table_options import TableOptions
 from dglke_distill.data.triples import Dataset
 from dglke_distill.data.zipped_splits import holds_splits, read_zip
 
-__all__ = ["no_columns", "read_own"]
-
 
 def read_own(
     path: Path,

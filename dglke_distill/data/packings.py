@@ -15,16 +15,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import open_regular, shown
 from dglke_distill.data.file_kinds import PACKINGS
 
-__all__ = [
-    "DAMAGED",
-    "PACKED",
-    "Packing",
-    "inner_name",
-    "packing_of",
-    "without_packing",
-    "zip_files",
-]
-
 _CHUNK = 1 << 10
 _LARGEST_WINDOW = 1 << 27
 _MOST_MEMBERS = 10_000

@@ -14,8 +14,6 @@ from dglke_distill.data.column_tables import ROWS, ColumnTable, Kind, arrow_kind
 from dglke_distill.data.opening import most_bytes
 from dglke_distill.data.table_options import TableOptions
 
-__all__ = ["PARQUET_ENDINGS", "ParquetTable", "is_parquet"]
-
 PARQUET_ENDINGS = (".parquet", ".pq")
 _MAGIC = b"PAR1"
 _LIMITS = {"thrift_string_size_limit": 1 << 26, "thrift_container_size_limit": 1 << 20}

@@ -42,15 +42,6 @@ from dglke_distill.data.partitions import (
 )
 from dglke_distill.data.triples import Dataset
 
-__all__ = [
-    "MOST_PARTS",
-    "Method",
-    "check_partition_memory",
-    "check_place",
-    "partition",
-    "partition_bytes",
-]
-
 Method = Literal["random", "metis"]
 """How entities are dealt to parts: ``metis`` cuts few facts apart, ``random`` needs less memory."""
 

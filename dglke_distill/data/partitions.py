@@ -26,17 +26,6 @@ from dglke_distill.config import DataConfig
 from dglke_distill.data.file_kinds import PARTITION_FILE
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = [
-    "FACTS_FILE",
-    "GRAPH_FILE",
-    "GRAPH_NAME",
-    "SCHEMA",
-    "SPLITS",
-    "Partition",
-    "check_files",
-    "read_partition",
-]
-
 GRAPH_NAME = "facts"
 GRAPH_FILE = f"{GRAPH_NAME}.json"
 FACTS_FILE = "facts.safetensors"

@@ -10,8 +10,6 @@ from dglke_distill.data.layout import SPLITS, Format, split_files
 from dglke_distill.data.manifest import Manifest
 from dglke_distill.data.triples import Dataset
 
-__all__ = ["count_difference", "doubts"]
-
 
 def count_difference(manifest: Manifest, dataset: Dataset) -> Optional[str]:
     """Return the first count that is not the published one, in words; None if all are."""

@@ -17,8 +17,6 @@ from dglke_distill.data.file_kinds import text_kind
 from dglke_distill.data.opening import open_unpacked
 from dglke_distill.data.text import first_bytes, inner_name
 
-__all__ = ["RDF_ENDINGS", "RdfTable", "rdf_format"]
-
 RDF_ENDINGS = (".nt", ".ntriples", ".ttl", ".turtle", ".nq", ".nquads")
 """Endings of files that are read as RDF."""
 

@@ -22,8 +22,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import open_regular, reason
 from dglke_distill.data.array_files import NUMBERS
 
-__all__ = ["read_saved"]
-
 Array = NDArray[Any]
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

@@ -16,8 +16,6 @@ from dglke_distill.data.manifest import datasets_dir, load_manifest, manifest_na
 from dglke_distill.data.name_order import in_name_order
 from dglke_distill.data.triples import Dataset, Triples
 
-__all__ = ["DATASETS", "DatasetSource", "credits", "is_named", "load_source"]
-
 
 class DatasetSource:
     """Base of the datasets of plug-ins: a subclass sets ``name`` and writes ``load``.

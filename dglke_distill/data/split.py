@@ -14,8 +14,6 @@ from dglke_distill.data.checks import triple_keys, triples_of_keys
 from dglke_distill.data.fingerprints import name_hashes
 from dglke_distill.data.triples import Triples
 
-__all__ = ["Split", "split_triples", "weights_of"]
-
 _STRIDE = 1 << 16
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SCALE = 1 << 53

@@ -12,8 +12,6 @@ from typing import Optional
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.text import without_packing
 
-__all__ = ["SplitFile", "SplitSet", "files_in", "parse_split_name", "split_sets"]
-
 TABLE_ENDINGS = (
     *(".txt", ".tsv", ".csv", ".del"),
     *(".nt", ".ntriples", ".nq", ".nquads", ".ttl", ".turtle", ".parquet", ".pq"),

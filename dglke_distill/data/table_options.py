@@ -11,8 +11,6 @@ from dglke_distill.base.errors import UserError
 if TYPE_CHECKING:
     from dglke_distill.config import DataConfig
 
-__all__ = ["IN_MEMORY", "PLAIN", "TableOptions", "reading"]
-
 IN_MEMORY = "memory"
 """The format of what was given as a table in memory, and lies in no file."""
 

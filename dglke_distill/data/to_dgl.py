@@ -16,8 +16,6 @@ from dglke_distill.data.triples import Dataset, Triples
 if TYPE_CHECKING:
     import dgl
 
-__all__ = ["to_dgl"]
-
 
 @checked
 def to_dgl(

@@ -24,8 +24,6 @@ from dglke_distill.data.triples import Triples
 if TYPE_CHECKING:
     from dglke_distill.data.name_tables import NameTable
 
-__all__ = ["NameIndex", "join_parts", "read_name_triples", "unknown_name"]
-
 _LED_BY_BLANKS = re.compile(rb'(?:^|,)( +)?(?:"(?:[^"]|"")*"|[^,\n]*)', re.MULTILINE)
 
 

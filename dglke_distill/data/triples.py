@@ -15,8 +15,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.spelling import known_names, likely_names
 from dglke_distill.data.fingerprints import Columns, facts_digest, file_order_digest
 
-__all__ = ["SIDES", "Dataset", "Side", "Triples", "Vocabulary"]
-
 Side = Literal["head", "tail"]
 """The side of a triple that is being predicted."""
 

@@ -18,8 +18,6 @@ from urllib.parse import urljoin, urlsplit
 
 from dglke_distill.base.errors import UserError
 
-__all__ = ["BrokenOffError", "ServerReply", "ask"]
-
 READ_SECONDS = 20.0
 """A server that sends nothing for so long is given up."""
 GRACE_SECONDS = 60.0

@@ -26,8 +26,6 @@ from dglke_distill.data.array_files import map_npy
 from dglke_distill.data.saved_arrays import read_saved
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["WikiKG90M", "is_wikikg90m", "load_wikikg90m"]
-
 NAME = "wikikg90m-v2"
 _COLUMNS = ("head", "relation", "tail")
 _MOST_IDS = int(np.iinfo(np.int32).max)

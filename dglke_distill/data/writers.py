@@ -16,8 +16,6 @@ from dglke_distill.data.layout import NEGATIVE_SPLITS, SPLITS, Format, parse_for
 from dglke_distill.data.text import strip_blanks
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
-__all__ = ["check_new", "dataset_aside", "write_dataset", "writing_format"]
-
 _ROWS = 1 << 17
 _FORBIDDEN = {"\t": "a tab", "\n": "a line end", "\r": "a carriage return", "\0": "a zero byte"}
 

@@ -16,8 +16,6 @@ from dglke_distill.data.packings import DAMAGED, zip_files
 from dglke_distill.data.split_names import parse_split_name
 from dglke_distill.data.triples import Dataset
 
-__all__ = ["holds_splits", "read_zip"]
-
 _BLOCK_BYTES = 1 << 20
 
 

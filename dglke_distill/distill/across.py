@@ -38,8 +38,6 @@ from dglke_distill.training.distributed.tables import (
 )
 from dglke_distill.training.objective import Objective
 
-__all__ = ["SharedTeacher", "check_student", "check_taught", "main", "student_settings"]
-
 
 def student_settings(config: Config) -> Config:
     """Return a training's settings as those of a student.

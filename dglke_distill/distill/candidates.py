@@ -14,8 +14,6 @@ from dglke_distill.distill.teacher import Teacher
 from dglke_distill.models.base import KGEModel
 from dglke_distill.training.objective import Moment
 
-__all__ = ["ExtraCandidates", "GraphNeighbors", "TopCandidates"]
-
 
 class ExtraCandidates:
     """Base of the sources of extra candidates."""

@@ -9,8 +9,6 @@ from dglke_distill.config import DataConfig, Section, meant_in_a_chain
 from dglke_distill.config.components import MethodName
 from dglke_distill.config.sections import MOST_FLOATS
 
-__all__ = ["ChainConfig", "FitSize", "Tree"]
-
 Tree = dict[str, Any]
 
 

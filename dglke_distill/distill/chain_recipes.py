@@ -11,8 +11,6 @@ from dglke_distill.config import RECIPES, read_shipped, recipe_names
 from dglke_distill.config.registry import nearest
 from dglke_distill.models import canonical_name
 
-__all__ = ["CHAINS", "chain_recipe_names", "find_chain_recipe"]
-
 CHAINS = RECIPES / "chains"
 
 

@@ -18,8 +18,6 @@ from dglke_distill.runs.workspace import build_optimizer
 from dglke_distill.training.losses import build_loss
 from dglke_distill.training.regularizers import build_regularizer
 
-__all__ = ["check_settings", "named_stage"]
-
 _PARTS = {"teacher": "teacher", "student": "student"}
 
 

@@ -43,15 +43,6 @@ from dglke_distill.distill.rehearsal import check_stages
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.runs.workspace import Workspaces
 
-__all__ = [
-    "COMPARISON_FILE",
-    "ComparisonConfig",
-    "chain_of",
-    "run_comparison",
-    "saved_comparison",
-    "teachers_of",
-]
-
 COMPARISON_FILE = "comparison.toml"
 CHAINS = "chains"
 TEACHERS = "teachers"

@@ -22,8 +22,6 @@ from dglke_distill.distill.gains import chain_folder
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.verdict import seconds_to_reach
 
-__all__ = ["CONTROL", "comparison_results"]
-
 CONTROL = "direct"
 """The method that the others are compared with."""
 

@@ -17,17 +17,6 @@ from dglke_distill.distill.tuner import NOTHING, Tuned, save_tuned, saved_tuned
 from dglke_distill.distill.verdict import control_of
 from dglke_distill.runs import train_run as pipeline
 
-__all__ = [
-    "LONGER",
-    "SEARCHES",
-    "SEEDS",
-    "doubtful",
-    "extra_control",
-    "extra_name",
-    "extra_seeds",
-    "raced",
-]
-
 SEARCHES = "searches"
 """The folder of the searches for settings in a chain's directory."""
 

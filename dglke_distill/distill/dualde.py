@@ -58,8 +58,6 @@ from dglke_distill.training.objective import (
 )
 from dglke_distill.training.scored import ScoredBatch, weighted_mean
 
-__all__ = ["DualDE", "DualObjective"]
-
 _SMALLEST = 1e-6
 
 

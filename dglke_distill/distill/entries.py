@@ -16,8 +16,6 @@ from dglke_distill.zoo.registry_file import dump_entries
 from dglke_distill.zoo.schema import Entry, compose_name
 from dglke_distill.zoo.store import INDEX_FILE
 
-__all__ = ["ENTRIES_FILE", "write_entries", "zoo_entries", "zoo_name"]
-
 ENTRIES_FILE = INDEX_FILE
 
 

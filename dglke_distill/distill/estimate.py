@@ -32,8 +32,6 @@ from dglke_distill.sampling.batch import Batch
 from dglke_distill.training.loop import step
 from dglke_distill.training.objective import Moment, Objective
 
-__all__ = ["Estimate", "estimate"]
-
 _STEPS = 4
 
 

@@ -14,8 +14,6 @@ from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.sampling.batch import Answers, Batch, Queries
 from dglke_distill.training.objective import Moment
 
-__all__ = ["ExtraQueries", "unanswered"]
-
 
 class ExtraQueries:
     """A pool of plausible queries (entity, relation) of both sides, none of them train's.

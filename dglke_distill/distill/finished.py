@@ -20,18 +20,6 @@ from dglke_distill.distill.plan import Stage
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.runs.workspace import Workspaces
 
-__all__ = [
-    "STAGES",
-    "chain_results",
-    "chain_seconds",
-    "check_finished",
-    "data_warnings",
-    "finished",
-    "stage_results",
-    "summary",
-    "with_teachers",
-]
-
 STAGES = "stages"
 """The folder of the stages in a chain's directory."""
 _GONE = "is missing; restore the file, or begin anew with another --out"

@@ -31,20 +31,6 @@ from dglke_distill.evaluate import RankingResult
 from dglke_distill.runs.ranks import RANKS_FILE, read_reciprocal_ranks
 from dglke_distill.runs.train_run import rank_loaded
 
-__all__ = [
-    "LEVEL",
-    "Gain",
-    "chain_folder",
-    "gain_between",
-    "gain_of",
-    "gain_text",
-    "gains_over",
-    "percent_text",
-    "ranked",
-    "saved_ranks",
-    "verdict_text",
-]
-
 LEVEL = 0.95
 _RESAMPLES = 2000
 _NUMBERS_AT_ONCE = 1 << 21

@@ -16,8 +16,6 @@ from dglke_distill.runs.start import Start, check_given, check_start, model_tree
 from dglke_distill.zoo.fetch import folder_of, load_checkpoint
 from dglke_distill.zoo.index import SHIPPED
 
-__all__ = ["InitModel", "begins", "check_init", "init_tree", "start"]
-
 _FIRST = "0-teacher-"
 
 

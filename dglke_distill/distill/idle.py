@@ -9,8 +9,6 @@ from dglke_distill.config.idle import idle_because, idle_line
 from dglke_distill.distill.plan import ChainConfig, Stage, plan
 from dglke_distill.runs.settings import flattened
 
-__all__ = ["idle_parts"]
-
 
 def idle_parts(
     chain: ChainConfig, given: Sequence[Mapping[str, Any]], loaded: Sequence[str] = ()

@@ -17,9 +17,6 @@ from dglke_distill.config.registry import Registry
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["INITIALIZATIONS", "check_initialization", "initialize"]
-
-
 _MOST_ROWS = 1 << 18
 """Entities that a projection is worked out from: every second, third, ... of a larger graph."""
 _ROWS = 1 << 16

@@ -24,8 +24,6 @@ from dglke_distill.runs.launching.launcher import Ended, launch
 from dglke_distill.runs.run_files import RESUME_FILE
 from dglke_distill.training.loop import Interrupted, Progress
 
-__all__ = ["StagesByMany", "check_stages"]
-
 _PARTS = {"teacher": "teacher.", "student": "student."}
 """What a chain's settings of a stage stand under, by its role; those of controls: ``shared``."""
 

@@ -24,8 +24,6 @@ from dglke_distill.runs.workspace import Workspace, build_objective
 from dglke_distill.training.losses import MODES
 from dglke_distill.training.objective import HardObjective, Objective
 
-__all__ = ["Method", "OneShot", "prepared"]
-
 
 class Method(Component):
     """Base of the methods: one soft-label stage per size, as ``distillation`` describes it."""

@@ -36,8 +36,6 @@ from dglke_distill.training.losses import build_loss
 from dglke_distill.training.objective import Group, HardObjective, Objective
 from dglke_distill.training.scored import ScoredBatch
 
-__all__ = ["MulDE", "MultipleObjective", "Senior"]
-
 
 class Senior(nn.Module):
     """Makes one opinion of those of several teachers.

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from dglke_distill.data.triples import SIDES, Side
 
-__all__ = ["QueryRows"]
-
 
 class QueryRows:
     """Numbers the distinct queries (entity, relation) of each side, 8 bytes each.

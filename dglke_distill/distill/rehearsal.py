@@ -19,8 +19,6 @@ from dglke_distill.runs.rehearsal import Taught, few_facts, rehearse
 from dglke_distill.runs.workspace import Workspace, Workspaces
 from dglke_distill.training.objective import Objective
 
-__all__ = ["check_stages", "stage_memory"]
-
 
 def check_stages(stages: Sequence[Stage], workspaces: Workspaces, directory: Path) -> list[str]:
     """Look whether all stages can be trained: their memory, disk, and how their settings go along.

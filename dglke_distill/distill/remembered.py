@@ -14,8 +14,6 @@ from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.models.base import KGEModel
 from dglke_distill.sampling.batch import Batch, Queries
 
-__all__ = ["Remembered"]
-
 _BLOCK = 256
 
 

@@ -25,21 +25,6 @@ from dglke_distill.interop.foreign import ForeignModel
 from dglke_distill.models import ENCODERS
 from dglke_distill.zoo.entries import folder_label
 
-__all__ = [
-    "FOREIGN_FORMATS",
-    "ForeignFormat",
-    "check_teacher",
-    "describe_teacher",
-    "described",
-    "foreign",
-    "results_file",
-    "saved_results",
-    "table_floats",
-    "teacher_name",
-    "teacher_place",
-    "teacher_settings",
-]
-
 
 class ForeignFormat(NamedTuple):
     """How to tell another library's folder, and how to open it."""

@@ -14,8 +14,6 @@ from dglke_distill.config import SoftWeightConfig, components
 from dglke_distill.config.registry import Component, NoOptions, Registry
 from dglke_distill.training.objective import Moment
 
-__all__ = ["SCHEDULES", "Schedule", "build_schedule"]
-
 
 class Schedule(Component):
     """Base of the schedules; a subclass writes ``weight``.

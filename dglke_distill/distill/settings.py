@@ -14,8 +14,6 @@ from dglke_distill.distill.going_on import InitModel, check_init, init_tree
 from dglke_distill.distill.plan import ChainConfig, compose_chain, plan, read_chain
 from dglke_distill.runs.settings import unused
 
-__all__ = ["chain_settings", "chain_trees", "check_part", "divided", "new_chain_directory"]
-
 _LEAST_RATIO = 1.001
 
 

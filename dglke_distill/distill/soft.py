@@ -14,8 +14,6 @@ from dglke_distill.config import SoftLabelConfig, components
 from dglke_distill.config.registry import Component, NoOptions, Registry
 from dglke_distill.training.scored import weighted_mean
 
-__all__ = ["SOFT_LOSSES", "Huber", "KullbackLeibler", "SoftLoss", "build_soft_loss"]
-
 
 class SoftLoss(Component, Declares):
     """Base of the soft losses; a subclass writes ``rows``."""

@@ -31,8 +31,6 @@ from dglke_distill.runs.start import Start
 from dglke_distill.runs.workspace import Workspace, Workspaces
 from dglke_distill.training.objective import Objective
 
-__all__ = ["ChainRun", "StageTrainer", "checkpoint_of", "run_stage", "stage_name"]
-
 
 class StageTrainer(Protocol):
     """Trains the stages of a chain in place of ``train_run``, as by many machines."""

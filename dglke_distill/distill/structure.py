@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from dglke_distill.base.schema import BaseModel, Field
 from dglke_distill.config.registry import NoOptions
 
-__all__ = ["STRUCTURES", "FitNet", "LengthAngle", "RelationalDistance", "Structure"]
-
 _SMALLEST = 1e-8
 
 

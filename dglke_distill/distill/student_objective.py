@@ -27,16 +27,6 @@ from dglke_distill.training.objective import (
 )
 from dglke_distill.training.scored import ScoredBatch
 
-__all__ = [
-    "DistillationObjective",
-    "Scale",
-    "SoftLabels",
-    "Step",
-    "Terms",
-    "positives",
-    "standardized",
-]
-
 Scale = Literal["none", "standardize"]
 """How a teacher's scores are laid beside a student's; calibration is the teacher's own factor."""
 

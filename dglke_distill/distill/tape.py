@@ -17,8 +17,6 @@ from dglke_distill.distill.student_objective import (
 from dglke_distill.sampling.batch import Batch
 from dglke_distill.training.objective import Moment
 
-__all__ = ["Tape"]
-
 
 class Tape:
     """Records what a teacher answers, and plays it when the same is asked again in that order.

@@ -18,8 +18,6 @@ from dglke_distill.models.encoders import LookupEncoder
 from dglke_distill.sampling.batch import Batch
 from dglke_distill.training.objective import Group, ask
 
-__all__ = ["Ensemble", "Teacher", "TeacherScores", "freeze", "score_factor", "thaw"]
-
 
 def freeze(model: KGEModel, device: Optional[torch.device] = None) -> KGEModel:
     """Return a fixed model that scores as this one does now, whatever its encoder.

@@ -16,8 +16,6 @@ from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.saved import check_teacher, foreign, results_file, teacher_name
 from dglke_distill.runs.workspace import Workspace
 
-__all__ = ["check_teachers", "teacher_data"]
-
 
 def check_teachers(
     places: Sequence[Path], workspace: Callable[[], Workspace], allow_other_data: bool

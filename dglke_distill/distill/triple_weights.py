@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from dglke_distill.training.objective import Group
 
-__all__ = ["AnswerPlaces", "SoftLabelEvaluation", "by_kind"]
-
 
 class SoftLabelEvaluation(nn.Module):
     """How much a triple's soft label is worth, judged by the teacher's score of it.

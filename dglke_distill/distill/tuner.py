@@ -15,8 +15,6 @@ from dglke_distill.config import Config
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["NOTHING", "Racer", "Searches", "Tuned", "Tuner", "save_tuned", "saved_tuned"]
-
 _FILE = "found.json"
 
 

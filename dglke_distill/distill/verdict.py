@@ -23,15 +23,6 @@ from dglke_distill.distill.tuner import NOTHING, Tuned
 from dglke_distill.runs import run_files
 from dglke_distill.runs.ranks import RANKS_FILE
 
-__all__ = [
-    "CONTROLS",
-    "FEW_QUESTIONS",
-    "ONE_SEED",
-    "control_of",
-    "judge",
-    "seconds_to_reach",
-]
-
 CONTROLS = ("direct", "direct_budget", "direct_tuned")
 """Roles of stages that were trained without a teacher, to compare students with."""
 

@@ -7,8 +7,6 @@ from typing import Callable, NamedTuple
 from dglke_distill.distill.plan import Stage
 from dglke_distill.training.loop import Progress
 
-__all__ = ["Watcher"]
-
 
 class Watcher(NamedTuple):
     """What hears of a chain under way.

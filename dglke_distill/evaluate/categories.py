@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from dglke_distill.data.graph import unique_queries
 from dglke_distill.data.triples import SIDES, Triples
 
-__all__ = ["CATEGORIES", "UNSEEN", "category_name", "relation_categories"]
-
 CATEGORIES = ("1-1", "1-N", "N-1", "N-N")
 """Names of the categories, heads before tails: in a 1-N relation one head has many tails."""
 

@@ -20,14 +20,6 @@ from dglke_distill.base.groups import group
 from dglke_distill.data.triples import Dataset, Triples
 from dglke_distill.evaluate.triple_scores import ScoresTriples, score_in_batches
 
-__all__ = [
-    "ClassificationResult",
-    "Thresholds",
-    "choose_thresholds",
-    "classification_metrics",
-    "classify",
-]
-
 Floats = NDArray[np.float64]
 Labels = NDArray[np.bool_]
 Ids = NDArray[np.integer[Any]]

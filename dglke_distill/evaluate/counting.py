@@ -17,8 +17,6 @@ from torch import Tensor
 
 from dglke_distill.kernels.compiled import njit
 
-__all__ = ["RankCounts", "count", "count_numba", "count_share", "count_torch"]
-
 Int64 = NDArray[np.int64]
 
 RankCounts = tuple[Int64, Int64, int]

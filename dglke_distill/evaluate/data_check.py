@@ -47,8 +47,6 @@ from dglke_distill.evaluate.rule_ranks import (
     rule_ranks,
 )
 
-__all__ = ["THRESHOLD", "check_dataset", "check_threshold"]
-
 THRESHOLD = 0.8
 """Share from which on two relations count as the same, or a relation as a product."""
 

@@ -9,21 +9,6 @@ from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
 
-__all__ = [
-    "HELD_OUT",
-    "KINDS",
-    "LEAKS",
-    "DataCheck",
-    "HeldFacts",
-    "Leak",
-    "ProductRelation",
-    "RelationLink",
-    "Repeated",
-    "Skew",
-    "Unseen",
-    "parse_limit",
-]
-
 HELD_OUT = ("valid", "test")
 
 LEAKS = ("copy", "reverse", "inverse", "duplicate", "implied")

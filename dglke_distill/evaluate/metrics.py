@@ -13,8 +13,6 @@ from dglke_distill.base.groups import group
 from dglke_distill.data.triples import Triples
 from dglke_distill.evaluate.categories import category_name
 
-__all__ = ["HITS_AT", "Metrics", "RankingResult", "summarise"]
-
 HITS_AT = (1, 3, 10)
 
 Ranks = NDArray[np.float64]

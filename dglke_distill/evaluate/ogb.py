@@ -33,8 +33,6 @@ from dglke_distill.evaluate.popularity import RelationPopularity
 from dglke_distill.evaluate.ranking import NonFiniteScores, device_of, evaluation_mode
 from dglke_distill.models.base import KGEModel
 
-__all__ = ["ModelCandidates", "ScoresCandidates", "evaluate_given", "popularity_control"]
-
 _QUERIES = 256
 """Queries scored at once; more of them do not fit the second-level cache."""
 

@@ -17,8 +17,6 @@ from torch import Tensor
 from dglke_distill.base.groups import group
 from dglke_distill.data.triples import SIDES, Side, Triples
 
-__all__ = ["RelationPopularity"]
-
 
 class RelationPopularity:
     """Scores a candidate by the train triples that have it on that side of the relation.

@@ -21,8 +21,6 @@ from dglke_distill.data.triples import Dataset, Side, Triples
 from dglke_distill.evaluate.metrics import RankingResult
 from dglke_distill.evaluate.ranking import ScoresAll, device_of, evaluate, evaluation_mode
 
-__all__ = ["PROTOCOLS", "STANDARD", "RankingProtocol", "evaluate_by", "protocol_named", "seen_rows"]
-
 STANDARD = "all"
 
 

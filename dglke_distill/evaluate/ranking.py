@@ -29,21 +29,6 @@ from dglke_distill.evaluate.categories import relation_categories
 from dglke_distill.evaluate.counting import count
 from dglke_distill.evaluate.metrics import RankingResult, summarise
 
-__all__ = [
-    "QUERY_BLOCK_BYTES",
-    "NonFiniteScores",
-    "QueryGroups",
-    "ScoresAll",
-    "categories_of",
-    "device_of",
-    "evaluate",
-    "evaluate_subset",
-    "evaluation_mode",
-    "group_queries",
-    "rank_in_blocks",
-    "sample_rows",
-]
-
 QUERY_BLOCK_BYTES = 256 * 2**20
 """Default size of the largest score matrix."""
 

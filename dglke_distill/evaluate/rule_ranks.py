@@ -17,8 +17,6 @@ from dglke_distill.base.groups import group
 from dglke_distill.data.known_answers import KnownAnswers, group_by_query
 from dglke_distill.data.triples import SIDES, Side, Triples
 
-__all__ = ["Ranks", "Rule", "column_counts", "column_ranks", "follows", "rule_ranks"]
-
 Int64 = NDArray[np.int64]
 Ranks = dict[Side, NDArray[np.float64]]
 """The rank of the head, and of the tail, of each fact."""

@@ -28,8 +28,6 @@ from dglke_distill.evaluate.ranking import (
 )
 from dglke_distill.models.base import EntityRows, KGEModel
 
-__all__ = ["evaluate_sharded"]
-
 
 def evaluate_sharded(
     model: KGEModel,

@@ -12,8 +12,6 @@ from torch import Tensor
 from dglke_distill.data.triples import Side, Triples
 from dglke_distill.evaluate.ranking import NonFiniteScores, device_of, evaluation_mode
 
-__all__ = ["ScoresTriples", "score_in_batches"]
-
 
 class ScoresTriples(Protocol):
     """Anything that can be classified with; ``models.base.KGEModel`` is one."""

@@ -17,19 +17,6 @@ from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.interop.dglke_folder import INVERSE
 
-__all__ = [
-    "Array",
-    "ExportFormat",
-    "as_float32",
-    "entity_bias",
-    "entity_labels",
-    "entity_table",
-    "plain_names",
-    "relation_names",
-    "relation_table",
-    "shared_weights",
-]
-
 Array = NDArray[Any]
 
 

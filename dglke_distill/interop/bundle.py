@@ -27,8 +27,6 @@ from dglke_distill.interop.base import (
 from dglke_distill.interop.query_forms import AffineMap, query_forms
 from dglke_distill.models.score_function import HiddenLayer
 
-__all__ = ["EdgeBundle"]
-
 _MAGIC = b"KGBUNDLE"
 _ALIGNMENT = 16
 

@@ -23,8 +23,6 @@ from dglke_distill.interop.base import (
 from dglke_distill.interop.dglke_folder import DGLKE_MODELS, INITIAL_EPSILON
 from dglke_distill.interop.query_forms import formats_for
 
-__all__ = ["DGLKEFolder"]
-
 _GAMMA = 0.0
 
 

@@ -18,8 +18,6 @@ from dglke_distill.data.dictionaries import find_one, read_dictionary
 from dglke_distill.interop.foreign import ForeignModel, NamedTable, foreign_config
 from dglke_distill.models import build_score_function
 
-__all__ = ["DGLKE_MODELS", "INITIAL_EPSILON", "INVERSE", "is_folder", "open_folder"]
-
 Array = NDArray[Any]
 
 DGLKE_MODELS: Mapping[str, tuple[str, dict[str, Any]]] = {

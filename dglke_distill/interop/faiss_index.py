@@ -13,8 +13,6 @@ from dglke_distill.base.schema import Field
 from dglke_distill.interop.base import Array
 from dglke_distill.interop.vectors import Found, SearchVectors, VectorExport, VectorOptions
 
-__all__ = ["FaissIndex"]
-
 _TRAINED = 256
 _ASKED = """
 import faiss

@@ -21,18 +21,6 @@ from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.models import build_model, build_score_function
 from dglke_distill.models.base import KGEModel
 
-__all__ = [
-    "SETTINGS_FILE",
-    "ForeignModel",
-    "NamedTable",
-    "conversion",
-    "converted",
-    "foreign_config",
-    "only_weights",
-    "read_settings",
-    "read_weights",
-]
-
 Array = NDArray[Any]
 Tables = TypeVar("Tables")
 Convert = TypeVar("Convert", bound=Callable[..., Any])

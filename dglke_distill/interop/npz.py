@@ -19,8 +19,6 @@ from dglke_distill.interop.base import (
     shared_weights,
 )
 
-__all__ = ["NumPyArchive"]
-
 
 class NumPyArchive(ExportFormat):
     """The arrays of ``numpy.load(path)``; no pickle is inside.

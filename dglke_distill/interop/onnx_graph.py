@@ -25,8 +25,6 @@ from dglke_distill.interop.query_forms import AffineMap, point_forms, query_form
 from dglke_distill.kernels.hyperbolic import point_of, time_of
 from dglke_distill.models.score_function import HiddenLayer
 
-__all__ = ["ONNXGraph"]
-
 _OPSET = 17
 _LARGEST = 2_000_000_000  # of a protobuf message, which an ONNX file is
 

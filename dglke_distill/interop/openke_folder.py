@@ -26,8 +26,6 @@ from dglke_distill.interop.foreign import (
     read_weights,
 )
 
-__all__ = ["OPENKE_MODELS", "is_folder", "open_folder"]
-
 Array = NDArray[Any]
 
 _MAX_BYTES = 1 << 33

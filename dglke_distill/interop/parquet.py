@@ -19,8 +19,6 @@ from dglke_distill.interop.base import (
     shared_weights,
 )
 
-__all__ = ["ParquetFolder"]
-
 
 class ParquetFolder(ExportFormat):
     """``entities.parquet`` and ``relations.parquet``, a row per id.

@@ -12,8 +12,6 @@ from dglke_distill.base.schema import Field
 from dglke_distill.interop.base import Array
 from dglke_distill.interop.vectors import Found, SearchVectors, VectorExport, VectorOptions
 
-__all__ = ["PgvectorFiles"]
-
 _MOST_DIMENSIONS = 16_000
 _MOST_INDEXED = 2_000
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\b": "\\b"})

@@ -25,8 +25,6 @@ from dglke_distill.interop.foreign import (
     read_weights,
 )
 
-__all__ = ["PYKEEN_MODELS", "is_folder", "open_folder"]
-
 Array = NDArray[Any]
 
 _PICKLE = "trained_model.pkl"

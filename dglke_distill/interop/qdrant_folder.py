@@ -10,8 +10,6 @@ import numpy as np
 from dglke_distill.interop.base import Array
 from dglke_distill.interop.vectors import Found, SearchVectors, VectorExport
 
-__all__ = ["QdrantFolder"]
-
 _COLLECTION = "entities"
 _BATCH = 1024
 _ASKED = """

@@ -30,8 +30,6 @@ from dglke_distill.kernels.hyperbolic import point_of, tangent_of
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.score_function import HiddenLayer
 
-__all__ = ["AffineMap", "QueryForms", "formats_for", "point_forms", "query_forms", "swap"]
-
 _LARGEST = 1 << 30
 """Bytes of matrices in float32 beyond which an export makes no sense."""
 

@@ -13,8 +13,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.interop.base import Array
 from dglke_distill.interop.vectors import Found, SearchVectors, VectorExport
 
-__all__ = ["SqliteVecFile"]
-
 _MOST_DIMENSIONS = 8192
 _MOST_FOUND = 4096
 _FIND = "SELECT rowid FROM vectors WHERE embedding MATCH ? AND k = ? ORDER BY distance"

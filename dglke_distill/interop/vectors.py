@@ -41,14 +41,6 @@ from dglke_distill.interop.base import (
 )
 from dglke_distill.interop.query_forms import QueryForms, formats_for, query_forms
 
-__all__ = [
-    "Found",
-    "SearchVectors",
-    "VectorExport",
-    "VectorOptions",
-    "search_vectors",
-]
-
 Metric = Literal["ip", "l2"]
 Found = Callable[[Array, int], Array]
 """Takes queries (b, d) and k; returns the ids (b, k) that a search finds, -1 for none."""

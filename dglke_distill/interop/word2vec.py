@@ -18,8 +18,6 @@ from dglke_distill.interop.base import (
     relation_table,
 )
 
-__all__ = ["Word2VecBinary", "Word2VecText"]
-
 
 class Word2VecOptions(NoOptions):
     """Options of both word2vec formats."""

@@ -25,8 +25,6 @@ from dglke_distill.kernels.threads import (
     next_task,
 )
 
-__all__ = ["row_costs"]
-
 # Rows per task.
 _ROWS = 16
 

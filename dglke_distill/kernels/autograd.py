@@ -14,8 +14,6 @@ from dglke_distill.kernels.rows import scatter_rows
 from dglke_distill.kernels.strips import shared_gradients
 from dglke_distill.kernels.tiles import KERNELS
 
-__all__ = ["PairwiseScores", "StashedRows", "TakenRows"]
-
 # Distances below it are no distances: their squares underflow.
 _SMALLEST = {torch.float32: 1e-20, torch.float64: 1e-150}
 _SHARED = 8

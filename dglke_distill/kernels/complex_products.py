@@ -12,8 +12,6 @@ from torch.autograd.function import once_differentiable
 
 from dglke_distill.kernels.threads import NativeKernel, argument, array_at, next_task
 
-__all__ = ["ComplexProducts"]
-
 # Rows per task.
 _ROWS = 1024
 

@@ -13,8 +13,6 @@ from torch.autograd.function import once_differentiable
 
 from dglke_distill.kernels.threads import NativeKernel, argument, array_at, next_task
 
-__all__ = ["sum_of_cubes"]
-
 # Rows per task.
 _ROWS = 1024
 

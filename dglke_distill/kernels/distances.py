@@ -17,8 +17,6 @@ from dglke_distill.kernels.threads import (
 )
 from dglke_distill.kernels.tiles import by_kernel, score_tile
 
-__all__ = ["scores"]
-
 # Queries and candidates per task: a few hundred KiB of rows, for the second-level cache.
 _QUERIES, _CANDIDATES = 128, 64
 # Candidates that meet all queries of a task before the next come: a cache line of results.

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["distillation_cross_entropy"]
-
 
 def distillation_cross_entropy(
     student: Tensor,

@@ -25,8 +25,6 @@ from dglke_distill.kernels.threads import (
     next_task,
 )
 
-__all__ = ["distillation_pass"]
-
 # Queries per task. Each query's passes fetch the next one's scores, which the last does in vain.
 _ROWS = 8
 _INT = ir.IntType(64)

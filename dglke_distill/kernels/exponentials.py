@@ -24,8 +24,6 @@ from dglke_distill.kernels.threads import (
     set_argument,
 )
 
-__all__ = ["highest_and_sum", "scores_gradient", "softmax_forward"]
-
 # Queries per task.
 _ROWS = 4
 _INT = ir.IntType(64)

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["lifted", "negated_squares", "point_of", "tangent_of", "time_of"]
-
 # Shorter vectors are as good as none: sinh(x) / x is 1 in every dtype long before.
 _SMALLEST = 1e-12
 

@@ -10,21 +10,6 @@ import numpy as np
 
 from dglke_distill.kernels.compiled import njit
 
-__all__ = [
-    "LOW_BITS",
-    "MARK_LIMIT",
-    "contains_private",
-    "contains_shared",
-    "copy_answers",
-    "counting_pass",
-    "is_answer",
-    "mark_answers",
-    "may_be_answer",
-    "pack_facts",
-    "query_range",
-    "query_ranges",
-]
-
 LOW_BITS = np.int64(0xFFFFFFFF)
 # Queries with more answers than this many times their candidates are searched, not walked.
 MARK_LIMIT = 32

@@ -18,8 +18,6 @@ from dglke_distill.kernels.rows import invert
 from dglke_distill.kernels.threads import NativeKernel, argument, array_at, integers_at, next_task
 from dglke_distill.kernels.tiles import by_kernel, gather_tile
 
-__all__ = ["private_gradients"]
-
 # Rows per task of the gathers.
 _ROWS = 16
 # Rows of at most this many bytes are short.

@@ -20,8 +20,6 @@ from dglke_distill.kernels.product_tiles import (
 )
 from dglke_distill.kernels.threads import NativeKernel, argument, array_at, next_task
 
-__all__ = ["UNIT", "first_pass", "second_pass"]
-
 UNIT = 1 / math.log(2)
 """Scores are kept in units of ln 2, so that powers are those of 2."""
 # Queries whose gradients of a tile are kept at once; they fill a fifth of a second-level cache.

@@ -40,8 +40,6 @@ from dglke_distill.kernels.threads import (
     set_argument,
 )
 
-__all__ = ["Softmax", "product_gradients", "product_softmax"]
-
 # Parts of the candidates, at most, and tiles of each, at least.
 _PARTS = 32
 _LEAST_TILES = 2

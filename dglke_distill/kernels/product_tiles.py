@@ -15,16 +15,6 @@ from numba.extending import intrinsic
 
 from dglke_distill.kernels.simd import Simd
 
-__all__ = [
-    "ROWS",
-    "TILE",
-    "gradient_row",
-    "product_tile",
-    "small_row",
-    "softmax_row",
-    "transposed_tile",
-]
-
 ROWS = 12
 """Queries that are multiplied together, and candidates whose gradients are."""
 TILE = 96

@@ -8,8 +8,6 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
-__all__ = ["Products", "Scores", "multiplies_late", "products"]
-
 # Longer rows gain nothing: matrix products of them are fast, and each is made once more here.
 _MOST_FLOATS = 64
 

@@ -12,8 +12,6 @@ import numpy as np
 
 from dglke_distill.kernels.compiled import njit
 
-__all__ = ["bits_at", "epoch_position", "stream_key", "uniform_at"]
-
 _MASK = (1 << 64) - 1
 _STEP = 0x9E3779B97F4A7C15
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from dglke_distill.kernels.hyperbolic import negated_squares, point_of, time_of
 
-__all__ = ["pairwise", "similarity"]
-
 
 def similarity(kernel: str, query: Tensor, candidate: Tensor) -> Tensor:
     """Score broadcastable (..., d) queries and candidates: dot product, or negated distance.

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from dglke_distill.kernels.threads import NativeKernel, argument, array_at, integers_at, next_task
 
-__all__ = ["add_rows", "invert", "scatter_rows"]
-
 # Columns that fill a cache line of either dtype.
 _LINE = 16
 # Pairs per part of an inversion, at least.

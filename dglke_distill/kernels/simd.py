@@ -19,8 +19,6 @@ from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
 
-__all__ = ["VECTOR_BYTES", "Simd"]
-
 VECTOR_BYTES = 64
 _INT = ir.IntType(64)
 # Polynomial of least relative error (2e-9) for 2^t, t in [-1/2, 1/2], by Remez's algorithm.

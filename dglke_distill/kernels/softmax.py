@@ -10,8 +10,6 @@ from torch.autograd.function import once_differentiable
 
 from dglke_distill.kernels.products import Products, Scores
 
-__all__ = ["softmax_cross_entropy"]
-
 
 def softmax_cross_entropy(
     scores: Scores,

@@ -15,8 +15,6 @@ from dglke_distill.kernels.rows import scatter_rows
 from dglke_distill.kernels.threads import NativeKernel, argument, array_at, integers_at, next_task
 from dglke_distill.kernels.tiles import by_kernel, strip_tile
 
-__all__ = ["shared_gradients"]
-
 # Candidates per strip; with the packed gradients they fill two thirds of a first-level cache.
 _STRIP = 256
 # Queries per strip tile.

@@ -27,19 +27,6 @@ from numba.extending import intrinsic, models, register_model
 
 from dglke_distill.kernels.compiled import cfunc
 
-__all__ = [
-    "KernelData",
-    "NativeKernel",
-    "argument",
-    "array_at",
-    "bits_of",
-    "float_argument",
-    "integers_at",
-    "next_task",
-    "set_argument",
-    "set_num_threads",
-]
-
 # The first slots of a kernel's data: the shared task counter, then the arguments.
 _COUNTER_SLOTS = 1
 # Elements that one thread processes in about the time it takes to wake another.

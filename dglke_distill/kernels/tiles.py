@@ -23,8 +23,6 @@ from numba.extending import intrinsic
 
 from dglke_distill.kernels.simd import Simd
 
-__all__ = ["KERNELS", "by_kernel", "gather_tile", "score_tile", "strip_tile"]
-
 KERNELS = ("dot", "l1", "l2", "complex_modulus")
 
 _INT = ir.IntType(64)

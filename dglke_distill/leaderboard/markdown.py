@@ -9,8 +9,6 @@ from dglke_distill.leaderboard.sheet_parts import Form, SeedRow, Sheet, StageRow
 from dglke_distill.report.numbers import NONE, bytes_text, duration, quality
 from dglke_distill.report.tables import Table, TableRow
 
-__all__ = ["markdown"]
-
 _EMPTY = "(missing)"
 
 

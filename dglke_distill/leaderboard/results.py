@@ -21,16 +21,6 @@ from dglke_distill.artifacts.results_files import RESULTS_FILE, read_chain_resul
 from dglke_distill.artifacts.results_node import FIX
 from dglke_distill.base.errors import UserError
 
-__all__ = [
-    "FIGURES",
-    "SPLITS",
-    "SeedResult",
-    "extra_parameters",
-    "figures_of",
-    "read_seed",
-    "sizes_of",
-]
-
 FIGURES = ("mrr", "hits@1", "hits@3", "hits@10")
 SPLITS = ("test", "valid")
 SIDES = ("head", "tail")

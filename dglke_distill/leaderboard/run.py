@@ -24,8 +24,6 @@ from dglke_distill.leaderboard.sheet import SEEDS, write_sheet
 from dglke_distill.leaderboard.sheet_parts import Sheet
 from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["SeedWatcher", "run_seeds"]
-
 
 class SeedWatcher(NamedTuple):
     """What hears of the seeds under way.

@@ -14,18 +14,6 @@ from dglke_distill.data.manifest import load_manifest
 from dglke_distill.data.ogb import OGB_DATASETS
 from dglke_distill.distill.plan import ChainConfig, compose_chain, overlaid
 
-__all__ = [
-    "ABOUT_FILE",
-    "SEEDS_FILE",
-    "About",
-    "SeedsConfig",
-    "chain_of",
-    "compose_seeds",
-    "ogb_name",
-    "read_about",
-    "saved_seeds",
-]
-
 SEEDS_FILE = "ogb.toml"
 ABOUT_FILE = "about.toml"
 

@@ -44,8 +44,6 @@ from dglke_distill.leaderboard.sheet_parts import (
 )
 from dglke_distill.report.comparison_results import Spread
 
-__all__ = ["JSON_FILE", "MARKDOWN_FILE", "SEEDS", "WANTED_SEEDS", "build_sheet", "write_sheet"]
-
 SEEDS = "seeds"
 JSON_FILE = "submission.json"
 MARKDOWN_FILE = "submission.md"

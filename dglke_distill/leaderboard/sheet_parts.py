@@ -7,18 +7,6 @@ from typing import Any, Literal, Optional
 from dglke_distill.artifacts.results import DatasetDescription, ResultsNode
 from dglke_distill.base.schema import Field
 
-__all__ = [
-    "Contact",
-    "Form",
-    "Mean",
-    "Memory",
-    "Parameters",
-    "SeedRow",
-    "Sheet",
-    "SheetDataset",
-    "StageRow",
-]
-
 
 class Mean(ResultsNode):
     """A figure over the seeds."""

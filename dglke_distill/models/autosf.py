@@ -13,8 +13,6 @@ from dglke_distill.data.triples import Side
 from dglke_distill.models.autosf_structures import BLOCKS, joined, read_structure
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["AutoSF"]
-
 
 class AutoSFOptions(NoOptions):
     """Options of AutoSF."""

@@ -12,8 +12,6 @@ from torch import Tensor
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
 
-__all__ = ["BLOCKS", "STRUCTURES", "Term", "joined", "read_structure"]
-
 BLOCKS = 4
 """Blocks that heads, relations and tails are cut into."""
 

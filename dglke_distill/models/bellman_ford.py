@@ -14,8 +14,6 @@ from torch.nn.functional import layer_norm
 
 from dglke_distill.base.dgl_import import load_dgl
 
-__all__ = ["Aggregation", "BellmanFordLayer", "fill", "usual_messages"]
-
 Aggregation = Literal["sum", "mean", "pna"]
 """How messages that meet are joined."""
 

@@ -11,8 +11,6 @@ from torch import Tensor
 from dglke_distill.data.triples import Side
 from dglke_distill.models.base import EntityRows, KGEModel
 
-__all__ = ["BLOCK_ROWS", "BlockwiseModel"]
-
 BLOCK_ROWS = 1 << 14
 """Most entities decoded at once."""
 

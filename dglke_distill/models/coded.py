@@ -17,8 +17,6 @@ from dglke_distill.models.encoders import LookupEncoder
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.models.tables import coded_rows
 
-__all__ = ["CodedEncoder", "CodedModel", "build_configured"]
-
 _ROWS = 1 << 16
 
 

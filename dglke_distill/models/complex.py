@@ -11,8 +11,6 @@ from dglke_distill.data.triples import Side
 from dglke_distill.models.complex_numbers import conjugate, multiply, require_even, squared_moduli
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["ComplEx"]
-
 
 class ComplEx(ScoreFunction):
     """score(h, r, t) = Re(sum_k h_k r_k conj(t_k)), with h, r, t of dim/2 complex numbers.

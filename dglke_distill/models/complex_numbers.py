@@ -7,8 +7,6 @@ from torch import Tensor
 
 from dglke_distill.base.errors import UserError
 
-__all__ = ["conjugate", "multiply", "require_even", "squared_moduli"]
-
 
 def conjugate(vectors: Tensor) -> Tensor:
     """Return the complex conjugates of vectors (..., d)."""

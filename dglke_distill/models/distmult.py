@@ -10,8 +10,6 @@ from torch import Tensor
 from dglke_distill.data.triples import Side
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["DistMult"]
-
 
 class DistMult(ScoreFunction):
     """score(h, r, t) = sum_k h_k r_k t_k, with h, r, t of shape (dim,).

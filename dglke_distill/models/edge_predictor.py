@@ -13,8 +13,6 @@ from dglke_distill.config import ModelConfig
 from dglke_distill.models import build_score_function
 from dglke_distill.models.base import EntityRows, KGEModel
 
-__all__ = ["EdgePredictor"]
-
 Relations = Union[int, str, Tensor]
 
 

@@ -14,8 +14,6 @@ from dglke_distill.kernels import table_rows
 from dglke_distill.models.score_function import NoOptions, ScoreFunction
 from dglke_distill.models.tables import new_table
 
-__all__ = ["Encoder", "GraphEncoder", "LookupEncoder", "check_message_graph"]
-
 
 class Encoder(nn.Module):
     """What turns entity ids into vectors; by default it keeps no graph and needs no blocks.

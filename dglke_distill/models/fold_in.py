@@ -22,8 +22,6 @@ from torch.nn.functional import softplus
 from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
 
-__all__ = ["RIDGE", "Facts", "fold_in"]
-
 RIDGE = 0.5
 """Weight of the distance from the mean entity, in standard deviations."""
 

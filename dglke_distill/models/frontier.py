@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["best_rows", "edges_of"]
-
 
 def best_rows(scores: Tensor, limit: int) -> Tensor:
     """Return the flat rows of the ``limit`` best entities of each query, without those at -inf.

@@ -8,8 +8,6 @@ from torch import Tensor
 from dglke_distill.data.triples import Side
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["HolE"]
-
 
 class HolE(ScoreFunction):
     """score(h, r, t) = sum_k r_k sum_i h_i t_((k + i) mod dim), with h, r, t of shape (dim,).

@@ -14,8 +14,6 @@ from dglke_distill.data.triples import Side
 from dglke_distill.kernels import take_rows
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["MEIM", "MEIMOptions", "TuckER", "TuckEROptions"]
-
 _BLOCK = 8
 """Queries of one relation that meet its matrix together."""
 

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from dglke_distill.base.dgl_import import load_dgl
 
-__all__ = ["BasisLayer", "CompositionLayer", "RelationalLayer"]
-
 
 def correlate(left: Tensor, right: Tensor) -> Tensor:
     """Circular correlation over the last axis: out_k = sum_i left_i right_((k + i) mod d)."""

@@ -18,8 +18,6 @@ from dglke_distill.models.encoders import GraphEncoder, LookupEncoder
 from dglke_distill.models.message_passing import BasisLayer, CompositionLayer, RelationalLayer
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["NeighborEncoder", "NeighborOptions"]
-
 FANOUT = 10
 """Neighbours drawn per entity and layer unless ``fanouts`` says otherwise."""
 CHUNK_FLOATS = 1 << 25

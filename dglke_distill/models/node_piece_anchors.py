@@ -9,8 +9,6 @@ from dglke_distill.base.groups import group
 from dglke_distill.data.triples import Triples
 from dglke_distill.kernels.random import stream_key
 
-__all__ = ["choose_anchors", "page_rank"]
-
 Int64 = NDArray[np.int64]
 
 _CHOICE = 3

@@ -8,8 +8,6 @@ from dglke_distill.base.schema import Field
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.config.sections import MOST_FLOATS, MOST_SEED
 
-__all__ = ["NodePieceOptions"]
-
 MOST_ANCHORS = 20_000
 """Anchors of a large graph unless ``anchors`` says otherwise."""
 

@@ -25,8 +25,6 @@ from dglke_distill.kernels.compiled import njit
 from dglke_distill.kernels.random import bits_at, stream_key
 from dglke_distill.models.node_piece_anchors import choose_anchors
 
-__all__ = ["Tokens", "nearest_anchors", "relation_context", "tokenise"]
-
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 

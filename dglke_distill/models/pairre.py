@@ -13,8 +13,6 @@ from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["PairRE", "PairREOptions"]
-
 
 class PairREOptions(NoOptions):
     """Options of PairRE."""

@@ -18,8 +18,6 @@ from dglke_distill.models.frontier import best_rows, edges_of
 from dglke_distill.models.path_model import PathModel
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["PathEncoder", "PathOptions"]
-
 _MOST_ENTITIES = 1 << 24  # ids pass as float32, which holds no larger ones exactly
 
 

@@ -15,8 +15,6 @@ from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
 from dglke_distill.models.encoders import Encoder
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["PathModel"]
-
 CHUNK_FLOATS = 1 << 24
 """Floats of edges' vectors and states held at once where no gradients are wanted."""
 TOGETHER = 16

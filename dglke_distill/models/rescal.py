@@ -13,8 +13,6 @@ from dglke_distill.data.triples import Side
 from dglke_distill.kernels import take_rows
 from dglke_distill.models.score_function import HiddenLayer, ScoreFunction
 
-__all__ = ["RESCAL", "RESCALOptions"]
-
 
 class RESCALOptions(NoOptions):
     """Options of RESCAL."""

@@ -14,8 +14,6 @@ from dglke_distill.data.triples import Side
 from dglke_distill.models.complex_numbers import multiply, require_even, squared_moduli
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["RotatE"]
-
 
 class RotatEOptions(NoOptions):
     """Options of RotatE."""

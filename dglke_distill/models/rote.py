@@ -13,8 +13,6 @@ from dglke_distill.kernels import KernelName
 from dglke_distill.models.complex_numbers import multiply, require_even, squared_moduli
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["RotE"]
-
 
 class RotE(ScoreFunction):
     """score(h, r, t) = -||h exp(i p_r) + m_r - t||^2; h, t, m complex (dim/2,), p phases (dim/2,).

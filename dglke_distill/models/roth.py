@@ -15,8 +15,6 @@ from dglke_distill.kernels.hyperbolic import point_of, tangent_of, time_of
 from dglke_distill.models.complex_numbers import multiply
 from dglke_distill.models.rote import RotE
 
-__all__ = ["RotH"]
-
 # Distance from the origin beyond which float32 no longer tells points apart well; the authors' code
 # ends its ball at nearly the same, 6.2.
 _FARTHEST = 6.0

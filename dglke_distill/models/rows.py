@@ -8,8 +8,6 @@ from torch import Tensor
 
 from dglke_distill.data.triples import Side
 
-__all__ = ["EntityRows", "QueryVectors"]
-
 
 class EntityRows(NamedTuple):
     """Encoded entities: vectors (u, dim) and biases (u, 1) or None.

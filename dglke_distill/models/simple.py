@@ -11,8 +11,6 @@ from dglke_distill.data.triples import Side
 from dglke_distill.models.complex_numbers import require_even
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["SimplE"]
-
 
 class SimplE(ScoreFunction):
     """score(h, r, t) = (<h_as_head, r, t_as_tail> + <t_as_head, r_inverse, h_as_tail>) / 2.

@@ -20,18 +20,6 @@ from torch.autograd.function import once_differentiable
 
 from dglke_distill.base.disk import preallocate, writing
 
-__all__ = [
-    "CODED",
-    "FileTables",
-    "Place",
-    "SharedTables",
-    "coded_rows",
-    "new_table",
-    "place_of",
-    "round_at_random",
-    "tables_in",
-]
-
 CODED = (torch.bfloat16, torch.float16)
 """Dtypes in which a table is only stored: its rows are decoded to float32 to be used."""
 

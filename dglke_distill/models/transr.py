@@ -12,8 +12,6 @@ from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.data.triples import Side
 from dglke_distill.models.transe import TransE, TransEOptions
 
-__all__ = ["TransR"]
-
 
 class TransROptions(TransEOptions):
     """Options of TransR: those of TransE and the size of the relation's space."""

@@ -10,8 +10,6 @@ from dglke_distill.base.schema import Field
 from dglke_distill.data.triples import Side
 from dglke_distill.models.pairre import PairRE, PairREOptions
 
-__all__ = ["TripleRE"]
-
 
 class TripleREOptions(PairREOptions):
     """Options of TripleRE: ``normalize`` of PairRE, and those of its residual version."""

@@ -17,8 +17,6 @@ from dglke_distill.predict.top_k import TopK
 if TYPE_CHECKING:
     from dglke_distill.base.table_frames import TableFrame
 
-__all__ = ["Prediction", "Predictions", "frame_of", "predictions"]
-
 _PARTS = ("head", "relation", "tail")
 
 

@@ -18,18 +18,6 @@ from dglke_distill.predict.top_k import TopK, asked, search
 if TYPE_CHECKING:
     from dglke_distill.data.known_answers import KnownAnswers
 
-__all__ = [
-    "best_entities",
-    "best_relations",
-    "by_relation",
-    "check_scores",
-    "encoded",
-    "leave_out",
-    "nearest_entities",
-    "places_among",
-    "ranks_of",
-]
-
 QUERIES_AT_ONCE = 256
 _TRIPLES_AT_ONCE = 1 << 18  # of questions for a relation, each a triple for every one
 

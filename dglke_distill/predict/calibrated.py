@@ -21,8 +21,6 @@ from dglke_distill.predict.top_k import TopK
 if TYPE_CHECKING:
     from dglke_distill.calibration.settings import CalibrationSettings
 
-__all__ = ["Calibrated", "calibrate_loaded", "read_negatives", "settings_of"]
-
 
 _NO_FILE = "--negatives '@': names no file; give @FILE, lines head<TAB>relation<TAB>tail"
 

@@ -27,8 +27,6 @@ from dglke_distill.predict.part import Part
 if TYPE_CHECKING:
     from dglke_distill.data.known_answers import KnownAnswers
 
-__all__ = ["OBSERVED", "TYPED", "Candidates", "Choosing", "per_relation"]
-
 Candidates = Union[None, str, Path, Tensor, Iterable[Name]]
 """Who may answer: None for every entity; ``observed``, those that facts of the question's relation
 have on the side asked for; ``typed``, those and others of their types; ``type:NAME``, those of a

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from dglke_distill.base.table_frames import TableFrame
     from dglke_distill.data.known_answers import KnownAnswers
 
-__all__ = ["MOST", "BestTriples", "Discovering", "best_triples"]
-
 Int64 = NDArray[np.int64]
 
 MOST = 1_000_000

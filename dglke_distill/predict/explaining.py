@@ -24,8 +24,6 @@ from dglke_distill.predict.support import Analogy, Explanation, NamedFact, PathK
 if TYPE_CHECKING:
     from dglke_distill.predict import paths
 
-__all__ = ["Explaining", "nearest_facts"]
-
 FACTS_AT_ONCE = 1 << 14
 """Facts whose vectors are compared at once."""
 

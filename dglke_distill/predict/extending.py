@@ -23,8 +23,6 @@ from dglke_distill.models.coded import build_configured
 from dglke_distill.models.fold_in import RIDGE, Facts, fold_in
 from dglke_distill.predict.names import triples_of
 
-__all__ = ["NamedFact", "describe", "extended", "grown_data"]
-
 NamedFact = tuple[str, str, str]
 _MOST_ADDED = 1_000_000
 

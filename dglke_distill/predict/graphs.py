@@ -11,8 +11,6 @@ from dglke_distill.data.graph_lookup import typed_triple_ids
 from dglke_distill.data.graph_names import EdgeType, NodeNames, RelationNames, is_typed
 from dglke_distill.predict.part import Part
 
-__all__ = ["ScoresGraphs"]
-
 
 class ScoresGraphs(Part):
     """The part of a ``NamedModel`` that scores graphs: calling it."""

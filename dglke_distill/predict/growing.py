@@ -16,8 +16,6 @@ from dglke_distill.data.triples import Dataset, Triples
 from dglke_distill.predict.knowing import Knowing
 from dglke_distill.predict.names import facts_of, triples_of
 
-__all__ = ["Growing", "Growth"]
-
 Kind = TypeVar("Kind", bound="Growing")
 
 

@@ -11,8 +11,6 @@ from dglke_distill.predict.batches import check_scores, ranks_of
 from dglke_distill.predict.choosing import Candidates, Choosing, per_relation
 from dglke_distill.predict.knowing import Facts, Knowing, NamedTriples
 
-__all__ = ["Judging"]
-
 
 class Judging(Choosing, Knowing):
     """What makes a model judge triples.

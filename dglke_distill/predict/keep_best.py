@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dglke_distill.kernels.compiled import njit
 
-__all__ = ["keep_best"]
-
 STRIP = 64
 
 

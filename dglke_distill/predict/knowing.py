@@ -17,8 +17,6 @@ from dglke_distill.predict.part import Part
 if TYPE_CHECKING:
     from dglke_distill.data.known_answers import KnownAnswers
 
-__all__ = ["Facts", "Knowing", "NamedTriples"]
-
 NamedTriples = Union[Triples, Tensor, Iterable[tuple[Name, Name, Name]]]
 
 Facts = Union[bool, "KnownAnswers", NamedTriples]

@@ -15,19 +15,6 @@ from dglke_distill.base.arguments import items, refused, whole
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Triples, Vocabulary
 
-__all__ = [
-    "Name",
-    "Question",
-    "by_asked",
-    "checked_ids",
-    "facts_of",
-    "id_of",
-    "ids_of",
-    "names_of",
-    "rows_of",
-    "triples_of",
-]
-
 Name = Union[str, int]
 """An entity or a relation: its name, or its id where no name is a number."""
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from dglke_distill.data.known_answers import KnownAnswers
     from dglke_distill.data.labels import Labels
 
-__all__ = ["Part"]
-
 
 class Part:
     """Base of the classes that ``NamedModel`` is put together of, each for one kind of question.

@@ -19,8 +19,6 @@ from dglke_distill.data.graph import build_graph
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.triples import Side, Triples
 
-__all__ = ["Confidence", "FoundPaths", "Path", "TrainGraph"]
-
 Int64 = NDArray[np.int64]
 
 EDGES_AT_ONCE = 200_000

@@ -11,8 +11,6 @@ from dglke_distill.base.arguments import checked
 from dglke_distill.calibration.file import belongs_to
 from dglke_distill.predict.part import Part
 
-__all__ = ["Pretrained"]
-
 Kind = TypeVar("Kind", bound="Pretrained")
 
 

@@ -9,8 +9,6 @@ from typing import Any, Optional
 from dglke_distill.base.shown import plural
 from dglke_distill.data.labels import Labels
 
-__all__ = ["Analogy", "Explanation", "NamedFact", "PathKinds", "PathSupport"]
-
 
 @dataclass(frozen=True)
 class NamedFact:

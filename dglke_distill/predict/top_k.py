@@ -11,8 +11,6 @@ from torch import Tensor
 from dglke_distill.base.arguments import whole
 from dglke_distill.base.errors import UserError
 
-__all__ = ["TopK", "asked", "search"]
-
 Score = Callable[[int, int], Tensor]
 
 FEW_SCORES = 1 << 21

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from dglke_distill.config import read_toml
 
-__all__ = ["Anchor", "anchors"]
-
 _FILE = Path(__file__).with_name("anchors.toml")
 _FLOAT32_BYTES = 4
 

@@ -24,8 +24,6 @@ from dglke_distill.report.run_results import candidates_text
 from dglke_distill.report.tables import comparison_table, spread_text
 from dglke_distill.report.theme import Theme, drawing
 
-__all__ = ["comparison_figure", "comparison_page"]
-
 _TICKS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 36000, 86400)
 
 

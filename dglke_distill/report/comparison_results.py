@@ -12,8 +12,6 @@ from dglke_distill.artifacts.results import ComparisonResults, ComparisonRow
 from dglke_distill.artifacts.results_files import RESULTS_FILE, read_comparison_results
 from dglke_distill.report.run_results import ShownStage, read_stage
 
-__all__ = ["ShownComparison", "Spread", "read_comparison"]
-
 
 @dataclass(frozen=True)
 class Spread:

@@ -14,8 +14,6 @@ from dglke_distill.report.numbers import printable
 from dglke_distill.report.run_results import RunResults, ShownStage, stage_labels
 from dglke_distill.report.theme import Theme, drawing
 
-__all__ = ["soft_labels", "training_curves"]
-
 _COLUMNS = 4
 _FEW = 3  # with fewer points a line is hardly seen, so they are marked
 _FAR_APART = 30.0

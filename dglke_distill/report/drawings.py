@@ -14,8 +14,6 @@ from dglke_distill.report.numbers import bytes_text, duration, quality
 from dglke_distill.report.run_results import RunResults, stage_labels
 from dglke_distill.report.theme import Theme
 
-__all__ = ["FIGURES", "FigureKind"]
-
 
 @dataclass(frozen=True)
 class FigureKind:

@@ -21,8 +21,6 @@ from dglke_distill.report.plots import shown_anchors
 from dglke_distill.report.run_results import RunResults, candidates_text, stage_labels
 from dglke_distill.report.tables import run_table, verdict_table
 
-__all__ = ["run_page"]
-
 _BY_FILE = "dglke-distill run --config chain.toml"
 _IN_PYTHON = 'kd.distill(TABLE, recipe="none", config="chain.toml")'
 """Runs a chain again whose data were a table in memory."""

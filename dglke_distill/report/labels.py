@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from dglke_distill.report.theme import settled
 
-__all__ = ["Label", "place_labels"]
-
 Point = NDArray[np.float64]
 
 _RADII = (9.0, 15.0, 24.0, 36.0, 50.0, 66.0, 84.0, 104.0)

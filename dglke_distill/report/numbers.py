@@ -6,8 +6,6 @@ from typing import Optional
 
 from dglke_distill.base.shown import visible
 
-__all__ = ["NONE", "bytes_text", "duration", "gain_text", "percent", "printable", "quality"]
-
 NONE = "–"
 """What stands where there is no figure."""
 

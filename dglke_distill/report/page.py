@@ -17,17 +17,6 @@ from dglke_distill.report.run_results import ShownStage
 from dglke_distill.report.tables import Table
 from dglke_distill.report.theme import inline_svg, variables
 
-__all__ = [
-    "Drawing",
-    "KeyFigure",
-    "PageSection",
-    "dataset_text",
-    "figures",
-    "page",
-    "provenance",
-    "warnings_section",
-]
-
 _FOLDER = Path(__file__).resolve().parent
 _NAMES = {
     "version": "dglke_distill",

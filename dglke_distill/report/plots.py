@@ -18,8 +18,6 @@ from dglke_distill.report.numbers import bytes_text, duration
 from dglke_distill.report.run_results import RunResults, ShownStage, stage_labels
 from dglke_distill.report.theme import Theme, drawing, settled
 
-__all__ = ["categories", "quality", "seconds", "shown_anchors"]
-
 _MARKERS = {
     "teacher": "s",
     "student": "o",

@@ -17,8 +17,6 @@ from dglke_distill.calibration.file import CALIBRATION_FILE
 from dglke_distill.report.run_results import RunResults, stage_labels
 from dglke_distill.report.theme import LIGHT, Theme, drawing, png, svg
 
-__all__ = ["describe_run", "draw_reliability", "plot_aside", "reliability_of_run"]
-
 
 def draw_reliability(
     held_out: Sequence[tuple[str, str, Mapping[str, Any]]], theme: Theme

@@ -27,18 +27,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
 from dglke_distill.data.ogb import OGB_DATASETS
 
-__all__ = [
-    "ROLES",
-    "History",
-    "RunResults",
-    "ShownStage",
-    "candidates_text",
-    "read_history",
-    "read_run",
-    "read_stage",
-    "stage_labels",
-]
-
 _MISSING = "no such file; is that the directory of a finished run?"
 _MAX_BYTES = 1 << 26
 

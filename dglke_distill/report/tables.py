@@ -13,8 +13,6 @@ from dglke_distill.report.comparison_results import ShownComparison, Spread
 from dglke_distill.report.numbers import NONE, gain_text, percent, quality
 from dglke_distill.report.run_results import RunResults, stage_labels
 
-__all__ = ["Table", "TableRow", "comparison_table", "run_table", "verdict_table"]
-
 
 @dataclass(frozen=True)
 class TableRow:

@@ -17,19 +17,6 @@ from matplotlib.figure import Figure
 
 from dglke_distill.report.run_results import ShownStage
 
-__all__ = [
-    "DARK",
-    "LIGHT",
-    "Theme",
-    "dark_svg",
-    "drawing",
-    "inline_svg",
-    "png",
-    "settled",
-    "svg",
-    "variables",
-]
-
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that a figure is the same everywhere
     "font.size": 9.5,

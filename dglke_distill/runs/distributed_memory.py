@@ -11,8 +11,6 @@ from dglke_distill.config import Config
 from dglke_distill.data.partitions import Partition
 from dglke_distill.training.distributed.rows import relation_bytes, relations_are_dealt
 
-__all__ = ["DistributedNeed", "check_host_memory", "distributed_need"]
-
 _PROCESS = 450 << 20
 """A process of the program with torch, dgl and compiled kernels."""
 _STATES = {"adagrad": 1.0, "adam": 2.0, "rowwise_adagrad": 0.0}

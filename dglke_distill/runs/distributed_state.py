@@ -50,16 +50,6 @@ from dglke_distill.training.distributed.tables import (
 )
 from dglke_distill.training.loop import Progress, TrainState
 
-__all__ = [
-    "DistributedRun",
-    "Said",
-    "check_saved",
-    "identity_of",
-    "restore_run",
-    "save_run",
-    "spread_model",
-]
-
 
 class Said:
     """What the first trainer tells the user; the others are silent."""

@@ -18,8 +18,6 @@ from dglke_distill.evaluate.protocols import STANDARD, protocol_named
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Workspace
 
-__all__ = ["evaluate_model", "measure", "validation_mrr"]
-
 
 def evaluate_model(
     model: KGEModel,

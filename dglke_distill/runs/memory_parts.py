@@ -23,23 +23,6 @@ from dglke_distill.models.node_piece import CHUNK_ROWS
 from dglke_distill.models.tables import CODED
 from dglke_distill.runs.workspace import build_optimizer
 
-__all__ = [
-    "DataSize",
-    "TeacherSize",
-    "batch_bytes",
-    "beginning_bytes",
-    "bytes_of",
-    "data_bytes",
-    "gradient_bytes",
-    "optimizer_bytes",
-    "preparing_bytes",
-    "ranking_bytes",
-    "relation_bytes",
-    "soft_label_bytes",
-    "token_bytes",
-    "without_memory",
-]
-
 _NAME = 130
 """An entity's name in the vocabulary and in the set that checks it."""
 _LOGIT_COPIES = 3

@@ -12,8 +12,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import load_state, save_state
 from dglke_distill.evaluate import RankingResult
 
-__all__ = ["RANKS_FILE", "read_reciprocal_ranks", "save_ranks"]
-
 RANKS_FILE = "test-ranks.safetensors"
 """Ranks of the test triples' heads and tails, in the order of the split."""
 

@@ -25,8 +25,6 @@ from dglke_distill.runs.workspace import (
 from dglke_distill.training.hogwild import Workers
 from dglke_distill.training.objective import Objective
 
-__all__ = ["few_facts", "rehearse", "untrained"]
-
 _FEW = 8
 Taught = Callable[[Config, KGEModel, Workspace], Objective]
 

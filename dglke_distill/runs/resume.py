@@ -23,8 +23,6 @@ from dglke_distill.base.tensor_files import SavedState, all_finite, restore_stat
 from dglke_distill.config import TrainingConfig
 from dglke_distill.training.loop import TrainState
 
-__all__ = ["best_reached", "read_state", "restore_run", "restore_training"]
-
 _MEND = "restore the file, or choose another --out to begin anew"
 _OWN = ("lr", "steps", "params")  # of an optimiser's group, what a run changes
 _Count = Annotated[StrictInt, Field(ge=0)]

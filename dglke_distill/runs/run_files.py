@@ -14,19 +14,6 @@ from dglke_distill.base.claims import Claim, Kind, among
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import SavedState
 
-__all__ = [
-    "BEST_FILE",
-    "CHECKPOINT_DIRECTORY",
-    "CONFIG_FILE",
-    "HISTORY_FILE",
-    "LATEST_DIRECTORY",
-    "RESUME_FILE",
-    "RunFiles",
-    "begun_or_gone",
-    "history_csv",
-    "run_kind",
-]
-
 RESUME_FILE = "resume.safetensors"
 BEST_FILE = "best.safetensors"
 CONFIG_FILE = "config.toml"

@@ -11,16 +11,6 @@ from dglke_distill.config import Config, compose, merge, read_toml
 from dglke_distill.config.flags import FLAGS, stated_flags
 from dglke_distill.data.identity import label_of, located, located_data
 
-__all__ = [
-    "flag_trees",
-    "flattened",
-    "nested",
-    "new_run_directory",
-    "resolve",
-    "saved_settings",
-    "unused",
-]
-
 Tree = Mapping[str, Any]
 """Settings by section, not all of them."""
 

@@ -24,8 +24,6 @@ from dglke_distill.runs.memory_parts import TeacherSize
 from dglke_distill.runs.workspace import Setup, Workspace, build_objective
 from dglke_distill.training.objective import Objective
 
-__all__ = ["Start", "check_given", "check_start", "model_tree", "start_from", "start_of"]
-
 
 class Start(NamedTuple):
     """How a training begins, and what its results say of that.

@@ -27,8 +27,6 @@ from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY, HISTORY_FILE
 from dglke_distill.runs.settings import flattened
 from dglke_distill.training.loop import Progress
 
-__all__ = ["TRACKERS", "MLflow", "TensorBoard", "Tracker", "WandB", "open_tracker"]
-
 TRACKERS: Registry[type[Tracker]] = components.TRACKERS
 _MOST_HISTORY_BYTES = 1 << 28
 _FIGURES = ("mrr", "hits_at_1", "hits_at_3", "hits_at_10")

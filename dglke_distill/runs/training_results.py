@@ -27,8 +27,6 @@ from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Workspace
 from dglke_distill.training.loop import TrainState
 
-__all__ = ["split_figures", "training_results"]
-
 
 def training_results(
     config: Config,

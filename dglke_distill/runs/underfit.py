@@ -10,8 +10,6 @@ from dglke_distill.evaluate import evaluate_subset
 from dglke_distill.evaluate.popularity import RelationPopularity
 from dglke_distill.runs.workspace import Workspace
 
-__all__ = ["underfit_warnings"]
-
 _RANKED = 1000
 """Validation triples that relation popularity is ranked on."""
 _MOVED = 0.01

@@ -30,20 +30,6 @@ from dglke_distill.training.objective import HardObjective, Objective
 from dglke_distill.training.optim import OPTIMIZERS
 from dglke_distill.training.regularizers import build_regularizer
 
-__all__ = [
-    "DataAlone",
-    "Setup",
-    "Workspace",
-    "Workspaces",
-    "build_loader",
-    "build_objective",
-    "build_optimizer",
-    "dataset_labels",
-    "keep_threads",
-    "load_data",
-    "prepare",
-]
-
 
 @dataclass
 class Workspace:

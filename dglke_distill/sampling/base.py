@@ -25,8 +25,6 @@ from dglke_distill.sampling.turns import Turns
 if TYPE_CHECKING:
     from dgl import DGLGraph
 
-__all__ = ["NegativeSampler", "Pairs", "Rows", "Sharing", "Sides"]
-
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 Rows = Optional[Int64]

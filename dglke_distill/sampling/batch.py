@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from dglke_distill.sampling.base import NegativeSampler
     from dglke_distill.sampling.neighbors import NeighborBlocks
 
-__all__ = ["Answers", "Batch", "BatchLoader", "Mode", "Queries"]
-
 Mode = Literal["negatives", "one_vs_all", "k_vs_all"]
 Int64 = NDArray[np.int64]
 

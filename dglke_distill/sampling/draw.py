@@ -19,8 +19,6 @@ from dglke_distill.kernels.known_answers import (
 )
 from dglke_distill.kernels.random import bits_at, uniform_at
 
-__all__ = ["Pools", "alias_table", "coins", "draw", "everything", "redraw_known"]
-
 Int64 = NDArray[np.int64]
 
 _TRIES = 16

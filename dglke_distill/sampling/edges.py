@@ -14,8 +14,6 @@ from dglke_distill.sampling.base import NegativeSampler
 if TYPE_CHECKING:
     from dgl import DGLGraph
 
-__all__ = ["NoNeighbors", "RelationSampler"]
-
 _dgl = load_dgl()
 _Sampler: Any = _dgl.dataloading.Sampler
 _EdgePredictionSampler: Any = _dgl.dataloading.base.EdgePredictionSampler

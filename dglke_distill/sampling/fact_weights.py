@@ -12,8 +12,6 @@ from dglke_distill.data.triples import SIDES, Side
 from dglke_distill.kernels.compiled import njit
 from dglke_distill.kernels.random import uniform_at
 
-__all__ = ["FactWeights"]
-
 Floats = NDArray[np.float32]
 _LEAST = np.float32(1e-6)
 

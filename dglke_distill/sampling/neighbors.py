@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from dgl import DGLGraph
     from dgl.heterograph import DGLBlock
 
-__all__ = ["NeighborBlocks"]
-
 Int64 = NDArray[np.int64]
 
 

@@ -10,8 +10,6 @@ from dglke_distill.data.triples import SIDES, Triples
 from dglke_distill.kernels.compiled import njit
 from dglke_distill.kernels.random import epoch_position
 
-__all__ = ["collect_queries", "gather_columns", "subsampling_weights", "visit"]
-
 
 def subsampling_weights(triples: Triples, start: int = 4) -> NDArray[np.float32]:
     """Return how much each triple counts, so that frequent queries do not drown the rare.

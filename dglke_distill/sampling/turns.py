@@ -15,8 +15,6 @@ from typing import Any, Optional
 import numpy as np
 from torch import Tensor
 
-__all__ = ["Turns"]
-
 _EPOCH = 1 << 40  # apart from every number of a process
 _forks = 0
 

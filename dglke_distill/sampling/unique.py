@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from dglke_distill.kernels.compiled import njit
 
-__all__ = ["Relabeler"]
-
 Int64 = NDArray[np.int64]
 
 

@@ -13,8 +13,6 @@ from dglke_distill.data.graph_ids import relation_ids
 if TYPE_CHECKING:
     from dgl import DGLGraph
 
-__all__ = ["WholeGraph"]
-
 
 class WholeGraph:
     """Stands where ``NeighborBlocks`` does, for encoders that pass messages along every edge.

@@ -25,17 +25,6 @@ from dglke_distill.search.durations import seconds_of
 from dglke_distill.search.race import race
 from dglke_distill.search.space import Value, find_space, read_space
 
-__all__ = [
-    "RIVALS",
-    "SECONDS",
-    "SMALL_DATA_MODEL",
-    "Search",
-    "before_chain",
-    "before_study",
-    "before_training",
-    "raced",
-]
-
 Search = Union[str, float, None]
 """How long to search first: a text such as ``60s``, seconds, ``none``; None: where it is needed."""
 

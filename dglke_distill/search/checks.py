@@ -9,8 +9,6 @@ from dglke_distill.distill.plan import Stage
 from dglke_distill.distill.rehearsal import check_stages
 from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["check_trial"]
-
 
 def check_trial(trial: Stage, workspaces: Workspaces, directory: Path) -> None:
     """Look whether a trial can be trained, and judged.

@@ -20,8 +20,6 @@ from dglke_distill.search.space import find_space, read_space
 from dglke_distill.search.study import StudyWatch, space_digest, tune
 from dglke_distill.training.loop import Progress
 
-__all__ = ["SEARCHES", "equal_time", "headroom", "trial_settings"]
-
 _SEARCH = 0.6
 """The share of the time that is searched in; what is left is for the training of what was found."""
 _TRIALS = 10

@@ -7,8 +7,6 @@ from typing import Optional, Union
 
 from dglke_distill.base.errors import UserError
 
-__all__ = ["UNITS", "seconds_of"]
-
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 """Seconds by the name of a unit."""
 

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple, Optional
 from dglke_distill.base.schema import Field
 from dglke_distill.config import Config, Section
 
-__all__ = ["Found", "StudyConfig"]
-
 
 class StudyConfig(Section):
     """What a study searches.

@@ -11,8 +11,6 @@ from optuna.storages.journal import JournalFileBackend
 
 from dglke_distill.base.files import try_lock
 
-__all__ = ["Journal", "JournalLock"]
-
 _PAUSE = 0.002  # seconds between two looks at who holds the journal
 
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from dglke_distill.runs.workspace import Workspaces
 
-__all__ = ["PLOTS", "RECIPE_FILE", "SECONDS", "TRIALS_FILE", "highest", "leave", "tidy"]
-
 RECIPE_FILE = "recipe.toml"
 TRIALS_FILE = "trials.csv"
 PLOTS = "plots"

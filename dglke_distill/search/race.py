@@ -32,8 +32,6 @@ from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.racers import racing_settings
 
-__all__ = ["race"]
-
 _KEPT = 3
 """One of so many goes on, to so many times as many epochs."""
 

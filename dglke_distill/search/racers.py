@@ -12,8 +12,6 @@ from dglke_distill.distill.methods import build_method
 from dglke_distill.models import ENCODERS
 from dglke_distill.search.space import find_space, read_space
 
-__all__ = ["RACERS", "racing_settings"]
-
 RACERS = 18
 """Settings that begin a race, if there is time for so many."""
 

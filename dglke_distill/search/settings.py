@@ -16,8 +16,6 @@ from dglke_distill.search.found import StudyConfig
 from dglke_distill.search.space import find_space, read_space
 from dglke_distill.search.study import space_digest
 
-__all__ = ["check_taught", "new_study_directory", "study_settings"]
-
 
 def study_settings(
     flags: Mapping[str, Any],

@@ -15,8 +15,6 @@ from dglke_distill.models import canonical_name
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["SPACES", "Range", "Space", "Value", "find_space", "read_space", "space_names"]
-
 SPACES = Path(__file__).with_name("spaces")
 
 Value = Union[bool, int, float, str]

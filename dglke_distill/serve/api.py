@@ -21,8 +21,6 @@ from dglke_distill.serve.projections import projection, projections
 from dglke_distill.serve.questions import Question, answer_all, rounded
 from dglke_distill.serve.routes import ROUTES, Query, Refused, checked
 
-__all__ = ["Api"]
-
 MOST_ROLES = 7
 """Roles that a map tells apart; other entities are of one colour."""
 

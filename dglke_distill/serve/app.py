@@ -31,8 +31,6 @@ from dglke_distill.serve.openapi import description
 from dglke_distill.serve.questions import Question
 from dglke_distill.serve.routes import PREFIX, Query, Refused
 
-__all__ = ["FENCE", "Pages", "build", "encoded", "meant_for"]
-
 Made = TypeVar("Made")
 
 _ASSETS = Path(__file__).with_name("assets")
@@ -256,6 +254,7 @@ class Fence:
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on to the application, or answer what is wrong with it."""
         try:
             self._look_at(scope)
             await self._app(scope, receive, send)

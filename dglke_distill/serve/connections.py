@@ -14,8 +14,6 @@ from uvicorn.server import ServerState
 
 from dglke_distill.serve.watch import Held, Watch
 
-__all__ = ["ONLY_READ", "Connection"]
-
 ONLY_READ = "only GET and HEAD are answered"
 
 _METHOD = re.compile(rb"[A-Z]{1,32} \S+ HTTP/1\.[01]\r?\n")

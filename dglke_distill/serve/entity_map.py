@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from dglke_distill.models.base import KGEModel
 from dglke_distill.serve.projections import PCA, Projection
 
-__all__ = ["EntityMap"]
-
 SAMPLE = 2000
 """Entities on a map; of larger tables they are drawn at random, always the same ones."""
 

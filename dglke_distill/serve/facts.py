@@ -14,8 +14,6 @@ from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.labels import Labels
 from dglke_distill.data.triples import Side, Triples
 
-__all__ = ["FactShelf", "Role", "main_role", "prominence", "relation_counts"]
-
 
 class Role(NamedTuple):
     """What an entity mostly is: the ``side`` of facts with ``relation`` (an id)."""

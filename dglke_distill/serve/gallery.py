@@ -27,8 +27,6 @@ from dglke_distill.zoo import load_checkpoint
 from dglke_distill.zoo.fetch import folder_of
 from dglke_distill.zoo.index import Place, list_models
 
-__all__ = ["Gallery", "Shown"]
-
 Made = TypeVar("Made")
 
 MOST_PICKED = 4

@@ -15,8 +15,6 @@ from dglke_distill.models import canonical_name
 from dglke_distill.predict import NamedModel
 from dglke_distill.serve.facts import prominence, relation_counts
 
-__all__ = ["MOST_EXAMPLES", "examples", "sentences"]
-
 MOST_EXAMPLES = 6
 _LOOKED_AT = 200
 """Entities, the most prominent ones, among which examples are looked for."""

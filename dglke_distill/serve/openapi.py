@@ -7,8 +7,6 @@ from typing import Any
 from dglke_distill import __version__
 from dglke_distill.serve.routes import PREFIX, ROUTES, Parameter
 
-__all__ = ["description"]
-
 _MISTAKE = {
     "type": "object",
     "required": ["error", "field", "suggestions"],

@@ -12,16 +12,6 @@ from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
 
-__all__ = [
-    "DEFAULT_PROJECTION",
-    "PCA",
-    "PROJECTIONS",
-    "UMAP",
-    "Projection",
-    "projection",
-    "projections",
-]
-
 Places = NDArray[Any]
 
 _FEWEST = 8

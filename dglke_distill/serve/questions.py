@@ -23,8 +23,6 @@ from dglke_distill.serve.gallery import Shown
 from dglke_distill.serve.projections import DEFAULT_PROJECTION
 from dglke_distill.serve.routes import Refused
 
-__all__ = ["Question", "answer_all", "rounded"]
-
 TOGETHER = 16
 """Most questions that are scored by one call."""
 

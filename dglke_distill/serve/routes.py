@@ -8,8 +8,6 @@ from typing import Any, NamedTuple, Union
 from dglke_distill.base.spelling import near_words
 from dglke_distill.serve.projections import PROJECTIONS
 
-__all__ = ["PREFIX", "ROUTES", "Parameter", "Query", "Refused", "Route", "checked"]
-
 PREFIX = "/api/"
 MOST_ANSWERS = 1000
 MOST_NAMES = 200

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from dglke_distill.base.spelling import folded
 from dglke_distill.data.triples import Vocabulary
 
-__all__ = ["NameSearch"]
-
 _MOST = 5000
 """Occurrences that are looked at, of one kind: enough to choose from."""
 

@@ -26,8 +26,6 @@ from dglke_distill.serve.connections import Connection
 from dglke_distill.serve.routes import Refused
 from dglke_distill.serve.watch import Limits, Watch, most_connections
 
-__all__ = ["PageServer"]
-
 _GRACE = 0.4
 """Seconds that answers which have begun may still take when the server is told to stop."""
 

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
-__all__ = ["Held", "Limits", "Watch", "most_connections"]
-
 RESERVED = 32
 """Descriptors that are left for files: models that are picked later, datasets."""
 

@@ -14,8 +14,6 @@ from dglke_distill.calibration import CALIBRATIONS, CalibrationMethod
 from dglke_distill.calibration.curves import Bool, Curve, Floats
 from dglke_distill.testing.common import check_name
 
-__all__ = ["check_calibration"]
-
 Formula = Callable[[float, Mapping[str, list[float]]], float]
 """Takes a score and a curve, its arrays as lists; returns the probability."""
 

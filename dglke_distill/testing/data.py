@@ -5,8 +5,6 @@ from __future__ import annotations
 from dglke_distill.data.sources import DATASETS, DatasetSource, load_source
 from dglke_distill.testing.common import registered
 
-__all__ = ["check_dataset"]
-
 
 def check_dataset(kind: type[DatasetSource]) -> None:
     """Check that a dataset is well-formed, is the same each time, and says what it is.

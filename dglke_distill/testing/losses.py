@@ -13,8 +13,6 @@ from dglke_distill.testing.common import check_component, check_gradient, close,
 from dglke_distill.training.losses import LOSSES, Loss
 from dglke_distill.training.scored import ScoredBatch
 
-__all__ = ["check_loss", "check_soft_loss"]
-
 Formula = Callable[..., float]
 _WEIGHT = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64)
 

@@ -20,8 +20,6 @@ from dglke_distill.distill.schedules import SCHEDULES, Schedule
 from dglke_distill.testing.common import check_component, options_of, registered, ring
 from dglke_distill.training.objective import Moment
 
-__all__ = ["check_method", "check_schedule"]
-
 _SIZES = ([64, 32, 16, 8], [64, 8], [32, 16])
 
 

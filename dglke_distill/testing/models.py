@@ -21,8 +21,6 @@ from dglke_distill.testing.common import (
     registered,
 )
 
-__all__ = ["check_score_function"]
-
 Formula = Callable[..., float]
 Prepare = Callable[[ScoreFunction], None]
 

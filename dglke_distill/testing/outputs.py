@@ -16,8 +16,6 @@ from dglke_distill.interop import FORMATS, ExportFormat, export_model
 from dglke_distill.models import build_model
 from dglke_distill.testing.common import check_component, close, options_of, registered, ring
 
-__all__ = ["check_export_format", "check_storage"]
-
 
 def check_storage(
     kind: type[StoredTable],

@@ -34,8 +34,6 @@ from dglke_distill.kernels import set_num_threads
 from dglke_distill.sampling.batch import BatchLoader
 from dglke_distill.training.loop import Lost, Stride, take_steps
 
-__all__ = ["Workers"]
-
 ROUND_SECONDS = 1.0
 """How long a round should take: the delay of Ctrl-C, of progress and of the last worker's wait."""
 FIRST_ROUND = 8

@@ -23,19 +23,6 @@ from dglke_distill.training.objective import START, Moment, Objective, Objective
 from dglke_distill.training.optim import clip_gradients
 from dglke_distill.training.stop import stop_requests
 
-__all__ = [
-    "Interrupted",
-    "Lost",
-    "Progress",
-    "Steps",
-    "Stride",
-    "TrainState",
-    "learning_rate_factor",
-    "step",
-    "take_steps",
-    "train",
-]
-
 
 class Interrupted(Exception):
     """Training was asked to stop (Ctrl-C, SIGTERM or SIGHUP); its state has been saved."""

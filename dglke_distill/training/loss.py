@@ -13,8 +13,6 @@ from dglke_distill.base.schema import BaseModel
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.training.scored import ScoredBatch
 
-__all__ = ["MODES", "Loss", "masked_mean"]
-
 MODES = ("negatives", "one_vs_all", "k_vs_all")
 
 

@@ -21,18 +21,6 @@ from dglke_distill.training.loss import Loss
 from dglke_distill.training.regularizers import Regularizer
 from dglke_distill.training.scored import ScoredBatch
 
-__all__ = [
-    "START",
-    "Asked",
-    "Group",
-    "HardObjective",
-    "Moment",
-    "Objective",
-    "Objectives",
-    "ask",
-    "relation_loss",
-]
-
 
 class Objectives(NamedTuple):
     """A batch's loss: the scalar to minimise and the named parts it is made of."""

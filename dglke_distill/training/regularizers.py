@@ -20,8 +20,6 @@ from dglke_distill.models.complex import ComplEx
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.sampling.batch import Queries
 
-__all__ = ["REGULARIZERS", "Penalty", "Regularizer", "Usage", "build_regularizer"]
-
 
 @dataclass(frozen=True)
 class Usage:

@@ -15,17 +15,6 @@ from torch import Tensor
 
 from dglke_distill.models.tables import CODED, place_of
 
-__all__ = [
-    "Stash",
-    "by_rows",
-    "clip_gradients",
-    "merged",
-    "native",
-    "new_state",
-    "slots_of",
-    "stash_of",
-]
-
 Stash = list[tuple[Tensor, Tensor]]
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from dglke_distill.kernels import Products, Scores
 
-__all__ = ["ScoredBatch", "weighted_mean"]
-
 
 def weighted_mean(values: Tensor, weight: Optional[Tensor]) -> Tensor:
     """Return the mean of (b,) values, weighted if weights (b,) are given."""

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Optional
 
-__all__ = ["stop_requests"]
-
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:

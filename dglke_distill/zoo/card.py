@@ -9,8 +9,6 @@ from dglke_distill.base.shown import fenced, plural, visible
 from dglke_distill.zoo.schema import Entry, TimeToQuality
 from dglke_distill.zoo.store import LocalStore, Store
 
-__all__ = ["render_card"]
-
 
 def render_card(entry: Entry, store: Store, *, published: bool = False) -> str:
     """Return a model card as Markdown.

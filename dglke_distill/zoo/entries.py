@@ -19,8 +19,6 @@ from dglke_distill.data.sources import credits
 from dglke_distill.zoo.registry_file import validate_entry
 from dglke_distill.zoo.schema import CHECKPOINT_FILES, PROTOCOLS, TIES, Entry, compose_name
 
-__all__ = ["describe", "folder_label"]
-
 _INCOMPLETE = "no such file; the checkpoint is incomplete"
 
 

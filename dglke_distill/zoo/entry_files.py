@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 from dglke_distill.base.regular_files import read_bytes
 
-__all__ = ["MAX_ENTRY_BYTES", "EntryFolder"]
-
 MAX_ENTRY_BYTES = 1 << 20
 """The largest file of one entry that is read."""
 

@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from dglke_distill.artifacts.checkpoint import LoadedModel
     from dglke_distill.predict import NamedModel
 
-__all__ = [
-    "checked_model",
-    "fetch_files",
-    "load",
-    "load_checkpoint",
-    "names_a_folder",
-    "remove",
-]
-
 # A table is one tensor; a model of ours has a handful of them.
 _MAX_HEADER_BYTES = 1 << 20
 # Products of compressed codes are smaller than the floats they stand for, but not by more.

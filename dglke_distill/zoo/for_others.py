@@ -13,8 +13,6 @@ from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import read_object
 from dglke_distill.zoo.schema import CALIBRATION_FILE, KNOWN_FILE, LABELS_FILE, Entry, FileEntry
 
-__all__ = ["with_beside", "with_known", "without_paths"]
-
 _TEXTS = ("config.json", "results.json")
 
 

@@ -23,8 +23,6 @@ from dglke_distill.zoo.index import shipped_store
 from dglke_distill.zoo.registry_file import dump_entry, parse_entry
 from dglke_distill.zoo.schema import Entry
 
-__all__ = ["SCHEME", "hub_card", "hub_files", "is_hub", "repository_of", "upload"]
-
 SCHEME = "hf://"
 ENTRY_FILE = "entry.toml"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")

@@ -26,20 +26,6 @@ from dglke_distill.zoo.remote_stores import open_store
 from dglke_distill.zoo.schema import Entry, split_version
 from dglke_distill.zoo.store import MAX_INDEX_BYTES, LocalStore, Store
 
-__all__ = [
-    "SHIPPED",
-    "FoundEntry",
-    "Place",
-    "default_cache",
-    "default_store",
-    "find",
-    "info",
-    "list_models",
-    "read_store",
-    "shipped_store",
-    "stores",
-]
-
 _VARIABLE = "DGLKE_DISTILL_STORES"
 
 SHIPPED = "shipped"

@@ -8,8 +8,6 @@ from html import escape
 from dglke_distill.base.shown import visible
 from dglke_distill.zoo.schema import Entry
 
-__all__ = ["HEADINGS", "EntryList", "row_of"]
-
 HEADINGS = ("name", "B/entity", "params", "MRR", "Hits@1", "Hits@10", "split", "MB")
 """Of the columns; all but the first are figures: ``params`` all parameters, ``MB`` all files."""
 

@@ -36,8 +36,6 @@ from dglke_distill.zoo.registry_file import (
 from dglke_distill.zoo.schema import LABELS_FILE, NAME_PATTERN, Entry
 from dglke_distill.zoo.store import INDEX_FILE, MAX_INDEX_BYTES, LocalStore, Store
 
-__all__ = ["check_single", "publish", "rebuild_index"]
-
 _VOCABULARIES = ("entities.tsv", "relations.tsv", LABELS_FILE)
 _ATTEMPTS = 100
 _LONGEST_VERDICT = 1000

@@ -9,8 +9,6 @@ from dglke_distill.zoo.fetch import fetch_files
 from dglke_distill.zoo.hub import upload
 from dglke_distill.zoo.index import Place, find
 
-__all__ = ["push"]
-
 
 @checked
 def push(

@@ -11,18 +11,6 @@ from dglke_distill.base.parsing import parse_toml
 from dglke_distill.config import validate_tree
 from dglke_distill.zoo.schema import NAME_PATTERN, SCHEMA, Entry
 
-__all__ = [
-    "block_of",
-    "dump_entries",
-    "dump_entry",
-    "entry_block",
-    "join_blocks",
-    "parse_entry",
-    "parse_registry",
-    "split_blocks",
-    "validate_entry",
-]
-
 _HEADER = """\
 # A registry of published models. Every [[model]] table is one version of a model, which never
 # changes:

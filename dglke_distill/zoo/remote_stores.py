@@ -24,8 +24,6 @@ from dglke_distill.zoo.store import (
     receive,
 )
 
-__all__ = ["SCHEMES", "RemoteStore", "WebStore", "download", "open_store"]
-
 Found = TypeVar("Found")
 
 

@@ -13,26 +13,6 @@ from typing import Annotated, Any, Literal, Optional, Union
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import AfterValidator, Field, StrictModel, model_validator
 
-__all__ = [
-    "CALIBRATION_FILE",
-    "CHECKPOINT_FILES",
-    "KNOWN_FILE",
-    "LABELS_FILE",
-    "NAME_PATTERN",
-    "PROTOCOL",
-    "PROTOCOLS",
-    "SCHEMA",
-    "TIES",
-    "Entry",
-    "FileEntry",
-    "Names",
-    "PublishedMetrics",
-    "TimeToQuality",
-    "Vocabularies",
-    "compose_name",
-    "split_version",
-]
-
 SCHEMA = 1
 """The version of the layout that this code reads and writes."""
 

@@ -33,16 +33,6 @@ from dglke_distill.base.regular_files import check_regular, open_regular, read_b
 from dglke_distill.zoo.entry_files import EntryFolder
 from dglke_distill.zoo.schema import FileEntry
 
-__all__ = [
-    "BLOCK_BYTES",
-    "INDEX_FILE",
-    "MAX_INDEX_BYTES",
-    "LocalStore",
-    "Store",
-    "limited",
-    "receive",
-]
-
 Data = TypeVar("Data", bytes, bytearray)
 
 INDEX_FILE = "zoo.toml"

@@ -13,8 +13,6 @@ from dglke_distill.zoo.fetch import checked_model, fetch_files
 from dglke_distill.zoo.index import Place, find
 from dglke_distill.zoo.schema import PROTOCOLS, TIES, Entry
 
-__all__ = ["TOLERANCE", "Verification", "verify"]
-
 TOLERANCE = 1e-4
 """How far a figure may be from the registered one: kernels may sum in another order elsewhere."""
 

@@ -39,8 +39,6 @@ from dglke_distill.runs.distributed_run import check_run
 from dglke_distill.runs.launching.task import Task, listen, tell
 from dglke_distill.training.distributed.engine import SHARED_MEMORY, clean_up
 
-__all__ = ["main", "port_is_free"]
-
 _TAIL = 30
 _FAREWELL = 10.0
 """Seconds that a server may take to end once all trainers have left."""

@@ -18,8 +18,6 @@ from dglke_distill.runs.launching.task import Task
 from dglke_distill.runs.launching.torchrun import Connection
 from dglke_distill.training.distributed.engine import Job
 
-__all__ = ["Cluster"]
-
 
 @dataclass(frozen=True)
 class Cluster:

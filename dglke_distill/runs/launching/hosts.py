@@ -10,8 +10,6 @@ from typing import NamedTuple
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import read_text
 
-__all__ = ["DEFAULT_PORT", "Host", "free_ports", "local_hosts", "read_hosts"]
-
 DEFAULT_PORT = 30050
 """DGL's own."""
 _LONGEST = 1 << 20

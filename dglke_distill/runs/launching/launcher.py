@@ -24,8 +24,6 @@ from dglke_distill.runs.launching.hosts import Host
 from dglke_distill.runs.launching.task import Task, listen
 from dglke_distill.runs.launching.torchrun import Connection
 
-__all__ = ["Ended", "Launch", "launch"]
-
 _GRACE = 1.5
 """Seconds in which a failure draws others after it; the first cause is looked for among all."""
 _NOTHING = ("[bt]", "Stack trace", "Client[")

@@ -21,8 +21,6 @@ from dglke_distill.training.distributed.engine import join, leave, serve
 from dglke_distill.training.loop import Interrupted, Progress
 from dglke_distill.training.objective import Objective
 
-__all__ = ["main"]
-
 REFUSED, STOPPED = 2, 130
 
 

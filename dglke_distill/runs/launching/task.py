@@ -12,8 +12,6 @@ from typing import Any, Optional
 
 from dglke_distill.training.distributed.engine import Job
 
-__all__ = ["MARK", "Task", "listen", "tell"]
-
 MARK = "@dglke-distill "
 """Begins a line that is a message; whatever else is printed is a library's."""
 

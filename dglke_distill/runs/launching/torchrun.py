@@ -21,16 +21,6 @@ from typing import IO, Any, NamedTuple, Optional
 from dglke_distill.base.errors import UserError
 from dglke_distill.runs.launching.hosts import Host
 
-__all__ = [
-    "Connection",
-    "Place",
-    "accept_agents",
-    "become_agent",
-    "free_port_of",
-    "meet",
-    "place_of",
-]
-
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _LAUNCHER = "dglke-distill/launcher"
 _PATIENCE = 10.0

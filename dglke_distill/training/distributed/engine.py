@@ -24,8 +24,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.data.partitions import GRAPH_FILE, Partition
 from dglke_distill.training.distributed.rows import teach_server
 
-__all__ = ["SHARED_MEMORY", "Job", "Member", "clean_up", "join", "leave", "serve"]
-
 SHARED_MEMORY = Path("/dev/shm")
 _COLLECTIVE_SECONDS = 3600
 """How long trainers wait for each other: one may be writing a checkpoint meanwhile."""

@@ -19,8 +19,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.config import OptimizerConfig
 from dglke_distill.training.distributed.tables import Zeros
 
-__all__ = ["DistributedOptimizer", "check_sparse", "sparse_optimizer"]
-
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "adagrad": {"eps": 1e-10},
     "rowwise_adagrad": {"eps": 1e-10, "initial_accumulator": 0.0},

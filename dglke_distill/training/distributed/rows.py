@@ -16,16 +16,6 @@ from torch import Tensor
 from dglke_distill.config import ModelConfig
 from dglke_distill.models import build_score_function
 
-__all__ = [
-    "SHARDED_BYTES",
-    "Book",
-    "even_ranges",
-    "policy_of_rows",
-    "relation_bytes",
-    "relations_are_dealt",
-    "teach_server",
-]
-
 SHARDED_BYTES = 16 << 20
 """From this size on a table of relations lies in parts: each step would send all its gradients."""
 

@@ -22,8 +22,6 @@ from dglke_distill.sampling.order import subsampling_weights
 from dglke_distill.training.distributed.engine import Member
 from dglke_distill.training.loop import Steps, Stride, take_steps
 
-__all__ = ["Drawn", "agree", "distributed_loader", "distributed_steps", "renumbered"]
-
 Drawn = Literal["joint", "local"]
 """Where negatives come from: all entities, or those of the trainer's own machine (DGL-KE)."""
 

@@ -20,18 +20,6 @@ from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.training.distributed.engine import Member
 from dglke_distill.training.distributed.rows import Book, policy_of_rows, relations_are_dealt
 
-__all__ = [
-    "BLOCK",
-    "DistributedLookup",
-    "DistributedModel",
-    "Zeros",
-    "fill_table",
-    "gather_table",
-    "new_relations",
-    "new_table",
-    "rows_of",
-]
-
 BLOCK = 1 << 16
 """Most rows that are drawn, read or written at once."""
 _BLOCK_BYTES = 64 << 20
