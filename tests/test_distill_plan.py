@@ -13,6 +13,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, read_shipped, read_toml
 from dglke_distill.distill.across import student_settings
 from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names
+from dglke_distill.distill.compare import ComparisonConfig, chain_of
 from dglke_distill.distill.methods import METHODS, build_method
 from dglke_distill.distill.plan import ChainConfig, compose_chain, plan, read_chain
 from dglke_distill.distill.settings import divided
@@ -365,3 +366,38 @@ def test_a_further_teacher_may_have_a_size_of_its_own() -> None:
         "2-teacher-complex-dim24",
         "3-rotate-dim4",
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "hard"),
+    [
+        ({"method": "bkd"}, 0.0),
+        ({"method": "dualde"}, 1.0),
+        ({"method": "mulde"}, 1.0),
+        ({"method": "dualde", "student": {"distillation": {"hard_weight": 0.5}}}, 0.5),
+    ],
+)
+def test_weights_found_for_one_soft_loss_are_not_another_ones(
+    said: dict[str, Any], hard: float
+) -> None:
+    # The recipe's students copy a distribution and leave out the facts. DualDE and MulDE bring soft
+    # losses of their own, beside which the facts count, as published.
+    chain = compose_chain("best-complex-wn18rr", "wn18rr", None, [{"dims": [512, 32]}, said])
+    teachers = ["one", "two"] if said["method"] == "mulde" else ["one"]
+    student = plan(chain, teachers)[-2].config
+    assert student.distillation is not None
+    assert student.distillation.hard_weight == hard
+    compared = chain_of(
+        ComparisonConfig(methods=[said["method"]], seeds=[3], chain=chain), said["method"], 3
+    )
+    assert compared.student["distillation"].get("hard_weight", 1.0) == hard
+
+
+def test_a_comparison_takes_the_weights_of_a_recipe_only_where_they_fit() -> None:
+    chain = compose_chain("best-complex-wn18rr", "wn18rr", None, [{"dims": [512, 32]}])
+    comparison = ComparisonConfig(methods=["fan_out", "bkd", "dualde"], seeds=[0], chain=chain)
+    weights = {
+        method: chain_of(comparison, method, 0).student["distillation"].get("hard_weight")
+        for method in comparison.methods
+    }
+    assert weights == {"fan_out": 0.0, "bkd": 0.0, "dualde": None}

@@ -38,7 +38,7 @@ from dglke_distill.distill.finished import (
 from dglke_distill.distill.gains import chain_folder, gains_over, saved_ranks
 from dglke_distill.distill.loading import check_teachers, import_teacher, teacher_data
 from dglke_distill.distill.methods import METHODS
-from dglke_distill.distill.plan import ChainConfig, Stage, plan
+from dglke_distill.distill.plan import ChainConfig, Stage, plan, taken_over
 from dglke_distill.distill.rehearsal import check_stages
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.runs.workspace import Workspaces
@@ -83,11 +83,9 @@ def saved_comparison(directory: Path) -> ComparisonConfig:
 def chain_of(comparison: ComparisonConfig, method: str, seed: int) -> ChainConfig:
     """Return the chain of one method and seed; the teacher's own seed stays what it is."""
     chain = comparison.chain
-    student = dict(chain.student)
-    if method != chain.method and "distillation" in student:  # options are a method's own
-        student["distillation"] = {
-            key: value for key, value in student["distillation"].items() if key != "options"
-        }
+    student: Tree = chain.student
+    if method != chain.method:
+        student = taken_over(student, method, chain.recipe)
     seeded: Tree = {"training": {"seed": seed}}
     student = merge(merge(student, comparison.own.get(method, {})), seeded)
     direct = None if chain.direct is None else merge(chain.direct, seeded)

@@ -18,7 +18,7 @@ from dglke_distill.config.fit import fitted
 from dglke_distill.distill.chain_config import ChainConfig, FitSize, Tree
 from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names, find_chain_recipe
 from dglke_distill.distill.checks import check_settings, named_stage
-from dglke_distill.distill.methods import Method, build_method
+from dglke_distill.distill.methods import METHODS, Method, build_method
 from dglke_distill.models import canonical_name
 
 __all__ = [
@@ -107,7 +107,7 @@ def compose_chain(
     name = find_chain_recipe(recipe, dataset, model)
     tree: Tree = {}
     if name is not None:
-        tree = {**read_shipped(CHAINS / f"{name}.toml"), "recipe": name}
+        tree = {**_recipe_under(name, asked.get("method")), "recipe": name}
     if model is not None:
         for part in ("teacher", "student"):
             tree = merge({part: {"model": {"name": model}}}, tree)
@@ -125,8 +125,38 @@ def under_recipe(chain: ChainConfig, recipe: str) -> ChainConfig:
     """
     said = chain.model_dump(exclude_unset=True)
     said.pop("recipe", None)
-    tree = _outdone(read_shipped(CHAINS / f"{recipe}.toml"), said)
+    tree = _outdone(_recipe_under(recipe, said.get("method")), said)
     return ChainConfig.from_mapping({**merge(tree, said), "recipe": recipe}, "chain")
+
+
+def taken_over(student: Mapping[str, Any], method: str, recipe: Optional[str]) -> Tree:
+    """Return the settings of students as another method than the one they are for takes them over.
+
+    Options are a method's own. One that brings its own soft loss does without the weights that a
+    recipe found for another: students that copy a distribution alone may leave out the facts.
+
+    Args:
+        student: a partial ``Config`` tree.
+        method: the name of the other method; one that is not known changes nothing here.
+        recipe: the shipped chain recipe that it rests on; what else it says stays.
+    """
+    distillation = student.get("distillation", {})
+    lost = {"options"}
+    own = build_method(method, {}).settings() if METHODS.knows(method) else {}
+    if "soft" in own.get("distillation", {}) and recipe in chain_recipe_names():
+        advice = read_shipped(CHAINS / f"{recipe}.toml").get("student", {}).get("distillation", {})
+        about = ("soft", "weight", "hard_weight")
+        lost |= {key for key in about if key in advice and distillation.get(key) == advice[key]}
+    kept = {key: value for key, value in distillation.items() if key not in lost}
+    return {**student, "distillation": kept} if distillation else dict(student)
+
+
+def _recipe_under(recipe: str, method: Optional[str]) -> Tree:
+    """Return a shipped chain recipe for its own method, or as another one takes it over."""
+    tree: Tree = read_shipped(CHAINS / f"{recipe}.toml")
+    if method is not None and method != tree.get("method") and "student" in tree:
+        tree = {**tree, "student": taken_over(tree["student"], method, recipe)}
+    return tree
 
 
 def stage_label(config: Config) -> str:
