@@ -60,8 +60,9 @@ class SizeVerdict(ResultsNode):
     high: Optional[float] = Field(None, description="upper end")
     questions: Optional[int] = Field(None, description="of the test split, two per triple")
     seeds: int = Field(1, description="trainings of both")
-    outcome: Literal["better", "alike", "direct", "none"] = Field(
-        description="better: the student is; alike: not to be told apart; direct: train directly"
+    outcome: Literal["better", "alike", "unclaimed", "direct", "none"] = Field(
+        description="better: the student is; alike: the interval holds 0; unclaimed: it does not, "
+        "but a reason speaks against a claim; direct: train directly"
     )
     claim: Optional[str] = Field(None, description="the outcome in words")
     sentence: str = Field(description="that, with the command to train directly where it is better")

@@ -29,7 +29,7 @@ CONTROLS = ("direct", "direct_budget", "direct_tuned")
 ONE_SEED = 0.01
 """By what share an MRR may differ between seeds; one seed alone does not show it."""
 
-_SEEDS_VARY = "one seed: less than 1 % may be due to it; --seeds 3 says more"
+_SEEDS_VARY = "up to 1 % may be due to the one seed (--seeds 3 says more)"
 
 FEW_QUESTIONS = 200
 """Below, an interval is so wide that it must be said."""
@@ -150,17 +150,17 @@ def _judge_size(
     if student.valid_mrr is not None and student.valid_mrr <= (control.valid_mrr or 0.0):
         needed, doubts = math.inf, ["validation does not agree"]
     one = ONE_SEED if gain.seeds == 1 else 0.0
-    outcome = "better" if gain.low > needed else "direct" if gain.high < -one else "alike"
-    notes = doubts if outcome == "alike" and gain.low > 0 else []
-    if outcome == "alike" and gain.high < 0:
-        notes = [_SEEDS_VARY]
+    outcome = "better" if gain.low > needed else "direct" if gain.high < -one else "unclaimed"
+    outcome = "alike" if gain.low <= 0 <= gain.high else outcome
+    doubts = [_SEEDS_VARY] if gain.high < 0 else doubts
+    notes: list[str] = []
     if limit is not None:
         notes += _short_of_time(none.controls, time)
     elif outcome == "better" and not tuned:
         notes.append("the control's settings are its recipe's, not searched for")
     finite = math.isfinite(gain.low)
     models = [_model(stage) for stage in (control, student)]
-    claim = _claim(gain, outcome, notes, "" if models[0] == models[1] else models[0])
+    claim = _claim(gain, outcome, notes, "" if models[0] == models[1] else models[0], doubts)
     found = {
         "gain": gain.value,
         "low": gain.low if finite else None,
@@ -193,35 +193,34 @@ def _needed(controls: Sequence[ControlTime], gain: Gain, tuned: bool) -> tuple[f
     A search whose settings do not reach those of the recipe was too short to say what direct
     training can: no gain is claimed over it.
     """
-    needed, doubts = 0.0, []
-    if gain.seeds == 1:
-        needed = ONE_SEED
-    if gain.low <= needed:
+    one = ONE_SEED if gain.seeds == 1 else 0.0
+    if not tuned:
+        return one, [_SEEDS_VARY]
+    trials = sum(each.trials for each in controls)
+    rooms = [each.headroom for each in controls if each.headroom is not None]
+    if not rooms:
+        tried = f"only {trials} settings of direct training were tried"
+        none = "no settings of direct training were searched for"
+        return math.inf, [tried if trials else none]
+    best = {each.role: each.valid_mrr or 0.0 for each in controls}  # one of each
+    if best.get("direct_tuned", 0.0) <= best.get("direct", 0.0):
+        return math.inf, ["the search found nothing better for direct training than its recipe"]
+    room, doubts = max(rooms), []
+    if room >= 0.001 or not one:
+        text = percent_text(room)
+        doubts = [f"a longer search of settings for direct training may find {text} % more"]
+    if one and (gain.low > room or not doubts):  # a longer search is not reason enough
         doubts.append(_SEEDS_VARY)
-    if tuned:
-        trials = sum(each.trials for each in controls)
-        room = [each.headroom for each in controls if each.headroom is not None]
-        if not room:
-            tried = f"only {trials} settings of direct training were tried"
-            none = "no settings of direct training were searched for"
-            return math.inf, [tried if trials else none]
-        best = {each.role: each.valid_mrr or 0.0 for each in controls}  # one of each
-        if best.get("direct_tuned", 0.0) <= best.get("direct", 0.0):
-            return math.inf, ["the search found nothing better for direct training than its recipe"]
-        needed += max(room)
-        if max(room) >= 0.001:
-            doubts.append(
-                "a longer search of settings for direct training may find "
-                f"{percent_text(max(room))} % more"
-            )
-    return needed, doubts
+    return one + room, doubts
 
 
 def _model(stage: StageResults) -> str:
     return "" if stage.results.model is None else stage.results.model.name
 
 
-def _claim(gain: Gain, outcome: str, notes: Sequence[str], other: str = "") -> str:
+def _claim(
+    gain: Gain, outcome: str, notes: Sequence[str], other: str = "", doubts: Sequence[str] = ()
+) -> str:
     """Return the verdict in words, on one line, without paths of this machine.
 
     Args:
@@ -229,6 +228,7 @@ def _claim(gain: Gain, outcome: str, notes: Sequence[str], other: str = "") -> s
         outcome: see ``SizeVerdict``.
         notes: what must be known besides.
         other: the control's score function, where it is not the student's.
+        doubts: why nothing is claimed, where the interval leaves 0 out.
     """
     direct = "the same size trained directly" + (f" as {other}" if other else "")
     if not math.isfinite(gain.low):
@@ -236,19 +236,18 @@ def _claim(gain: Gain, outcome: str, notes: Sequence[str], other: str = "") -> s
             "no verdict: one test triple gives no interval, so nothing can be said of the "
             f"difference of {percent_text(gain.value)} % to {direct}"
         )
-    ends = f"[{percent_text(gain.low)}, {percent_text(gain.high)}]"
-    if outcome == "better":
-        text = f"the student is better by {percent_text(gain.value)} % {ends} than {direct}"
-    elif outcome == "direct":
-        ends = f"[{percent_text(-gain.high)}, {percent_text(-gain.low)}]"
-        text = (
-            f"train directly here{f', as {other}' if other else ''}: the student is worse by "
-            f"{percent_text(-gain.value)} % {ends} than the same size trained directly"
-        )
-    else:
-        text = (
-            f"the student is not distinguishable from {direct}: {percent_text(gain.value)} % {ends}"
-        )
+    lower = outcome == "direct" or gain.high < 0
+    ends = sorted(-end if lower else end for end in (gain.low, gain.high))
+    share = f"{percent_text(-gain.value if lower else gain.value)} % "
+    share += f"[{percent_text(ends[0])}, {percent_text(ends[1])}]"
+    text = {
+        "better": f"the student is better by {share} than {direct}",
+        "direct": f"train directly here{f', as {other}' if other else ''}: the student is worse by "
+        f"{share} than the same size trained directly",
+        "unclaimed": f"no {'loss' if lower else 'gain'} is claimed over {direct}: the student's "
+        f"test MRR is {share} {'lower' if lower else 'higher'}, but {', and '.join(doubts)}",
+        "alike": f"the student is not distinguishable from {direct}: {share}",
+    }[outcome]
     notes = list(notes)
     if gain.seeds > 1:
         notes.append(f"over {gain.seeds} seeds and the test questions")
