@@ -4,19 +4,16 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
 import torch
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dglke_distill.kernels.exponentials import highest_and_sum
-from dglke_distill.kernels.simd import Simd
+from dglke_distill.kernels.simd import Simd, emits
 from dglke_distill.kernels.threads import (
     NativeKernel,
     argument,
@@ -35,51 +32,34 @@ def row_costs(negative: Tensor, margin: float, temperature: float) -> Tensor:
     return result
 
 
-@intrinsic
-def _costs(
-    typing_context: Any,
-    data: Any,
-    source: Any,
-    target: Any,
-    vectors: Any,
-    highest: Any,
-    temperature: Any,
-    margin: Any,
-    sums: Any,
-) -> Any:
+@emits("iiifffi")
+def _costs(simd, source, target, vectors, highest, temperature, margin, sums):
     """Write e^(t (s - highest)) sigmoid(s + margin) of some vectors.
 
     Adds the powers, and the powers times softplus(s + margin), to two vectors of sums in memory.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        simd = Simd(builder, signature.args[0].dtype)
-        _, source, target, vectors, *scalars, sums = arguments
-        top, factor, shift = (simd.splat(scalar) for scalar in scalars)
-        reads, writes, kept = (simd.pointer(a) for a in (source, target, sums))
-        second = simd.at(kept, simd.lanes)
-        total, cost = simd.local(simd.load(kept)), simd.local(simd.load(second))
-        with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
-            offset = builder.mul(loop.index, loop.index.type(simd.lanes))
-            score = simd.load(simd.at(reads, offset))
-            power = simd.exponential(builder.fmul(builder.fsub(score, top), factor))
-            value = builder.fadd(score, shift)
-            small = simd.exponential(builder.fneg(simd.magnitude(value)))
-            positive = builder.fcmp_ordered(">", value, simd.zero)
-            above = builder.fadd(small, simd.constant(1.0))
-            slope = builder.fdiv(builder.select(positive, simd.constant(1.0), small), above)
-            simd.store(builder.fmul(power, slope), simd.at(writes, offset))
-            # NaN stays NaN.
-            part = builder.select(builder.fcmp_ordered("<", value, simd.zero), simd.zero, value)
-            each = builder.fadd(part, _log_1p(simd, small))
-            builder.store(builder.fadd(builder.load(total), power), total)
-            builder.store(simd.multiply_add(power, each, builder.load(cost)), cost)
-        simd.store(builder.load(total), kept)
-        simd.store(builder.load(cost), second)
-        return context.get_dummy_value()
-
-    word, real = types.int64, data.dtype
-    return types.void(data, word, word, word, real, real, real, word), generate
+    builder = simd.builder
+    top, factor, shift = (simd.splat(scalar) for scalar in (highest, temperature, margin))
+    reads, writes, kept = (simd.pointer(a) for a in (source, target, sums))
+    second = simd.at(kept, simd.lanes)
+    total, cost = simd.local(simd.load(kept)), simd.local(simd.load(second))
+    with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
+        offset = builder.mul(loop.index, loop.index.type(simd.lanes))
+        score = simd.load(simd.at(reads, offset))
+        power = simd.exponential(builder.fmul(builder.fsub(score, top), factor))
+        value = builder.fadd(score, shift)
+        small = simd.exponential(builder.fneg(simd.magnitude(value)))
+        positive = builder.fcmp_ordered(">", value, simd.zero)
+        above = builder.fadd(small, simd.constant(1.0))
+        slope = builder.fdiv(builder.select(positive, simd.constant(1.0), small), above)
+        simd.store(builder.fmul(power, slope), simd.at(writes, offset))
+        # NaN stays NaN.
+        part = builder.select(builder.fcmp_ordered("<", value, simd.zero), simd.zero, value)
+        each = builder.fadd(part, _log_1p(simd, small))
+        builder.store(builder.fadd(builder.load(total), power), total)
+        builder.store(simd.multiply_add(power, each, builder.load(cost)), cost)
+    simd.store(builder.load(total), kept)
+    simd.store(builder.load(cost), second)
 
 
 def _log_1p(simd: Simd, value: Any) -> Any:
@@ -143,11 +123,6 @@ def _costs_kernel(data):
 _kernel = NativeKernel(_costs_kernel)
 
 
-def _bits(value: float) -> int:
-    number: int = struct.unpack("q", struct.pack("d", value))[0]
-    return number
-
-
 class _Costs(torch.autograd.Function):
     """Makes the gradient along with the costs."""
 
@@ -157,18 +132,9 @@ class _Costs(torch.autograd.Function):
         source = negative.detach().contiguous()
         b, n = source.shape
         ctx.slopes, out = torch.empty_like(source), source.new_empty(b)
-        _kernel(
-            source.dtype,
-            2 * b * n,
-            b,
-            n,
-            64 // source.element_size(),
-            source.data_ptr(),
-            ctx.slopes.data_ptr(),
-            out.data_ptr(),
-            _bits(temperature),
-            _bits(margin),
-        )
+        sizes = b, n, 64 // source.element_size()
+        settings = float(temperature), float(margin)
+        _kernel(source.dtype, 2 * b * n, *sizes, source, ctx.slopes, out, *settings)
         return out
 
     @staticmethod

@@ -46,8 +46,7 @@ _products = NativeKernel(_products_kernel)
 def _multiplied(left: Tensor, right: Tensor, conjugate: bool) -> Tensor:
     u, d = left.shape
     out = torch.empty_like(left)
-    places = (left.data_ptr(), right.data_ptr(), out.data_ptr())
-    _products(left.dtype, u * d, u, d, int(conjugate), *places)
+    _products(left.dtype, u * d, u, d, conjugate, left, right, out)
     return out
 
 

@@ -68,17 +68,8 @@ class _Cubes(torch.autograd.Function):
         u, d = source.shape
         ctx.gradient = torch.empty_like(source)
         sums = source.new_zeros(-(-u // _ROWS))
-        _cubes(
-            source.dtype,
-            u * d,
-            u,
-            d,
-            2 if complex_coordinates else 1,
-            source.data_ptr(),
-            weight.data_ptr(),
-            ctx.gradient.data_ptr(),
-            sums.data_ptr(),
-        )
+        parts = 2 if complex_coordinates else 1
+        _cubes(source.dtype, u * d, u, d, parts, source, weight, ctx.gradient, sums)
         return sums.sum()
 
     @staticmethod

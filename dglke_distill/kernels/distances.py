@@ -87,22 +87,8 @@ def scores(kind: int, query: Tensor, rows: Tensor, index: Tensor, out: Tensor) -
     chunks, n = index.shape
     b, d = query.shape
     group = b // chunks
-    left = _scores(
-        query.dtype,
-        b * n * d,
-        kind,
-        query.data_ptr(),
-        rows.data_ptr(),
-        index.data_ptr(),
-        out.data_ptr(),
-        group,
-        chunks,
-        n,
-        d,
-        64 // query.element_size(),
-        1 if group < _SHARED else 4,
-        rows.shape[0],
-        0,
-    )
+    sizes = group, chunks, n, d, 64 // query.element_size(), 1 if group < _SHARED else 4
+    limit = rows.shape[0]
+    left = _scores(query.dtype, b * n * d, kind, query, rows, index, out, *sizes, limit, 0)
     if left[-1]:
         raise IndexError(f"a candidate index lies outside the {rows.shape[0]} rows")

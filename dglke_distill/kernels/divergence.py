@@ -8,18 +8,15 @@ from typing import Any, Optional
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from torch import Tensor
 
 from dglke_distill.kernels.exponentials import _answered, highest_and_sum
-from dglke_distill.kernels.simd import Simd
+from dglke_distill.kernels.simd import INT, Simd, emits, integer
 from dglke_distill.kernels.threads import (
     NativeKernel,
     argument,
     array_at,
-    bits_of,
     float_argument,
     integers_at,
     next_task,
@@ -27,7 +24,6 @@ from dglke_distill.kernels.threads import (
 
 # Queries per task. Each query's passes fetch the next one's scores, which the last does in vain.
 _ROWS = 8
-_INT = ir.IntType(64)
 
 
 def _fetch(simd: Simd, pointer: Any) -> None:
@@ -41,88 +37,54 @@ def _fetch(simd: Simd, pointer: Any) -> None:
     simd.builder.call(function, [line, *(ir.Constant(whole, value) for value in (0, 2, 1))])
 
 
-@intrinsic
-def _powers(
-    typing_context: Any,
-    data: Any,
-    source: Any,
-    target: Any,
-    vectors: Any,
-    highest: Any,
-    rate: Any,
-    ahead: Any,
-) -> Any:
+@emits("iiiffi", "f")
+def _powers(simd, source, target, vectors, highest, rate, ahead):
     """Write e^(rate * (x - highest)) of `vectors` vectors and return their sum.
 
     Fetches what lies `ahead` elements further on, beyond the end of the buffer or not.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        simd = Simd(builder, signature.args[0].dtype)
-        _, source, target, vectors, highest, rate, ahead = arguments
-        top, factor, total = simd.splat(highest), simd.splat(rate), simd.local(simd.zero)
-        reads, writes = simd.pointer(source), simd.pointer(target)
-        with cgutils.for_range(builder, vectors, intp=_INT) as loop:
-            offset = builder.mul(loop.index, ir.Constant(_INT, simd.lanes))
-            _fetch(simd, simd.at(reads, builder.add(offset, ahead)))
-            below = builder.fsub(simd.load(simd.at(reads, offset)), top)
-            power = simd.exponential(builder.fmul(below, factor))
-            simd.store(power, simd.at(writes, offset))
-            builder.store(builder.fadd(builder.load(total), power), total)
-        return simd.sum(builder.load(total))
-
-    kind = data.dtype(
-        data, types.int64, types.int64, types.int64, data.dtype, data.dtype, types.int64
-    )
-    return kind, generate
+    builder = simd.builder
+    top, factor, total = simd.splat(highest), simd.splat(rate), simd.local(simd.zero)
+    reads, writes = simd.pointer(source), simd.pointer(target)
+    with cgutils.for_range(builder, vectors, intp=INT) as loop:
+        offset = builder.mul(loop.index, integer(simd.lanes))
+        _fetch(simd, simd.at(reads, builder.add(offset, ahead)))
+        below = builder.fsub(simd.load(simd.at(reads, offset)), top)
+        power = simd.exponential(builder.fmul(below, factor))
+        simd.store(power, simd.at(writes, offset))
+        builder.store(builder.fadd(builder.load(total), power), total)
+    return simd.sum(builder.load(total))
 
 
-@intrinsic
+@emits("iiiiffffi", "ff")
 def _powers_and_gap(
-    typing_context: Any,
-    data: Any,
-    source: Any,
-    other: Any,
-    target: Any,
-    vectors: Any,
-    highest: Any,
-    rate: Any,
-    other_highest: Any,
-    other_rate: Any,
-    ahead: Any,
-) -> Any:
+    simd, source, other, target, vectors, highest, rate, other_highest, other_rate, ahead
+):
     """Write e^u, u = rate * (x - highest), and return the sums of e^u and of e^u (u - v).
 
     v is the same of the other scores, with their own rate and highest. Where e^u is 0, so is the
     product, whatever v. Fetches `ahead` elements further on.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        simd = Simd(builder, signature.args[0].dtype)
-        _, source, other, target, vectors, *scalars, ahead = arguments
-        top, factor, other_top, other_factor = (simd.splat(scalar) for scalar in scalars)
-        reads, others, writes = (simd.pointer(a) for a in (source, other, target))
-        total, gap = simd.local(simd.zero), simd.local(simd.zero)
-        against = builder.fneg(other_factor)
-        with cgutils.for_range(builder, vectors, intp=_INT) as loop:
-            offset = builder.mul(loop.index, ir.Constant(_INT, simd.lanes))
-            _fetch(simd, simd.at(reads, builder.add(offset, ahead)))
-            above = builder.fsub(simd.load(simd.at(reads, offset)), top)
-            above = builder.fmul(above, factor)
-            below = builder.fsub(simd.load(simd.at(others, offset)), other_top)
-            power = simd.exponential(above)
-            simd.store(power, simd.at(writes, offset))
-            builder.store(builder.fadd(builder.load(total), power), total)
-            difference = simd.multiply_add(below, against, above)
-            none = builder.fcmp_ordered("==", power, simd.zero)
-            difference = builder.select(none, simd.zero, difference)
-            builder.store(simd.multiply_add(power, difference, builder.load(gap)), gap)
-        sums = [simd.sum(builder.load(total)), simd.sum(builder.load(gap))]
-        return context.make_tuple(builder, signature.return_type, sums)
-
-    whole, real = types.int64, data.dtype
-    kind = types.UniTuple(real, 2)(data, whole, whole, whole, whole, real, real, real, real, whole)
-    return kind, generate
+    builder = simd.builder
+    top, factor = simd.splat(highest), simd.splat(rate)
+    other_top, other_factor = simd.splat(other_highest), simd.splat(other_rate)
+    reads, others, writes = (simd.pointer(a) for a in (source, other, target))
+    total, gap = simd.local(simd.zero), simd.local(simd.zero)
+    against = builder.fneg(other_factor)
+    with cgutils.for_range(builder, vectors, intp=INT) as loop:
+        offset = builder.mul(loop.index, integer(simd.lanes))
+        _fetch(simd, simd.at(reads, builder.add(offset, ahead)))
+        above = builder.fsub(simd.load(simd.at(reads, offset)), top)
+        above = builder.fmul(above, factor)
+        below = builder.fsub(simd.load(simd.at(others, offset)), other_top)
+        power = simd.exponential(above)
+        simd.store(power, simd.at(writes, offset))
+        builder.store(builder.fadd(builder.load(total), power), total)
+        difference = simd.multiply_add(below, against, above)
+        none = builder.fcmp_ordered("==", power, simd.zero)
+        difference = builder.select(none, simd.zero, difference)
+        builder.store(simd.multiply_add(power, difference, builder.load(gap)), gap)
+    return [simd.sum(builder.load(total)), simd.sum(builder.load(gap))]
 
 
 def _distillation_kernel(data):
@@ -259,26 +221,10 @@ def distillation_pass(
     offsets, answers = offsets.contiguous(), answers.contiguous()
     hard_weight, soft_weight = hard_weight.contiguous(), soft_weight.contiguous()
     found = student.new_empty(6, b)
-    left = _distillation(
-        student.dtype,
-        2 * b * n,
-        b,
-        n,
-        64 // student.element_size(),
-        student.data_ptr(),
-        teacher.data_ptr(),
-        0 if gradient is None else gradient.data_ptr(),
-        offsets.data_ptr(),
-        answers.data_ptr(),
-        len(answers),
-        hard_weight.data_ptr(),
-        soft_weight.data_ptr(),
-        bits_of(temperature),
-        bits_of(1.0 / temperature),
-        bits_of(teacher_scale / temperature),
-        found.data_ptr(),
-        0,
-    )
+    sizes = b, n, 64 // student.element_size()
+    given = student, teacher, gradient, offsets, answers, len(answers), hard_weight, soft_weight
+    rates = temperature, 1.0 / temperature, teacher_scale / temperature
+    left = _distillation(student.dtype, 2 * b * n, *sizes, *given, *map(float, rates), found, 0)
     if left[-1]:
         raise IndexError(f"an answer lies outside the {n} candidates, or the offsets do not fit")
     highest, total, soft_total, answered, teacher_total, gap = found.double()

@@ -4,17 +4,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from torch import Tensor
 
-from dglke_distill.kernels.simd import Simd
+from dglke_distill.kernels.simd import INT, emits, integer
 from dglke_distill.kernels.threads import (
     NativeKernel,
     argument,
@@ -26,55 +21,41 @@ from dglke_distill.kernels.threads import (
 
 # Queries per task.
 _ROWS = 4
-_INT = ir.IntType(64)
 
 
-@intrinsic
-def highest_and_sum(typing_context: Any, data: Any, address: Any, vectors: Any) -> Any:
+@emits("ii", "ff")
+def highest_and_sum(simd, address, vectors):
     """Return the largest element (NaN aside) and the sum of `vectors` vectors."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        simd = Simd(builder, signature.args[0].dtype)
-        source = simd.pointer(arguments[1])
-        highest, total = simd.local(simd.constant(float("-inf"))), simd.local(simd.zero)
-        with cgutils.for_range(builder, arguments[2], intp=_INT) as loop:
-            offset = builder.mul(loop.index, ir.Constant(_INT, simd.lanes))
-            value = simd.load(simd.at(source, offset))
-            best = builder.load(highest)
-            builder.store(
-                builder.select(builder.fcmp_ordered(">", value, best), value, best), highest
-            )
-            builder.store(builder.fadd(builder.load(total), value), total)
-        lanes = simd.elements(builder.load(highest))
-        best = lanes[0]
-        for value in lanes[1:]:
-            best = builder.select(builder.fcmp_ordered(">", value, best), value, best)
-        added = simd.sum(builder.load(total))
-        return context.make_tuple(builder, signature.return_type, [best, added])
-
-    return types.UniTuple(data.dtype, 2)(data, types.int64, types.int64), generate
+    builder = simd.builder
+    source = simd.pointer(address)
+    highest, total = simd.local(simd.constant(float("-inf"))), simd.local(simd.zero)
+    with cgutils.for_range(builder, vectors, intp=INT) as loop:
+        offset = builder.mul(loop.index, integer(simd.lanes))
+        value = simd.load(simd.at(source, offset))
+        best = builder.load(highest)
+        builder.store(builder.select(builder.fcmp_ordered(">", value, best), value, best), highest)
+        builder.store(builder.fadd(builder.load(total), value), total)
+    lanes = simd.elements(builder.load(highest))
+    best = lanes[0]
+    for value in lanes[1:]:
+        best = builder.select(builder.fcmp_ordered(">", value, best), value, best)
+    added = simd.sum(builder.load(total))
+    return [best, added]
 
 
-@intrinsic
-def _exponentials(
-    typing_context: Any, data: Any, source: Any, target: Any, vectors: Any, shift: Any
-) -> Any:
+@emits("iiif", "f")
+def _exponentials(simd, source, target, vectors, shift):
     """Write e^(x - shift) of `vectors` vectors and return their sum; no x exceeds the shift."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        simd = Simd(builder, signature.args[0].dtype)
-        _, source, target, vectors, shift = arguments
-        below, total = simd.splat(shift), simd.local(simd.zero)
-        reads, writes = simd.pointer(source), simd.pointer(target)
-        with cgutils.for_range(builder, vectors, intp=_INT) as loop:
-            offset = builder.mul(loop.index, ir.Constant(_INT, simd.lanes))
-            value = builder.fsub(simd.load(simd.at(reads, offset)), below)
-            power = simd.exponential(value)
-            simd.store(power, simd.at(writes, offset))
-            builder.store(builder.fadd(builder.load(total), power), total)
-        return simd.sum(builder.load(total))
-
-    return data.dtype(data, types.int64, types.int64, types.int64, data.dtype), generate
+    builder = simd.builder
+    below, total = simd.splat(shift), simd.local(simd.zero)
+    reads, writes = simd.pointer(source), simd.pointer(target)
+    with cgutils.for_range(builder, vectors, intp=INT) as loop:
+        offset = builder.mul(loop.index, integer(simd.lanes))
+        value = builder.fsub(simd.load(simd.at(reads, offset)), below)
+        power = simd.exponential(value)
+        simd.store(power, simd.at(writes, offset))
+        builder.store(builder.fadd(builder.load(total), power), total)
+    return simd.sum(builder.load(total))
 
 
 @numba.njit
@@ -164,20 +145,9 @@ def _run_forward(
     b, n = scores.shape
     found = scores.new_empty(results, b)
     offsets, answers = offsets.contiguous(), answers.contiguous()
-    left = kernel(
-        scores.dtype,
-        b * n,
-        b,
-        n,
-        64 // scores.element_size(),
-        scores.data_ptr(),
-        target.data_ptr(),
-        offsets.data_ptr(),
-        answers.data_ptr(),
-        len(answers),
-        found.data_ptr(),
-        0,
-    )
+    sizes = b, n, 64 // scores.element_size()
+    given = scores, target, offsets, answers, len(answers)
+    left = kernel(scores.dtype, b * n, *sizes, *given, found, 0)
     if left[-1]:
         raise IndexError(f"an answer lies outside the {n} candidates, or the offsets do not fit")
     return found
@@ -206,16 +176,4 @@ def scores_gradient(
     b, n = powers.shape
     offsets, answers = offsets.contiguous(), answers.contiguous()
     scale, shift, drop = (value.to(powers.dtype).contiguous() for value in (scale, shift, drop))
-    _gradient(
-        powers.dtype,
-        b * n,
-        b,
-        n,
-        powers.data_ptr(),
-        offsets.data_ptr(),
-        answers.data_ptr(),
-        len(answers),
-        scale.data_ptr(),
-        shift.data_ptr(),
-        drop.data_ptr(),
-    )
+    _gradient(powers.dtype, b * n, b, n, powers, offsets, answers, len(answers), scale, shift, drop)

@@ -147,57 +147,14 @@ def private_gradients(
     lanes = 64 // size
     query_gradient, rows_gradient = query.new_empty(b, d), rows.new_empty(u, d)
     if d * size <= _SHORT:
-        _passes(
-            query.dtype,
-            b * n * d,
-            kind,
-            b,
-            group,
-            n,
-            u,
-            d,
-            lanes,
-            size,
-            query.data_ptr(),
-            rows.data_ptr(),
-            index.data_ptr(),
-            weight.data_ptr(),
-            query_gradient.data_ptr(),
-            rows_gradient.data_ptr(),
-        )
+        sizes = kind, b, group, n, u, d, lanes, size
+        made = query_gradient, rows_gradient
+        _passes(query.dtype, b * n * d, *sizes, query, rows, index, weight, *made)
         return query_gradient, rows_gradient
     starts = torch.arange(0, b * n + 1, n)
-    _gathers(
-        query.dtype,
-        b * n * d,
-        kind,
-        b,
-        d,
-        lanes,
-        size,
-        query.data_ptr(),
-        rows.data_ptr(),
-        query_gradient.data_ptr(),
-        starts.data_ptr(),
-        index.data_ptr(),
-        group,
-        weight.data_ptr(),
-    )
+    given = query, rows, query_gradient, starts, index, group, weight
+    _gathers(query.dtype, b * n * d, kind, b, d, lanes, size, *given)
     offsets, queries, values = invert(index, weight, u)
-    _gathers(
-        query.dtype,
-        b * n * d,
-        kind,
-        u,
-        d,
-        lanes,
-        size,
-        rows.data_ptr(),
-        query.data_ptr(),
-        rows_gradient.data_ptr(),
-        offsets.data_ptr(),
-        queries.data_ptr(),
-        1,
-        values.data_ptr(),
-    )
+    given = rows, query, rows_gradient, offsets, queries, 1, values
+    _gathers(query.dtype, b * n * d, kind, u, d, lanes, size, *given)
     return query_gradient, rows_gradient

@@ -189,42 +189,13 @@ def product_softmax(
         query = torch.nn.functional.pad(query, (0, width - d, 0, padded - b))
     packed = (query * UNIT).view(-1, ROWS, width).transpose(1, 2).contiguous()
     found = query.new_empty(parts, 2, padded)
-    place = 0 if bias is None else bias.data_ptr()
     first_pass(
-        query.dtype,
-        b * n * d,
-        padded,
-        n,
-        d,
-        width,
-        lanes,
-        tiles,
-        parts,
-        packed.data_ptr(),
-        rows.data_ptr(),
-        place,
-        found.data_ptr(),
+        query.dtype, b * n * d, padded, n, d, width, lanes, tiles, parts, packed, rows, bias, found
     )
     out = query.new_empty(2, b)
-    left = _totals(
-        query.dtype,
-        b * (parts * 32 + d),
-        b,
-        n,
-        d,
-        parts,
-        padded,
-        query.data_ptr(),
-        width,
-        rows.data_ptr(),
-        place,
-        offsets.data_ptr(),
-        answers.data_ptr(),
-        len(answers),
-        found.data_ptr(),
-        out.data_ptr(),
-        0,
-    )
+    sizes = b, n, d, parts, padded
+    given = query, width, rows, bias, offsets, answers, len(answers)
+    left = _totals(query.dtype, b * (parts * 32 + d), *sizes, *given, found, out, 0)
     if left[-1]:
         raise IndexError(f"an answer lies outside the {n} candidates, or the offsets do not fit")
     return Softmax(out[0], out[1], query, packed)
@@ -267,49 +238,12 @@ def product_gradients(
     partial = query.new_empty(parts, padded, width)
     query_gradient, rows_gradient = query.new_empty(b, d), torch.empty_like(rows)
     bias_gradient = None if bias is None else torch.empty_like(bias)
-    places = [0, 0]
-    if bias is not None and bias_gradient is not None:
-        places = [bias.data_ptr(), bias_gradient.data_ptr()]
-    second_pass(
-        query.dtype,
-        b * n * d,
-        padded,
-        n,
-        d,
-        width,
-        64 // query.element_size(),
-        tiles,
-        parts,
-        softmax.packed.data_ptr(),
-        rows.data_ptr(),
-        places[0],
-        query.data_ptr(),
-        shift.data_ptr(),
-        factor.data_ptr(),
-        extra.data_ptr(),
-        partial.data_ptr(),
-        rows_gradient.data_ptr(),
-        places[1],
-    )
-    _collect(
-        query.dtype,
-        b * (parts + 2) * d,
-        b,
-        n,
-        d,
-        width,
-        parts,
-        padded,
-        partial.data_ptr(),
-        query.data_ptr(),
-        rows.data_ptr(),
-        places[0],
-        offsets.data_ptr(),
-        answers.data_ptr(),
-        len(answers),
-        drop.data_ptr(),
-        query_gradient.data_ptr(),
-        rows_gradient.data_ptr(),
-        places[1],
-    )
+    sizes = padded, n, d, width, 64 // query.element_size(), tiles, parts
+    given = softmax.packed, rows, bias, query, shift, factor, extra
+    made = rows_gradient, bias_gradient
+    second_pass(query.dtype, b * n * d, *sizes, *given, partial, *made)
+    summed = b, n, d, width, parts, padded
+    facts = offsets, answers, len(answers), drop
+    work = b * (parts + 2) * d
+    _collect(query.dtype, work, *summed, partial, query, rows, bias, *facts, query_gradient, *made)
     return query_gradient, rows_gradient, bias_gradient

@@ -4,23 +4,22 @@ Queries come by sixes or twelves (`ROWS`), candidates by tiles of `TILE`, so tha
 those of the vectors' own length are constants.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 from typing import Any, Callable, Literal
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from dglke_distill.kernels.simd import Simd
+from dglke_distill.kernels.simd import INT, Simd, emits, integer
 
 ROWS = 12
 """Queries that are multiplied together, and candidates whose gradients are."""
 TILE = 96
 """Candidates of a tile: a multiple of ROWS and of two vectors of float32."""
 
-_INT = ir.IntType(64)
 # With 32 registers of 64 bytes all rows of two vectors fit; with 16 of 32 bytes a quarter does.
 _AT_ONCE = ROWS if Simd.avx512 else ROWS // 4
 
@@ -38,25 +37,11 @@ def product_tile(
     start "row". "zero" starts from zeros, "own" from what `out` holds.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def tile(
-        typing_context: Any,
-        data: Any,
-        left: Any,
-        right: Any,
-        right_stride: Any,
-        out: Any,
-        out_stride: Any,
-        count: Any,
-        first: Any,
-    ) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            simd = Simd(builder, signature.args[0].dtype)
-            for row in range(0, ROWS, _AT_ONCE):
-                _generate_products(simd, vectors, row_stride, step_stride, start, row, arguments)
-            return context.get_dummy_value()
-
-        return types.void(data, *[types.int64] * 7), generate
+    @emits("iiiiiii")
+    def tile(simd, left, right, right_stride, out, out_stride, count, first):
+        given = left, right, right_stride, out, out_stride, count, first
+        for row in range(0, ROWS, _AT_ONCE):
+            _generate_products(simd, vectors, row_stride, step_stride, start, row, given)
 
     return tile  # type: ignore[no-any-return]
 
@@ -64,11 +49,11 @@ def product_tile(
 def _generate_products(
     simd: Simd, vectors: int, row_stride: int, step_stride: int, start: Start, row: int, given: Any
 ) -> None:
-    _, left, right, right_stride, out, out_stride, count, first = given
+    left, right, right_stride, out, out_stride, count, first = given
     build = simd.builder
     rows = range(row, row + _AT_ONCE)
     columns = [vector * simd.lanes for vector in range(vectors)]
-    targets = [simd.pointer(out, _constant(r), out_stride) for r in rows]
+    targets = [simd.pointer(out, integer(r), out_stride) for r in rows]
     if start == "row":
         source = simd.pointer(first)
         begin = [simd.load(simd.at(source, column)) for column in columns]
@@ -81,10 +66,10 @@ def _generate_products(
     else:
         totals = [[simd.local(simd.zero) for _ in columns] for _ in rows]
     lefts, rights = simd.pointer(left), simd.pointer(right)
-    with cgutils.for_range(build, count, intp=_INT) as loop:
+    with cgutils.for_range(build, count, intp=INT) as loop:
         where = build.gep(rights, [build.mul(loop.index, right_stride)])
         others = [simd.load(simd.at(where, column)) for column in columns]
-        factors = build.gep(lefts, [build.mul(loop.index, _constant(step_stride))])
+        factors = build.gep(lefts, [build.mul(loop.index, integer(step_stride))])
         for r, sums in zip(rows, totals):
             factor = simd.load_splat(simd.at(factors, r * row_stride))
             for other, total in zip(others, sums):
@@ -102,38 +87,28 @@ def _highest(simd: Simd, values: list[Any]) -> Any:
     return best
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def softmax_row(typing_context: Any, data: Any, row: Any, highest: Any, total: Any) -> Any:
+@emits("iii")
+def softmax_row(simd, row, highest, total):
     """Add a tile of a query's scores to its running softmax.
 
     Arguments: data; the addresses of the TILE scores, of the highest score so far (one element) and
     of the sum of 2^(score - highest) so far (one vector, whose lanes are to be summed).
     """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        simd = Simd(builder, signature.args[0].dtype)
-        row, highest, total = (simd.pointer(address) for address in arguments[1:])
-        values = [simd.load(simd.at(row, k)) for k in range(0, TILE, simd.lanes)]
-        before = builder.load(highest)
-        _raise_highest(simd, _highest(simd, values), before, highest, [total])
-        top = simd.load_splat(highest)
-        _add_powers(simd, [builder.fsub(value, top) for value in values], total)
-        return context.get_dummy_value()
-
-    return types.void(data, types.int64, types.int64, types.int64), generate
+    builder = simd.builder
+    row, highest, total = (simd.pointer(address) for address in (row, highest, total))
+    values = [simd.load(simd.at(row, k)) for k in range(0, TILE, simd.lanes)]
+    before = builder.load(highest)
+    _raise_highest(simd, _highest(simd, values), before, highest, [total])
+    top = simd.load_splat(highest)
+    _add_powers(simd, [builder.fsub(value, top) for value in values], total)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def small_row(typing_context: Any, data: Any, row: Any, total: Any) -> Any:
+@emits("ii")
+def small_row(simd, row, total):
     """`softmax_row` for scores so small that the highest need not be known: it counts as 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        simd = Simd(builder, signature.args[0].dtype)
-        row, total = (simd.pointer(address) for address in arguments[1:])
-        _add_powers(simd, [simd.load(simd.at(row, k)) for k in range(0, TILE, simd.lanes)], total)
-        return context.get_dummy_value()
-
-    return types.void(data, types.int64, types.int64), generate
+    row = simd.pointer(row)
+    values = [simd.load(simd.at(row, k)) for k in range(0, TILE, simd.lanes)]
+    _add_powers(simd, values, simd.pointer(total))
 
 
 def _add_powers(simd: Simd, values: list[Any], total: Any) -> None:
@@ -162,59 +137,41 @@ def _raise_highest(simd: Simd, best: Any, before: Any, highest: Any, totals: lis
             simd.store(build.fmul(simd.load(total), scale), total)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def gradient_row(
-    typing_context: Any, data: Any, row: Any, shift: Any, factor: Any, extra: Any
-) -> Any:
+@emits("ifff")
+def gradient_row(simd, row, shift, factor, extra):
     """Replace a tile of a query's scores by factor * 2^(score - shift) + extra."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        simd = Simd(builder, signature.args[0].dtype)
-        row = simd.pointer(arguments[1])
-        shift, factor, extra = (simd.splat(value) for value in arguments[2:])
-        for k in range(0, TILE, simd.lanes):
-            place = simd.at(row, k)
-            power = simd.power_of_two(builder.fsub(simd.load(place), shift))
-            simd.store(simd.multiply_add(power, factor, extra), place)
-        return context.get_dummy_value()
-
-    real = data.dtype
-    return types.void(data, types.int64, real, real, real), generate
+    builder = simd.builder
+    row = simd.pointer(row)
+    shift, factor, extra = (simd.splat(value) for value in (shift, factor, extra))
+    for k in range(0, TILE, simd.lanes):
+        place = simd.at(row, k)
+        power = simd.power_of_two(builder.fsub(simd.load(place), shift))
+        simd.store(simd.multiply_add(power, factor, extra), place)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def transposed_tile(
-    typing_context: Any, data: Any, source: Any, stride: Any, target: Any, width: Any
-) -> Any:
+@emits("iiii")
+def transposed_tile(simd, source, stride, target, width):
     """Write TILE rows of `width` elements, `stride` apart, as `width` rows of TILE elements.
 
     `width` is a multiple of the vector's length.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        simd = Simd(builder, signature.args[0].dtype)
-        _, source, stride, target, width = arguments
-        lanes = simd.lanes
-        reads, writes = simd.pointer(source), simd.pointer(target)
-        step = ir.Constant(_INT, lanes)
-        zero = ir.Constant(_INT, 0)
-        with cgutils.for_range_slice(builder, zero, _constant(TILE), step, intp=_INT) as (j, _):
-            with cgutils.for_range_slice(builder, zero, width, step, intp=_INT) as (k, _):
-                corner = builder.add(builder.mul(j, stride), k)
-                rows = [
-                    simd.load(
-                        builder.gep(
-                            reads, [builder.add(corner, builder.mul(_constant(line), stride))]
-                        )
-                    )
-                    for line in range(lanes)
-                ]
-                corner = builder.add(builder.mul(k, _constant(TILE)), j)
-                for line, column in enumerate(_transposed(simd, rows)):
-                    simd.store(column, simd.at(builder.gep(writes, [corner]), line * TILE))
-        return context.get_dummy_value()
-
-    return types.void(data, *[types.int64] * 4), generate
+    builder = simd.builder
+    lanes = simd.lanes
+    reads, writes = simd.pointer(source), simd.pointer(target)
+    step = integer(lanes)
+    zero = integer(0)
+    with cgutils.for_range_slice(builder, zero, integer(TILE), step, intp=INT) as (j, _):
+        with cgutils.for_range_slice(builder, zero, width, step, intp=INT) as (k, _):
+            corner = builder.add(builder.mul(j, stride), k)
+            rows = [
+                simd.load(
+                    builder.gep(reads, [builder.add(corner, builder.mul(integer(line), stride))])
+                )
+                for line in range(lanes)
+            ]
+            corner = builder.add(builder.mul(k, integer(TILE)), j)
+            for line, column in enumerate(_transposed(simd, rows)):
+                simd.store(column, simd.at(builder.gep(writes, [corner]), line * TILE))
 
 
 def _transposed(simd: Simd, rows: list[Any]) -> list[Any]:
@@ -235,7 +192,3 @@ def _transposed(simd: Simd, rows: list[Any]) -> list[Any]:
         rows = moved
         unit //= 2
     return rows
-
-
-def _constant(value: int) -> Any:
-    return ir.Constant(_INT, value)

@@ -59,20 +59,9 @@ def scatter_rows(source: Tensor, index: Tensor, u: int) -> Tensor:
     target = source.new_empty(u, d)
     # Few, wide blocks: memory is read faster in long stretches.
     width = -(-d // (torch.get_num_threads() * _LINE)) * _LINE
-    _scatter(
-        source.dtype,
-        source.numel() + target.numel(),
-        parts,
-        parts // index.shape[0],
-        index.shape[0],
-        n,
-        d,
-        u,
-        width,
-        source.data_ptr(),
-        index.data_ptr(),
-        target.data_ptr(),
-    )
+    sizes = parts, parts // index.shape[0], index.shape[0], n, d, u, width
+    work = source.numel() + target.numel()
+    _scatter(source.dtype, work, *sizes, source, index, target)
     return target
 
 
@@ -178,7 +167,7 @@ def invert(
         parts = max(1, min(torch.get_num_threads(), b * n // _PAIRS, b))
     counts = torch.empty(parts, u, dtype=torch.int64)
     sizes = (parts, -(-b // parts), b, b // chunks, n, u)
-    _count(weight.dtype, b * n, *sizes, index.data_ptr(), counts.data_ptr())
+    _count(weight.dtype, b * n, *sizes, index, counts)
     offsets = torch.zeros(u + 1, dtype=torch.int64)
     # Places run row by row and within a row part by part.
     ends = counts.T.reshape(-1).cumsum(0).view(u, parts)
@@ -186,14 +175,5 @@ def invert(
     places = (ends.T - counts).contiguous()
     query = torch.empty(b * n, dtype=torch.int64)
     value = torch.empty(b * n, dtype=weight.dtype)
-    _place(
-        weight.dtype,
-        b * n,
-        *sizes,
-        index.data_ptr(),
-        places.data_ptr(),
-        weight.data_ptr(),
-        query.data_ptr(),
-        value.data_ptr(),
-    )
+    _place(weight.dtype, b * n, *sizes, index, places, weight, query, value)
     return offsets, query, value

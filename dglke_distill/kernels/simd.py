@@ -8,19 +8,21 @@ numba. On narrower machines LLVM splits the vectors; the bits stay the same.
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, Callable
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 VECTOR_BYTES = 64
-_INT = ir.IntType(64)
+INT = ir.IntType(64)
 # Polynomial of least relative error (2e-9) for 2^t, t in [-1/2, 1/2], by Remez's algorithm.
 _POWER_OF_TWO = (
     1.0,
@@ -31,6 +33,11 @@ _POWER_OF_TWO = (
     0.0013399930903688073,
     0.0001534581242594868,
 )
+
+
+def integer(value: int) -> Any:
+    """Return an int64 constant."""
+    return ir.Constant(INT, value)
 
 
 def _has_avx512() -> bool:
@@ -78,7 +85,7 @@ class Simd:
     def at(self, pointer: Any, offset: Any) -> Any:
         """Advance a pointer by elements (an int or an LLVM integer)."""
         if isinstance(offset, int):
-            offset = ir.Constant(_INT, offset)
+            offset = integer(offset)
         return self.builder.gep(pointer, [offset])
 
     def load(self, pointer: Any) -> Any:
@@ -290,3 +297,41 @@ class Simd:
             for offset in range(first * unit, run, 2 * unit)
             for lane in range(unit)
         ]
+
+
+def emits(takes: str, returns: str = "") -> Callable[[Callable[..., Any]], Any]:
+    """Make a function that emits vector instructions one that kernels call, with their data first.
+
+    The function is given a `Simd` of the kernel's element type and its arguments as LLVM values.
+
+    Args:
+        takes: a letter for each argument behind the data: `i` of an int64, such as a count or an
+            address; `f` of a number of the kernel's element type.
+        returns: the same letters: none, `f`, or `ff` for a list of two numbers.
+    """
+
+    def made(emit: Callable[..., Any]) -> Any:
+        def typed(typing_context: Any, data: Any, *others: Any) -> Any:
+            kinds = [types.int64 if letter == "i" else data.dtype for letter in takes]
+            results = {"": types.void, "f": data.dtype, "ff": types.UniTuple(data.dtype, 2)}
+
+            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                found = emit(Simd(builder, signature.args[0].dtype), *arguments[1:])
+                if returns == "ff":
+                    return context.make_tuple(builder, signature.return_type, found)
+                return found if returns else context.get_dummy_value()
+
+            return results[returns](data, *kinds), generate
+
+        # numba looks at the names of the arguments.
+        _, *names = inspect.signature(emit).parameters
+        typed.__name__ = emit.__name__
+        typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+                for name in ("typing_context", "data", *names)
+            ]
+        )
+        return intrinsic(typed)
+
+    return made

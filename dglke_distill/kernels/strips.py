@@ -132,25 +132,9 @@ def shared_gradients(
     splits = min(max(1, _TASKS // (steps * chunks)), b // chunks)
     query_gradient = query.new_empty(b, d)
     partial = query.new_empty(chunks * splits, n, d)
-    _strips(
-        query.dtype,
-        b * n * d,
-        kind,
-        b // chunks,
-        chunks,
-        n,
-        d,
-        splits,
-        pieces,
-        lanes,
-        query.data_ptr(),
-        rows.data_ptr(),
-        rows.shape[0],
-        index.data_ptr(),
-        weight.data_ptr(),
-        query_gradient.data_ptr(),
-        partial.data_ptr(),
-    )
+    sizes = kind, b // chunks, chunks, n, d, splits, pieces, lanes
+    given = query, rows, rows.shape[0], index, weight
+    _strips(query.dtype, b * n * d, *sizes, *given, query_gradient, partial)
     if in_order and chunks * splits == 1:
         return query_gradient, partial[0]
     return query_gradient, scatter_rows(partial, index, rows.shape[0])

@@ -17,13 +17,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import numba
+import numpy as np
 import torch
 from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, models, register_model
+from torch import Tensor
 
 from dglke_distill.kernels.compiled import cfunc
 
@@ -167,10 +169,18 @@ def _openmp_parallel() -> Optional[Callable[..., None]]:
     return None
 
 
-def bits_of(value: float) -> int:
-    """Return the bits of a double as a signed integer, as kernels read it."""
-    number: int = struct.unpack("q", struct.pack("d", value))[0]
-    return number
+_DOUBLE, _INTEGER = struct.Struct("d"), struct.Struct("q")
+Argument = Union[int, float, Tensor, "np.ndarray[Any, Any]", None]
+
+
+def _word(value: Argument) -> int:
+    """Return an argument as kernels read it: an integer, an address, 0 of None, a double's bits."""
+    if isinstance(value, Tensor):
+        return value.data_ptr()
+    if isinstance(value, float):
+        bits: int = _INTEGER.unpack(_DOUBLE.pack(value))[0]
+        return bits
+    return int(value or 0) if value is None or isinstance(value, int) else value.ctypes.data
 
 
 @lru_cache(maxsize=1)
@@ -200,16 +210,18 @@ class NativeKernel:
                 self.compiled[dtype] = (_CALLBACK(callback.address), callback)
         return self.compiled[dtype]
 
-    def __call__(self, dtype: torch.dtype, work: int, *arguments: int) -> Any:
+    def __call__(self, dtype: torch.dtype, work: int, *arguments: Argument) -> Any:
         """Run the kernel on torch's threads and return its arguments as it left them.
 
         Args:
             dtype: the element type, torch.float32 or torch.float64.
             work: about how many elements are processed; too little is not worth sharing.
-            arguments: sizes and addresses, as the kernel reads them.
+            arguments: what the kernel reads, in order; see `_word`.
         """
         callback, compiled = self.compiled.get(dtype) or self.compile(dtype)
-        data = (ctypes.c_int64 * (_COUNTER_SLOTS + len(arguments)))(0, *arguments)
+        data = (ctypes.c_int64 * (_COUNTER_SLOTS + len(arguments)))(
+            0, *[each if type(each) is int else _word(each) for each in arguments]
+        )
         threads = torch.get_num_threads()
         if threads == 1 or work < _WORTH_SHARING:
             callback(ctypes.addressof(data))

@@ -10,22 +10,20 @@ Lane m of an accumulator sums the coordinates k = m mod lanes in order, then the
 in a fixed tree: the bits of a score depend on its two rows alone.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Callable
 
 import numba
-from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from dglke_distill.kernels.simd import Simd
+from dglke_distill.kernels.simd import INT, Simd, emits, integer
 
 KERNELS = ("dot", "l1", "l2", "complex_modulus")
 
-_INT = ir.IntType(64)
 # Below this squared modulus the direction of a difference is scaled towards 0, so that its
 # gradient is finite, and 0 at 0.
 _SMALLEST_SQUARE = {32: 1e-37, 64: 1e-300}
@@ -96,79 +94,56 @@ def score_tile(kernel: str, rows: int) -> Callable[..., None]:
     the chunk's row, `out` as that of the whole (b, n). Rows past the last query repeat it.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def tile(
-        typing_context: Any,
-        data: Any,
-        query: Any,
-        first: Any,
-        last: Any,
-        candidate: Any,
-        index: Any,
-        start: Any,
-        count: Any,
-        out: Any,
-        d: Any,
-    ) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _generate_score_tile(Simd(builder, signature.args[0].dtype), kernel, rows, arguments)
-            return context.get_dummy_value()
+    @emits("iiiiiiiii")
+    def tile(simd, query, first, last, candidate, index, start, count, out, d):
+        build, columns, parts = simd.builder, simd.lanes // rows, _parts(kernel)
+        words = build.inttoptr(index, INT.as_pointer())
+        final = build.sub(count, integer(1))
 
-        return types.void(data, *[types.int64] * 9), generate
+        def clamped(value: Any, step: int, limit: Any) -> Any:
+            moved = build.add(value, integer(step))
+            return build.select(build.icmp_signed("<", moved, limit), moved, limit)
+
+        numbers = [clamped(first, step, last) for step in range(rows)]
+        queries = [simd.pointer(query, number, d) for number in numbers]
+        others = [
+            simd.pointer(candidate, build.load(build.gep(words, [clamped(start, step, final)])), d)
+            for step in range(columns)
+        ]
+        totals = [simd.local(simd.zero) for _ in range(simd.lanes)]
+        length = build.sdiv(d, integer(parts))
+        begin, step = integer(0), integer(simd.lanes)
+        with cgutils.for_range_slice(build, begin, length, step, intp=INT) as (k, _):
+            offsets = [k, build.add(k, length)][:parts]
+            left = [[simd.load(simd.at(row, o)) for o in offsets] for row in queries]
+            for column, row in enumerate(others):
+                right = [simd.load(simd.at(row, o)) for o in offsets]
+                for line in range(rows):
+                    total = totals[line * columns + column]
+                    before = build.load(total)
+                    build.store(_accumulate(simd, kernel, before, left[line], right), total)
+        sums = simd.sum_each([build.load(total) for total in totals])
+        if kernel == "l2":
+            sums = simd.root(sums)
+        if kernel != "dot":
+            sums = build.fneg(sums)
+        outs = [simd.at(simd.pointer(out, number, count), start) for number in numbers]
+        fits = build.icmp_signed("<=", build.add(start, integer(columns)), count)
+        with build.if_else(fits) as (whole, partial):
+            with whole:
+                for line, target in enumerate(outs):
+                    lanes = range(line * columns, (line + 1) * columns)
+                    simd.store(simd.shuffle(sums, sums, list(lanes)), target)
+            with partial:
+                buffer = simd.local(sums)
+                source = build.bitcast(buffer, simd.scalar.as_pointer())
+                with cgutils.for_range(build, build.sub(count, start), intp=INT) as loop:
+                    for line, target in enumerate(outs):
+                        lane = build.add(loop.index, integer(line * columns))
+                        score = build.load(build.gep(source, [lane]))
+                        build.store(score, build.gep(target, [loop.index]))
 
     return tile  # type: ignore[no-any-return]
-
-
-def _generate_score_tile(simd: Simd, kernel: str, rows: int, arguments: Any) -> None:
-    _, query, first, last, candidate, index, start, count, out, d = arguments
-    build, columns, parts = simd.builder, simd.lanes // rows, _parts(kernel)
-    words = build.inttoptr(index, _INT.as_pointer())
-    final = build.sub(count, _constant(1))
-
-    def clamped(value: Any, step: int, limit: Any) -> Any:
-        moved = build.add(value, _constant(step))
-        return build.select(build.icmp_signed("<", moved, limit), moved, limit)
-
-    numbers = [clamped(first, step, last) for step in range(rows)]
-    queries = [simd.pointer(query, number, d) for number in numbers]
-    others = [
-        simd.pointer(candidate, build.load(build.gep(words, [clamped(start, step, final)])), d)
-        for step in range(columns)
-    ]
-    totals = [simd.local(simd.zero) for _ in range(simd.lanes)]
-    length = build.sdiv(d, _constant(parts))
-    with cgutils.for_range_slice(build, _constant(0), length, _constant(simd.lanes), intp=_INT) as (
-        k,
-        _,
-    ):
-        offsets = [k, build.add(k, length)][:parts]
-        left = [[simd.load(simd.at(row, o)) for o in offsets] for row in queries]
-        for column, row in enumerate(others):
-            right = [simd.load(simd.at(row, o)) for o in offsets]
-            for line in range(rows):
-                total = totals[line * columns + column]
-                build.store(_accumulate(simd, kernel, build.load(total), left[line], right), total)
-    sums = simd.sum_each([build.load(total) for total in totals])
-    if kernel == "l2":
-        sums = simd.root(sums)
-    if kernel != "dot":
-        sums = build.fneg(sums)
-    outs = [simd.at(simd.pointer(out, number, count), start) for number in numbers]
-    fits = build.icmp_signed("<=", build.add(start, _constant(columns)), count)
-    with build.if_else(fits) as (whole, partial):
-        with whole:
-            for line, target in enumerate(outs):
-                lanes = range(line * columns, (line + 1) * columns)
-                simd.store(simd.shuffle(sums, sums, list(lanes)), target)
-        with partial:
-            buffer = simd.local(sums)
-            source = build.bitcast(buffer, simd.scalar.as_pointer())
-            with cgutils.for_range(build, build.sub(count, start), intp=_INT) as loop:
-                for line, target in enumerate(outs):
-                    lane = build.add(loop.index, _constant(line * columns))
-                    build.store(
-                        build.load(build.gep(source, [lane])), build.gep(target, [loop.index])
-                    )
 
 
 def strip_tile(kernel: str, rows: int) -> Callable[..., None]:
@@ -181,61 +156,42 @@ def strip_tile(kernel: str, rows: int) -> Callable[..., None]:
     of (rows, stride) at the block's first candidate; stride; count. Adds to both gradients.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def tile(
-        typing_context: Any,
-        data: Any,
-        query: Any,
-        query_gradient: Any,
-        candidate: Any,
-        candidate_gradient: Any,
-        weight: Any,
-        stride: Any,
-        count: Any,
-    ) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _generate_strip_tile(Simd(builder, signature.args[0].dtype), kernel, rows, arguments)
-            return context.get_dummy_value()
+    @emits("iiiiiii")
+    def tile(simd, query, query_gradient, candidate, candidate_gradient, weight, stride, count):
+        build, parts, lanes = simd.builder, _parts(kernel), simd.lanes
+        steps = [part * lanes for part in range(parts)]
 
-        return types.void(data, *[types.int64] * 7), generate
+        def places(address: Any, line: int) -> list[Any]:
+            return [simd.at(simd.pointer(address), line * parts * lanes + step) for step in steps]
+
+        left = [[simd.load(p) for p in places(query, line)] for line in range(rows)]
+        sums = [
+            [simd.local(simd.load(p)) for p in places(query_gradient, line)] for line in range(rows)
+        ]
+        weights = [simd.pointer(weight, integer(line), stride) for line in range(rows)]
+        with cgutils.for_range(build, count, intp=INT) as loop:
+            offset = build.mul(loop.index, integer(parts * lanes))
+            sources = [simd.at(simd.at(simd.pointer(candidate), offset), s) for s in steps]
+            targets = [simd.at(simd.at(simd.pointer(candidate_gradient), offset), s) for s in steps]
+            right = [simd.load(p) for p in sources]
+            pulls = [simd.load(p) for p in targets]
+            for line in range(rows):
+                scale = simd.load_splat(build.gep(weights[line], [loop.index]))
+                slopes = _slopes(simd, kernel, left[line], right)
+                negative = build.fneg(scale)
+                if kernel != "l2":
+                    scale, negative = negative, scale
+                for part in range(parts):
+                    total = sums[line][part]
+                    build.store(simd.multiply_add(scale, slopes[part], build.load(total)), total)
+                    pulls[part] = simd.multiply_add(negative, slopes[part], pulls[part])
+            for value, target in zip(pulls, targets):
+                simd.store(value, target)
+        for line in range(rows):
+            for total, place in zip(sums[line], places(query_gradient, line)):
+                simd.store(build.load(total), place)
 
     return tile  # type: ignore[no-any-return]
-
-
-def _generate_strip_tile(simd: Simd, kernel: str, rows: int, arguments: Any) -> None:
-    _, query, query_gradient, candidate, candidate_gradient, weight, stride, count = arguments
-    build, parts, lanes = simd.builder, _parts(kernel), simd.lanes
-    steps = [part * lanes for part in range(parts)]
-
-    def places(address: Any, line: int) -> list[Any]:
-        return [simd.at(simd.pointer(address), line * parts * lanes + step) for step in steps]
-
-    left = [[simd.load(p) for p in places(query, line)] for line in range(rows)]
-    sums = [
-        [simd.local(simd.load(p)) for p in places(query_gradient, line)] for line in range(rows)
-    ]
-    weights = [simd.pointer(weight, _constant(line), stride) for line in range(rows)]
-    with cgutils.for_range(build, count, intp=_INT) as loop:
-        offset = build.mul(loop.index, _constant(parts * lanes))
-        sources = [simd.at(simd.at(simd.pointer(candidate), offset), s) for s in steps]
-        targets = [simd.at(simd.at(simd.pointer(candidate_gradient), offset), s) for s in steps]
-        right = [simd.load(p) for p in sources]
-        pulls = [simd.load(p) for p in targets]
-        for line in range(rows):
-            scale = simd.load_splat(build.gep(weights[line], [loop.index]))
-            slopes = _slopes(simd, kernel, left[line], right)
-            negative = build.fneg(scale)
-            if kernel != "l2":
-                scale, negative = negative, scale
-            for part in range(parts):
-                total = sums[line][part]
-                build.store(simd.multiply_add(scale, slopes[part], build.load(total)), total)
-                pulls[part] = simd.multiply_add(negative, slopes[part], pulls[part])
-        for value, target in zip(pulls, targets):
-            simd.store(value, target)
-    for line in range(rows):
-        for total, place in zip(sums[line], places(query_gradient, line)):
-            simd.store(build.load(total), place)
 
 
 def gather_tile(kernel: str, vectors: int, scatter: bool = False) -> Callable[..., None]:
@@ -249,65 +205,38 @@ def gather_tile(kernel: str, vectors: int, scatter: bool = False) -> Callable[..
     gradient, which is added to. The imaginary parts, if any, lie d / 2 further on.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def tile(
-        typing_context: Any,
-        data: Any,
-        anchor: Any,
-        others: Any,
-        numbers: Any,
-        weights: Any,
-        count: Any,
-        target: Any,
-        d: Any,
-        scattered: Any,
-    ) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            simd = Simd(builder, signature.args[0].dtype)
-            _generate_gather_tile(simd, kernel, vectors, scatter, arguments)
-            return context.get_dummy_value()
+    @emits("iiiiiiii")
+    def tile(simd, anchor, others, numbers, weights, count, target, d, scattered):
+        build, parts = simd.builder, _parts(kernel)
+        half = build.sdiv(d, integer(2))
+        words = build.inttoptr(numbers, INT.as_pointer())
+        scales = simd.pointer(weights)
 
-        return types.void(data, *[types.int64] * 8), generate
+        def places(pointer: Any) -> list[list[Any]]:
+            starts = [pointer, build.gep(pointer, [half])][:parts]
+            return [[simd.at(start, v * simd.lanes) for start in starts] for v in range(vectors)]
+
+        left = [[simd.load(p) for p in pair] for pair in places(simd.pointer(anchor))]
+        sums = [[simd.local(simd.zero) for _ in range(parts)] for _ in range(vectors)]
+        with cgutils.for_range(build, count, intp=INT) as loop:
+            number = build.load(build.gep(words, [loop.index]))
+            scale = simd.load_splat(build.gep(scales, [loop.index]))
+            if kernel in ("l1", "complex_modulus"):
+                scale = build.fneg(scale)
+            opposite = scale if kernel == "dot" else build.fneg(scale)
+            pulls = places(simd.pointer(scattered, number, d))
+            for v, pair in enumerate(places(simd.pointer(others, number, d))):
+                right = [simd.load(p) for p in pair]
+                slopes = right if kernel == "dot" else _slopes(simd, kernel, left[v], right)
+                for part in range(parts):
+                    total = sums[v][part]
+                    build.store(simd.multiply_add(scale, slopes[part], build.load(total)), total)
+                    if scatter:
+                        slope = left[v][part] if kernel == "dot" else slopes[part]
+                        pull = simd.multiply_add(opposite, slope, simd.load(pulls[v][part]))
+                        simd.store(pull, pulls[v][part])
+        for v, pair in enumerate(places(simd.pointer(target))):
+            for part, place in enumerate(pair):
+                simd.store(build.load(sums[v][part]), place)
 
     return tile  # type: ignore[no-any-return]
-
-
-def _generate_gather_tile(
-    simd: Simd, kernel: str, vectors: int, scatter: bool, arguments: Any
-) -> None:
-    _, anchor, others, numbers, weights, count, target, d, scattered = arguments
-    build, parts = simd.builder, _parts(kernel)
-    half = build.sdiv(d, _constant(2))
-    words = build.inttoptr(numbers, _INT.as_pointer())
-    scales = simd.pointer(weights)
-
-    def places(pointer: Any) -> list[list[Any]]:
-        starts = [pointer, build.gep(pointer, [half])][:parts]
-        return [[simd.at(start, v * simd.lanes) for start in starts] for v in range(vectors)]
-
-    left = [[simd.load(p) for p in pair] for pair in places(simd.pointer(anchor))]
-    sums = [[simd.local(simd.zero) for _ in range(parts)] for _ in range(vectors)]
-    with cgutils.for_range(build, count, intp=_INT) as loop:
-        number = build.load(build.gep(words, [loop.index]))
-        scale = simd.load_splat(build.gep(scales, [loop.index]))
-        if kernel in ("l1", "complex_modulus"):
-            scale = build.fneg(scale)
-        opposite = scale if kernel == "dot" else build.fneg(scale)
-        pulls = places(simd.pointer(scattered, number, d))
-        for v, pair in enumerate(places(simd.pointer(others, number, d))):
-            right = [simd.load(p) for p in pair]
-            slopes = right if kernel == "dot" else _slopes(simd, kernel, left[v], right)
-            for part in range(parts):
-                total = sums[v][part]
-                build.store(simd.multiply_add(scale, slopes[part], build.load(total)), total)
-                if scatter:
-                    slope = left[v][part] if kernel == "dot" else slopes[part]
-                    pull = simd.multiply_add(opposite, slope, simd.load(pulls[v][part]))
-                    simd.store(pull, pulls[v][part])
-    for v, pair in enumerate(places(simd.pointer(target))):
-        for part, place in enumerate(pair):
-            simd.store(build.load(sums[v][part]), place)
-
-
-def _constant(value: int) -> Any:
-    return ir.Constant(_INT, value)

@@ -17,7 +17,6 @@ from dglke_distill.kernels.threads import (
     NativeKernel,
     argument,
     array_at,
-    bits_of,
     float_argument,
     integers_at,
     next_task,
@@ -238,27 +237,8 @@ def update(
             [np.arange(len(rows)) * step + rows.data_ptr() for _, rows in stash]
         )
     block = max(1, _FLOATS // max(d, 1))
-    _update(
-        weight.dtype,
-        count * d,
-        method,
-        count,
-        d,
-        block,
-        weight.shape[0],
-        weight.data_ptr(),
-        0 if state is None else state.data_ptr(),
-        0 if other is None else other.data_ptr(),
-        0 if gradient is not None else ids.ctypes.data,
-        first.ctypes.data,
-        follower.ctypes.data,
-        len(follower),
-        addresses.ctypes.data,
-        0 if gradient is None else gradient.data_ptr(),
-        bits_of(rate),
-        bits_of(eps),
-        bits_of(betas[0]),
-        bits_of(betas[1]),
-        bits_of(scale),
-    )
+    sizes = method, count, d, block, weight.shape[0]
+    links = ids if gradient is None else None, first, follower, len(follower), addresses
+    numbers = map(float, (rate, eps, *betas, scale))
+    _update(weight.dtype, count * d, *sizes, weight, state, other, *links, gradient, *numbers)
     return count
