@@ -190,15 +190,7 @@ class StageResults(ResultsNode):
 
 
 def _check_one_protocol(stages: Sequence[StageResults], wanted: Optional[str] = None) -> None:
-    """Refuse figures of different protocols, which would stand side by side and do not compare.
-
-    Args:
-        stages: what would stand side by side.
-        wanted: the protocol that all must have; None: that of the first.
-
-    Raises:
-        ValueError: their protocols differ.
-    """
+    """Refuse figures of different protocols, which would stand side by side and do not compare."""
     for stage in stages:
         for split, figures in stage.results.metrics.items():
             name = "all" if figures.protocol is None else figures.protocol.name

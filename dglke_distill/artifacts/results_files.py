@@ -108,11 +108,7 @@ def results_text(tree: Union[Mapping[str, Any], ResultsNode]) -> str:
 
 
 def _check_schema(tree: Mapping[str, Any], source: Union[str, Path]) -> None:
-    """Refuse results of another schema; those that state none are of the first.
-
-    Raises:
-        UserError: another version wrote them.
-    """
+    """Refuse results of another schema; those that state none are of the first."""
     stated = tree.get("schema", 1)
     if type(stated) is not int or stated != SCHEMA:
         raise UserError(

@@ -181,11 +181,7 @@ def _negatives(
 
 
 def _distinct_false(dataset: Dataset, given: Triples) -> Triples:
-    """Return each negative once: a repeated one would be fitted on and held out as well.
-
-    Raises:
-        UserError: one of them is a fact.
-    """
+    """Return each negative once: a repeated one would be fitted on and held out as well."""
     sizes = dataset.num_entities, dataset.num_relations
     keys = triple_keys(given, *sizes)
     for split in ("train", "valid", "test"):

@@ -148,11 +148,7 @@ def _show_flags(command: Any) -> None:
 
 
 class _HelpFlag:
-    """Makes ``--help`` itself a flag in the help.
-
-    Args:
-        made: the command's own way to make the option.
-    """
+    """Makes ``--help`` itself a flag in the help."""
 
     def __init__(self, made: Callable[[Any], Any]) -> None:
         self._made = made

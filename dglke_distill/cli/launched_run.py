@@ -109,11 +109,7 @@ def _chain(
 
 
 def _check_chain(chain: ChainConfig, partition: Partition) -> None:
-    """Refuse parts of other data than the chain's, and what is for one machine.
-
-    Raises:
-        UserError: there is some.
-    """
+    """Refuse parts of other data than the chain's, and what is for one machine."""
     if chain.data.dataset != partition.data.dataset:
         raise UserError(
             f"dist launch: the chain is of {chain.data.dataset}, and {partition.directory} of "

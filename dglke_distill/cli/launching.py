@@ -286,11 +286,7 @@ def cluster_of(given: Given, partition: Partition, place: Optional[torchrun.Plac
 
 
 def _settings(asked: dict[str, Any], partition: Partition, taught: bool) -> Config:
-    """Return the settings of the run, as ``train`` composes them.
-
-    Raises:
-        UserError: wrong settings, or a run that goes on without the teacher that it had.
-    """
+    """Return the settings of the run, as ``train`` composes them."""
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_training
 

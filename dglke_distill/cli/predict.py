@@ -276,11 +276,7 @@ def predict(
 
 
 def _is_word(candidates: list[str], entities: "Vocabulary") -> bool:
-    """Return whether candidates are described, and not named one by one.
-
-    Raises:
-        UserError: they are described in several ways.
-    """
+    """Return whether candidates are described, and not named one by one."""
     from dglke_distill.predict.choosing import per_relation
 
     words = [

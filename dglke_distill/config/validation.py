@@ -104,12 +104,7 @@ def _way_down(value: Any) -> list[str]:
 
 
 def _elsewhere(model: type[BaseModel], written: list[str]) -> list[str]:
-    """Return the quoted settings that keys may mean which have no place where they were written.
-
-    Args:
-        model: what has no such setting.
-        written: the keys, from there down to the value.
-    """
+    """Return the quoted settings that keys may mean which have no place where they were written."""
     find = getattr(model, "meant_by", None)
     return [] if find is None else [repr(".".join(keys)[:200]) for keys in find(written)]
 

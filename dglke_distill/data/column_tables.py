@@ -66,9 +66,6 @@ class ColumnTable:
             order: the columns' order where none is chosen and no name says it.
             warnings: receives what was left out.
             weigh: whether weights are wanted.
-
-        Raises:
-            UserError: there are no such columns, or they hold no names.
         """
         options = self.options
         if options.weight_column is not None and weigh:
@@ -111,9 +108,6 @@ class ColumnTable:
         Args:
             start: number of the first row.
             table: values by the name of their column; None is an empty one.
-
-        Raises:
-            UserError: a name is missing, or a weight is none.
         """
         count = len(table[self.columns[0]])
         cells = np.empty((3, count), dtype=np.object_)

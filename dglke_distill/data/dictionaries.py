@@ -127,11 +127,7 @@ def _stated_order(cells: list[str]) -> Optional[bool]:
 
 
 def _told_order(path: Path, rows: list[tuple[int, str, str]]) -> bool:
-    """Return whether ids stand first, by which column holds the ids 0 to n - 1.
-
-    Raises:
-        UserError: both do, and the two readings differ.
-    """
+    """Return whether ids stand first, by which column holds the ids 0 to n - 1."""
     first, second = [row[1] for row in rows], [row[2] for row in rows]
     if _is_numbering(first) and _is_numbering(second):
         pairs = {(_id(a), _id(b)) for a, b in zip(first, second)}

@@ -102,15 +102,7 @@ def renumbered(dataset: Dataset, entities: Vocabulary, relations: Vocabulary) ->
 
 
 def _in_data_root(name: str, data_root: Optional[Path] = None) -> Optional[Path]:
-    """Return where a user's own dataset of a name lies in the data root, None if it does not.
-
-    Args:
-        name: of a folder there, or of a file without its ending.
-        data_root: as for ``load``.
-
-    Raises:
-        UserError: the data root does not exist.
-    """
+    """Return where a user's own dataset of a name lies in the data root, None if it does not."""
     root = catalog.resolve_data_root(data_root)
     if root is None or name in ("", ".", "..") or Path(name).name != name or "\\" in name:
         return None

@@ -84,11 +84,7 @@ def zip_files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 
 def _open_zip(stream: Any, mode: str = "rb") -> Any:
-    """Return a stream of the one file of a zip archive.
-
-    Raises:
-        UserError: it holds several files, or is locked or packed otherwise.
-    """
+    """Return a stream of the one file of a zip archive."""
     archive = zipfile.ZipFile(stream)
     files = zip_files(archive)
     if len(files) != 1:
@@ -104,12 +100,7 @@ def _open_zip(stream: Any, mode: str = "rb") -> Any:
 
 
 class _Zstandard:
-    """Unpacks Zstandard frames; unlike the library's own stream it tells where data are cut off.
-
-    Args:
-        stream: of packed bytes.
-        mode: as of the other libraries.
-    """
+    """Unpacks Zstandard frames; unlike the library's own stream it tells where data are cut off."""
 
     def __init__(self, stream: Any, mode: str = "rb") -> None:
         try:

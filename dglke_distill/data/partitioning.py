@@ -176,11 +176,7 @@ def _cut(graph: Any, folder: Path, parts: int, method: Method, seed: int, name: 
 
 
 def _write_likewise(folder: Path, facts: int) -> None:
-    """Write as much as DGL could not: it does not say why, the system does.
-
-    Raises:
-        OSError: why nothing more is written there.
-    """
+    """Write as much as DGL could not: it does not say why, the system does."""
     place = folder / "room"
     try:
         place.write_bytes(bytes(8 * facts + (1 << 20)))

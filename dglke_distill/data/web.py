@@ -191,11 +191,7 @@ def _chunks(body: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 class _Watch:
-    """Hangs up on a server that is too slow: a thread looks at the clock meanwhile.
-
-    Args:
-        url: what is asked for.
-    """
+    """Hangs up on a server that is too slow: a thread looks at the clock meanwhile."""
 
     def __init__(self, url: str) -> None:
         self.url = url

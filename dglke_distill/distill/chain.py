@@ -149,11 +149,7 @@ def run_chain(
 
 
 def _check_judged(dataset: Dataset) -> None:
-    """Refuse data on which no model of a chain could be compared with another.
-
-    Raises:
-        UserError: neither valid nor test has triples.
-    """
+    """Refuse data on which no model of a chain could be compared with another."""
     if not len(dataset.valid) and not len(dataset.test):
         raise UserError(
             f"{dataset.name}: valid and test have no triples, so teacher, student and control "

@@ -228,14 +228,7 @@ def _check_stages(
     workspaces: Workspaces,
     directory: Path,
 ) -> None:
-    """Look at the stages of all methods; see ``check_stages``.
-
-    Args:
-        comparison: the settings.
-        teachers: the stages that train the teachers; none where these are loaded.
-        workspaces: the data.
-        directory: where the comparison would be written.
-    """
+    """Look at the stages of all methods; see ``check_stages``."""
     names = [stage.name for stage in teachers] or comparison.loaded
     for method in comparison.methods:
         stages = plan(chain_of(comparison, method, comparison.seeds[0]), _asked(method, names))
@@ -265,11 +258,7 @@ def _imported(
 def _check_alike(
     chains: Sequence[ChainResults], place: Path, dataset: Callable[[], Dataset]
 ) -> None:
-    """Refuse to lay figures of different triples side by side.
-
-    Raises:
-        UserError: the last chain was run on other triples than the first.
-    """
+    """Refuse to lay figures of different triples side by side."""
     first, last = (chain.dataset.fingerprint or "" for chain in (chains[0], chains[-1]))
     if first != last and not all(dataset().has_fingerprint(each) for each in (first, last)):
         raise UserError(
@@ -279,11 +268,7 @@ def _check_alike(
 
 
 def _loaded(place: Path, dataset: Dataset, allow_other_data: bool) -> StageResults:
-    """Return the stage that a loaded teacher stands for.
-
-    Raises:
-        UserError: it has no test figures, or was trained on other triples.
-    """
+    """Return the stage that a loaded teacher stands for."""
     path = place / checkpoint.RESULTS_FILE
     results = read_training_results(path)
     if "test" not in results.metrics:

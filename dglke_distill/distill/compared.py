@@ -61,14 +61,7 @@ def comparison_results(
 def _to_direct(
     chain: ChainResults, goal: Optional[float], teachers: Sequence[StageResults], folder: Path
 ) -> Optional[float]:
-    """Return the seconds of a whole chain until its last model was as good as direct training.
-
-    Args:
-        chain: its results.
-        goal: the best validation MRR of direct training.
-        teachers: that all chains share; they count where the method has a teacher.
-        folder: of the chains.
-    """
+    """Return the seconds of a whole chain until its last model was as good as direct training."""
     last = chain.stages[-1]
     reached = seconds_to_reach(chain_folder(folder, chain.method, chain.seed), last, goal)
     if reached is None:

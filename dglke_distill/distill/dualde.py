@@ -146,12 +146,7 @@ class DualObjective(DistillationObjective):
         return Terms(hard, soft, {"teacher": taught + scale * back})
 
     def _sampled_hard(self, ours: ScoredBatch, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the hard loss of a group, and the weights of its soft labels: (b, 1 + n).
-
-        Args:
-            ours: the student's scores.
-            weight: (b, 1 + n), what each triple's soft label is worth.
-        """
+        """Return the hard loss of a group, and the weights of its soft labels: (b, 1 + n)."""
         each = self.loss.per_triple(ours)
         if each is not None:
             return weighted_mean(((1 - weight) * each).sum(dim=-1), ours.weight), weight

@@ -96,11 +96,7 @@ def chain_results(path: Path) -> ChainResults:
 
 
 def _whole(results: TrainingResults, source: Union[str, Path]) -> TrainingResults:
-    """Return results in which nothing lacks that a training always states.
-
-    Raises:
-        UserError: something does.
-    """
+    """Return results in which nothing lacks that a training always states."""
     parts = {key: getattr(results, key) for key in ("dataset", "model", "training")}
     parts["metrics"] = results.metrics if "metrics" in results.model_fields_set else None
     missing = [key for key, value in parts.items() if value is None]

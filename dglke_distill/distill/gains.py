@@ -104,12 +104,7 @@ def gain_between(student: Sequence[Ranks], control: Sequence[Ranks], seed: int =
 
 
 def _of_seeds(ours: Ranks, theirs: Ranks) -> float:
-    """Return half the interval of a share that is due to seeds; 0 of one seed.
-
-    Args:
-        ours: MRR of every seed of one model.
-        theirs: of the other one.
-    """
+    """Return half the interval of a share that is due to seeds, by the MRR of each; 0 of one."""
     seeds = len(ours)
     if seeds < 2:
         return 0.0

@@ -223,12 +223,7 @@ def _claim(
 ) -> str:
     """Return the verdict in words, on one line, without paths of this machine.
 
-    Args:
-        gain: of the student over its control.
-        outcome: see ``SizeVerdict``.
-        notes: what must be known besides.
-        other: the control's score function, where it is not the student's.
-        doubts: why nothing is claimed, where the interval leaves 0 out.
+    ``doubts`` say why nothing is claimed, where the interval leaves 0 out.
     """
     direct = "the same size trained directly" + (f" as {other}" if other else "")
     if not math.isfinite(gain.low):

@@ -167,15 +167,7 @@ def evaluate_given(
 
 
 class _Work:
-    """Scores some queries after others in the same memory.
-
-    Args:
-        scorer: scores their candidates.
-        device: where it wants the ids.
-        negatives: given ones of each query.
-        entities: number of them; the ids of given negatives are below it.
-        limit_bytes: memory that the work may take.
-    """
+    """Scores some queries after others in the same memory."""
 
     def __init__(
         self,

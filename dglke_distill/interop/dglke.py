@@ -94,11 +94,7 @@ class DGLKEFolder(ExportFormat):
 
 
 def _their_name(loaded: LoadedModel) -> str:
-    """Return DGL-KE's name of the model.
-
-    Raises:
-        UserError: it has no such model.
-    """
+    """Return DGL-KE's name of the model."""
     name, kernel = loaded.config.model.name, loaded.model.score_function.kernel
     if loaded.config.model.entity_bias:
         raise UserError(

@@ -120,9 +120,6 @@ def _reciprocal(path: Path, settings: Mapping[str, Any], relations: list[str]) -
 
     Our own export says so in its settings. Where nothing is said, names like those of our export
     stand for it only beside the settings that older versions of it wrote, and DGL-KE does not.
-
-    Raises:
-        UserError: the settings say so, and the names are others.
     """
     half = len(relations) // 2
     inverse = [f"{name}{INVERSE}" for name in relations[:half]]

@@ -226,11 +226,7 @@ def read_weights(path: Path) -> dict[str, Array]:
 
 
 def _refuse_packed(path: Path, size: int) -> None:
-    """Refuse an archive that unpacks to more than it holds: torch stores, it never packs.
-
-    Raises:
-        UserError: it does, or its list of files is damaged.
-    """
+    """Refuse an archive that unpacks to more than it holds: torch stores, it never packs."""
     if not zipfile.is_zipfile(path):
         return
     try:
@@ -246,11 +242,7 @@ def _refuse_packed(path: Path, size: int) -> None:
 
 
 def _array(path: Path, name: str, tensor: torch.Tensor) -> Array:
-    """Return a tensor as an array, if it is one of numbers that all lie in the file.
-
-    Raises:
-        UserError: it is sparse, quantised, on another device, or repeats a few numbers.
-    """
+    """Return a tensor as an array, if it is one of numbers that all lie in the file."""
     plain = tensor.layout == torch.strided and not tensor.is_quantized
     if not plain or tensor.device.type != "cpu":
         kind = tensor.device.type if plain else str(tensor.layout).removeprefix("torch.")

@@ -85,9 +85,6 @@ def _do_not_wait_for_the_disk(client: Any) -> None:
 
     The folder is thrown away if anything goes wrong, and flushed before it gets its name. The
     connection has no public name; without it, the export is slow.
-
-    Args:
-        client: of local mode, with the collection.
     """
     try:
         connection = client._client.collections[_COLLECTION].storage.storage

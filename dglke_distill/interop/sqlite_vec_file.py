@@ -79,14 +79,7 @@ class SqliteVecFile(VectorExport):
 
 
 class _Base:
-    """A connection that can load extensions: of Python itself, else of apsw.
-
-    Args:
-        path: the file.
-
-    Raises:
-        UserError: neither can.
-    """
+    """A connection that can load extensions: of Python itself, else of apsw."""
 
     def __init__(self, path: Path) -> None:
         import sqlite_vec

@@ -72,11 +72,7 @@ class Word2VecBinary(Word2VecText):
 
 
 def _labelled(loaded: LoadedModel, table: str) -> list[str]:
-    """Return the entities as people read them: ``Barack Obama (/m/02mjmr)``.
-
-    Raises:
-        UserError: relations are asked for, or no entity has a label.
-    """
+    """Return the entities as people read them: ``Barack Obama (/m/02mjmr)``."""
     if table != "entities":
         raise UserError("--format word2vec: relations have no labels; say --set keys=names")
     if entity_labels(loaded) is None:
@@ -89,11 +85,7 @@ def _labelled(loaded: LoadedModel, table: str) -> list[str]:
 
 
 def _keys(names: list[str], table: str) -> list[str]:
-    """Return names as keys: not empty, without spaces and line ends, each once.
-
-    Raises:
-        UserError: a name cannot be a key, or two names become one.
-    """
+    """Return names as keys: not empty, without spaces and line ends, each once."""
     fix = "call the vectors by their ids (--set keys=ids)"
     keys: dict[str, str] = {}
     for name in names:

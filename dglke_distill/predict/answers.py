@@ -173,16 +173,7 @@ def _judge(
     at_least: Optional[float],
     options: Mapping[str, Any],
 ) -> None:
-    """Add the rows of whole triples to those of the answers; see ``frame_of``.
-
-    Args:
-        model: the ``NamedModel`` to ask.
-        questions: all of them.
-        whole: the numbers of those that ask for nothing.
-        rows: those of each question, which receive one.
-        at_least: the probability below which a triple is left out.
-        options: of ``NamedModel.rank``.
-    """
+    """Add the rows of whole triples to those of the answers; see ``frame_of``."""
     given: Any = [questions[number] for number in whole]
     triples = triples_of(model.entities, model.relations, given)
     columns = [model.rank(triples, **options), model.score(triples)]

@@ -170,11 +170,7 @@ class Choosing(Part):
 
 
 def _each(candidates: Iterable[Name]) -> Iterator[Name]:
-    """Return what can be gone through.
-
-    Raises:
-        UserError: it cannot.
-    """
+    """Return what can be gone through."""
     try:
         return iter(candidates)
     except TypeError:

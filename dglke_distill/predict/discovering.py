@@ -129,11 +129,7 @@ def _left_out(
 
 
 class _Best:
-    """The best triples so far.
-
-    Args:
-        k: how many to keep.
-    """
+    """The best triples so far."""
 
     def __init__(self, k: int) -> None:
         self.k = k
@@ -243,16 +239,7 @@ def _discovered(
     candidates: Candidates,
     loops: bool,
 ) -> TableFrame:
-    """Find the best triples of relations; see ``Discovering.discover``.
-
-    Args:
-        named: the ``NamedModel`` to ask.
-        relations: names or ids; None: all that there are.
-        k: how many of each.
-        known: facts to leave out.
-        candidates: None, ``observed`` or ``typed``.
-        loops: whether head and tail may be the same entity.
-    """
+    """Find the best triples of relations; see ``Discovering.discover``."""
     import pandas
 
     from dglke_distill.base.table_frames import table_frame

@@ -150,11 +150,7 @@ def describe(data: Dataset, place: Optional[Path] = None) -> dict[str, Any]:
 
 
 def _check_anchored(loaded: LoadedModel, facts: list[NamedFact], added: Sequence[str]) -> None:
-    """Refuse new entities that no chain of facts leads to what the model knows.
-
-    Raises:
-        UserError: there is one; nothing says where it belongs.
-    """
+    """Refuse new entities that no chain of facts leads to what the model knows."""
     beside: dict[str, list[str]] = {name: [] for name in added}
     for head, _, tail in facts:
         for one, other in ((head, tail), (tail, head)):

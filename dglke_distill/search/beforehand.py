@@ -185,9 +185,6 @@ def _below_teachers(
     """Return a chain whose sizes begin with that of the loaded teachers.
 
     Sizes that nobody has asked for begin there; those that were asked for must.
-
-    Raises:
-        UserError: they begin with another, or none of them is smaller.
     """
     sizes = [floats for place in loaded if (floats := table_floats(Path(place))) is not None]
     if not sizes or len(sizes) < len(loaded) or chain.dims[0] in sizes:
@@ -278,11 +275,7 @@ def _is_small(size: FitSize) -> bool:
 
 
 def _leave_open(trees: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether settings name neither a model nor what belongs to one.
-
-    Args:
-        trees: partial ``Config`` trees.
-    """
+    """Return whether settings name neither a model nor what belongs to one."""
     for tree in trees:
         training = tree.get("training", {})
         if set(tree.get("model", {})) - {"dim"} or {"mode", "processes"} & set(training):

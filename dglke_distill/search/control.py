@@ -117,14 +117,7 @@ def published_name(config: Config) -> str:
 
 
 class _Study:
-    """The search for one model's settings.
-
-    Args:
-        config: settings by the recipe.
-        place: folder for what the search leaves.
-        seconds: what the control may take in all.
-        epoch: seconds that an epoch by the recipe took.
-    """
+    """The search for one model's settings."""
 
     def __init__(self, config: Config, place: Path, seconds: float, epoch: float) -> None:
         self.config, self.place = config, place
@@ -139,14 +132,7 @@ class _Study:
         watcher: Watcher,
         known: Sequence[Mapping[str, Any]],
     ) -> Found:
-        """Search for so many seconds, and return all that was found.
-
-        Args:
-            seconds: how long.
-            workspaces: the prepared data.
-            watcher: hears of progress.
-            known: what searches at other sizes chose, by names of settings.
-        """
+        """Search for so many seconds, and return all that was found."""
         begun: dict[int, float] = {}
 
         def began(number: int, chosen: Mapping[str, Any]) -> None:

@@ -185,12 +185,6 @@ def _first_look(
 
     Below one, these are the share of the facts that one epoch is of.
 
-    Args:
-        racer: settings that have not been trained.
-        epochs: of the training, if there is time for so many.
-        slice_seconds: what it may take.
-        track: of the race.
-
     Raises:
         _TimeIsUp: so is the race's time.
     """

@@ -249,11 +249,7 @@ def _waiting(study: optuna.Study) -> int:
 
 
 def _config(config: StudyConfig, space: Space, chosen: Mapping[str, Any]) -> Config:
-    """Return the settings of a trial.
-
-    Raises:
-        UserError: they are not valid together.
-    """
+    """Return the settings of a trial."""
     method = None if config.method is None else build_method(config.method, {})
     trees: list[Tree] = [] if method is None else [method.defaults()]
     tree = merge(space.settings(chosen), config.settings)

@@ -267,11 +267,7 @@ def names_of(shown: Shown, text: str) -> list[str]:
 
 
 def _projection(path: str, given: Mapping[str, str]) -> str:
-    """Return the projection asked for.
-
-    Raises:
-        Refused: there is no such, or its package is not installed.
-    """
+    """Return the projection asked for."""
     found = ROUTES[path].parameters["projection"].choice(given, "projection")
     try:
         projection(found)

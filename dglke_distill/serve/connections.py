@@ -229,11 +229,7 @@ class Connection(HttpToolsProtocol):
 
 
 class _Lingering:
-    """A transport that lingers where it is told to close.
-
-    Args:
-        connection: whose transport it is.
-    """
+    """A transport that lingers where it is told to close."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -77,9 +77,6 @@ class _RowOptimizer(torch.optim.Optimizer):
         """Restore what ``state_dict`` returned: tensors are copied to where state lies.
 
         torch's own would cast a coded table's state to the table's dtype.
-
-        Raises:
-            ValueError: it is of other parameters.
         """
         super().load_state_dict({**state_dict, "state": {}})
         parameters = [

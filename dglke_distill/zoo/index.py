@@ -89,11 +89,7 @@ def stores(place: Place = None) -> list[Store]:
 
 
 def _named_store(place: str) -> Store:
-    """Return a store that the environment names.
-
-    Raises:
-        UserError: an address that no store can have.
-    """
+    """Return a store that the environment names."""
     try:
         return open_store(place)
     except UserError as error:
@@ -201,14 +197,7 @@ def find(
 def _read_or_warn(
     store: Store, failed: dict[int, UserError], searched: int, **options: Any
 ) -> list[Entry]:
-    """Return what ``read_store`` does; one store of several that cannot be read is left out.
-
-    Args:
-        store: the store.
-        failed: those that could not be read, by identity; told once.
-        searched: how many are; the only one must be readable.
-        options: of ``read_store``.
-    """
+    """Return what ``read_store`` does; one store of several that cannot be read is left out."""
     if id(store) in failed:
         return []
     try:

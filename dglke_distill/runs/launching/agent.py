@@ -125,17 +125,7 @@ def _asked(about: dict[str, Any]) -> tuple[Task, int]:
 
 
 def _check(task: Task, machine: int, shared: int, needed: int) -> None:
-    """Look whether this host has what it needs.
-
-    Args:
-        task: what is to be done.
-        machine: which host this is.
-        shared: bytes of its shared memory.
-        needed: bytes of all its processes together.
-
-    Raises:
-        UserError: it has not.
-    """
+    """Look whether this host has what it needs."""
     partition = read_partition(Path(task.partition))
     if partition.id != task.partition_id:
         raise UserError(
@@ -168,11 +158,7 @@ def _check(task: Task, machine: int, shared: int, needed: int) -> None:
 
 
 def _check_shared(path: str, digest: str) -> None:
-    """Look whether this host sees a file that the launcher has written.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Look whether this host sees a file that the launcher has written."""
     place = Path(path)
     if not place.is_file() or sha256_file(place) != digest:
         raise UserError(
