@@ -41,221 +41,204 @@ __all__ = [
 ]
 
 
-def _within(room: str, places: Mapping[str, str]) -> dict[str, str]:
-    return {name: f"dglke_distill.{room}.{place}" for name, place in places.items()}
+def _shipped(
+    kind: str, setting: str, room: str, places: Mapping[str, str], group: str = "", base: str = ""
+) -> Registry[Any]:
+    """Return a registry of what lies in a room; all names of modules are below the package."""
+    whole = {name: f"dglke_distill.{room}.{place}" for name, place in places.items()}
+    named = [f"dglke_distill.{name}" if name else None for name in (group, base)]
+    return Registry(kind, setting, whole, group=named[0], base=named[1])
 
 
-SCORE_FUNCTIONS: Registry[Any] = Registry(
+SCORE_FUNCTIONS: Registry[Any] = _shipped(
     "score function",
     "model.name",
-    _within(
-        "models",
-        {
-            "TransE": "transe:TransE",
-            "DistMult": "distmult:DistMult",
-            "ComplEx": "complex:ComplEx",
-            "SimplE": "simple:SimplE",
-            "RotatE": "rotate:RotatE",
-            "RotE": "rote:RotE",
-            "RotH": "roth:RotH",
-            "RESCAL": "rescal:RESCAL",
-            "HolE": "hole:HolE",
-            "TransR": "transr:TransR",
-            "PairRE": "pairre:PairRE",
-            "TripleRE": "triplere:TripleRE",
-            "AutoSF": "autosf:AutoSF",
-            "TuckER": "meim:TuckER",
-            "MEIM": "meim:MEIM",
-        },
-    ),
-    group="dglke_distill.models",
-    base="dglke_distill.models.score_function:ScoreFunction",
+    "models",
+    {
+        "TransE": "transe:TransE",
+        "DistMult": "distmult:DistMult",
+        "ComplEx": "complex:ComplEx",
+        "SimplE": "simple:SimplE",
+        "RotatE": "rotate:RotatE",
+        "RotE": "rote:RotE",
+        "RotH": "roth:RotH",
+        "RESCAL": "rescal:RESCAL",
+        "HolE": "hole:HolE",
+        "TransR": "transr:TransR",
+        "PairRE": "pairre:PairRE",
+        "TripleRE": "triplere:TripleRE",
+        "AutoSF": "autosf:AutoSF",
+        "TuckER": "meim:TuckER",
+        "MEIM": "meim:MEIM",
+    },
+    group="models",
+    base="models.score_function:ScoreFunction",
 )
-ENCODERS: Registry[Any] = Registry(
+ENCODERS: Registry[Any] = _shipped(
     "encoder",
     "model.encoder",
-    _within(
-        "models",
-        {
-            "lookup": "encoders:LookupEncoder",
-            "neighbor": "neighbor_encoder:NeighborEncoder",
-            "node_piece": "node_piece:NodePieceEncoder",
-            "path": "path_encoder:PathEncoder",
-        },
-    ),
+    "models",
+    {
+        "lookup": "encoders:LookupEncoder",
+        "neighbor": "neighbor_encoder:NeighborEncoder",
+        "node_piece": "node_piece:NodePieceEncoder",
+        "path": "path_encoder:PathEncoder",
+    },
 )
-NEGATIVE_SAMPLERS: Registry[Any] = Registry(
+NEGATIVE_SAMPLERS: Registry[Any] = _shipped(
     "sampler",
     "negatives.sampler",
-    _within(
-        "sampling",
-        {
-            "uniform": "negatives:UniformNegatives",
-            "bernoulli": "negatives:BernoulliNegatives",
-            "degree": "negatives:DegreeNegatives",
-            "typed": "negatives:TypedNegatives",
-        },
-    ),
-    group="dglke_distill.samplers",
-    base="dglke_distill.sampling.base:NegativeSampler",
+    "sampling",
+    {
+        "uniform": "negatives:UniformNegatives",
+        "bernoulli": "negatives:BernoulliNegatives",
+        "degree": "negatives:DegreeNegatives",
+        "typed": "negatives:TypedNegatives",
+    },
+    group="samplers",
+    base="sampling.base:NegativeSampler",
 )
-LOSSES: Registry[Any] = Registry(
+LOSSES: Registry[Any] = _shipped(
     "loss",
     "loss.name",
-    _within(
-        "training",
-        {
-            "margin": "losses:MarginLoss",
-            "logistic": "losses:LogisticLoss",
-            "self_adversarial": "losses:SelfAdversarialLoss",
-            "softmax": "losses:SoftmaxLoss",
-            "bce": "losses:BinaryCrossEntropyLoss",
-        },
-    ),
-    group="dglke_distill.losses",
-    base="dglke_distill.training.losses:Loss",
+    "training",
+    {
+        "margin": "losses:MarginLoss",
+        "logistic": "losses:LogisticLoss",
+        "self_adversarial": "losses:SelfAdversarialLoss",
+        "softmax": "losses:SoftmaxLoss",
+        "bce": "losses:BinaryCrossEntropyLoss",
+    },
+    group="losses",
+    base="training.losses:Loss",
 )
-REGULARIZERS: Registry[Any] = Registry(
+REGULARIZERS: Registry[Any] = _shipped(
     "regularizer",
     "regularizer.name",
-    _within(
-        "training",
-        {
-            "none": "regularizers:NoPenalty",
-            "l2": "regularizers:L2",
-            "n3": "regularizers:N3",
-            "dura": "regularizers:DURA",
-        },
-    ),
-    group="dglke_distill.regularizers",
-    base="dglke_distill.training.regularizers:Penalty",
+    "training",
+    {
+        "none": "regularizers:NoPenalty",
+        "l2": "regularizers:L2",
+        "n3": "regularizers:N3",
+        "dura": "regularizers:DURA",
+    },
+    group="regularizers",
+    base="training.regularizers:Penalty",
 )
-OPTIMIZERS: Registry[Any] = Registry(
+OPTIMIZERS: Registry[Any] = _shipped(
     "optimizer",
     "optimizer.name",
-    _within(
-        "training",
-        {
-            "adagrad": "optim:RowAdagrad",
-            "rowwise_adagrad": "optim:rowwise_adagrad",
-            "adam": "optim:RowAdam",
-            "sgd": "optim:RowSGD",
-        },
-    ),
+    "training",
+    {
+        "adagrad": "optim:RowAdagrad",
+        "rowwise_adagrad": "optim:rowwise_adagrad",
+        "adam": "optim:RowAdam",
+        "sgd": "optim:RowSGD",
+    },
 )
-SOFT_LOSSES: Registry[Any] = Registry(
+SOFT_LOSSES: Registry[Any] = _shipped(
     "soft loss",
     "distillation.soft.name",
-    _within("distill", {"huber": "soft:Huber", "kl": "soft:KullbackLeibler"}),
-    group="dglke_distill.soft_losses",
-    base="dglke_distill.distill.soft:SoftLoss",
+    "distill",
+    {"huber": "soft:Huber", "kl": "soft:KullbackLeibler"},
+    group="soft_losses",
+    base="distill.soft:SoftLoss",
 )
-SCHEDULES: Registry[Any] = Registry(
+SCHEDULES: Registry[Any] = _shipped(
     "schedule",
     "distillation.weight.name",
-    _within(
-        "distill",
-        {
-            "constant": "schedules:Constant",
-            "fading": "schedules:Fading",
-            "linear": "schedules:Linear",
-            "power": "schedules:Power",
-            "two_phase": "schedules:TwoPhase",
-        },
-    ),
-    group="dglke_distill.schedules",
-    base="dglke_distill.distill.schedules:Schedule",
+    "distill",
+    {
+        "constant": "schedules:Constant",
+        "fading": "schedules:Fading",
+        "linear": "schedules:Linear",
+        "power": "schedules:Power",
+        "two_phase": "schedules:TwoPhase",
+    },
+    group="schedules",
+    base="distill.schedules:Schedule",
 )
-METHODS: Registry[Any] = Registry(
+METHODS: Registry[Any] = _shipped(
     "method",
     "distillation.method",
-    _within(
-        "distill",
-        {
-            "iterde": "methods:IterDE",
-            "fan_out": "methods:FanOut",
-            "dgkd": "methods:DenselyGuided",
-            "bkd": "methods:BasicDistillation",
-            "ta": "methods:TeacherAssistant",
-            "dualde": "dualde:DualDE",
-            "mulde": "mulde:MulDE",
-            "rkd": "methods:RelationalDistillation",
-            "fitnet": "methods:HintDistillation",
-            "direct": "methods:Direct",
-        },
-    ),
-    group="dglke_distill.methods",
-    base="dglke_distill.distill.method:Method",
+    "distill",
+    {
+        "iterde": "methods:IterDE",
+        "fan_out": "methods:FanOut",
+        "dgkd": "methods:DenselyGuided",
+        "bkd": "methods:BasicDistillation",
+        "ta": "methods:TeacherAssistant",
+        "dualde": "dualde:DualDE",
+        "mulde": "mulde:MulDE",
+        "rkd": "methods:RelationalDistillation",
+        "fitnet": "methods:HintDistillation",
+        "direct": "methods:Direct",
+    },
+    group="methods",
+    base="distill.method:Method",
 )
-INITIALIZATIONS: Registry[Any] = Registry(
+INITIALIZATIONS: Registry[Any] = _shipped(
     "initialization",
     "distillation.initialization",
-    _within(
-        "distill",
-        {
-            "random": "initialization:at_random",
-            "pca": "initialization:pca",
-            "svd": "initialization:svd",
-            "truncate": "initialization:truncate",
-        },
-    ),
+    "distill",
+    {
+        "random": "initialization:at_random",
+        "pca": "initialization:pca",
+        "svd": "initialization:svd",
+        "truncate": "initialization:truncate",
+    },
 )
-STORAGES: Registry[Any] = Registry(
+STORAGES: Registry[Any] = _shipped(
     "storage",
     "--to",
-    _within(
-        "compression",
-        {
-            "float32": "table:Float32",
-            "float16": "table:Float16",
-            "int8": "int8:Int8",
-            "pq": "pq:PQ",
-            "binary": "binary:Binary",
-        },
-    ),
-    group="dglke_distill.storages",
-    base="dglke_distill.compression.table:StoredTable",
+    "compression",
+    {
+        "float32": "table:Float32",
+        "float16": "table:Float16",
+        "int8": "int8:Int8",
+        "pq": "pq:PQ",
+        "binary": "binary:Binary",
+    },
+    group="storages",
+    base="compression.table:StoredTable",
 )
-CALIBRATIONS: Registry[Any] = Registry(
+CALIBRATIONS: Registry[Any] = _shipped(
     "calibration method",
     "--method",
-    _within("calibration", {"platt": "platt:Platt", "isotonic": "isotonic:Isotonic"}),
-    group="dglke_distill.calibrations",
-    base="dglke_distill.calibration.curves:CalibrationMethod",
+    "calibration",
+    {"platt": "platt:Platt", "isotonic": "isotonic:Isotonic"},
+    group="calibrations",
+    base="calibration.curves:CalibrationMethod",
 )
-TRACKERS: Registry[Any] = Registry(
+TRACKERS: Registry[Any] = _shipped(
     "tracker",
     "--track",
-    _within(
-        "runs",
-        {
-            "tensorboard": "tracking:TensorBoard",
-            "wandb": "tracking:WandB",
-            "mlflow": "tracking:MLflow",
-        },
-    ),
+    "runs",
+    {
+        "tensorboard": "tracking:TensorBoard",
+        "wandb": "tracking:WandB",
+        "mlflow": "tracking:MLflow",
+    },
 )
-FORMATS: Registry[Any] = Registry(
+FORMATS: Registry[Any] = _shipped(
     "export format",
     "--format",
-    _within(
-        "interop",
-        {
-            "dglke": "dglke:DGLKEFolder",
-            "word2vec": "word2vec:Word2VecText",
-            "word2vec-binary": "word2vec:Word2VecBinary",
-            "npz": "npz:NumPyArchive",
-            "parquet": "parquet:ParquetFolder",
-            "onnx": "onnx_graph:ONNXGraph",
-            "bundle": "bundle:EdgeBundle",
-            "faiss": "faiss_index:FaissIndex",
-            "sqlite-vec": "sqlite_vec_file:SqliteVecFile",
-            "qdrant": "qdrant_folder:QdrantFolder",
-            "pgvector": "pgvector_files:PgvectorFiles",
-        },
-    ),
-    group="dglke_distill.export_formats",
-    base="dglke_distill.interop.base:ExportFormat",
+    "interop",
+    {
+        "dglke": "dglke:DGLKEFolder",
+        "word2vec": "word2vec:Word2VecText",
+        "word2vec-binary": "word2vec:Word2VecBinary",
+        "npz": "npz:NumPyArchive",
+        "parquet": "parquet:ParquetFolder",
+        "onnx": "onnx_graph:ONNXGraph",
+        "bundle": "bundle:EdgeBundle",
+        "faiss": "faiss_index:FaissIndex",
+        "sqlite-vec": "sqlite_vec_file:SqliteVecFile",
+        "qdrant": "qdrant_folder:QdrantFolder",
+        "pgvector": "pgvector_files:PgvectorFiles",
+    },
+    group="export_formats",
+    base="interop.base:ExportFormat",
 )
 
 

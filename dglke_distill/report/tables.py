@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -35,6 +35,12 @@ class Table:
     headings: tuple[str, ...]
     rows: tuple[TableRow, ...]
     text_columns: int
+
+    @classmethod
+    def of(cls, lines: Sequence[tuple[Mapping[str, str], bool]], text_columns: int) -> Table:
+        """Return the table of lines: cells by heading, and whether it is the one to look at."""
+        rows = tuple(TableRow(tuple(cells.values()), best) for cells, best in lines)
+        return cls(tuple(lines[0][0]) if lines else (), rows, text_columns)
 
     def markdown(self) -> str:
         """Return the table in GitHub's Markdown, the best row in bold."""
@@ -69,36 +75,22 @@ def run_table(run: RunResults) -> Table:
     labels = stage_labels(run.stages)
     rows = []
     for stage in run.stages:
-        cells = (
-            labels[stage.name],
-            stage.sizes.name,
-            f"{stage.sizes.floats_per_entity:,}",
-            f"{stage.sizes.bytes_per_entity:,}",
-            f"{stage.sizes.parameters:,}",
-            quality(stage.quality.mrr),
-            quality(stage.quality.hits_at_1),
-            quality(stage.quality.hits_at_3),
-            quality(stage.quality.hits_at_10),
-            percent(run.share_of_teacher(stage)),
-            *([gains.get(stage.name, NONE)] if gains else []),
-            f"{stage.entry.seconds:,.1f}" if stage.entry.seconds else NONE,
-        )
-        rows.append(TableRow(cells, best is not None and stage.name == best.name))
-    headings = (
-        "Stage",
-        "Model",
-        "Floats",
-        "Bytes",
-        "Parameters",
-        "MRR",
-        "Hits@1",
-        "Hits@3",
-        "Hits@10",
-        "Of teacher",
-        *(["Over direct"] if gains else []),
-        "Seconds",
-    )
-    return Table(headings, tuple(rows), text_columns=2)
+        cells = {
+            "Stage": labels[stage.name],
+            "Model": stage.sizes.name,
+            "Floats": f"{stage.sizes.floats_per_entity:,}",
+            "Bytes": f"{stage.sizes.bytes_per_entity:,}",
+            "Parameters": f"{stage.sizes.parameters:,}",
+            "MRR": quality(stage.quality.mrr),
+            "Hits@1": quality(stage.quality.hits_at_1),
+            "Hits@3": quality(stage.quality.hits_at_3),
+            "Hits@10": quality(stage.quality.hits_at_10),
+            "Of teacher": percent(run.share_of_teacher(stage)),
+            **({"Over direct": gains.get(stage.name, NONE)} if gains else {}),
+            "Seconds": f"{stage.entry.seconds:,.1f}" if stage.entry.seconds else NONE,
+        }
+        rows.append((cells, best is not None and stage.name == best.name))
+    return Table.of(rows, text_columns=2)
 
 
 def verdict_table(run: RunResults) -> Table:
@@ -112,26 +104,17 @@ def verdict_table(run: RunResults) -> Table:
     for verdict in run.verdicts.values():
         student = stages.get(verdict.student)
         control = None if verdict.control is None else stages.get(verdict.control)
-        cells = (
-            labels.get(verdict.student, verdict.student),
-            NONE if control is None else labels[control.name],
-            NONE if student is None else quality(student.quality.mrr),
-            NONE if control is None else quality(control.quality.mrr),
-            gain_text(verdict.gain, verdict.low, verdict.high),
-            _reached(verdict, verdict.student_seconds),
-            _reached(verdict, verdict.control_seconds),
-        )
-        rows.append(TableRow(cells))
-    headings = (
-        "Student",
-        "Compared with",
-        "MRR",
-        "Its MRR",
-        "Gain, 95 %",
-        "Student's seconds",
-        "Direct seconds",
-    )
-    return Table(headings, tuple(rows), text_columns=2)
+        cells = {
+            "Student": labels.get(verdict.student, verdict.student),
+            "Compared with": NONE if control is None else labels[control.name],
+            "MRR": NONE if student is None else quality(student.quality.mrr),
+            "Its MRR": NONE if control is None else quality(control.quality.mrr),
+            "Gain, 95 %": gain_text(verdict.gain, verdict.low, verdict.high),
+            "Student's seconds": _reached(verdict, verdict.student_seconds),
+            "Direct seconds": _reached(verdict, verdict.control_seconds),
+        }
+        rows.append((cells, False))
+    return Table.of(rows, text_columns=2)
 
 
 def comparison_table(compared: ShownComparison) -> Table:
@@ -142,48 +125,28 @@ def comparison_table(compared: ShownComparison) -> Table:
     timed = any(row.seconds_to_direct is not None for row in compared.results.rows)
     lines = []
     for name, rows in groups.items():
-        hits = [
-            Spread.of([getattr(row, key) for row in rows]).mean
-            for key in ("hits_at_1", "hits_at_3", "hits_at_10")
-        ]
         first = rows[0]
         gain = compared.results.gains.get(first.method)
-        cells = (
-            name,
-            first.model,
-            f"{len(rows)}",
-            f"{first.floats_per_entity:,}",
-            f"{first.bytes_per_entity:,}",
-            f"{first.parameters:,}",
-            spread_text(means[name]),
-            *(quality(value) for value in hits),
-            percent(_mean([row.share_of_teacher for row in rows])),
-            NONE if gain is None else gain_text(gain.gain, gain.low, gain.high),
-            _span([row.epochs for row in rows]),
-            _seconds(_mean([row.training_seconds for row in rows])),
-            _seconds(_mean([row.chain_seconds for row in rows])),
-            *([_to_direct(rows)] if timed else []),
-        )
-        lines.append(TableRow(cells, name == best))
-    headings = (
-        "Method",
-        "Model",
-        "Seeds",
-        "Floats",
-        "Bytes",
-        "Parameters",
-        "MRR",
-        "Hits@1",
-        "Hits@3",
-        "Hits@10",
-        "Of teacher",
-        "Over direct",
-        "Epochs",
-        "Seconds",
-        "Chain seconds",
-        *(["To direct's MRR"] if timed else []),
-    )
-    return Table(headings, tuple(lines), text_columns=2)
+        cells = {
+            "Method": name,
+            "Model": first.model,
+            "Seeds": f"{len(rows)}",
+            "Floats": f"{first.floats_per_entity:,}",
+            "Bytes": f"{first.bytes_per_entity:,}",
+            "Parameters": f"{first.parameters:,}",
+            "MRR": spread_text(means[name]),
+            "Hits@1": quality(Spread.of([row.hits_at_1 for row in rows]).mean),
+            "Hits@3": quality(Spread.of([row.hits_at_3 for row in rows]).mean),
+            "Hits@10": quality(Spread.of([row.hits_at_10 for row in rows]).mean),
+            "Of teacher": percent(_mean([row.share_of_teacher for row in rows])),
+            "Over direct": NONE if gain is None else gain_text(gain.gain, gain.low, gain.high),
+            "Epochs": _span([row.epochs for row in rows]),
+            "Seconds": _seconds(_mean([row.training_seconds for row in rows])),
+            "Chain seconds": _seconds(_mean([row.chain_seconds for row in rows])),
+            **({"To direct's MRR": _to_direct(rows)} if timed else {}),
+        }
+        lines.append((cells, name == best))
+    return Table.of(lines, text_columns=2)
 
 
 def spread_text(spread: Spread) -> str:
