@@ -148,8 +148,7 @@ def _lines(check: Any) -> list[str]:
     of = check.repeated
     lines.append(
         f"repeated: {plural(of.train, 'line')} in train, {of.valid:,} in valid, {of.test:,} in "
-        f"test; "
-        f"{plural(of.test_in_valid, 'fact')} of test also in valid"
+        f"test; {plural(of.test_in_valid, 'fact')} of test also in valid"
     )
     of = check.skew
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in of.categories.items())

@@ -261,8 +261,7 @@ def cluster_of(given: Given, partition: Partition, place: Optional[torchrun.Plac
         if given.local % parts:
             raise UserError(
                 f"--local {given.local}: {partition.directory} has {plural(parts, 'part')}, and "
-                f"each takes "
-                f"as many trainers; give a multiple of {parts}, or cut the data anew"
+                f"each takes as many trainers; give a multiple of {parts}, or cut the data anew"
             )
         return Cluster(partition, given.local // parts, drawn=drawn, timeout=given.timeout)
     assert given.hosts is not None

@@ -59,8 +59,7 @@ def predict(
             metavar="WHO",
             help="Who may answer: observed (entities that train facts of the relation have there), "
             "typed (those, and others of their types), type:NAME, @FILE (an entity on each line), "
-            "or an entity by name or label; may be repeated for several. Without it, every "
-            "entity.",
+            "or an entity by name or label; may be repeated for several. Without it, every entity.",
         ),
     ] = None,
     types: settings.TypesFlag = None,

@@ -150,8 +150,7 @@ class ColumnTable:
             return [rest[order.index(role)] for role in "hrt"]
         raise self._closed(
             f"has {plural(len(names), 'column')} ({self._shown(names)}): say by {self.CHOOSE} "
-            f"which hold the "
-            "triples"
+            f"which hold the triples"
         )
 
     def _column(self, name: str, names: list[str]) -> str:

@@ -151,8 +151,7 @@ class _Blanks:
         if self.count and warnings is not None:
             warnings.append(
                 f"{self.path}: blanks around names were removed {plural(self.count, 'time')}, "
-                f"e.g. from "
-                f"{self.example!r}"
+                f"e.g. from {self.example!r}"
             )
 
 

@@ -170,8 +170,7 @@ def _phase_unit(place: Path, settings: Mapping[str, Any], dim: int) -> float:
     if not numbers or 2 * hidden != dim:
         raise UserError(
             f"{place / 'config.json'}: the phases of RotatE cannot be read without gamma (is "
-            f"{gamma!r}) and hidden_dim (is {hidden!r}), half the {dim} floats of an "
-            "entity"
+            f"{gamma!r}) and hidden_dim (is {hidden!r}), half the {dim} floats of an entity"
         )
     return (float(gamma) + INITIAL_EPSILON) / float(hidden) / math.pi
 

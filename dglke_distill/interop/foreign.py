@@ -69,8 +69,7 @@ class ForeignModel:
             if times * len(table.names) != len(table.rows):
                 raise UserError(
                     f"{table.dictionary}: names {plural(len(table.names), kind)}, but the "
-                    f"teacher has "
-                    f"{plural(len(table.rows), 'row')}"
+                    f"teacher has {plural(len(table.rows), 'row')}"
                 )
         wanted = build_score_function(self.config).relation_floats
         found = self.relations.rows.shape[1]

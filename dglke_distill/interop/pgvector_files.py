@@ -92,8 +92,7 @@ class PgvectorFiles(VectorExport):
         (place / "load.sql").write_text(
             "\\set ON_ERROR_STOP on\nBEGIN;\n\\i schema.sql\n"
             f"\\copy {table} (id, name, embedding{column}) FROM 'entities.copy' "
-            "WITH (ENCODING 'UTF8')\n"
-            "\\i index.sql\nCOMMIT;\n"
+            "WITH (ENCODING 'UTF8')\n\\i index.sql\nCOMMIT;\n"
         )
         asked = _ASKED.format(operator=operator).replace("kg_entities", table)
 

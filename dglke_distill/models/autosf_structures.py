@@ -60,8 +60,7 @@ def read_structure(structure: Union[str, Sequence[int]]) -> list[Term]:
     if len(numbers) < BLOCKS or len(numbers) % 4:
         raise UserError(
             f"{where} has {plural(len(numbers), 'number')}; give four tail blocks, then four "
-            f"numbers per "
-            "further term: relation, head and tail block, and sign"
+            f"numbers per further term: relation, head and tail block, and sign"
         )
     terms = [Term(block, block, tail, 1) for block, tail in enumerate(numbers[:BLOCKS])]
     terms += [Term(*numbers[at : at + 4]) for at in range(BLOCKS, len(numbers), 4)]
