@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from dglke_distill.api.datasets import AnyDataset, data_begun, data_settings
-from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, workspaces_of
+from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of
 from dglke_distill.api.outcomes import DistillationRun
 from dglke_distill.base.arguments import checked
 from dglke_distill.base.errors import UserError
@@ -16,6 +16,7 @@ from dglke_distill.distill.going_on import InitModel
 from dglke_distill.distill.plan import loaded_in
 from dglke_distill.distill.settings import chain_settings, check_part, new_chain_directory
 from dglke_distill.runs.settings import nested, stated_reading
+from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.beforehand import Search, before_chain
 from dglke_distill.search.control import SEARCHES
 
@@ -110,10 +111,10 @@ def distill(
             raise UserError("resume=True: say which chain by out=")
         chain, teachers = saved_chain(Path(out))
         _, loaded = data_settings(dataset, data_begun(chain.model_dump(exclude_none=True)))
-        workspaces = workspaces_of(data_root, loaded, resume)
+        workspaces = Workspaces(path_of(data_root), saved=resume, dataset=loaded)
     else:
         data, loaded = data_settings(dataset, *reading, changes)
-        workspaces = workspaces_of(data_root, loaded, resume)
+        workspaces = Workspaces(path_of(data_root), saved=resume, dataset=loaded)
         chain = chain_settings(
             data["data"]["dataset"] if data else None,
             model,

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from dglke_distill.api.outcomes import TrainingRun
-from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.saved import teacher_place
-from dglke_distill.runs.workspace import Workspaces
 
 AnyPath = Union[str, Path]
 AnyTeacher = Union[str, Path, TrainingRun]
@@ -21,13 +19,6 @@ def places_of(given: Union[AnyTeacher, Sequence[AnyTeacher]]) -> list[str]:
     teachers = [given] if isinstance(given, (str, Path, TrainingRun)) else given
     places = (each.checkpoint if isinstance(each, TrainingRun) else each for each in teachers)
     return [str(teacher_place(place)) for place in places]
-
-
-def workspaces_of(
-    data_root: Optional[AnyPath], dataset: Optional[Dataset], resume: bool
-) -> Workspaces:
-    """Return where the runs of a call get their data; see ``Workspaces``."""
-    return Workspaces(path_of(data_root), saved=resume, dataset=dataset)
 
 
 def path_of(given: Optional[AnyPath]) -> Optional[Path]:

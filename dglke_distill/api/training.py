@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from dglke_distill.api.datasets import AnyDataset, data_begun, data_settings
-from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of, workspaces_of
+from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of
 from dglke_distill.api.outcomes import Study, TrainingRun
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.arguments import checked
@@ -22,6 +22,7 @@ from dglke_distill.runs.settings import (
 )
 from dglke_distill.runs.start import Start, check_given, model_tree, start_of
 from dglke_distill.runs.train_run import train_run
+from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.beforehand import Search, before_study, before_training, raced
 from dglke_distill.search.settings import check_taught, new_study_directory, study_settings
 from dglke_distill.search.study import StudyWatch, saved_study
@@ -115,7 +116,7 @@ def train(
             raise UserError("resume=True: say which run by out=")
         begun = data_begun(saved_settings(Path(out), []).model_dump(exclude_none=True))
     data, loaded = data_settings(dataset, begun, *flag_trees(flags), changes)
-    workspaces = workspaces_of(data_root, loaded, False)
+    workspaces = Workspaces(path_of(data_root), dataset=loaded)
     start = Start()
     if init is not None and not resume:
         before = init if isinstance(init, LoadedModel) else load_checkpoint(init)
@@ -209,10 +210,10 @@ def tune(
             raise UserError("resume=True: say which study by out=")
         study = saved_study(Path(out))
         data, loaded = data_settings(dataset, data_begun(study.settings))
-        workspaces, first = workspaces_of(data_root, loaded, True), None
+        workspaces, first = Workspaces(path_of(data_root), saved=True, dataset=loaded), None
     else:
         data, loaded = data_settings(dataset, *flag_trees(flags), nested(settings))
-        workspaces = workspaces_of(data_root, loaded, False)
+        workspaces = Workspaces(path_of(data_root), dataset=loaded)
         changes, teachers = [data, nested(settings)], places_of(teacher)
         named = None if space is None else str(space)
         check_taught(method, teachers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from dglke_distill.base.schema import BaseModel, ConfigDict, Field
+from dglke_distill.base.schema import Field, StrictModel
 from dglke_distill.compression.table import StoredTable
 from dglke_distill.config import components
 from dglke_distill.config.registry import Registry
@@ -12,19 +12,15 @@ from dglke_distill.config.registry import Registry
 STORAGES: Registry[type[StoredTable]] = components.STORAGES
 
 
-class TableStorage(BaseModel):
+class TableStorage(StrictModel):
     """How one table is stored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str = Field(description="see STORAGES")
     options: dict[str, Any] = Field(default_factory=dict, description="the kind's own")
 
 
-class Storage(BaseModel):
+class Storage(StrictModel):
     """How the tables of a model are stored. A bias, one float per entity, is a float16."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     entities: TableStorage
     relations: TableStorage

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, ClassVar, Optional, TypeVar, Union
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.schema import BaseModel, ConfigDict
+from dglke_distill.base.schema import BaseModel, StrictModel
 from dglke_distill.base.spelling import near_words
 from dglke_distill.config.names import fold, published
 from dglke_distill.config.plugins import (
@@ -25,10 +25,8 @@ _NAME = re.compile("[A-Za-z][A-Za-z0-9_-]{0,63}")
 T = TypeVar("T")
 
 
-class NoOptions(BaseModel):
+class NoOptions(StrictModel):
     """The options of a component that has none; base of those that have."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Component:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.parsing import parse_json
 from dglke_distill.base.regular_files import read_bytes
-from dglke_distill.base.schema import BaseModel, ConfigDict, Field
+from dglke_distill.base.schema import Field, StrictModel
 from dglke_distill.config.sections import Options
 from dglke_distill.data.dictionaries import read_dictionary
 from dglke_distill.interop.foreign import (
@@ -32,10 +32,8 @@ _MAX_BYTES = 1 << 33
 _DICTIONARIES = {"entities": "entity2id.txt", "relations": "relation2id.txt"}
 
 
-class OpenKESettings(BaseModel):
+class OpenKESettings(StrictModel):
     """The file ``import.toml``: the arguments that OpenKE's model was built with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(description="OpenKE's name of it")
     p_norm: Literal[1, 2] = Field(1, description="TransE, TransR; OpenKE's own default")
@@ -88,12 +86,8 @@ def _transr(state: _State, settings: OpenKESettings) -> Converted:
     return "TransR", options, state("ent_embeddings"), relations
 
 
-def _distmult(state: _State, settings: OpenKESettings) -> Converted:
-    return "DistMult", {}, state("ent_embeddings"), state("rel_embeddings")
-
-
-def _hole(state: _State, settings: OpenKESettings) -> Converted:
-    return "HolE", {}, state("ent_embeddings"), state("rel_embeddings")
+def _as_it_is(ours: str) -> Callable[[_State, OpenKESettings], Converted]:
+    return lambda state, settings: (ours, {}, state("ent_embeddings"), state("rel_embeddings"))
 
 
 def _simple(state: _State, settings: OpenKESettings) -> Converted:
@@ -123,11 +117,11 @@ def _rotate(state: _State, settings: OpenKESettings) -> Converted:
 OPENKE_MODELS: dict[str, Callable[[_State, OpenKESettings], Converted]] = {
     "TransE": _transe,
     "TransR": _transr,
-    "DistMult": _distmult,
+    "DistMult": _as_it_is("DistMult"),
     "ComplEx": _complex,
     "RotatE": _rotate,
     "RESCAL": _rescal,
-    "HolE": _hole,
+    "HolE": _as_it_is("HolE"),
     "SimplE": _simple,
 }
 """OpenKE's models that can be expressed; each turns its tables into ours.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.schema import BaseModel, ConfigDict, Field
+from dglke_distill.base.schema import Field, StrictModel
 from dglke_distill.config.sections import Options
 from dglke_distill.interop.foreign import (
     SETTINGS_FILE,
@@ -33,10 +33,8 @@ _NAMES = {"entities": "entity_to_id", "relations": "relation_to_id"}
 _ENDINGS = (".tsv.gz", ".tsv")
 
 
-class PyKEENSettings(BaseModel):
+class PyKEENSettings(StrictModel):
     """The file ``import.toml``: the arguments that PyKEEN's model was built with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(description="PyKEEN's name of it")
     scoring_fct_norm: Literal[1, 2] = Field(1, description="TransE; PyKEEN's own default")
@@ -82,16 +80,8 @@ def _transe(state: _State, settings: PyKEENSettings) -> Converted:
     return "TransE", options, state("entity")[0], state("relation")[0]
 
 
-def _distmult(state: _State, settings: PyKEENSettings) -> Converted:
-    return "DistMult", {}, state("entity")[0], state("relation")[0]
-
-
-def _rescal(state: _State, settings: PyKEENSettings) -> Converted:
-    return "RESCAL", {}, state("entity")[0], state("relation")[0]
-
-
-def _hole(state: _State, settings: PyKEENSettings) -> Converted:
-    return "HolE", {}, state("entity")[0], state("relation")[0]
+def _as_it_is(ours: str) -> Callable[[_State, PyKEENSettings], Converted]:
+    return lambda state, settings: (ours, {}, state("entity")[0], state("relation")[0])
 
 
 def _complex(state: _State, settings: PyKEENSettings) -> Converted:
@@ -122,11 +112,11 @@ def _pairre(state: _State, settings: PyKEENSettings) -> Converted:
 
 PYKEEN_MODELS: dict[str, Callable[[_State, PyKEENSettings], Converted]] = {
     "TransE": _transe,
-    "DistMult": _distmult,
+    "DistMult": _as_it_is("DistMult"),
     "ComplEx": _complex,
     "RotatE": _rotate,
-    "RESCAL": _rescal,
-    "HolE": _hole,
+    "RESCAL": _as_it_is("RESCAL"),
+    "HolE": _as_it_is("HolE"),
     "SimplE": _simple,
     "PairRE": _pairre,
 }
