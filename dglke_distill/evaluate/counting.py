@@ -92,6 +92,22 @@ def _count_values(values, targets, largest, sign, greater, equal):  # type: igno
 
 
 @njit(cache=True, nogil=True)
+def _count_row(row, values, columns, known, largest, greater, equal):  # type: ignore[no-untyped-def]
+    """Add the counts of a query's targets, without known ones; return whether all is finite."""
+    if _count_values(row, values, largest, 1, greater, equal) != len(row):
+        return False
+    others = np.empty(len(known), row.dtype)
+    for j in range(len(known)):
+        others[j] = row[known[j]]
+    _count_values(others, values, largest, -1, greater, equal)
+    for j in range(len(columns)):
+        # A target ties with itself, unless it was subtracted as a known answer already.
+        if columns[j] >= 0 and not _is_among(known, columns[j]):
+            equal[j] -= 1
+    return True
+
+
+@njit(cache=True, nogil=True)
 def _count_queries(  # type: ignore[no-untyped-def]
     scores, target_offsets, targets, known_offsets, known, largest, greater, equal, bad, begin, end
 ):
@@ -99,22 +115,12 @@ def _count_queries(  # type: ignore[no-untyped-def]
         row = scores[query]
         first, last = target_offsets[query], target_offsets[query + 1]
         chosen = targets[first:last]
-        filtered = known[known_offsets[query] : known_offsets[query + 1]]
         values = np.empty(len(chosen), row.dtype)
         for j in range(len(chosen)):
             values[j] = row[chosen[j]]
+        answers = known[known_offsets[query] : known_offsets[query + 1]]
         above, tied = greater[first:last], equal[first:last]
-        bad[query] = _count_values(row, values, largest, 1, above, tied) != len(row)
-        if bad[query]:
-            continue
-        others = np.empty(len(filtered), row.dtype)
-        for j in range(len(filtered)):
-            others[j] = row[filtered[j]]
-        _count_values(others, values, largest, -1, above, tied)
-        for j in range(len(chosen)):
-            # A target ties with itself, unless it was subtracted as a known answer already.
-            if not _is_among(filtered, chosen[j]):
-                tied[j] -= 1
+        bad[query] = not _count_row(row, values, chosen, answers, largest, above, tied)
 
 
 @njit(cache=True, nogil=True)
@@ -125,18 +131,11 @@ def _count_shares(  # type: ignore[no-untyped-def]
     for query in range(len(scores)):
         row = scores[query]
         first, last = offsets[query], offsets[query + 1]
-        above, tied, targets = greater[first:last], equal[first:last], values[first:last]
-        filtered = known[known_offsets[query] : known_offsets[query + 1]]
-        if _count_values(row, targets, largest, 1, above, tied) != len(row) and bad < 0:
+        answers = known[known_offsets[query] : known_offsets[query + 1]]
+        above, tied, chosen = greater[first:last], equal[first:last], columns[first:last]
+        finite = _count_row(row, values[first:last], chosen, answers, largest, above, tied)
+        if not finite and bad < 0:
             bad = query
-        others = np.empty(len(filtered), row.dtype)
-        for j in range(len(filtered)):
-            others[j] = row[filtered[j]]
-        _count_values(others, targets, largest, -1, above, tied)
-        for j in range(len(targets)):
-            column = columns[first + j]
-            if column >= 0 and not _is_among(filtered, column):
-                tied[j] -= 1
     return bad
 
 

@@ -182,7 +182,7 @@ class _Check:
         for name in HELD_OUT:
             for kind, some in rules.items():
                 ranks = rule_ranks(some, self.splits[name], self.train, self.known)
-                by_split[kind][name] = self._held(name, self._given(name, some), ranks)
+                by_split[kind][name] = _held(self._given(name, some), ranks)
             for place, (_, some) in enumerate(links):
                 derived[place][name] = int(self._given(name, some).sum())
         return tuple(Leak(kind, **parts) for kind, parts in by_split.items()), derived
@@ -197,10 +197,6 @@ class _Check:
                 found[at] |= follows(rule, split[at], self.train)
         return found
 
-    def _held(self, name: str, given: NDArray[np.bool_], ranks: Optional[Ranks]) -> HeldFacts:
-        count = int(given.sum())
-        return HeldFacts(count, count / max(1, len(given)), None if ranks is None else _mrr(ranks))
-
     def _linked(self) -> dict[str, HeldFacts]:
         """Return the held-out facts whose two entities have a train fact, of any relation."""
         train = self.data.train
@@ -211,7 +207,7 @@ class _Check:
         for name in HELD_OUT:
             facts = replace(self.splits[name], relation=np.zeros_like(self.splits[name].relation))
             given = follows(rule[0], facts, linked) | follows(rule[1], facts, linked)
-            found[name] = self._held(name, given, None)
+            found[name] = _held(given, None)
         return found
 
     def _products(self, every: Triples) -> list[tuple[int, ProductRelation]]:
@@ -253,7 +249,7 @@ class _Check:
             for side in SIDES:
                 keys = split.relation.astype(np.int64) * self.size[0] + getattr(split, side)
                 given &= np.isin(keys, columns[side][0])
-            found[name] = self._held(name, given, column_ranks(columns, split, self.known))
+            found[name] = _held(given, column_ranks(columns, split, self.known))
         return found
 
     def _repeated(self) -> Repeated:
@@ -314,6 +310,11 @@ class _Check:
             valid_mrr=valid,
             test_mrr=test,
         )
+
+
+def _held(given: NDArray[np.bool_], ranks: Optional[Ranks]) -> HeldFacts:
+    count = int(given.sum())
+    return HeldFacts(count, count / max(1, len(given)), None if ranks is None else _mrr(ranks))
 
 
 def _mrr(ranks: Ranks) -> Optional[float]:
