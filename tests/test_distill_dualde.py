@@ -16,10 +16,9 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import load_state
 from dglke_distill.config import LossConfig
 from dglke_distill.distill.chain import run_chain
-from dglke_distill.distill.dualde import DualObjective
+from dglke_distill.distill.dualde import DualObjective, SoftLabelEvaluation
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.teacher import thaw
-from dglke_distill.distill.triple_weights import SoftLabelEvaluation
 from dglke_distill.runs.workspace import build_loader, build_optimizer
 from dglke_distill.training.losses import build_loss
 from dglke_distill.training.objective import HardObjective, Moment

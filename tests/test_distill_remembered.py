@@ -12,11 +12,11 @@ from dglke_distill.config import Config, ModelConfig
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.data import catalog
 from dglke_distill.distill.candidates import TopCandidates
+from dglke_distill.distill.estimate import Tape
 from dglke_distill.distill.method import Method, cached_queries
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.remembered import Remembered
 from dglke_distill.distill.student_objective import DistillationObjective
-from dglke_distill.distill.tape import Tape
 from dglke_distill.distill.teacher import Ensemble, Teacher
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from itertools import chain, count, cycle, islice
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 import torch
+from torch import Tensor
 
+from dglke_distill.data.triples import Side
+from dglke_distill.distill.candidates import ExtraCandidates
 from dglke_distill.distill.loading import load_teacher
 from dglke_distill.distill.method import cached_queries
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Stage
 from dglke_distill.distill.query_rows import QueryRows
 from dglke_distill.distill.rehearsal import stage_memory
-from dglke_distill.distill.student_objective import DistillationObjective
-from dglke_distill.distill.tape import Tape
+from dglke_distill.distill.student_objective import (
+    AskedTeacher,
+    DistillationObjective,
+    TeacherReply,
+)
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.memory import DataSize, MemoryNeed
 from dglke_distill.runs.rehearsal import untrained
@@ -138,3 +145,54 @@ def _seconds(stage: Stage, workspace: Workspace, teachers: Sequence[KGEModel]) -
     recalling = timed(chosen)
     once = max(0.0, asking - recalling) / max(1, tape.queries) * len(kept)
     return once + recalling / _STEPS * len(loader) * epochs
+
+
+class Tape:
+    """Records what a teacher answers, and plays it when the same is asked again in that order.
+
+    Attributes:
+        playing: whether it plays.
+        queries: how many were answered and recorded.
+    """
+
+    def __init__(self) -> None:
+        """Begin to record."""
+        self.playing, self.queries = False, 0
+        self._answers: deque[Tensor] = deque()
+
+    def listen_to(self, objective: DistillationObjective) -> None:
+        """Stand between an objective and the answers that it would keep."""
+        labels = objective.labels
+        if labels.candidates is None:
+            objective.teacher = _TapedTeacher(objective.teacher, self)
+        else:
+            objective.labels = labels._replace(candidates=_TapedCandidates(labels.candidates, self))
+
+    def __call__(self, answer: Callable[[], Tensor]) -> Tensor:
+        """Return an answer: the recorded one, if it is played."""
+        if self.playing:
+            return self._answers.popleft()
+        given = answer()
+        self._answers.append(given.clone())  # a loss may overwrite what it is given
+        self.queries += len(given)
+        return given
+
+
+class _TapedCandidates(ExtraCandidates):
+    """A teacher's best candidates."""
+
+    def __init__(self, candidates: ExtraCandidates, tape: Tape) -> None:
+        self._candidates, self._tape = candidates, tape
+
+    def of(self, side: Side, entity: Tensor, relation: Tensor, moment: Moment) -> Tensor:
+        return self._tape(lambda: self._candidates.of(side, entity, relation, moment))
+
+
+class _TapedTeacher:
+    """A teacher's scores of all entities."""
+
+    def __init__(self, teacher: AskedTeacher, tape: Tape) -> None:
+        self.model, self._teacher, self._tape = teacher.model, teacher, tape
+
+    def ask(self, batch: Batch) -> TeacherReply:
+        return lambda *asked: self._tape(lambda: self._teacher.ask(batch)(*asked))
