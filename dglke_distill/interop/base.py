@@ -109,7 +109,7 @@ def shared_weights(loaded: LoadedModel) -> dict[str, Array]:
     They are what a score function learns beside the two tables; most learn nothing else. MEIM and
     TuckER: ``shared.core`` (cores, floats of a relation's part, part, part) and, with
     ``batch_norm``, ``shared.known_norm.NAME`` and ``shared.query_norm.NAME``, each (dim,), where
-    NAME is weight, bias, running_mean or running_var. RESCAL with ``hidden``: ``shared.inner`` and
+    NAME is weight, bias, running_mean or running_var. With ``hidden``: ``shared.inner`` and
     ``shared.outer``, both (hidden, dim).
     """
     state = loaded.model.score_function.state_dict()

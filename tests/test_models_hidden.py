@@ -1,7 +1,8 @@
-"""RESCAL's hidden layer: its formula, what it asks for, and where it goes."""
+"""The hidden layer of RESCAL and RotE: its formula, what it asks for, and where it goes."""
 
 from __future__ import annotations
 
+import cmath
 import math
 
 import pytest
@@ -17,10 +18,21 @@ from dglke_distill.models import build_model
 HIDDEN = 5
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(params=["RESCAL", "RotE"])
+def model(request):
     """A model in double precision with a hidden layer."""
-    return make("RESCAL", {"hidden": HIDDEN}, reciprocal=True).double().eval()
+    return make(request.param, {"hidden": HIDDEN}, reciprocal=True).double().eval()
+
+
+def published(model, head: list[float], relation: list[float]) -> list[float]:
+    """The query of the model as published, float by float."""
+    if type(model.score_function).__name__ == "RESCAL":
+        return [math.fsum(head[i] * relation[i * DIM + j] for i in range(DIM)) for j in range(DIM)]
+    half = DIM // 2
+    numbers = [complex(*both) for both in zip(head[:half], head[half:])]
+    turned = [x * cmath.exp(1j * p) for x, p in zip(numbers, relation[DIM : DIM + half])]
+    floats = [x.real for x in turned] + [x.imag for x in turned]
+    return [x + m for x, m in zip(floats, relation[:DIM])]
 
 
 def by_hand(model, h: int, row: int, t: int) -> float:
@@ -29,19 +41,18 @@ def by_hand(model, h: int, row: int, t: int) -> float:
     head, tail = (model.entity_embeddings[entity].tolist() for entity in (h, t))
     relation = model.relation_embeddings[row].tolist()
     inner, outer = function.inner.tolist(), function.outer.tolist()
-    total = 0.0
-    for i in range(DIM):
-        for j in range(DIM):
-            total += head[i] * relation[i * DIM + j] * tail[j]
-    for k in range(HIDDEN):
-        unit = max(0.0, math.fsum(w * x for w, x in zip(inner[k], head)) + relation[DIM * DIM + k])
-        total += unit * math.fsum(v * y for v, y in zip(outer[k], tail))
-    return total
+    query = published(model, head, relation)
+    for k, bias in enumerate(relation[-HIDDEN:]):
+        unit = max(0.0, math.fsum(w * x for w, x in zip(inner[k], head)) + bias)
+        query = [x + unit * v for x, v in zip(query, outer[k])]
+    if function.kernel == "dot":
+        return math.fsum(x * y for x, y in zip(query, tail))
+    return -math.fsum((x - y) ** 2 for x, y in zip(query, tail))
 
 
 def test_scores_follow_the_formula_on_both_sides(model):
     with torch.no_grad():
-        model.relation_embeddings[:, DIM * DIM :] += 0.3
+        model.relation_embeddings[:, -HIDDEN:] += 0.3
     head, relation, tail = some_triples()
     scores = model.score_triples(head, relation, tail).detach()
     asked = model.score_all(head, relation, "tail").detach()
@@ -54,13 +65,15 @@ def test_scores_follow_the_formula_on_both_sides(model):
         assert float(back[n, h]) == pytest.approx(inverse, rel=1e-9, abs=1e-9)
 
 
-def test_it_needs_reciprocal_relations():
-    config = ModelConfig(name="rescal", dim=DIM, options={"hidden": HIDDEN})
+@pytest.mark.parametrize("name", ["rescal", "rote"])
+def test_it_needs_reciprocal_relations(name):
+    config = ModelConfig(name=name, dim=DIM, options={"hidden": HIDDEN})
     with pytest.raises(UserError, match=r"model\.reciprocal=true"):
         build_model(config, ENTITIES, RELATIONS)
 
 
-def test_its_relations_start_from_bilinear_forms(model):
+def test_relations_of_rescal_start_from_bilinear_forms():
+    model = make("RESCAL", {"hidden": HIDDEN}, reciprocal=True).double().eval()
     form = torch.arange(float(DIM * DIM), dtype=torch.float64).view(DIM, DIM)
     row = model.score_function.relation_of(form)
     assert row.shape == (model.score_function.relation_floats,)
@@ -68,9 +81,10 @@ def test_its_relations_start_from_bilinear_forms(model):
     assert not row[DIM * DIM :].any()
 
 
-def test_the_command_line_trains_it_and_reads_it_back(tmp_path):
+@pytest.mark.parametrize("name", ["RESCAL", "RotE"])
+def test_the_command_line_trains_it_and_reads_it_back(tmp_path, name):
     out = tmp_path / "run"
-    words = "--model rescal --dim 8 --recipe none --epochs 1 --threads 1 --search none"
+    words = f"--model {name} --dim 8 --recipe none --epochs 1 --threads 1 --search none"
     words += " --set model.reciprocal=true --set model.options.hidden=16"
     run = CliRunner().invoke(app, ["train", "cldr", *words.split(), "--out", str(out)])
     assert run.exit_code == 0, run.output
@@ -86,7 +100,7 @@ def test_the_command_line_trains_it_and_reads_it_back(tmp_path):
     export[3] = str(tmp_path / "folder")
     refused = CliRunner().invoke(app, [*export, "dglke"])
     assert str(refused.exception) == (
-        "--format dglke: RESCAL has weights that all relations share with these options, which "
+        f"--format dglke: {name} has weights that all relations share with these options, which "
         "DGL-KE has no place for; export it as npz, onnx or bundle"
     )
     assert not (tmp_path / "folder").exists()
