@@ -17,6 +17,7 @@ from dglke_distill.kernels.simd import Simd, emits
 from dglke_distill.kernels.threads import (
     NativeKernel,
     argument,
+    arguments,
     array_at,
     float_argument,
     next_task,
@@ -76,7 +77,7 @@ def _log_1p(simd: Simd, value: Any) -> Any:
 
 def _costs_kernel(data):
     """Per row: the cost; the gradient of the cost by each score."""
-    b, n, lanes = argument(data, 0), argument(data, 1), argument(data, 2)
+    b, n, lanes = arguments(data, 0, 3)
     scores = array_at(data, argument(data, 3), (b, n))
     slopes = array_at(data, argument(data, 4), (b, n))
     out = array_at(data, argument(data, 5), b)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dglke_distill.kernels.threads import NativeKernel, argument, array_at, next_task
+from dglke_distill.kernels.threads import NativeKernel, argument, arguments, array_at, next_task
 
 # Rows per task.
 _ROWS = 1024
@@ -18,7 +18,7 @@ _ROWS = 1024
 
 def _products_kernel(data):
     """Left * right, or left * conjugate(right)."""
-    u, d, conjugate = argument(data, 0), argument(data, 1), argument(data, 2)
+    u, d, conjugate = arguments(data, 0, 3)
     left = array_at(data, argument(data, 3), (u, d))
     right = array_at(data, argument(data, 4), (u, d))
     out = array_at(data, argument(data, 5), (u, d))

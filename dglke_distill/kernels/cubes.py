@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dglke_distill.kernels.threads import NativeKernel, argument, array_at, next_task
+from dglke_distill.kernels.threads import NativeKernel, argument, arguments, array_at, next_task
 
 # Rows per task.
 _ROWS = 1024
@@ -25,7 +25,7 @@ def sum_of_cubes(rows: Tensor, weight: Tensor, complex_coordinates: bool) -> Ten
 
 def _cubes_kernel(data):
     """Per task: the sum; per row: the gradient."""
-    u, d, parts = argument(data, 0), argument(data, 1), argument(data, 2)
+    u, d, parts = arguments(data, 0, 3)
     rows = array_at(data, argument(data, 3), (u, d))
     weight = array_at(data, argument(data, 4), u)
     gradient = array_at(data, argument(data, 5), (u, d))

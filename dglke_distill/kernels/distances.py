@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dglke_distill.kernels.threads import (
     NativeKernel,
-    argument,
+    arguments,
     integers_at,
     next_task,
     set_argument,
@@ -39,15 +39,9 @@ def _within(index, limit):
 
 
 def _scores_kernel(data):
-    kind, query, rows, index, out = (
-        argument(data, 0),
-        argument(data, 1),
-        argument(data, 2),
-        argument(data, 3),
-        argument(data, 4),
-    )
-    group, chunks, n, d = argument(data, 5), argument(data, 6), argument(data, 7), argument(data, 8)
-    lanes, step, limit = argument(data, 9), argument(data, 10), argument(data, 11)
+    kind, query, rows, index, out = arguments(data, 0, 5)
+    group, chunks, n, d = arguments(data, 5, 4)
+    lanes, step, limit = arguments(data, 9, 3)
     numbers = integers_at(index, (chunks, n))
     query_blocks = (group + _QUERIES - 1) // _QUERIES
     candidate_blocks = (n + _CANDIDATES - 1) // _CANDIDATES

@@ -16,6 +16,7 @@ from dglke_distill.kernels.simd import INT, Simd, emits, integer
 from dglke_distill.kernels.threads import (
     NativeKernel,
     argument,
+    arguments,
     array_at,
     float_argument,
     integers_at,
@@ -92,7 +93,7 @@ def _distillation_kernel(data):
 
     Then of the teacher: sum of powers, and their sum weighted by the distance to the student's.
     """
-    b, n, lanes = argument(data, 0), argument(data, 1), argument(data, 2)
+    b, n, lanes = arguments(data, 0, 3)
     student = array_at(data, argument(data, 3), (b, n))
     teacher = array_at(data, argument(data, 4), (b, n))
     wanted = argument(data, 5) != 0

@@ -13,6 +13,7 @@ from dglke_distill.kernels.simd import INT, emits, integer
 from dglke_distill.kernels.threads import (
     NativeKernel,
     argument,
+    arguments,
     array_at,
     integers_at,
     next_task,
@@ -75,7 +76,7 @@ def _answered(data, scores, i, answers, start, stop, flag):
 
 def _softmax_kernel(data):
     """Per query: highest score, sum of exponentials, sum of scores, sum of the answers' scores."""
-    b, n, lanes = argument(data, 0), argument(data, 1), argument(data, 2)
+    b, n, lanes = arguments(data, 0, 3)
     scores = array_at(data, argument(data, 3), (b, n))
     powers = array_at(data, argument(data, 4), (b, n))
     offsets = integers_at(argument(data, 5), b + 1)
@@ -111,7 +112,7 @@ def _softmax_kernel(data):
 
 def _gradient_kernel(data):
     """Scale * power + shift, plus drop at each answer."""
-    b, n = argument(data, 0), argument(data, 1)
+    b, n = arguments(data, 0, 2)
     powers = array_at(data, argument(data, 2), (b, n))
     offsets = integers_at(argument(data, 3), b + 1)
     answers = integers_at(argument(data, 4), argument(data, 5))

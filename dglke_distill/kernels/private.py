@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from dglke_distill.kernels.rows import invert
-from dglke_distill.kernels.threads import NativeKernel, argument, array_at, integers_at, next_task
+from dglke_distill.kernels.threads import (
+    NativeKernel,
+    argument,
+    arguments,
+    array_at,
+    integers_at,
+    next_task,
+)
 from dglke_distill.kernels.tiles import by_kernel, gather_tile
 
 # Rows per task of the gathers.
@@ -55,16 +62,10 @@ def _gather(kind, data, anchor, others, numbers, weights, count, target, d, lane
 
 def _gathers_kernel(data):
     """Gradient of each row of `anchors` with respect to the rows of `others` it met."""
-    kind, count, d, lanes, itemsize = (
-        argument(data, 0),
-        argument(data, 1),
-        argument(data, 2),
-        argument(data, 3),
-        argument(data, 4),
-    )
-    anchors, others, target = argument(data, 5), argument(data, 6), argument(data, 7)
+    kind, count, d, lanes, itemsize = arguments(data, 0, 5)
+    anchors, others, target = arguments(data, 5, 3)
     offsets = integers_at(argument(data, 8), count + 1)
-    numbers, group, weights = argument(data, 9), argument(data, 10), argument(data, 11)
+    numbers, group, weights = arguments(data, 9, 3)
     task = next_task(data)
     while task * _ROWS < count:
         for row in range(task * _ROWS, min((task + 1) * _ROWS, count)):
@@ -90,22 +91,10 @@ def _gathers_kernel(data):
 
 def _passes_kernel(data):
     """Both gradients in one pass over the pairs, one vector of coordinates after another."""
-    kind, b, group, n, u, d = (
-        argument(data, 0),
-        argument(data, 1),
-        argument(data, 2),
-        argument(data, 3),
-        argument(data, 4),
-        argument(data, 5),
-    )
-    lanes, itemsize = argument(data, 6), argument(data, 7)
-    query, rows, index, weight = (
-        argument(data, 8),
-        argument(data, 9),
-        argument(data, 10),
-        argument(data, 11),
-    )
-    query_gradient, rows_gradient = argument(data, 12), argument(data, 13)
+    kind, b, group, n, u, d = arguments(data, 0, 6)
+    lanes, itemsize = arguments(data, 6, 2)
+    query, rows, index, weight = arguments(data, 8, 4)
+    query_gradient, rows_gradient = arguments(data, 12, 2)
     pieces = 2 if kind == 3 else 1
     gradient = array_at(data, rows_gradient, (u, pieces, d // pieces))
     zero = gradient.dtype.type(0)

@@ -18,7 +18,7 @@ from dglke_distill.kernels.product_tiles import (
     softmax_row,
     transposed_tile,
 )
-from dglke_distill.kernels.threads import NativeKernel, argument, array_at, next_task
+from dglke_distill.kernels.threads import NativeKernel, argument, arguments, array_at, next_task
 
 UNIT = 1 / math.log(2)
 """Scores are kept in units of ln 2, so that powers are those of 2."""
@@ -122,8 +122,8 @@ def _stays_small(longest_query, longest_row, edge, count):
 
 def _forward_kernel(data):
     """Per part and query: highest score in units of ln 2, sum of e^(score - highest)."""
-    b, n, d, width = argument(data, 0), argument(data, 1), argument(data, 2), argument(data, 3)
-    lanes, tiles, parts = argument(data, 4), argument(data, 5), argument(data, 6)
+    b, n, d, width = arguments(data, 0, 4)
+    lanes, tiles, parts = arguments(data, 4, 3)
     packed = array_at(data, argument(data, 7), (b // ROWS, width, ROWS))
     rows = array_at(data, argument(data, 8), (n, d))
     offset = argument(data, 9) != 0
@@ -186,8 +186,8 @@ def _forward_kernel(data):
 
 def _gradient_kernel(data):
     """Gradients factor * e^(score - shift) + extra of the scores, met with both sides."""
-    b, n, d, width = argument(data, 0), argument(data, 1), argument(data, 2), argument(data, 3)
-    lanes, tiles, parts = argument(data, 4), argument(data, 5), argument(data, 6)
+    b, n, d, width = arguments(data, 0, 4)
+    lanes, tiles, parts = arguments(data, 4, 3)
     packed = array_at(data, argument(data, 7), (b // ROWS, width, ROWS))
     rows = array_at(data, argument(data, 8), (n, d))
     offset = argument(data, 9) != 0

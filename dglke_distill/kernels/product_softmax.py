@@ -34,6 +34,7 @@ from dglke_distill.kernels.product_tiles import ROWS, TILE
 from dglke_distill.kernels.threads import (
     NativeKernel,
     argument,
+    arguments,
     array_at,
     integers_at,
     next_task,
@@ -62,8 +63,8 @@ def _fits(data, i, offsets, answers, n, flag):
 
 def _totals_kernel(data):
     """Per query: binary logarithm of the sum of e^score, sum of the answers' scores."""
-    b, n, d = argument(data, 0), argument(data, 1), argument(data, 2)
-    parts, padded = argument(data, 3), argument(data, 4)
+    b, n, d = arguments(data, 0, 3)
+    parts, padded = arguments(data, 3, 2)
     query = array_at(data, argument(data, 5), (b, argument(data, 6)))
     rows = array_at(data, argument(data, 7), (n, d))
     offset = argument(data, 8) != 0
@@ -97,8 +98,8 @@ def _totals_kernel(data):
 
 def _collect_kernel(data):
     """Sum the parts of the queries' gradient, and add `drop` at each answer to all gradients."""
-    b, n, d, width = argument(data, 0), argument(data, 1), argument(data, 2), argument(data, 3)
-    parts, padded = argument(data, 4), argument(data, 5)
+    b, n, d, width = arguments(data, 0, 4)
+    parts, padded = arguments(data, 4, 2)
     partial = array_at(data, argument(data, 6), (parts, padded, width))
     query = array_at(data, argument(data, 7), (padded, width))
     rows = array_at(data, argument(data, 8), (n, d))

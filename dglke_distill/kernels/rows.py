@@ -10,7 +10,14 @@ import numba
 import torch
 from torch import Tensor
 
-from dglke_distill.kernels.threads import NativeKernel, argument, array_at, integers_at, next_task
+from dglke_distill.kernels.threads import (
+    NativeKernel,
+    argument,
+    arguments,
+    array_at,
+    integers_at,
+    next_task,
+)
 
 # Columns that fill a cache line of either dtype.
 _LINE = 16
@@ -20,14 +27,7 @@ _PAIRS = 16384
 
 def _scatter_kernel(data):
     """Add all source rows in order; a task owns a block of columns of the target."""
-    parts, splits, chunks, n, d, u = (
-        argument(data, 0),
-        argument(data, 1),
-        argument(data, 2),
-        argument(data, 3),
-        argument(data, 4),
-        argument(data, 5),
-    )
+    parts, splits, chunks, n, d, u = arguments(data, 0, 6)
     width = argument(data, 6)
     source = array_at(data, argument(data, 7), (parts, n, d))
     index = integers_at(argument(data, 8), (chunks, n))
@@ -92,14 +92,7 @@ def add_rows(target: Tensor, index: Tensor, source: Tensor) -> None:
 
 def _count_kernel(data):
     """Count how often each row occurs in each part of the queries."""
-    parts, size, b, group, n, u = (
-        argument(data, 0),
-        argument(data, 1),
-        argument(data, 2),
-        argument(data, 3),
-        argument(data, 4),
-        argument(data, 5),
-    )
+    parts, size, b, group, n, u = arguments(data, 0, 6)
     index = integers_at(argument(data, 6), (b // group, n))
     counts = integers_at(argument(data, 7), (parts, u))
     task = next_task(data)
@@ -114,14 +107,7 @@ def _count_kernel(data):
 
 def _place_kernel(data):
     """Write each part's pairs to their places, part after part within a row."""
-    parts, size, b, group, n, u = (
-        argument(data, 0),
-        argument(data, 1),
-        argument(data, 2),
-        argument(data, 3),
-        argument(data, 4),
-        argument(data, 5),
-    )
+    parts, size, b, group, n, u = arguments(data, 0, 6)
     index = integers_at(argument(data, 6), (b // group, n))
     places = integers_at(argument(data, 7), (parts, u))
     weight = array_at(data, argument(data, 8), (b, n))

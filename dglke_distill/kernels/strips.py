@@ -12,7 +12,14 @@ import numpy as np
 from torch import Tensor
 
 from dglke_distill.kernels.rows import scatter_rows
-from dglke_distill.kernels.threads import NativeKernel, argument, array_at, integers_at, next_task
+from dglke_distill.kernels.threads import (
+    NativeKernel,
+    argument,
+    arguments,
+    array_at,
+    integers_at,
+    next_task,
+)
 from dglke_distill.kernels.tiles import by_kernel, strip_tile
 
 # Candidates per strip; with the packed gradients they fill two thirds of a first-level cache.
@@ -28,14 +35,8 @@ _strip = by_kernel(lambda kernel: strip_tile(kernel, _LINES), skip=["dot"])
 
 def _strips_kernel(data):
     """Gradients of one (part of the queries, vector of coordinates) after another."""
-    kind, group, chunks, n, d = (
-        argument(data, 0),
-        argument(data, 1),
-        argument(data, 2),
-        argument(data, 3),
-        argument(data, 4),
-    )
-    splits, pieces, lanes = argument(data, 5), argument(data, 6), argument(data, 7)
+    kind, group, chunks, n, d = arguments(data, 0, 5)
+    splits, pieces, lanes = arguments(data, 5, 3)
     b = group * chunks
     query = array_at(data, argument(data, 8), (b, d))
     rows = array_at(data, argument(data, 9), (argument(data, 10), d))

@@ -90,6 +90,20 @@ def argument(typing_context: Any, data: Any, position: Any) -> Any:
     return types.int64(data, types.int64), generate
 
 
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def arguments(typing_context: Any, data: Any, first: Any, count: Any) -> Any:
+    """Read some int64 arguments, one after the other; both numbers are written out."""
+    start, number = _COUNTER_SLOTS + first.literal_value, count.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        word = ir.IntType(64)
+        words = builder.bitcast(given[0], word.as_pointer())
+        slots = (builder.gep(words, [ir.Constant(word, start + i)]) for i in range(number))
+        return context.make_tuple(builder, signature.return_type, [*map(builder.load, slots)])
+
+    return types.UniTuple(types.int64, number)(data, first, count), generate
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def float_argument(typing_context: Any, data: Any, position: Any) -> Any:
     """Read one argument as the float64 whose bits it holds."""

@@ -16,6 +16,7 @@ from dglke_distill.kernels.rows import scatter_rows
 from dglke_distill.kernels.threads import (
     NativeKernel,
     argument,
+    arguments,
     array_at,
     float_argument,
     integers_at,
@@ -63,19 +64,14 @@ def _adam(weight, mean, square, gradient, rate, eps, first, second, scale):
 
 def _update_kernel(data):
     """Sum the gradients of each row, then move the row."""
-    method, count, d, block = (
-        argument(data, 0),
-        argument(data, 1),
-        argument(data, 2),
-        argument(data, 3),
-    )
+    method, count, d, block = arguments(data, 0, 4)
     u = argument(data, 4)
     weight = array_at(data, argument(data, 5), (u, d))
     state = array_at(data, argument(data, 6), (u, 1 if method == 2 else d))
     other = array_at(data, argument(data, 7), (u, d))
     # The rows to move, the first gradient of each, and for each gradient the next of its row; or,
     # where `ids` is 0, gradient i belongs to row i.
-    ids, first, follower = argument(data, 8), argument(data, 9), argument(data, 10)
+    ids, first, follower = arguments(data, 8, 3)
     sparse = ids != 0
     rows = integers_at(ids, count)
     heads = integers_at(first, count)
