@@ -183,18 +183,26 @@ def _openmp_parallel() -> Optional[Callable[..., None]]:
     return None
 
 
-_DOUBLE, _INTEGER = struct.Struct("d"), struct.Struct("q")
 Argument = Union[int, float, Tensor, "np.ndarray[Any, Any]", None]
 
 
-def _word(value: Argument) -> int:
-    """Return an argument as kernels read it: an integer, an address, 0 of None, a double's bits."""
-    if isinstance(value, Tensor):
-        return value.data_ptr()
-    if isinstance(value, float):
-        bits: int = _INTEGER.unpack(_DOUBLE.pack(value))[0]
-        return bits
-    return int(value or 0) if value is None or isinstance(value, int) else value.ctypes.data
+class _Words(dict[type, Callable[[Any], int]]):
+    """What reads an argument of a type as kernels do: an int64, an address, a double's bits."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], int]:
+        found = self[kind] = next(read for known, read in self.items() if issubclass(kind, known))
+        return found
+
+
+_words = _Words(
+    {
+        Tensor: Tensor.data_ptr,
+        int: int,
+        float: lambda value: struct.unpack("q", struct.pack("d", value))[0],
+        type(None): lambda nothing: 0,
+        np.ndarray: lambda array: array.ctypes.data,
+    }
+)
 
 
 @lru_cache(maxsize=1)
@@ -230,11 +238,11 @@ class NativeKernel:
         Args:
             dtype: the element type, torch.float32 or torch.float64.
             work: about how many elements are processed; too little is not worth sharing.
-            arguments: what the kernel reads, in order; see `_word`.
+            arguments: what the kernel reads, in order; None is 0.
         """
         callback, compiled = self.compiled.get(dtype) or self.compile(dtype)
         data = (ctypes.c_int64 * (_COUNTER_SLOTS + len(arguments)))(
-            0, *[each if type(each) is int else _word(each) for each in arguments]
+            0, *[each if type(each) is int else _words[type(each)](each) for each in arguments]
         )
         threads = torch.get_num_threads()
         if threads == 1 or work < _WORTH_SHARING:
