@@ -201,6 +201,8 @@ def verdicts(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "dim": 32,
             "sentence": SENTENCE,
             "outcome": "better",
+            "student_mrr": MRR[32],
+            "control_mrr": CONTROLS[BUDGET],
             "gain": gain,
             "low": 0.0502,
             "high": 0.0991,

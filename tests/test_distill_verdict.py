@@ -15,9 +15,10 @@ import torch
 from distill_fixtures import chain_tree, write_clock
 
 from dglke_distill.artifacts.checkpoint import load_model
-from dglke_distill.artifacts.results import StageResults, Verdict
+from dglke_distill.artifacts.results import ChainResults, StageResults, Verdict
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import save_state
+from dglke_distill.cli.output import verdict_lines
 from dglke_distill.config import Config
 from dglke_distill.data import catalog
 from dglke_distill.data.graph import KnownAnswers
@@ -274,6 +275,10 @@ def test_a_chain_with_tuned_controls_and_seeds(clock: Path, tmp_path: Path) -> N
     means = [np.mean([p[i]["results"]["metrics"]["test"]["mrr"] for p in pairs]) for i in (0, 1)]
     assert last["gain"] == pytest.approx(means[0] / means[1] - 1, rel=1e-5)
     assert last["seeds"] == 2 and "over 2 seeds" in last["sentence"]
+    shown = (last["student_mrr"], last["control_mrr"])  # beside such a gain: means, too
+    assert shown == pytest.approx(tuple(means))
+    (line,) = [x for x in verdict_lines(ChainResults.of(results, "x")) if last["student"] in x]
+    assert f"MRR {means[0]:.4f}, {means[1]:.4f} directly" in line and "over 2 seeds" in line
     assert [control["headroom"] for control in last["controls"]] == [None, 0.25]
     resumed = run_chain(
         chain, tmp_path / "run", resume=True, searches=Searches(_never, _never)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,11 +20,15 @@ from dglke_distill.cli import main
 from dglke_distill.config import Config, read_toml
 from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.search.durations import seconds_of
+from dglke_distill.search.leave import state_of
+from dglke_distill.search.lengths import Budget, Training, lengths_of, longer
+from dglke_distill.search.owners import bury
 from dglke_distill.search.space import SPACES, Range, Space, find_space, read_space, space_names
 from dglke_distill.search.study import (
     Found,
     StudyConfig,
     StudyWatch,
+    _open,
     saved_study,
     space_digest,
     tune,
@@ -293,8 +298,12 @@ def test_a_killed_study_loses_the_running_trial_alone(tmp_path: Path) -> None:
                 break
     found: Found = tune(saved_study(out), out)  # no more than the study was to have
     states = [row["state"] for row in rows(out)]
-    assert found.trials == len(states) == 6
-    assert states[2] == "fail" and "fail" not in states[:2] + states[3:]
+    assert found.trials == 6 and (found.failed, found.interrupted) == (0, 1)
+    assert len(states) == 7 and states.index("interrupted") == 2 and "fail" not in states
+    # Its settings are tried once more, the first choice as it was, and not a third time.
+    chosen = [row["optimizer.learning_rate"] for row in rows(out)]
+    assert chosen.count(chosen[2]) == 2
+    assert tune(saved_study(out), out).trials == 6  # nothing is left
 
 
 def test_two_processes_share_a_study(tmp_path: Path) -> None:
@@ -307,3 +316,133 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     assert sorted(numbers[0] + numbers[1]) == list(range(len(numbers[0]) + len(numbers[1])))
     assert len(numbers[0] + numbers[1]) in (8, 9)  # one may begin while the other's last one ends
     assert len({row["optimizer.learning_rate"] for row in rows(out)}) > 5
+
+
+def test_a_study_that_was_killed_before_its_first_trial_runs_what_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "study"
+    begin(study_of(tmp_path).model_copy(update={"trials": 3}), out)
+    assert tune(saved_study(out), out).trials == 3
+    assert tune(saved_study(out), out, trials=2).trials == 5  # as optuna counts: so many more
+    late = tmp_path / "late"
+    begin(study_of(tmp_path).model_copy(update={"seconds": 0.01}), late)
+    assert tune(saved_study(late), late).trials == 1
+    assert tune(saved_study(late), late).trials == 1  # its time is over
+
+
+def test_settings_whose_process_was_killed_twice_are_not_tried_again(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    config = study_of(tmp_path)
+    tune(config, out, trials=1)
+    study = _open(out, config, [])
+    for number, ended in ((1, "interrupted"), (2, "fail")):
+        trial = study.ask()
+        assert trial.number == number
+        trial.set_user_attr("owner", {"host": socket.gethostname(), "pid": 2**22 + 1})
+        bury(study, out)
+        bury(study, out)
+        assert state_of(study.get_trials()[number]) == ended
+    assert len(study.get_trials()) == 3
+
+
+def test_other_threads_go_on_with_a_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    tune(study_of(tmp_path), out, trials=1)
+    more = saved_study(out, threads=2)
+    assert tune(more, out, trials=1).trials == 2
+    threads = [
+        read_toml(path)["training"]["threads"] for path in sorted(out.glob("stages/*/config.toml"))
+    ]
+    assert threads == [1, 2]
+    main_exits(["tune", "--resume", f"--out={out}", "--trials=1", "--threads=1"])
+    assert len(rows(out)) == 3
+    assert "nothing is left" not in capsys.readouterr().out
+    main_exits(["tune", "--resume", f"--out={out}"])
+    assert "nothing is left of what was asked for; --trials" in capsys.readouterr().out
+    assert len(rows(out)) == 3
+
+
+# --- trainings of several lengths -----------------------------------------------------------------
+
+
+def test_trainings_are_short_first_and_the_last_is_of_the_usual_length(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    training = {"batch_size": 16, "threads": 1}
+    settings = {**study.settings, "training": training}
+    study = study.model_copy(update={"settings": settings, "lengths": [1, 3, 9, 27]})
+    out = tmp_path / "study"
+    found = tune(study, out, trials=8)
+    table = rows(out)
+    epochs = [int(row["training.epochs"]) for row in table]
+    # Of every three settings the best is trained for longer; the last trial is the best's.
+    assert sorted(epochs) == [1, 1, 1, 1, 1, 1, 3, 9] or sorted(epochs) == [1] * 5 + [3, 3, 9]
+    assert epochs[:3] == [1, 1, 1] and epochs[-1] == 9
+    rates = [row["optimizer.learning_rate"] for row in table]
+    best = max(range(7), key=lambda n: float(table[n]["valid_mrr"]))
+    assert rates[-1] == rates[best]
+    assert found.config is not None and found.config.training.epochs == epochs[found.number or 0]
+    assert found.chosen["training.epochs"] == epochs[found.number or 0]
+
+
+def test_epochs_that_are_given_are_those_of_every_training(tmp_path: Path) -> None:
+    clock = write_clock(tmp_path / "clock", 12)
+    for given, lengths in (
+        ([], True),
+        (["--epochs=4"], False),
+        (["--set=training.epochs=4"], False),
+    ):
+        out = tmp_path / f"study{len(list(tmp_path.iterdir()))}"
+        main_exits(["tune", str(clock), "--model=transe", "--dim=4", "--trials=1", "--threads=1",
+                    f"--out={out}", *given])  # fmt: skip
+        (row,) = rows(out)
+        study = saved_study(out)
+        assert bool(study.lengths) == lengths
+        trained = read_toml(out / "recipe.toml")["training"]["epochs"]
+        # One trial is of the usual length: nothing is trained for longer after it.
+        assert trained == (study.lengths[-2] if lengths else 4)
+        assert row.get("training.epochs") == (str(trained) if lengths else None)
+
+
+def test_lengths_are_a_ninth_a_third_one_and_three_times_the_usual() -> None:
+    assert lengths_of(90) == [10, 30, 90, 270]
+    assert lengths_of(1) == [1, 3]
+
+
+def training(root: int, epochs: int, mrr: Optional[float], pace: float = 1.0) -> Training:
+    return Training(root, epochs, mrr, pace)
+
+
+THREE = [training(0, 10, 0.1), training(1, 10, 0.3), training(2, 10, 0.2)]
+
+
+@pytest.mark.parametrize(
+    ("trainings", "budget", "wanted"),
+    [
+        ([], Budget(), None),
+        (THREE[:2], Budget(), None),  # two are too few to choose among
+        (THREE, Budget(), (1, 30)),
+        ([*THREE, training(1, 30, None)], Budget(), None),  # under way
+        ([*THREE, training(1, 30, 0.4)], Budget(), None),
+        (
+            [*THREE, *(training(n, 30, 0.2 + n / 100) for n in (1, 5, 6))],
+            Budget(),
+            (6, 90),  # the longest first
+        ),
+        (THREE, Budget(left=100, whole=200), (1, 30)),
+        (THREE, Budget(left=25, whole=50), None),  # 30 seconds are too many
+        # In the last two fifths of the time the best one gets what is left.
+        (THREE, Budget(left=80, whole=200), (1, 76)),
+        (THREE, Budget(left=8000, whole=90000), (1, 270)),
+        (THREE, Budget(left=15, whole=200), None),  # no longer than it has had
+        ([*THREE, training(1, 270, 0.5)], Budget(left=80, whole=200), None),
+        (THREE[:2], Budget(last=True), (1, 90)),
+        ([*THREE, training(1, 90, 0.4)], Budget(last=True), None),
+    ],
+)
+def test_what_is_trained_for_longer(
+    trainings: list[Training], budget: Budget, wanted: Optional[tuple[int, int]]
+) -> None:
+    assert longer(trainings, [10, 30, 90, 270], budget) == wanted

@@ -183,12 +183,13 @@ def tune(
         model: score function; if None, the one that ``train`` takes for this data.
         dim: floats per entity.
         space: a TOML file, or a space that ships; the model's own if None.
-        trials: how many to add; 30 if ``seconds`` is not given either.
+        trials: how many to add, also to a study that is gone on with; 30 if ``seconds`` is not
+            given either.
         seconds: how long to search; the last trial ends.
         method: tune a student, by this distillation method, under ``teacher``.
         teacher: trained models: folders, or what ``train`` returned.
         settings: any others, nested or by dotted names.
-        epochs: of every trial.
+        epochs: of every trial; if None, short trainings first, and longer ones of the best.
         seed: of the search and the trainings.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: of torch and the kernels; all cores if None.
@@ -198,7 +199,8 @@ def tune(
         weight_column: ``data.weight_column``: the column of how much each fact counts.
         data_root: folder that holds datasets already.
         out: directory of the study; if None, a new one below ``runs/``.
-        resume: whether to go on with the study in ``out`` until it has its trials.
+        resume: whether to go on with the study in ``out``: until it has what was asked for, or for
+            ``trials`` or ``seconds`` more.
         watch: hears of trials and their progress.
 
     Raises:
@@ -208,7 +210,7 @@ def tune(
     if resume:
         if out is None:
             raise UserError("resume=True: say which study by out=")
-        study = saved_study(Path(out))
+        study = saved_study(Path(out), threads)
         data, loaded = data_settings(dataset, data_begun(study.settings))
         workspaces, first = Workspaces(path_of(data_root), saved=True, dataset=loaded), None
     else:
@@ -217,10 +219,12 @@ def tune(
         changes, teachers = [data, nested(settings)], places_of(teacher)
         named = None if space is None else str(space)
         check_taught(method, teachers)
-        flags, first = before_study(
+        flags, first, usual = before_study(
             flags, changes, space=named, taught=bool(teachers), workspaces=workspaces
         )
-        study = study_settings(flags, changes, space=named, method=method, teachers=teachers)
+        study = study_settings(
+            flags, changes, space=named, method=method, teachers=teachers, epochs=usual
+        )
         if trials is None and seconds is None:
             trials = 30
     directory = Path(out) if out is not None else new_study_directory(study)

@@ -251,6 +251,7 @@ def chain_table(results: ChainResults) -> Table:
     given = protocol is not None and protocol.candidates == "given"
     candidates = "given candidates" if given else "all entities"
     title = f"Filtered ranking of the test split, {candidates}, realistic ties"
+    title += f", seed {results.seed}" if results.repeats else ""  # gains are over all seeds
     names = ("bytes", "MRR", "Hits@1", "Hits@3", "Hits@10", "kept", "s")
     table = figures_table(title, ("stage",), names)
     for stage in results.stages:
@@ -283,6 +284,7 @@ def verdict_lines(results: ChainResults) -> list[str]:
         left_out = size.time is not None and size.time.teachers_loaded
         loaded = "; loaded teachers are not counted" if left_out else ""
         gain = gain_text(size.gain, size.low, size.high)
+        gain += f", over {size.seeds} seeds" if size.seeds > 1 else ""
         time = (
             f"; the direct model's validation MRR was {student} by the student, and {direct} "
             f"directly{loaded}"

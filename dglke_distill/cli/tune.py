@@ -40,7 +40,8 @@ def tune(
             "--trials",
             min=1,
             max=1_000_000,
-            help="How many trials to add. If not given: as many as --time allows, else 30.",
+            help="How many trials to add, also with --resume, as optuna counts them. If not given: "
+            "as many as --time allows, else 30.",
         ),
     ] = None,
     time: Annotated[
@@ -61,7 +62,14 @@ def tune(
     ] = None,
     teacher: shared.TeacherFlag = None,
     assignments: settings.SetFlag = None,
-    epochs: settings.EpochsFlag = None,
+    epochs: Annotated[
+        Optional[int],
+        typer.Option(
+            "--epochs",
+            help="Passes over the train triples of every trial (training.epochs). If not given: a "
+            "ninth of the usual ones at first, then three times as many for every third best.",
+        ),
+    ] = None,
     seed: settings.SeedFlag = None,
     device: settings.DeviceFlag = None,
     threads: settings.ThreadsFlag = None,
@@ -76,7 +84,11 @@ def tune(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the study in --out until it has its trials."),
+        typer.Option(
+            "--resume",
+            help="Go on with the study in --out until it has what was asked for; --trials and "
+            "--time ask for more.",
+        ),
     ] = False,
 ) -> None:
     """Search for the settings with the best validation MRR; the test split is never ranked.
@@ -93,16 +105,16 @@ def tune(
     budget = None if time is None else seconds_of(time, "--time")
     workspaces, first = Workspaces(data_root), None
     if resume:
-        refuse_with_resume(context, "study", ("data_root", "trials", "time"))
+        refuse_with_resume(context, "study", ("data_root", "trials", "time", "threads"))
         if out is None:
             raise UserError("--resume: say which study by --out DIRECTORY")
-        study = saved_study(out)
+        study = saved_study(out, threads)
     else:
         given = stated_flags(locals())
         check_run_folder(out)
         changes = settings.assigned(assignments)
         check_taught(method, teacher or ())
-        given, first = before_study(
+        given, first, usual = before_study(
             given, changes, space=space, taught=bool(teacher), workspaces=workspaces
         )
         study = study_settings(
@@ -111,6 +123,7 @@ def tune(
             space=space,
             method=method,
             teachers=teacher or (),
+            epochs=usual,
         )
         if trials is None and budget is None:
             trials = 30
@@ -159,10 +172,13 @@ def _search(
                 began, ended, Watcher(report=display.report, announce=display.announce)
             ),
         )
+    lost = f", {found.interrupted} interrupted" if found.interrupted else ""
     say(
-        f"{plural(found.trials, 'trial')} ({found.pruned} stopped early, {found.failed} failed) in "
-        f"{clock_text(found.seconds)}"
+        f"{plural(found.trials, 'trial')} ({found.pruned} stopped early, {found.failed} failed"
+        f"{lost}) in {clock_text(found.seconds)}"
     )
+    if untold:
+        say("nothing is left of what was asked for; --trials or --time asks for more")
     if found.mrr is None:
         say("no trial has reached its end: give more --time, or fewer --epochs")
         return

@@ -11,6 +11,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Optional
 
 from dglke_distill.artifacts.results import StageResults, Verdict
@@ -162,6 +163,8 @@ def _judge_size(
     models = [_model(stage) for stage in (control, student)]
     claim = _claim(gain, outcome, notes, "" if models[0] == models[1] else models[0], doubts)
     found = {
+        "student_mrr": fmean(pair[0].mrr("test") or 0.0 for pair in pairs),
+        "control_mrr": fmean(pair[1].mrr("test") or 0.0 for pair in pairs),
         "gain": gain.value,
         "low": gain.low if finite else None,
         "high": gain.high if finite else None,

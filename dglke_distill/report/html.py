@@ -40,6 +40,8 @@ def run_page(run: RunResults, drawings: Sequence[Drawing]) -> str:
     subtitle = f"{chain.method} · {floats} floats per entity · seed {chain.seed}"
     among = candidates_text(chain.dataset)
     caption = f"Filtered ranking of {among} on the {run.split} split, realistic ties."
+    if run.chain.repeats:
+        caption += f" Figures are those of seed {run.chain.seed}, gains over all seeds."
     if run.students:
         caption += " Highlighted: the student with the highest MRR."
     more = {

@@ -102,13 +102,12 @@ def verdict_table(run: RunResults) -> Table:
     stages = {stage.name: stage for stage in run.stages}
     rows = []
     for verdict in run.verdicts.values():
-        student = stages.get(verdict.student)
         control = None if verdict.control is None else stages.get(verdict.control)
         cells = {
             "Student": labels.get(verdict.student, verdict.student),
             "Compared with": NONE if control is None else labels[control.name],
-            "MRR": NONE if student is None else quality(student.quality.mrr),
-            "Its MRR": NONE if control is None else quality(control.quality.mrr),
+            "MRR": NONE if verdict.student_mrr is None else quality(verdict.student_mrr),
+            "Its MRR": NONE if verdict.control_mrr is None else quality(verdict.control_mrr),
             "Gain, 95 %": gain_text(verdict.gain, verdict.low, verdict.high),
             "Student's seconds": _reached(verdict, verdict.student_seconds),
             "Direct seconds": _reached(verdict, verdict.control_seconds),

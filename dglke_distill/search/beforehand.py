@@ -110,11 +110,11 @@ def before_study(
     space: Optional[str],
     taught: bool,
     workspaces: Workspaces,
-) -> tuple[dict[str, Any], list[dict[str, Value]]]:
-    """Return the flags of a study, which name a model then, and what it tries first.
+) -> tuple[dict[str, Any], list[dict[str, Value]], Optional[int]]:
+    """Return the flags of a study, which name a model then, what it tries first, and its epochs.
 
-    The model is the one that ``train`` takes, and so are the settings of the first trial, as near
-    as the space has them; those that the space itself begins with follow.
+    The model is the one that ``train`` takes, and so are the usual epochs and the settings of the
+    first trial, as near as the space has them; those that the space itself begins with follow.
 
     Args:
         flags: see ``runs.settings.flag_trees``; the dataset among them, or in ``changes``.
@@ -127,7 +127,7 @@ def before_study(
         UserError: unknown setting, bad value, bad data, or no such space.
     """
     if space is not None:
-        return dict(flags), read_space(space).first()
+        return dict(flags), read_space(space).first(), None
     config, _ = before_training(
         flags, changes, data={}, file=None, recipe="auto", search="none", workspaces=workspaces
     )
@@ -136,7 +136,7 @@ def before_study(
     if not taught:
         known = found.near(flattened(config.model_dump()))
         first = [known, *(chosen for chosen in first if chosen != known)]
-    return {**flags, "model": config.model.name}, first
+    return {**flags, "model": config.model.name}, first, config.training.epochs
 
 
 def before_chain(

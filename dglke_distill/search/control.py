@@ -15,13 +15,12 @@ from dglke_distill.models import ENCODERS, canonical_name
 from dglke_distill.runs.settings import flattened
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.found import Found, StudyConfig
+from dglke_distill.search.lengths import SEARCH
 from dglke_distill.search.race import race
 from dglke_distill.search.space import find_space, read_space
 from dglke_distill.search.study import StudyWatch, space_digest, tune
 from dglke_distill.training.loop import Progress
 
-_SEARCH = 0.6
-"""The share of the time that is searched in; what is left is for the training of what was found."""
 _TRIALS = 10
 """Trials to their end that the time for the search should have room for."""
 _FEWEST = 6
@@ -83,14 +82,14 @@ def equal_time(
     others = "".join(f", also as {published_name(rival)}" for rival in rivals)
     watcher.announce(
         f"searching settings for {config.model.dim} floats trained directly{others}, for "
-        f"{_SEARCH * seconds:.0f} of {seconds:.0f} seconds{' each' if rivals else ''}, as its "
+        f"{SEARCH * seconds:.0f} of {seconds:.0f} seconds{' each' if rivals else ''}, as its "
         "student and teachers took"
     )
     studies = [
         _Study(each, place / published_name(each) if number else place, seconds, epoch)
         for number, each in enumerate((config, *rivals))
     ]
-    all_found = [study.search(_SEARCH * seconds, workspaces, watcher, known) for study in studies]
+    all_found = [study.search(SEARCH * seconds, workspaces, watcher, known) for study in studies]
     # The model itself, where none was judged.
     best, found = max(
         zip(studies, all_found), key=lambda pair: -1.0 if pair[1].mrr is None else pair[1].mrr
@@ -101,7 +100,7 @@ def equal_time(
     if found.config is None:
         return Tuned(by_recipe, spent, tried, room)
     once = best.took.get(-1 if found.number is None else found.number, 0.0) or epoch * best.epochs
-    share = int((1 - _SEARCH) * seconds / once * best.epochs)
+    share = int((1 - SEARCH) * seconds / once * best.epochs)
     longest = _LONGER * best.config.training.epochs
     lasting = max(best.epochs, min(longest, share))
     chosen = {**found.chosen, _MODEL: published_name(best.config)}
@@ -121,7 +120,7 @@ class _Study:
 
     def __init__(self, config: Config, place: Path, seconds: float, epoch: float) -> None:
         self.config, self.place = config, place
-        fitting = int(_SEARCH * seconds / _TRIALS / max(epoch, 1e-9))
+        fitting = int(SEARCH * seconds / _TRIALS / max(epoch, 1e-9))
         self.epochs = min(config.training.epochs, max(_LEAST_EPOCHS, fitting))
         self.took: dict[int, float] = {}
 

@@ -20,13 +20,29 @@ class StudyConfig(Section):
     method: Optional[str] = Field(None, description="distillation method; None: trained directly")
     teachers: list[str] = Field(default_factory=list, description="checkpoints it learns from")
     seed: int = Field(0, ge=0, lt=1 << 32)
+    lengths: list[int] = Field(
+        default_factory=list,
+        max_length=10,
+        description="epochs of trainings, short to long; none: as settings say",
+    )
+    trials: Optional[int] = Field(None, description="that were asked for when the study began")
+    seconds: Optional[float] = Field(None, description="that it was to last when it began")
+
+    def alike(self, other: StudyConfig) -> bool:
+        """Return whether both search the same; how long, and by how many threads, is no matter."""
+        return self._search() == other._search()
+
+    def _search(self) -> StudyConfig:
+        training = {k: v for k, v in self.settings.get("training", {}).items() if k != "threads"}
+        settings = {**self.settings, "training": training}
+        return self.model_copy(update={"settings": settings, "trials": None, "seconds": None})
 
 
 class Found(NamedTuple):
     """What a study has found.
 
     Attributes:
-        trials: ended ones, failed ones included.
+        trials: ended ones, failed ones included; not those that were interrupted.
         pruned: stopped early.
         failed: ended by an error.
         seconds: of all trials together.
@@ -35,6 +51,7 @@ class Found(NamedTuple):
         number: its number, or None.
         chosen: what it chose, by names of settings.
         values: the highest validation MRR of every trial that reached one, in their order.
+        interrupted: ended by Ctrl-C, or because their process was killed.
     """
 
     trials: int
@@ -46,3 +63,4 @@ class Found(NamedTuple):
     number: Optional[int]
     chosen: dict[str, Any]
     values: tuple[float, ...] = ()
+    interrupted: int = 0

@@ -33,6 +33,16 @@ TRIALS_FILE = "trials.csv"
 PLOTS = "plots"
 SECONDS = "seconds"
 """The attribute of a trial that says how long it took."""
+PACE = "seconds_an_epoch"
+"""That says how long an epoch took, without what precedes the first one, such as compiling."""
+ERROR = "error"
+"""That says why it failed."""
+EPOCHS = "training.epochs"
+"""That says how long its training is, where lengths differ; named after the setting."""
+ROOT = "settings_of"
+"""That says by which trial the same settings were tried first."""
+AGAIN = "killed_before"
+"""Of settings whose process has been killed once."""
 
 
 def leave(
@@ -85,20 +95,38 @@ def highest(trial: optuna.trial.FrozenTrial) -> Optional[float]:
     return max(trial.intermediate_values.values(), default=None)
 
 
+def chosen(trial: Any) -> dict[str, Any]:
+    """Return what a trial has chosen, by the names of settings, its epochs first if it has any."""
+    own = trial.user_attrs
+    return {**({EPOCHS: own[EPOCHS]} if EPOCHS in own else {}), **trial.params}
+
+
+def state_of(trial: Any) -> str:
+    """Return how a trial ended: complete, pruned, fail, or interrupted: its settings are queued."""
+    state = str(trial.state.name).lower()
+    unknown = state == "fail" and not {ERROR, AGAIN} & set(trial.user_attrs)
+    return "interrupted" if unknown else state
+
+
+def interrupted(trials: Sequence[Any]) -> int:
+    """Return how many trials were interrupted."""
+    return sum(state_of(trial) == "interrupted" for trial in trials)
+
+
 def _csv(trials: Sequence[Any]) -> str:
-    names = sorted({name for trial in trials for name in trial.params})
+    names = sorted({name for trial in trials for name in chosen(trial)})
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["trial", "state", "valid_mrr", "validations", "seconds", *names])
     for trial in trials:
         row = [
             trial.number,
-            trial.state.name.lower(),
+            state_of(trial),
             highest(trial),
             len(trial.intermediate_values),
         ]
         row += [round(trial.user_attrs.get(SECONDS, 0.0), 3)]
-        writer.writerow(row + [trial.params.get(name) for name in names])
+        writer.writerow(row + [chosen(trial).get(name) for name in names])
     return out.getvalue()
 
 

@@ -8,11 +8,13 @@ from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import resolved
-from dglke_distill.config import merge
+from dglke_distill.config import Config, merge
 from dglke_distill.data.identity import label_of
 from dglke_distill.distill.saved import check_teacher, teacher_place
 from dglke_distill.runs.settings import flag_trees, unused
 from dglke_distill.search.found import StudyConfig
+from dglke_distill.search.leave import EPOCHS
+from dglke_distill.search.lengths import lengths_of
 from dglke_distill.search.space import find_space, read_space
 from dglke_distill.search.study import space_digest
 
@@ -24,8 +26,11 @@ def study_settings(
     space: Optional[str],
     method: Optional[str],
     teachers: Sequence[str],
+    epochs: Optional[int] = None,
 ) -> StudyConfig:
     """Compose the settings of a study.
+
+    Where nothing says how long trainings are, they are of several lengths.
 
     Args:
         flags: see ``runs.settings.flag_trees``; ``seed`` is also the study's.
@@ -33,6 +38,7 @@ def study_settings(
         space: a TOML file, or the name of a space that ships; None: the model's own.
         method: distillation method, to tune a student.
         teachers: checkpoints that it learns from.
+        epochs: that such a model is usually trained for; None: those of the settings.
 
     Raises:
         UserError: a method without a teacher, no such space, or a bad value.
@@ -49,10 +55,17 @@ def study_settings(
         name = find_space(tree.get("model", {}).get("name", "TransE"), bool(teachers))
     elif Path(name).is_file():
         name = str(resolved(name))
+    found = read_space(name)
+    lengths: list[int] = []
+    said = [tree.get("training", {}), found.fixed.get("training", {})]
+    if EPOCHS not in found.search and not any("epochs" in each for each in said):
+        usual = Config.from_mapping(merge(found.settings(found.defaults()), tree), "settings")
+        lengths = lengths_of(epochs or usual.training.epochs)
     return StudyConfig(
         space=name,
-        space_sha256=space_digest(read_space(name)),
+        space_sha256=space_digest(found),
         settings=tree,
+        lengths=lengths,
         method=method,
         teachers=[str(place) for place in places],
         seed=seed,

@@ -9,31 +9,39 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import socket
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
-from dglke_distill.base.claims import LOCK_FILE
 from dglke_distill.base.disk import writing
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.files import atomic_write_text, try_lock
+from dglke_distill.base.files import atomic_write_text
 from dglke_distill.config import Config, compose, merge, read_toml
 from dglke_distill.distill.checks import check_settings
-from dglke_distill.distill.finished import STAGES
 from dglke_distill.distill.methods import build_method
 from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.distill.stages import run_stage
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
+from dglke_distill.search.agenda import allowed, next_trial, rest_of
 from dglke_distill.search.checks import check_trial
 from dglke_distill.search.found import Found, StudyConfig
-from dglke_distill.search.leave import RECIPE_FILE, SECONDS, highest, leave, tidy
+from dglke_distill.search.leave import (
+    ERROR,
+    PACE,
+    RECIPE_FILE,
+    SECONDS,
+    chosen,
+    highest,
+    interrupted,
+    leave,
+    tidy,
+)
+from dglke_distill.search.lengths import Budget
+from dglke_distill.search.owners import bury, interrupt, own, place_of, under_way
 from dglke_distill.search.space import Space, read_space
 from dglke_distill.training.loop import Interrupted
 
@@ -53,11 +61,9 @@ STUDY_FILE = "study.toml"
 JOURNAL_FILE = "journal.log"
 VALIDATIONS = 9
 """Validations of a trial: Hyperband stops at the first, the third, or lets it end."""
+_FEW_VALIDATIONS = 3
+"""Of the shortest trainings."""
 
-_OWNER = "owner"
-_GOAL = "goal:"
-_YOUNG = 60.0
-"""Seconds that a trial may take until it has claimed its directory."""
 Tree = Mapping[str, Any]
 
 
@@ -75,8 +81,12 @@ class StudyWatch(NamedTuple):
     trial: Watcher = Watcher()
 
 
-def saved_study(directory: Path) -> StudyConfig:
+def saved_study(directory: Path, threads: Optional[int] = None) -> StudyConfig:
     """Return the settings that a study was begun with.
+
+    Args:
+        directory: of the study.
+        threads: of the trainings to come; None: as before.
 
     Raises:
         UserError: there is none, or its settings are damaged.
@@ -84,7 +94,11 @@ def saved_study(directory: Path) -> StudyConfig:
     path = directory / STUDY_FILE
     if not path.is_file():
         raise UserError(f"{directory}: there is no study to go on with ({STUDY_FILE} is missing)")
-    return StudyConfig.from_mapping(read_toml(path), str(path))
+    saved = StudyConfig.from_mapping(read_toml(path), str(path))
+    if threads is None:
+        return saved
+    settings = merge(saved.settings, {"training": {"threads": threads}})
+    return saved.model_copy(update={"settings": settings})
 
 
 def space_digest(space: Space) -> str:
@@ -107,7 +121,7 @@ def tune(
     """Try settings until the budget is spent, and leave the best as a recipe.
 
     The test split is never ranked. Any number of processes may work on one directory at once; a
-    trial whose process died counts as failed, and nothing else is lost.
+    trial whose process died is tried once more, and nothing else is lost.
 
     Args:
         study_config: what is searched.
@@ -115,6 +129,7 @@ def tune(
             trials, ``recipe.toml``, ``trials.csv`` and ``plots/``.
         trials: how many more trials the study shall have; None: no such limit.
         seconds: how long this call may last; the trial under way ends first. None: no such limit.
+            Without either it is what was asked for before and not reached.
         workspaces: the prepared data; None: found by the settings.
         watch: hears of progress.
         plots: whether to draw them.
@@ -138,21 +153,31 @@ def tune(
     workspaces = workspaces or Workspaces()
     if not rehearsed:
         check_trial(stage, workspaces, directory)
-    _begin(directory, study_config)
+    _begin(directory, study_config.model_copy(update={"trials": trials, "seconds": seconds}))
     first = space.first() if first is None else first
-    _bury(study := _open(directory, study_config, first), directory)
-    if trials is not None:
-        study.set_user_attr(f"{_GOAL}{time.time_ns()}", trials)
+    if study_config.lengths and trials is not None:
+        first = first[: max(1, trials - 1)]  # the last one trains the best for longer
+    bury(study := _open(directory, study_config, first), directory)
+    seconds = allowed(study, saved_study(directory), trials, seconds)
     deadline = None if seconds is None else time.monotonic() + seconds
     try:
-        while not _enough(study, trials, deadline):
-            trial = study.ask()
+        while True:
+            if (rest := rest_of(study)) < 1:
+                bury(study, directory)  # another process may have died since
+                rest = rest_of(study)
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            if rest < 1 and (trials is not None or deadline is None):
+                break
+            left = None if deadline is None else deadline - time.monotonic()
+            budget = Budget(left, seconds or 0.0, last=rest == 1)
+            trial = next_trial(study, study_config.lengths, budget)
             _try(trial, study, study_config, space, directory, workspaces, watch)
     finally:
         found = _found(study, study_config, space)
         leave(study, found, study_config, directory, workspaces, plots=plots)
     if found.trials and found.failed == found.trials:
-        errors = [t.user_attrs.get("error") for t in study.get_trials(deepcopy=False)]
+        errors = [t.user_attrs.get(ERROR) for t in study.get_trials(deepcopy=False)]
         if last := next(filter(None, reversed(errors)), None):
             raise UserError(f"no trial of {found.trials} reached its end; the last error: {last}")
     return found
@@ -162,7 +187,7 @@ def _begin(directory: Path, config: StudyConfig) -> None:
     """Write the settings, or compare them with those that are there."""
     path = directory / STUDY_FILE
     if path.is_file():
-        if saved_study(directory) != config:
+        if not saved_study(directory).alike(config):
             raise UserError(
                 f"{path}: the study was begun with other settings; choose another --out, or go on "
                 "with it by --resume"
@@ -199,53 +224,10 @@ def _open(directory: Path, config: StudyConfig, first: Sequence[Mapping[str, Any
         group=True,
         constant_liar=True,
     )
-    pruner = optuna.pruners.HyperbandPruner(1, VALIDATIONS, reduction_factor=3)
+    pruner: Any = optuna.pruners.HyperbandPruner(1, VALIDATIONS, reduction_factor=3)
+    if config.lengths:  # trainings of several lengths are not stopped early
+        pruner = optuna.pruners.NopPruner()
     return optuna.load_study(storage=storage, study_name="tune", sampler=sampler, pruner=pruner)
-
-
-def _place(trial: Any) -> str:
-    return f"trial-{trial.number:04d}"
-
-
-def _bury(study: optuna.Study, directory: Path) -> None:
-    """End the trials whose process has died: nobody holds the lock of their directory."""
-    import optuna
-
-    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        lock = directory / STAGES / _place(trial) / LOCK_FILE
-        if _OWNER in trial.user_attrs and not _alive(trial, lock):
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            tidy(directory, _place(trial))
-
-
-def _alive(trial: Any, lock: Path) -> bool:
-    """Return whether the process of a running trial is still at it."""
-    owner = trial.user_attrs.get(_OWNER, {})
-    if owner.get("host") == socket.gethostname() and not Path(f"/proc/{owner.get('pid')}").exists():
-        return False
-    begun = trial.datetime_start
-    if begun is not None and (datetime.now() - begun).total_seconds() < _YOUNG:
-        return True  # it may not have claimed its directory yet
-    try:
-        with open(lock, "rb") as stream:
-            return try_lock(stream.fileno()) is not True
-    except OSError:
-        return False
-
-
-def _enough(study: optuna.Study, trials: Optional[int], deadline: Optional[float]) -> bool:
-    if deadline is not None and time.monotonic() >= deadline:
-        return True
-    goals = [v for k, v in study.user_attrs.items() if k.startswith(_GOAL)]
-    if trials is None and deadline is not None:
-        return False
-    return len(study.get_trials(deepcopy=False)) - _waiting(study) >= sum(goals)
-
-
-def _waiting(study: optuna.Study) -> int:
-    import optuna
-
-    return len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)))
 
 
 def _config(config: StudyConfig, space: Space, chosen: Mapping[str, Any]) -> Config:
@@ -254,7 +236,8 @@ def _config(config: StudyConfig, space: Space, chosen: Mapping[str, Any]) -> Con
     trees: list[Tree] = [] if method is None else [method.defaults()]
     tree = merge(space.settings(chosen), config.settings)
     epochs = Config.from_mapping(tree, "settings").training.epochs
-    every = {"training": {"evaluate_every": max(1, -(-epochs // VALIDATIONS))}}
+    count = _FEW_VALIDATIONS if epochs in config.lengths[:1] else VALIDATIONS
+    every = {"training": {"evaluate_every": max(1, -(-epochs // count))}}
     trees += [tree, every, {"evaluation": {"split": "none"}}]
     if method is not None:
         trees += [{"distillation": {"method": config.method}}, method.settings()]
@@ -283,14 +266,19 @@ def _try(
     import optuna
 
     state = optuna.trial.TrialState
-    name, begun = _place(trial), time.perf_counter()
-    trial.set_user_attr(_OWNER, {"host": socket.gethostname(), "pid": os.getpid()})
+    name, begun = place_of(trial), time.perf_counter()
+    own(trial)
     reached: list[float] = []
+    first = (0, begun)
 
     def validated(epoch: int, mrr: float) -> None:
+        nonlocal first
+        now = time.perf_counter()
+        trial.set_user_attr(PACE, (now - first[1]) / (epoch - first[0]))
+        first = first if reached else (epoch, now)
         reached.append(mrr)
         trial.report(mrr, len(reached))
-        trial.set_user_attr(SECONDS, time.perf_counter() - begun)
+        trial.set_user_attr(SECONDS, now - begun)
         if trial.should_prune():
             raise optuna.TrialPruned
 
@@ -302,23 +290,24 @@ def _try(
 
     try:
         space.suggest(trial)  # which fills its params
-        watch.began(trial.number, trial.params)
-        settings = _config(config, space, trial.params)
+        watch.began(trial.number, chosen(trial))
+        settings = _config(config, space, chosen(trial))
         stage = _stage(name, settings, config)
         run_stage(stage, directory, workspaces, watch.trial._replace(validated=validated))
     except optuna.TrialPruned:
         end("stopped early", state.PRUNED)
     except (Interrupted, KeyboardInterrupt):
         trial.set_user_attr(SECONDS, time.perf_counter() - begun)
-        study.tell(trial, state=state.FAIL)
-        tidy(directory, name)
+        for one in under_way(study):
+            if one.number == trial.number:
+                interrupt(study, one, directory)
         raise
     except (UserError, FloatingPointError) as error:
-        trial.set_user_attr("error", str(error)[:500])
+        trial.set_user_attr(ERROR, str(error)[:500])
         end("failed", state.FAIL)
-        if not any(t.value is not None for t in study.get_trials(deepcopy=False)):
-            ended = study.get_trials(deepcopy=False, states=(state.FAIL, state.COMPLETE))
-            if len(ended) >= 3 and all(t.state == state.FAIL for t in ended):
+        trials = study.get_trials(deepcopy=False)
+        if not any(t.value is not None for t in trials):
+            if sum(ERROR in t.user_attrs for t in trials) >= 3:
                 raise  # whatever is chosen fails: the user must fix something
     else:
         end("ended", state.COMPLETE, max(reached))
@@ -332,13 +321,14 @@ def _found(study: optuna.Study, config: StudyConfig, space: Space) -> Found:
     complete = [t for t in ended if t.state == state.COMPLETE]
     best = max(complete, key=lambda t: t.value or 0.0, default=None)
     return Found(
-        trials=len(ended),
+        trials=len(ended) - interrupted(ended),
         pruned=sum(t.state == state.PRUNED for t in ended),
-        failed=sum(t.state == state.FAIL for t in ended),
+        failed=sum(t.state == state.FAIL for t in ended) - interrupted(ended),
         seconds=sum(t.user_attrs.get(SECONDS, 0.0) for t in ended),
         mrr=None if best is None else best.value,
-        config=None if best is None else _config(config, space, best.params),
+        config=None if best is None else _config(config, space, chosen(best)),
         number=None if best is None else best.number,
-        chosen={} if best is None else dict(best.params),
+        chosen={} if best is None else chosen(best),
         values=tuple(reached for t in ended if (reached := highest(t)) is not None),
+        interrupted=interrupted(ended),
     )
