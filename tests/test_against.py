@@ -48,14 +48,23 @@ def test_the_gain_and_its_interval_are_those_of_a_bootstrap_by_hand() -> None:
 
 def test_the_command_prints_both_and_the_gain(run: Any) -> None:
     asked = ("evaluate", SMALL, "--split", "valid", "--threads", "1", "--against")
-    tree = json.loads(run(*asked, SMALL, "--json").out)
-    assert tree["against"]["gain"] == {
-        "gain": 0.0, "low": 0.0, "high": 0.0, "seeds": 1, "questions": tree["count"]
-    }  # fmt: skip
-    assert tree["against"]["metrics"]["mrr"] == tree["mrr"]
+    tree = json.loads(run(*asked, LARGE, "--json").out)
+    gain, other = tree["against"]["gain"], tree["against"]["metrics"]["mrr"]
+    assert (gain["seeds"], gain["questions"]) == (1, tree["count"])
+    assert gain["gain"] == pytest.approx(tree["mrr"] / other - 1)
     shown = run(*asked, LARGE).out
     assert f"{SMALL} against {LARGE}: " in shown and "interval of 95 %" in shown
     assert SMALL in shown.split("MRR")[1]
+
+
+def test_a_model_is_not_its_own_control(tmp_path: Path, run: Any) -> None:
+    """By its name, in memory, or as a copy under another name."""
+    copy = kd.load(SMALL).save_pretrained(tmp_path / "copy")
+    for other in (SMALL, str(copy)):
+        line = run("evaluate", SMALL, "--against", other, code=2).err
+        assert line == f"error: --against {other}: is the model itself; name another one\n"
+    with pytest.raises(kd.UserError, match=f"^against {SMALL}: is the model itself; name another"):
+        kd.evaluate(kd.load(SMALL), against=SMALL)
 
 
 @pytest.mark.parametrize("other", ["complex-fb15k237-dim32", "no-such-model"])

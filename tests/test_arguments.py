@@ -13,7 +13,15 @@ import pytest
 import torch
 
 import dglke_distill as kd
-from dglke_distill.base.arguments import ANNOTATIONS, checked, items, number, plain, whole
+from dglke_distill.base.arguments import (
+    ANNOTATIONS,
+    checked,
+    items,
+    number,
+    options_named,
+    plain,
+    whole,
+)
 
 NO_NUMBERS = [None, "5", b"5", True, [], {}, object(), np.array([1, 2]), torch.tensor([1.5]), int]
 NO_WHOLES = [*NO_NUMBERS, 1.5, float("nan"), np.float32(2), torch.tensor(2.0)]
@@ -179,3 +187,36 @@ def test_ids_and_names_of_every_library_answer_alike(model: kd.NamedModel) -> No
     )  # fmt: skip
     scores = [model.score(given).tolist() for given in several]
     assert scores == [scores[0]] * len(scores)
+
+
+def test_a_truth_value_is_no_number(tmp_path: Path) -> None:
+    """True is 1 to Python and to pydantic; it is no size, no seed and no rate here."""
+    given: dict[str, Any] = {"out": tmp_path / "run", "search": "none"}
+    rate = {"optimizer.learning_rate": True}
+    for wrong in ({"dim": True}, {"seed": np.True_}, {"settings": rate},
+                  {"settings": {"loss.options": {"margin": True}}}):  # fmt: skip
+        with pytest.raises(kd.UserError, match=r"is (np\.)?True_?[:;] (give|it must be) a "):
+            kd.train("cldr", **given, **wrong)
+    with pytest.raises(kd.UserError, match="one is True: give a whole number"):
+        kd.distill("cldr", dims=[8, True], out=tmp_path / "chain")
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_a_call_name_its_parameters_and_those_of_a_command_its_options() -> None:
+    @checked
+    def call(said: str, *, out: str = "", resume: bool = False, settings: Any = None) -> None:
+        raise kd.UserError(said)
+
+    said = (
+        "X: add --resume, or choose another --out, say --set a.out=3 or --set b.c=true; "
+        "type `dglke-distill train --out X`, or: dglke-distill train --resume; not --outer or --new"
+    )
+    with pytest.raises(kd.UserError) as caught:
+        call(said)
+    assert str(caught.value) == (
+        "X: add resume=True, or choose another out, say out=3 or settings={'b.c': 'true'}; "
+        "type `dglke-distill train --out X`, or: dglke-distill train --resume; not --outer or --new"
+    )
+    with options_named(), pytest.raises(kd.UserError) as caught:
+        call(said)
+    assert str(caught.value) == said

@@ -134,7 +134,7 @@ def test_in_python(grown: tuple[Path, Path, str]) -> None:
     (other,) = teacher_data(teacher, dataset, allow_other_data=True)
     assert other.fingerprint == before
     named_model = NamedModel(checkpoint.load_model(teacher))
-    with pytest.raises(UserError, match="--dataset"):
+    with pytest.raises(UserError, match="name it by dataset"):
         named_model.load_known()
     with pytest.raises(UserError, match=before[:16]):
         named_model.load_known(dataset=str(file))

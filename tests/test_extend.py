@@ -300,7 +300,7 @@ def test_training_goes_on_from_a_model(tmp_path: Path) -> None:
             after.entity_embeddings[ours], before.entity_embeddings[theirs], atol=1e-6
         )
     assert made.results.init is not None and made.results.init.dataset == "cldr"
-    with pytest.raises(UserError, match="leave --model and --dim out"):
+    with pytest.raises(UserError, match="leave model and dim out"):
         kd.train(folder, init=MODEL, dim=16, out=tmp_path / "other")
 
 

@@ -269,6 +269,18 @@ def test_modules_and_files_are_plugins(
     assert os.environ[plugins.PLUGINS].split(",") == plugins.named_plugins()
 
 
+def test_a_plugin_that_registers_nothing_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "silent.py").write_text("class Mine:\n    name = 'Mine'\n")
+    (tmp_path / "speaks.py").write_text(PLUGIN.format(name="Speaks"))
+    for name, words in (("silent", "registered no component; call register of"), ("speaks", "")):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["recipes", "list", "--plugin", str(tmp_path / f"{name}.py")])
+        said = capsys.readouterr().err
+        assert end.value.code == 0 and said.count("\n") == bool(words) and words in said
+
+
 def test_the_environment_names_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "from_afar.py").write_text(PLUGIN.format(name="FromAfar"))
     monkeypatch.setenv(plugins.PLUGINS, f" {tmp_path / 'from_afar.py'} ,")

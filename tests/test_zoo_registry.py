@@ -134,9 +134,9 @@ def test_a_list_prints_as_a_table_of_figures(store: Path) -> None:
     found = zoo.list(store=store)
     heading, row = str(found).splitlines()
     figures = ["MRR", "Hits@1", "Hits@10", "split", "MB"]
-    assert heading.split() == ["name", "B/entity", "params", *figures]
+    assert heading.split() == ["name", "version", "B/entity", "params", *figures]
     (entry,) = found
-    assert row.split()[:4] == [NAME, "32", str(entry.params), f"{entry.metrics.mrr:.4f}"]
+    assert row.split()[:5] == [NAME, "1", "32", str(entry.params), f"{entry.metrics.mrr:.4f}"]
     for shown in (repr(found), str(entry), repr(entry), found._repr_html_()):
         assert NAME in shown and len(shown) < 500
         assert entry.file("config.json").sha256 not in shown

@@ -92,7 +92,7 @@ def test_servers_without_a_zoo(server: Server, home: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         zoo.load(NAME, store=server.url)
     server.server_close()
-    with pytest.raises(UserError, match=r"cannot be read .* or use --offline"):
+    with pytest.raises(UserError, match=r"cannot be read .* or use offline=True"):
         zoo.list(store=server.url)
 
 

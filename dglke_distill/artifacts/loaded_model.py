@@ -144,7 +144,7 @@ class LoadedModel:
             ) from None
 
     def check_dataset(
-        self, found: Dataset, name: str, *, fix: str, allow_other_data: bool = False
+        self, found: Dataset, name: str, *, fix: str, allow_other_data: Optional[bool] = False
     ) -> tuple[Dataset, list[str]]:
         """Look whether a dataset at hand is the one that the model was trained on.
 
@@ -152,7 +152,7 @@ class LoadedModel:
             found: the dataset.
             name: what to call the model in messages.
             fix: how to get the right one, for the message.
-            allow_other_data: whether to go on with other triples.
+            allow_other_data: whether to go on with other triples; None: never.
 
         Returns:
             As ``find_dataset``.

@@ -6,7 +6,10 @@ import functools
 import inspect
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Optional, ParamSpec, TypeVar, cast
 
@@ -16,6 +19,12 @@ from dglke_distill.base.regular_files import check_path
 P = ParamSpec("P")
 R = TypeVar("R")
 Check = Callable[[Any, str], Any]
+
+_commanded: ContextVar[bool] = ContextVar("commanded", default=False)
+_OPTION = re.compile(
+    "`[^`]*`|dglke-distill [^;(]*"  # a command to type keeps its options
+    r"|(?<![\w-])--(?:set ([a-z_.]+)=([^\s,;:()]+)|([a-z]+(?:-[a-z]+)*))"
+)
 
 
 def refused(value: object, name: str, wanted: str) -> UserError:
@@ -143,14 +152,14 @@ def _integer(value: Any, name: str) -> Any:
     """Make a number of NumPy or torch Python's; what a setting may be, the settings say."""
     found = plain(value)
     broken = isinstance(found, float) and not found.is_integer()
-    if broken or not isinstance(found, (int, float, str)):
+    if broken or isinstance(found, bool) or not isinstance(found, (int, float, str)):
         raise refused(value, name, "a whole number")
     return found
 
 
 def _real(value: Any, name: str) -> Any:
     found = plain(value)
-    if not isinstance(found, (int, float)):
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
         raise refused(value, name, "a number")
     return found
 
@@ -229,7 +238,8 @@ def checked(call: Callable[P, R]) -> Callable[P, R]:
     """Make a call refuse arguments of the wrong kind, by the annotations of its parameters.
 
     Numbers of NumPy and torch become Python's. None passes where it is the default, and an
-    annotation that ``ANNOTATIONS`` has not is not looked at.
+    annotation that ``ANNOTATIONS`` has not is not looked at. Errors name parameters of the call
+    where they name options of commands; see ``options_named``.
     """
     signature = inspect.signature(call)
 
@@ -243,9 +253,43 @@ def checked(call: Callable[P, R]) -> Callable[P, R]:
             check = _check_of(parameter)
             if check is not None:
                 bound.arguments[name] = check(value, name)
-        return cast(Callable[..., R], call)(*bound.args, **bound.kwargs)
+        try:
+            return cast(Callable[..., R], call)(*bound.args, **bound.kwargs)
+        except UserError as error:
+            if not _commanded.get() and error.args:
+                error.args = (_in_python(str(error), signature), *error.args[1:])
+            raise
 
     return checking
+
+
+@contextmanager
+def options_named() -> Iterator[None]:
+    """Within it, as in a command, errors name the options of commands, not parameters of calls."""
+    before = _commanded.set(True)
+    try:
+        yield
+    finally:
+        _commanded.reset(before)
+
+
+def _in_python(message: str, signature: inspect.Signature) -> str:
+    """Return a message with the parameters of a call in place of the options of its command."""
+    known = signature.parameters
+
+    def named(found: re.Match[str]) -> str:
+        setting, value, option = found.groups()
+        if setting is not None:
+            last = setting.rpartition(".")[2]
+            if last in known:
+                return f"{last}={value}"
+            return f"settings={{{setting!r}: {value!r}}}" if "settings" in known else found[0]
+        name = (option or "").replace("-", "_")
+        if name not in known:
+            return found[0]
+        return f"{name}=True" if known[name].annotation == "bool" else name
+
+    return _OPTION.sub(named, message)
 
 
 def _check_of(parameter: inspect.Parameter) -> Optional[Check]:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
@@ -27,9 +28,13 @@ _PLUGINS = "DGLKE_DISTILL_PLUGINS"
 
 def _load_plugins(plugins: Optional[list[str]]) -> None:
     if plugins or os.environ.get(_PLUGINS):
-        from dglke_distill.config.plugins import load_plugins
+        from dglke_distill.config.plugins import load_plugins, registered
 
         load_plugins(plugins or ())
+        for plugin in plugins or ():
+            if Path(plugin.strip()).name.removesuffix(".py") not in registered:
+                why = "registered no component; call register of the registry of its kind there"
+                say(f"warning: --plugin {plugin}: {why}", err=True)
 
 
 PluginFlag = Annotated[

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Optional
 
+from dglke_distill.base.arguments import options_named
 from dglke_distill.base.errors import UserError
 
 _STANDS_FOR = {
@@ -27,7 +28,8 @@ def named_where_typed(words: Sequence[str]) -> Iterator[None]:
         words: of the command line.
     """
     try:
-        yield
+        with options_named():
+            yield
     except UserError as error:
         error.args = (where_typed(str(error), words),)
         raise

@@ -87,7 +87,7 @@ def zoo_list(
         for number, label in enumerate(HEADINGS):
             table.add_column(label, justify="right" if number else "left", no_wrap=True)
         for entry in (one for one, its in zip(found, found.places) if its == place):
-            table.add_row(*row_of(entry, pinned=all_versions))
+            table.add_row(*row_of(entry))
         console = SafeConsole()
         console.print(place, soft_wrap=True)
         console.print(table)
@@ -213,7 +213,7 @@ def zoo_publish(
         verdict = verdict_text(
             [
                 (load_given(str(run_dir)), str(run_dir)),
-                (_control(against, run_dir, store), against),
+                (_control(against, store), against),
             ],
             settings=settings.overrides(stated_flags({"dataset": dataset}), None),
             data_root=data_root,
@@ -234,7 +234,7 @@ def zoo_publish(
         show_warnings(entry.warnings or ())
 
 
-def _control(against: str, run_dir: Path, store: Optional[str]) -> "LoadedModel":
+def _control(against: str, store: Optional[str]) -> "LoadedModel":
     """Load the model of --against: a folder, or a name in --store or in the usual stores."""
     from dglke_distill.zoo.fetch import folder_of
 
@@ -242,8 +242,6 @@ def _control(against: str, run_dir: Path, store: Optional[str]) -> "LoadedModel"
     if place is None and store is not None:
         with suppress(UserError):
             return load_given(against, store=store)
-    if place is not None and place == folder_of(str(run_dir)):
-        raise UserError(f"--against {against}: is the model itself; name another one")
     return load_given(against)
 
 

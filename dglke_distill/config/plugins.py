@@ -27,6 +27,9 @@ PLUGINS = "DGLKE_DISTILL_PLUGINS"
 _named: list[str] = []
 _loading: list[str] = []
 
+registered: set[str] = set()
+"""Modules that have registered a component, and plug-ins that were being imported meanwhile."""
+
 
 @dataclass(frozen=True)
 class Origin:

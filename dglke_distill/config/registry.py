@@ -18,6 +18,7 @@ from dglke_distill.config.plugins import (
     loading,
     offered,
     plugin_errors,
+    registered,
 )
 from dglke_distill.config.validation import validate_options
 
@@ -183,7 +184,8 @@ class Registry(Mapping[str, T]):
             UserError: the name is built in or another component's, or it is no component.
         """
         name = name or str(getattr(component, "name", "") or getattr(component, "__name__", ""))
-        module = loading() or str(getattr(component, "__module__", "?"))
+        own = str(getattr(component, "__module__", "?"))
+        module = loading() or own
         origin = Origin(None, None, module)
         offer = Offer(name, origin, lambda: component)
         self._check(offer, component)
@@ -193,6 +195,7 @@ class Registry(Mapping[str, T]):
         if before is not None and _place(before.load()) != _place(component):
             raise self._twice(before, offer)
         self._registered[fold(name)] = offer
+        registered.update((module, own))
         return component
 
     def unregister(self, name: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, Union, get_args
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.faults import fault_words
+from dglke_distill.base.plain_values import ValidationError as Untrue
 from dglke_distill.base.schema import BaseModel, ValidationError
 from dglke_distill.base.spelling import near_words
 from dglke_distill.config.flags import named_setting
@@ -32,9 +33,38 @@ def validate_tree(kind: type[Tree], tree: Mapping[str, Any], source: str) -> Tre
     """
     _check_values(tree, source)
     try:
+        _check_truths(kind, tree)
         return kind.model_validate(spell_choices(kind, tree))
-    except ValidationError as error:
+    except (ValidationError, Untrue) as error:
         raise UserError(_explain(error, kind, source)) from None
+
+
+def _check_truths(kind: Any, tree: Any, place: tuple[Union[str, int], ...] = ()) -> None:
+    """Refuse a truth value where a number belongs, which pydantic takes for 0 or 1.
+
+    Raises:
+        Untrue: one stands there.
+    """
+    if not isinstance(tree, (bool, list, tuple, Mapping)):
+        return
+    kinds = _kinds(kind)
+    if isinstance(tree, bool):
+        numbers = [name for name, one in (("int", int), ("float", float)) if one in kinds]
+        if numbers and bool not in kinds:
+            raise Untrue(f"{numbers[0]}_type", "", tree, place)
+    elif isinstance(tree, Mapping):
+        for section in kinds:
+            for key, field in getattr(section, "model_fields", {}).items():
+                if key in tree:
+                    _check_truths(field.annotation, tree[key], (*place, key))
+    else:
+        for i, value in enumerate(tree):
+            _check_truths(kind, value, (*place, i))
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """Return the types that an annotation is made of."""
+    return [annotation, *(kind for part in get_args(annotation) for kind in _kinds(part))]
 
 
 def _check_values(tree: Any, source: str) -> None:
@@ -60,7 +90,7 @@ def _check_values(tree: Any, source: str) -> None:
             raise UserError(f"{source}: setting {'.'.join(map(str, path))[:200]!r} {fault}")
 
 
-def _explain(error: ValidationError, root: type[BaseModel], source: str) -> str:
+def _explain(error: Union[ValidationError, Untrue], root: type[BaseModel], source: str) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)

@@ -29,13 +29,13 @@ class Lookup(NamedTuple):
         dataset: name or path of it, as the user gives it; None: it is found by its name.
         data_root: folder of datasets already there; see ``catalog.load``.
         offline: whether to refuse to download.
-        allow_other_data: whether to go on with other triples than those trained on.
+        allow_other_data: whether to go on with other triples than those trained on; None: never.
     """
 
     dataset: Optional[str] = None
     data_root: Optional[Path] = None
     offline: bool = False
-    allow_other_data: bool = False
+    allow_other_data: Optional[bool] = False
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def describe_data(
 
 
 def compare_data(
-    identity: Identity, dataset: Dataset, *, who: str, allow_other_data: bool, fix: str
+    identity: Identity, dataset: Dataset, *, who: str, allow_other_data: Optional[bool], fix: str
 ) -> list[str]:
     """Compare the triples that a model was trained on with those at hand.
 
@@ -224,7 +224,7 @@ def compare_data(
         identity: of the model.
         dataset: what is at hand.
         who: what to call the model.
-        allow_other_data: whether to go on with other triples.
+        allow_other_data: whether to go on with other triples; None: never, and no option allows it.
         fix: how to get the right ones, for the message.
 
     Returns:
@@ -247,7 +247,8 @@ def compare_data(
     )
     if not allow_other_data:
         cause = _cause(identity, dataset)
-        raise UserError(f"{said}: {cause}; {fix}, or go on with --allow-other-data")
+        more = "" if allow_other_data is None else ", or go on with --allow-other-data"
+        raise UserError(f"{said}: {cause}; {fix}{more}")
     return [f"OTHER DATA: {said}; figures may rest on facts that it has seen"]
 
 

@@ -50,7 +50,7 @@ def check_finished(
                 Identity.of(stage_results(path).to_tree(), stage.config.data),
                 workspaces.of(stage.config).dataset,
                 who=f"{directory}: stage {stage.name}",
-                allow_other_data=False,
+                allow_other_data=None,
                 fix="put the data back as they were, or begin anew with another --out",
             )
 

@@ -162,8 +162,11 @@ def ranked(
         The first model's figures; the second's and the gain are its ``against``.
 
     Raises:
-        UserError: a model has no dataset, or the two were trained on different triples.
+        UserError: a model has no dataset, or the two were trained on different triples, or are the
+            same.
     """
+    if len(models) > 1 and _same(models[0][0], models[1][0]):
+        raise UserError(f"--against {models[1][1]}: is the model itself; name another one")
     found: list[EvaluationResults] = []
     ranks: list[Ranks] = []
 
@@ -189,6 +192,15 @@ def ranked(
         warnings = list(dict.fromkeys([*found[0].warnings, *found[1].warnings]))
         return found[0].model_copy(update={"against": other, "warnings": warnings})
     return found[0]
+
+
+def _same(ours: LoadedModel, theirs: LoadedModel) -> bool:
+    """Return whether two models score alike, being one: by their settings and all weights."""
+    weights, others = ours.model.state_dict(), theirs.model.state_dict()
+    return ours.config.model == theirs.config.model and all(
+        name in others and weight.dtype == others[name].dtype and weight.equal(others[name].cpu())
+        for name, weight in ((name, weight.cpu()) for name, weight in weights.items())
+    )
 
 
 def _other_triples(models: Sequence[tuple[LoadedModel, str]]) -> str:
@@ -231,7 +243,7 @@ def verdict_text(
     Raises:
         UserError: as in ``ranked``.
     """
-    against = ranked(models, "test", dataset=dataset, **asked).against
+    against = ranked(models, "test", dataset=dataset, allow_other_data=None, **asked).against
     assert against is not None
     other = models[1][0]
     figures = other.figures

@@ -125,7 +125,7 @@ class Growing(Knowing):
         if place is not None and len(splits) != 3:
             raise UserError(
                 f"{data_out}: nothing can be written there, since the dataset that the model was "
-                "trained on is not at hand; name it by --dataset (in Python dataset=...)"
+                "trained on is not at hand; name it by --dataset"
             )
         trained = splits[0] if splits else None
         made = extended(self.loaded, facts, trained, refresh=growth.refresh, seed=growth.seed)

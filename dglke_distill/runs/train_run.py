@@ -78,7 +78,7 @@ def rank_loaded(
     name: str,
     settings: Sequence[Mapping[str, Any]] = (),
     data_root: Optional[Path] = None,
-    allow_other_data: bool = False,
+    allow_other_data: Optional[bool] = False,
     dataset: Optional[Dataset] = None,
     protocol: str = "all",
     ranked: Callable[[RankingResult], None] = lambda result: None,
@@ -91,7 +91,8 @@ def rank_loaded(
         name: what to call it in messages.
         settings: partial trees merged over its settings: where the dataset lies, device, threads.
         data_root: folder that holds datasets already.
-        allow_other_data: whether to go on with other triples than the model was trained on.
+        allow_other_data: whether to go on with other triples than the model was trained on; None:
+            never.
         dataset: the dataset, when the caller has loaded it already.
         protocol: a name of ``evaluate.PROTOCOLS``.
         ranked: called with the ranking itself, whose single ranks the figures do not hold.

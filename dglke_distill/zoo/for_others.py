@@ -116,7 +116,7 @@ def with_known(
             f"{entry.name}: which triples it was trained on is not recorded, so that no facts can "
             "be published with it; leave --with-known out"
         )
-    found, _ = loaded.find_dataset(entry.name, Lookup(dataset, data_root))
+    found, _ = loaded.find_dataset(entry.name, Lookup(dataset, data_root, allow_other_data=None))
     place = aside / KNOWN_FILE
     write_known(place, found)
     known = FileEntry(name=KNOWN_FILE, path=KNOWN_FILE, sha256="0" * 64, bytes=0)

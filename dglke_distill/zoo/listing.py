@@ -8,24 +8,23 @@ from html import escape
 from dglke_distill.base.shown import visible
 from dglke_distill.zoo.schema import Entry
 
-HEADINGS = ("name", "B/entity", "params", "MRR", "Hits@1", "Hits@10", "split", "MB")
+HEADINGS = ("name", "version", "B/entity", "params", "MRR", "Hits@1", "Hits@10", "split", "MB")
 """Of the columns; all but the first are figures: ``params`` all parameters, ``MB`` all files."""
 
 
-def row_of(entry: Entry, *, pinned: bool = False) -> tuple[str, ...]:
+def row_of(entry: Entry) -> tuple[str, ...]:
     """Return what stands below the ``HEADINGS`` for an entry.
 
     Args:
         entry: of the registry.
-        pinned: whether the name is shown with its version.
     """
     of = entry.metrics
     figures = ["-"] * 4
     if of is not None:
         figures = [*(f"{x:.4f}" for x in (of.mrr, of.hits_at_1, of.hits_at_10)), of.split]
-    name = entry.pinned if pinned else entry.name
     size = f"{entry.total_bytes / 1e6:.2f}"
-    return (name, str(entry.bytes_per_entity), _short(entry.params), *figures, size)
+    name, version = entry.name, str(entry.version)
+    return (name, version, str(entry.bytes_per_entity), _short(entry.params), *figures, size)
 
 
 def _short(count: int) -> str:
@@ -71,8 +70,7 @@ class EntryList(list[Entry]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def _rows(self) -> list[tuple[str, ...]]:
-        several = len({entry.name for entry in self}) < len(self)
-        return [tuple(map(visible, row_of(entry, pinned=several))) for entry in self]
+        return [tuple(map(visible, row_of(entry))) for entry in self]
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
