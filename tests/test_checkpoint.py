@@ -222,6 +222,27 @@ def test_a_damaged_file_is_named(saved: Path, name: str, content: bytes, message
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("entities.tsv", "1\tSão Tomé", "1\t/m/02mjmr", "'/m/02mjmr' occurs twice"),
+        ("relations.tsv", "1\t/r", "1\tborn in", "'born in' occurs twice"),
+        ("config.json", '"ComplEx"', '"Compl-X"', "unknown score function 'Compl-X'"),
+        ("config.json", '"options": {}', '"options": {"x": 1}', "unknown setting 'x'"),
+    ],
+)
+def test_what_is_wrong_inside_a_file_names_the_file(
+    saved: Path, name: str, old: str, new: str, message: str
+) -> None:
+    text = (saved / name).read_text()
+    assert old in text
+    (saved / name).write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError) as caught:
+        checkpoint.load_model(saved)
+    said = str(caught.value)
+    assert said.startswith(f"{saved / name}: ") and message in said and said.count(str(saved)) == 1
+
+
 @given(data=st.data())
 def test_state_comes_back_bit_for_bit(tmp_path_factory: Any, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("state") / "resume.safetensors"

@@ -248,9 +248,9 @@ def _foreign(directory: Path) -> Optional[str]:
 def _empty_model(
     storage: Optional[Storage], config: Config, entities: int, relations: int, path: Path
 ) -> KGEModel:
-    if storage is None:
-        return build_configured(config, entities, relations)
     try:
+        if storage is None:
+            return build_configured(config, entities, relations)
         return CompressedModel.build(config.model, storage, entities, relations)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -332,7 +332,10 @@ def _read_names(path: Path, about: Mapping[str, Any], key: str, source: Path) ->
         raise UserError(f"{path}, line {i + 1}: expected id {i}, found {parts[i][0]!r:.50}")
     names = [name for _, _, name in parts]
     plain = not stated.get("named", True) and all(name == str(i) for i, name in enumerate(names))
-    found = Vocabulary(size=len(names), kind=kind) if plain else Vocabulary(names, kind=kind)
+    try:
+        found = Vocabulary(size=len(names), kind=kind) if plain else Vocabulary(names, kind=kind)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; restore the file") from None
     if len(found) != stated.get("count") or found.fingerprint != stated.get("sha256"):
         raise UserError(
             f"{path}: {len(found)} names that are not the {stated.get('count')} the model was "
