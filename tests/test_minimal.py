@@ -66,7 +66,7 @@ MODELS = (
     "complex-cldr-dim32",
     "complex-fb15k237-dim16-int8",
     "rescal-fb15k237-dim32-int8",
-    "rotate-wn18rr-dim32-int8",
+    "rotate-wn18rr-dim31-int8",
     "rote-wn18rr-dim31-int8",
     "transe-fb15k237-dim32",
 )

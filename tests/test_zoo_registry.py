@@ -216,6 +216,8 @@ def test_what_ships_is_sound() -> None:
         for model in ("transe", "complex", "simple", "rotate")
         for dataset in ("fb15k237", "wn18rr")
     }
+    # RotatE of 31 floats and a bias is better than the student of 32, and takes as many bytes.
+    paper = paper - {"rotate-wn18rr-dim32-int8"} | {"rotate-wn18rr-dim31-int8"}
     assert float_names | paper <= {entry.name for entry in entries}
 
 
@@ -224,7 +226,7 @@ def test_what_ships_is_sound() -> None:
     [
         ("rescal-wn18rr-dim64-int8", "rote-wn18rr-dim63-int8"),
         ("transe-fb15k237-dim64-int8", "transe-fb15k237-dim32-int8"),
-        ("rotate-wn18rr-dim16-int8", "rotate-wn18rr-dim32-int8"),
+        ("rotate-wn18rr-dim32-int8", "rotate-wn18rr-dim31-int8"),
     ],
 )
 def test_a_name_that_no_longer_ships_suggests_those_near(dropped: str, near: str) -> None:
