@@ -14,9 +14,10 @@ from distill_fixtures import write_clock
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
-from dglke_distill.config import Config, compose, read_toml
+from dglke_distill.config import Config, compose, merge, read_toml
 from dglke_distill.config.fit import fitted
-from dglke_distill.distill.plan import ChainConfig, plan
+from dglke_distill.distill.controls import stated_of
+from dglke_distill.distill.plan import ChainConfig, compose_chain, plan
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.runs.settings import flattened
@@ -26,6 +27,7 @@ from dglke_distill.search.control import equal_time, headroom, shared_headroom
 from dglke_distill.search.durations import seconds_of
 from dglke_distill.search.found import Found
 from dglke_distill.search.race import race
+from dglke_distill.search.racers import racing_settings
 
 
 @pytest.mark.parametrize("model", sorted(SCORE_FUNCTIONS))
@@ -95,6 +97,38 @@ def test_a_race_finds_better_settings_and_keeps_the_rest(tmp_path: Path) -> None
     assert found.seconds < 40
     assert len(lines) == 1 and " won, valid MRR " in lines[0]
     assert not (place / "stages").exists()
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_all_that_race_keep_what_was_set(taught: bool) -> None:
+    stated = {
+        "model": {"reciprocal": True, "options": {"hidden": 64}},
+        "optimizer": {"learning_rate": 0.05},
+        "training": {"batch_size": 77},
+    }
+    asked = merge({"model": {"name": "RotE", "dim": 14}, "distillation": {"method": "bkd"}}, stated)
+    found = racing_settings(compose([asked], recipe=None), taught, stated)
+    assert len(found) > 6 and all(n == found.index(one) for n, one in enumerate(found))
+    assert len({one.loss.name for one in found}) > 1
+    for one in found:
+        assert one.model.reciprocal and one.model.options == {"hidden": 64}
+        assert one.optimizer.learning_rate == 0.05
+        assert one.training.batch_size == 77
+
+
+@pytest.mark.parametrize("recipe", ["none", "best-complex"])
+def test_a_chain_tells_its_race_what_was_set_beyond_its_recipe(recipe: str) -> None:
+    said = {
+        "student": {"optimizer": {"learning_rate": 0.05}},
+        "shared": {"training": {"seed": 3}},
+        "sizes": {"8": {"training": {"batch_size": 77}}},
+    }
+    chain = compose_chain(recipe, "cldr", None, [{"dims": [16, 8]}, said])
+    kept = stated_of(chain, "student", 8)
+    assert kept["optimizer"] == {"learning_rate": 0.05}
+    assert kept["training"] == {"seed": 3, "batch_size": 77}
+    assert "loss" not in kept and "distillation" not in kept
+    assert stated_of(chain, "teacher", 16) == {"training": {"seed": 3}}
 
 
 def test_without_time_the_defaults_win(tmp_path: Path) -> None:

@@ -23,7 +23,13 @@ from dglke_distill.runs.settings import (
 from dglke_distill.runs.start import Start, check_given, model_tree, start_of
 from dglke_distill.runs.train_run import train_run
 from dglke_distill.runs.workspace import Workspaces
-from dglke_distill.search.beforehand import Search, before_study, before_training, raced
+from dglke_distill.search.beforehand import (
+    Search,
+    before_study,
+    before_training,
+    raced,
+    stated_tree,
+)
 from dglke_distill.search.settings import check_taught, new_study_directory, study_settings
 from dglke_distill.search.study import StudyWatch, saved_study
 from dglke_distill.search.study import tune as search
@@ -132,7 +138,8 @@ def train(
             workspaces=workspaces, announce=announce,
         )  # fmt: skip
         if seconds is not None and init is None:
-            resolved = raced(resolved, seconds, workspaces, announce)
+            said = stated_tree(flags, [changes], path_of(config))
+            resolved = raced(resolved, seconds, workspaces, announce, said)
     directory = Path(out) if out is not None else new_run_directory(resolved)
     results = train_run(
         resolved,

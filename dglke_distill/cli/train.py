@@ -82,7 +82,7 @@ def train(
     check_tracker(track)
     from dglke_distill.runs.start import check_given, model_tree, start_of
     from dglke_distill.runs.workspace import Workspaces
-    from dglke_distill.search.beforehand import before_training, raced
+    from dglke_distill.search.beforehand import before_training, raced, stated_tree
 
     workspaces, seconds = Workspaces(data_root), None
     before = None
@@ -109,7 +109,7 @@ def train(
         _show_need(resolved, data_root, workspaces)
         return
     if seconds is not None and before is None:
-        resolved = raced(resolved, seconds, workspaces, say)
+        resolved = raced(resolved, seconds, workspaces, say, stated_tree(flags, changes, config))
     place = out or new_run_directory(resolved)
     run(
         resolved,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from dglke_distill.artifacts.results import StageResults, Verdict
-from dglke_distill.config import Config, read_toml
+from dglke_distill.config import Config, merge, read_shipped, read_toml
 from dglke_distill.config.sections import MOST_SEED
+from dglke_distill.distill.chain_config import ChainConfig, Tree
+from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names
 from dglke_distill.distill.finished import STAGES, chain_seconds, with_teachers
 from dglke_distill.distill.going_on import begins
 from dglke_distill.distill.plan import Role, Stage, rivals_of, stage_label
@@ -121,8 +123,9 @@ def raced(
         if len(run.workspaces.of(last.config).dataset.valid):
             teachers = [str(checkpoint_of(t, run.directory).resolve()) for t in stage.teachers]
             seconds = all_seconds / (4 if any(s.role == "teacher" for s in stages) else 2)
+            stated = stated_of(run.chain, stage.role, last.config.model.dim)
             tuned = run.searches.race(
-                last.config, place, seconds, run.workspaces, run.watcher, teachers
+                last.config, place, seconds, run.workspaces, run.watcher, teachers, stated
             )
         else:
             run.watcher.announce("no validation split: no settings are searched for")
@@ -135,6 +138,38 @@ def raced(
         return list(stages)
     chosen = {s.name: s._replace(config=_sized(tuned.config, s.config)) for s in alike}
     return [chosen.get(s.name, s) for s in stages]
+
+
+def stated_of(chain: ChainConfig, role: str, dim: int) -> Tree:
+    """Return what a chain's settings say of a stage beyond its shipped recipe, as a partial tree.
+
+    Args:
+        chain: the settings.
+        role: teacher or student.
+        dim: the stage's floats per entity.
+    """
+    part = chain.teacher if role == "teacher" else chain.student
+    said = merge(
+        merge(chain.shared, part), {} if role == "teacher" else chain.sizes.get(str(dim), {})
+    )
+    advice: Tree = {}
+    if chain.recipe in chain_recipe_names():
+        shipped = read_shipped(CHAINS / f"{chain.recipe}.toml")
+        advice = merge(shipped.get("shared", {}), shipped.get(role, {}))
+    return {k: v for k, v in _beyond(said, advice).items() if k not in ("data", "recipe")}
+
+
+def _beyond(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
+    """Return the part of a tree that another does not have."""
+    found: Tree = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            there = other.get(key, {})
+            if deeper := _beyond(value, there if isinstance(there, Mapping) else {}):
+                found[key] = deeper
+        elif key not in other or other[key] != value:
+            found[key] = value
+    return found
 
 
 def _sized(found: Config, config: Config) -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Optional, Protocol
 
 from dglke_distill.base.disk import writing
@@ -81,6 +82,7 @@ class Racer(Protocol):
         workspaces: Workspaces,
         watcher: Watcher,
         teachers: Sequence[str] = (),
+        stated: Mapping[str, Any] = MappingProxyType({}),
     ) -> Tuned:
         """Search on the validation split alone.
 
@@ -91,6 +93,7 @@ class Racer(Protocol):
             workspaces: the prepared data.
             watcher: hears of progress.
             teachers: checkpoints that a student learns from.
+            stated: a partial tree of what the user has set, which no search changes.
         """
         ...
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.config import Config, DistillationConfig, compose, read_toml
+from dglke_distill.config import Config, DistillationConfig, compose, merge, read_toml
 from dglke_distill.config.fit import fitted
 from dglke_distill.config.idle import idle_settings
 from dglke_distill.distill.idle import idle_parts
@@ -232,8 +232,29 @@ def _chain_for_data(
     return chain.model_copy(update={"fit": size, "search_seconds": seconds})
 
 
+def stated_tree(
+    flags: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], file: Optional[Path]
+) -> dict[str, Any]:
+    """Return the partial tree of what a user has set of a training, where the data lie apart.
+
+    Args:
+        flags: see ``runs.settings.flag_trees``.
+        changes: partial trees, the last one winning.
+        file: the user's TOML file, if any.
+    """
+    stated: dict[str, Any] = {}
+    for tree in ([] if file is None else [read_toml(file)], flag_trees(flags), changes):
+        for part in tree:
+            stated = merge(stated, part)
+    return {key: value for key, value in stated.items() if key not in ("data", "recipe")}
+
+
 def raced(
-    config: Config, seconds: float, workspaces: Workspaces, announce: Callable[[str], None]
+    config: Config,
+    seconds: float,
+    workspaces: Workspaces,
+    announce: Callable[[str], None],
+    stated: Mapping[str, Any],
 ) -> Config:
     """Return the settings that win a race on the validation split.
 
@@ -242,6 +263,7 @@ def raced(
         seconds: how long it may last.
         workspaces: the prepared data.
         announce: hears of its outcome, in lines.
+        stated: see ``stated_tree``; the race keeps what it says.
     """
     if not len(workspaces.of(config).dataset.valid):
         announce("no validation split: no settings are searched for")
@@ -250,7 +272,8 @@ def raced(
         f"searching settings on the validation split for {seconds:g} s (--search none leaves it)"
     )
     with tempfile.TemporaryDirectory(prefix="dglke-race-") as place:
-        found = race(config, Path(place), seconds, workspaces, Watcher(announce=announce))
+        watcher = Watcher(announce=announce)
+        found = race(config, Path(place), seconds, workspaces, watcher, stated=stated)
     return found.config or config
 
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -86,6 +87,7 @@ def race(
     workspaces: Workspaces,
     watcher: Watcher,
     teachers: Sequence[str] = (),
+    stated: Mapping[str, Any] = MappingProxyType({}),
 ) -> Tuned:
     """Return the settings that win, with the epochs of ``config``.
 
@@ -96,8 +98,10 @@ def race(
         workspaces: the prepared data.
         watcher: hears of progress.
         teachers: checkpoints that a student learns from; none for a model trained directly.
+        stated: a partial tree of what the user has set, which no racer changes.
     """
-    racers = [_Racer(n, c) for n, c in enumerate(racing_settings(config, bool(teachers)))]
+    settings = racing_settings(config, bool(teachers), stated)
+    racers = [_Racer(n, c) for n, c in enumerate(settings)]
     track = _Track(place, workspaces, watcher, teachers, np.inf, {})
     with suppress(UserError, FloatingPointError):
         _trained(racers[0], 0.0, track)

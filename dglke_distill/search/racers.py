@@ -16,12 +16,13 @@ RACERS = 18
 """Settings that begin a race, if there is time for so many."""
 
 
-def racing_settings(config: Config, taught: bool) -> list[Config]:
+def racing_settings(config: Config, taught: bool, stated: Mapping[str, Any]) -> list[Config]:
     """Return the settings that race, those given first; the others are drawn from the space.
 
     Args:
         config: the settings that the data ask for.
         taught: whether they are a student's.
+        stated: a partial tree of what the user has set, which all of them keep.
     """
     import logging
 
@@ -43,27 +44,30 @@ def racing_settings(config: Config, taught: bool) -> list[Config]:
         after = [{"distillation": {"method": config.distillation.method}}, method.settings()]
     for drawing in range(10 * RACERS):
         if drawing == len(first):  # near the given ones, behind the space's own first
-            found += _near(config)
+            found += [near for near in _near(config, stated) if near not in found]
         if len(found) >= RACERS:
             break
         drawn = space.suggest(study.ask())
-        trees = [*before, merge(_frame(config), drawn), *after]
+        trees = [*before, merge(_frame(config), drawn), *after, stated]
         with suppress(UserError):
-            found.append(compose(trees, recipe=None))
+            made = compose(trees, recipe=None)
+            if made not in found:
+                found.append(made)
     return found
 
 
-def _near(config: Config) -> list[Config]:
+def _near(config: Config, stated: Mapping[str, Any]) -> list[Config]:
     """Return settings with another margin, or another rate where there is no margin."""
     found, tree = [], config.model_dump()
     for factor in (0.4, 2.0):
         options = tree["loss"]["options"]
         if "margin" in options:
             loss = {"options": {"margin": options["margin"] * factor}}
-            found.append(Config.from_mapping(merge(tree, {"loss": loss}), "race"))
+            near = merge(tree, {"loss": loss})
         else:
             rate = {"learning_rate": min(1.0, tree["optimizer"]["learning_rate"] * factor)}
-            found.append(Config.from_mapping(merge(tree, {"optimizer": rate}), "race"))
+            near = merge(tree, {"optimizer": rate})
+        found.append(Config.from_mapping(merge(near, stated), "race"))
     return found
 
 
