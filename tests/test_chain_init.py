@@ -143,7 +143,7 @@ def test_a_published_model_in_a_store_of_ones_own(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"dims": [16, 8]}, "of 8 floats cannot go on as a first stage of 16; give --dims 8"),
+        ({"dims": [16, 8]}, "of 8 floats cannot go on as a first stage of 16; give dims 8"),
         ({"model": "distmult"}, "cannot go on as distmult"),
         ({"settings": {"teacher.model.reciprocal": "other"}}, "with model.reciprocal"),
         ({"method": "direct", "dims": [8]}, "a direct chain trains no teacher"),

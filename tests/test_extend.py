@@ -151,7 +151,7 @@ def test_refresh_moves_what_the_facts_touch_and_nothing_else(model: Any) -> None
 def test_what_cannot_be_added_is_said(model: Any, tmp_path: Path) -> None:
     for facts, message in (
         ([("Baltistan", "uses_curency", "Euro")], "fact 1, .*: unknown relation.*did you mean"),
-        ([("Latvia", "uses_currency", "Euro")], "add --refresh"),
+        ([("Latvia", "uses_currency", "Euro")], "add refresh=True"),
         ([("Baltistan", "uses_currency")], "give head, relation and tail"),
         ([("a\tb", "uses_currency", "Euro")], "tab or line break"),
         (

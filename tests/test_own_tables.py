@@ -319,7 +319,7 @@ def test_the_command_trains_with_weights(tmp_path: Path, weighting: str) -> None
 
 BOMB = zipped(("kg.tsv", "a\tr\tb\n" * 400_000))
 WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "kg.csv": (WIDE.to_csv(index=False), {}, r"line 1: has 5 columns.*--ignore-extra"),
+    "kg.csv": (WIDE.to_csv(index=False), {}, r"line 1: has 5 columns.*say ignore_extra"),
     "a.csv": (WIDE.to_csv(index=False), {"columns": "head=x,relation=kind,tail=to"},
               "line 1: there is no column 'x' among date, to, from, conf, kind"),
     "b.csv": (WIDE.to_csv(index=False), {"columns": "head=from,relation=kind"}, "tail is missing"),
@@ -342,7 +342,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "kg.nt": ("<a> <b> <c> .\n<a> <b> .\n", {}, r"kg.nt, line 2: is not valid N-Triples"),
     "kg.ttl": ("x:a x:b x:c .\n", {}, r"line 1: is not valid Turtle"),
     "w.nt": (rdf("nt"), {"weight_column": "4"}, "have no columns to choose, and no weights"),
-    "kg.parquet": (parquet(WIDE), {}, r"has 5 columns.*say by --columns"),
+    "kg.parquet": (parquet(WIDE), {}, r"has 5 columns.*say by columns head="),
     "a.parquet": (parquet(WIDE), {"columns": "head=from,relation=kind,tail=conf"},
                   "column 'conf' is of type double"),
     "b.parquet": (parquet(THREE)[:-20], {}, "is no whole Parquet file"),

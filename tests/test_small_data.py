@@ -50,7 +50,7 @@ def chain_of(clock: str, recipe: str = "auto", **asked: Any) -> ChainConfig:
 def study_of(clock: str, **asked: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     flags = {"dataset": clock, "dim": 8, **asked.pop("flags", {})}
     given = {"changes": (), "space": None, "taught": False, **asked}
-    return beforehand.before_study(flags, workspaces=Workspaces(), **given)
+    return beforehand.before_study(flags, workspaces=Workspaces(), **given)[:2]
 
 
 def comparison_of(clock: str, folder: Path, *words: str) -> ComparisonConfig:
