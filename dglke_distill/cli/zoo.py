@@ -322,7 +322,8 @@ def zoo_verify(
         failures += not found.reproduced
         say(_verdict(found))
     if failures:
-        say(f"{failures} of {len(names or ())} are not what the registry says", err=True)
+        whole = f"{failures} of {len(names or ())}"
+        say(f"{whole} are not what the registry says, or could not be checked", err=True)
         raise typer.Exit(1)
 
 
