@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import RECIPES, read_shipped, recipe_names
@@ -60,3 +60,8 @@ def _student_model(name: str, names: Sequence[str]) -> Optional[str]:
         read_shipped(CHAINS / f"{name}.toml").get("student", {}).get("model", {}).get("name")
     )
     return model
+
+
+def shipped_chain(recipe: Optional[str]) -> dict[str, Any]:
+    """Return a shipped chain recipe by its whole name; of any other name an empty tree."""
+    return read_shipped(CHAINS / f"{recipe}.toml") if recipe in chain_recipe_names() else {}

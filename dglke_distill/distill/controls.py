@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 from dglke_distill.artifacts.results import StageResults, Verdict
-from dglke_distill.config import Config, merge, read_shipped, read_toml
+from dglke_distill.config import Config, merge, read_toml
 from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.distill.chain_config import ChainConfig, Tree
-from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names
+from dglke_distill.distill.chain_recipes import shipped_chain
 from dglke_distill.distill.finished import STAGES, chain_seconds, with_teachers
 from dglke_distill.distill.going_on import begins
 from dglke_distill.distill.plan import Role, Stage, rivals_of, stage_label
@@ -152,10 +152,8 @@ def stated_of(chain: ChainConfig, role: str, dim: int) -> Tree:
     said = merge(
         merge(chain.shared, part), {} if role == "teacher" else chain.sizes.get(str(dim), {})
     )
-    advice: Tree = {}
-    if chain.recipe in chain_recipe_names():
-        shipped = read_shipped(CHAINS / f"{chain.recipe}.toml")
-        advice = merge(shipped.get("shared", {}), shipped.get(role, {}))
+    shipped = shipped_chain(chain.recipe)
+    advice = merge(shipped.get("shared", {}), shipped.get(role, {}))
     return {k: v for k, v in _beyond(said, advice).items() if k not in ("data", "recipe")}
 
 

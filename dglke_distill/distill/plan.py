@@ -16,7 +16,7 @@ from dglke_distill.config import (
 )
 from dglke_distill.config.fit import fitted
 from dglke_distill.distill.chain_config import ChainConfig, FitSize, Tree
-from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names, find_chain_recipe
+from dglke_distill.distill.chain_recipes import CHAINS, find_chain_recipe, shipped_chain
 from dglke_distill.distill.checks import check_settings, named_stage
 from dglke_distill.distill.methods import METHODS, Method, build_method
 from dglke_distill.models import canonical_name
@@ -143,8 +143,8 @@ def taken_over(student: Mapping[str, Any], method: str, recipe: Optional[str]) -
     distillation = student.get("distillation", {})
     lost = {"options"}
     own = build_method(method, {}).settings() if METHODS.knows(method) else {}
-    if "soft" in own.get("distillation", {}) and recipe in chain_recipe_names():
-        advice = read_shipped(CHAINS / f"{recipe}.toml").get("student", {}).get("distillation", {})
+    if "soft" in own.get("distillation", {}):
+        advice = shipped_chain(recipe).get("student", {}).get("distillation", {})
         about = ("soft", "weight", "hard_weight")
         lost |= {key for key in about if key in advice and distillation.get(key) == advice[key]}
     kept = {key: value for key, value in distillation.items() if key not in lost}
@@ -176,9 +176,7 @@ def rivals_of(chain: ChainConfig, dim: int) -> list[Config]:
 
 def own_dims(recipe: Optional[str]) -> list[int]:
     """Return the sizes of a shipped chain recipe, by its whole name; of none, the defaults."""
-    shipped = recipe in chain_recipe_names()
-    tree = read_shipped(CHAINS / f"{recipe}.toml") if shipped else {}
-    dims: list[int] = tree.get("dims", ChainConfig().dims)
+    dims: list[int] = shipped_chain(recipe).get("dims", ChainConfig().dims)
     return dims
 
 
