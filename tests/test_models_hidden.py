@@ -1,4 +1,4 @@
-"""The hidden layer of RESCAL and RotE: its formula, what it asks for, and where it goes."""
+"""The hidden layer of RESCAL, RotE and RotH: its formula, what it asks for, and where it goes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import math
 
 import pytest
 import torch
-from model_formulas import DIM, ENTITIES, RELATIONS, make, some_triples
+from model_formulas import (
+    DIM,
+    ENTITIES,
+    RELATIONS,
+    in_ball,
+    make,
+    moebius_sum,
+    norm,
+    some_triples,
+)
 from typer.testing import CliRunner
 
 from dglke_distill.base.errors import UserError
@@ -18,7 +27,7 @@ from dglke_distill.models import build_model
 HIDDEN = 5
 
 
-@pytest.fixture(params=["RESCAL", "RotE"])
+@pytest.fixture(params=["RESCAL", "RotE", "RotH"])
 def model(request):
     """A model in double precision with a hidden layer."""
     return make(request.param, {"hidden": HIDDEN}, reciprocal=True).double().eval()
@@ -26,12 +35,18 @@ def model(request):
 
 def published(model, head: list[float], relation: list[float]) -> list[float]:
     """The query of the model as published, float by float."""
-    if type(model.score_function).__name__ == "RESCAL":
+    name = type(model.score_function).__name__
+    if name == "RESCAL":
         return [math.fsum(head[i] * relation[i * DIM + j] for i in range(DIM)) for j in range(DIM)]
     half = DIM // 2
+    head = in_ball(head) if name == "RotH" else head
     numbers = [complex(*both) for both in zip(head[:half], head[half:])]
     turned = [x * cmath.exp(1j * p) for x, p in zip(numbers, relation[DIM : DIM + half])]
     floats = [x.real for x in turned] + [x.imag for x in turned]
+    if name == "RotH":
+        point = moebius_sum(in_ball(relation[:DIM]), floats)
+        length = norm(point, "l2")
+        return [x * 2 * math.atanh(length) / length for x in point]
     return [x + m for x, m in zip(floats, relation[:DIM])]
 
 
@@ -47,6 +62,9 @@ def by_hand(model, h: int, row: int, t: int) -> float:
         query = [x + unit * v for x, v in zip(query, outer[k])]
     if function.kernel == "dot":
         return math.fsum(x * y for x, y in zip(query, tail))
+    if function.kernel == "hyperbolic_squared":
+        apart = moebius_sum([-x for x in in_ball(query)], in_ball(tail))
+        return -((2 * math.atanh(norm(apart, "l2"))) ** 2)
     return -math.fsum((x - y) ** 2 for x, y in zip(query, tail))
 
 
@@ -65,7 +83,7 @@ def test_scores_follow_the_formula_on_both_sides(model):
         assert float(back[n, h]) == pytest.approx(inverse, rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", ["rescal", "rote"])
+@pytest.mark.parametrize("name", ["rescal", "rote", "roth"])
 def test_it_needs_reciprocal_relations(name):
     config = ModelConfig(name=name, dim=DIM, options={"hidden": HIDDEN})
     with pytest.raises(UserError, match=r"model\.reciprocal=true"):
@@ -104,3 +122,17 @@ def test_the_command_line_trains_it_and_reads_it_back(tmp_path, name):
         "DGL-KE has no place for; export it as npz, onnx or bundle"
     )
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("format", ["onnx", "bundle"])
+def test_in_hyperbolic_space_it_goes_into_npz_alone(tmp_path, format):
+    out = tmp_path / "run"
+    words = "--model RotH --dim 8 --recipe none --epochs 1 --threads 1 --search none"
+    words += " --set model.reciprocal=true --set model.options.hidden=16"
+    run = CliRunner().invoke(app, ["train", "cldr", *words.split(), "--out", str(out)])
+    assert run.exit_code == 0, run.output
+    export = ["export", str(out), "--out", str(tmp_path / "table"), "--format"]
+    refused = CliRunner().invoke(app, [*export, format])
+    assert str(refused.exception).endswith("export it as npz")
+    assert not (tmp_path / "table").exists()
+    assert CliRunner().invoke(app, [*export, "npz"]).exit_code == 0

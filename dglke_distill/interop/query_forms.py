@@ -128,7 +128,7 @@ def formats_for(model: KGEModel) -> str:
     """Return the formats that hold all of a model, for an error that refuses another one."""
     function = model.score_function
     if function.kernel == "hyperbolic_squared":
-        return "npz or onnx"
+        return "npz" if function.one_sided else "npz or onnx"
     return "npz, onnx or bundle" if function.affine and function.score_scale == 1.0 else "npz"
 
 

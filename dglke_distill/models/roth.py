@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from dglke_distill.base.schema import Field
-from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import KernelName
 from dglke_distill.kernels.hyperbolic import point_of, tangent_of, time_of
 from dglke_distill.models.complex_numbers import multiply
+from dglke_distill.models.hidden import HiddenLayerOptions
 from dglke_distill.models.rote import RotE
 
 # Distance from the origin beyond which float32 no longer tells points apart well; the authors' code
@@ -20,7 +20,7 @@ from dglke_distill.models.rote import RotE
 _FARTHEST = 6.0
 
 
-class RotHOptions(NoOptions):
+class RotHOptions(HiddenLayerOptions):
     """Options of RotH."""
 
     curvature: float = Field(
@@ -39,7 +39,8 @@ class RotH(RotE):
     And a relation moves points by the isometry that takes the origin to its own point (the paper
     adds that point from the other side, h + m for m + h, and sums in hyperbolic space do not
     commute): only so do both sides of a triple give it the same score. Entities and moves start as
-    those of RotE.
+    those of RotE. What ``hidden`` units add, as in RotE, is added to the query's tangent vector,
+    which is then of length 6 at most too.
     """
 
     Options = RotHOptions
@@ -57,12 +58,13 @@ class RotH(RotE):
 
     def query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
         """Rotate and move the head to meet tails; move the tail back and rotate it: (b, dim)."""
-        tangent, phase = relation.split([self.dim, self.dim // 2], dim=-1)
+        tangent, phase, bias = relation.split([self.dim, self.dim // 2, self.hidden], dim=-1)
         move, point = point_of(self.entity_view(tangent)), point_of(entity)
         if side == "head":
             point, phase = _moved(point, -move), -phase
         point = multiply(point, torch.cat([phase.cos(), phase.sin()], dim=-1))
-        return tangent_of(_moved(point, move) if side == "tail" else point)
+        query = tangent_of(_moved(point, move) if side == "tail" else point)
+        return self.entity_view(query + self.through(entity, bias)) if self.hidden else query
 
 
 def _moved(points: Tensor, move: Tensor) -> Tensor:
