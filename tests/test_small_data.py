@@ -243,3 +243,29 @@ def test_a_chain_of_own_data_has_the_threads_that_are_asked_for(clock: str, tmp_
     )
     used = [stage.results.training.threads for stage in run.results.stages]  # type: ignore[union-attr]
     assert used == [1, 1]
+
+
+def test_a_name_that_no_checkpoint_could_give_back_is_refused(tmp_path: Path) -> None:
+    """Not after training, by whoever loads the model."""
+    for length in (200_000, 300_000):
+        path = tmp_path / f"{length}.tsv"
+        path.write_text(f"a\tr\tb\nb\tr\ta\na\tr\ta\n{'x' * length}\tr\tb\n")
+        if length == 200_000:
+            out = tmp_path / "out"
+            with pytest.raises(SystemExit) as ended:
+                main(["train", str(path), *"--model distmult --dim 4 --recipe none".split(),
+                      *"--epochs 1 --threads 1 --out".split(), str(out)])  # fmt: skip
+            assert not ended.value.code
+            assert "x" * length in kd.load(out).entities
+            continue
+        with pytest.raises(UserError, match=r"begins 'xxx.* has 300,000 letters.*: shorten it"):
+            kd.load_dataset(str(path))
+
+
+def test_a_link_to_itself_beside_a_file_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "kg.tsv"
+    path.write_text("a\tr\tb\nb\tr\ta\na\tr\ta\nb\tr\tb\n")
+    before = kd.load_dataset(str(path)).fingerprint
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("missing")
+    assert kd.load_dataset(str(path)).fingerprint == before

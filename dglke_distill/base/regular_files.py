@@ -18,7 +18,8 @@ AnyPath = Union[str, Path]
 _LONGEST, _LONGEST_PATH = 255, 4096  # bytes, of Linux and its file systems
 
 _BLOCK_BYTES = 1 << 20
-_MOST_NAME_BYTES = 1 << 16
+MOST_NAME_BYTES = 1 << 16
+"""Most bytes per name, on average, of a file of names."""
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -141,7 +142,7 @@ def check_names(path: AnyPath, count: int) -> int:
     Raises:
         UserError: as ``check_regular``.
     """
-    limit = _MOST_NAME_BYTES * (count + 1)
+    limit = MOST_NAME_BYTES * (count + 1)
     check_regular(path, limit)
     return limit
 

@@ -108,10 +108,10 @@ def files_in(folder: Path) -> list[Path]:
     """
     try:
         with os.scandir(folder) as entries:
-            found = [folder / e.name for e in entries if e.is_file() and e.name[0] not in ".~"]
+            found = [folder / e.name for e in entries if e.name[0] not in ".~"]
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror}") from None
-    return sorted(found)
+    return sorted(filter(Path.is_file, found))  # a link to itself is none
 
 
 def parse_split_name(path: Path) -> Optional[SplitFile]:

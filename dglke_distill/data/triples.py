@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import MOST_NAME_BYTES
 from dglke_distill.base.spelling import known_names, likely_names
 from dglke_distill.data.fingerprints import Columns, facts_digest, file_order_digest
 
@@ -75,7 +76,7 @@ class Vocabulary(Sequence[str]):
         kind: the word used in error messages, ``"entity"`` or ``"relation"``.
 
     Raises:
-        UserError: a name occurs twice.
+        UserError: a name occurs twice, or names are too long to be read again from a checkpoint.
     """
 
     def __init__(
@@ -95,6 +96,16 @@ class Vocabulary(Sequence[str]):
             seen: set[str] = set()
             twice = next(n for n in self._names if n in seen or seen.add(n))  # type: ignore[func-returns-value]
             raise UserError(f"{kind} name {twice!r} occurs twice in the vocabulary")
+        # A checkpoint's file of names has ids and line ends besides.
+        room = MOST_NAME_BYTES * (self._size + 1) - 16 * self._size
+        if self._names is not None and 4 * sum(map(len, self._names)) > room:
+            size = sum(len(name.encode("utf-8", "replace")) for name in self._names)
+            if size > room:
+                longest = max(self._names, key=len)
+                raise UserError(
+                    f"the {kind} name that begins {longest[:40]!r} has {len(longest):,} letters; "
+                    f"names may have {MOST_NAME_BYTES:,} bytes on average: shorten it"
+                )
 
     def __len__(self) -> int:
         """Return the number of names."""
