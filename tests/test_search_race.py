@@ -25,7 +25,7 @@ from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search import race as race_module
 from dglke_distill.search.control import equal_time, headroom, shared_headroom
 from dglke_distill.search.durations import seconds_of
-from dglke_distill.search.found import Found
+from dglke_distill.search.found import Ended, Found
 from dglke_distill.search.race import race
 from dglke_distill.search.racers import racing_settings
 
@@ -205,11 +205,11 @@ def test_a_control_of_few_floats_is_searched_for_among_two_models(
 
     def searched(study: Any, place: Path, *, seconds: float, first: Any, **more: Any) -> Found:
         model = study.settings["model"]["name"]
-        asked.append((model, seconds, first[-2]))
+        asked.append((model, seconds, first[1]))
         place.mkdir(parents=True, exist_ok=True)
         config = Config.from_mapping({"model": study.settings["model"]}, "test")
         mrr = 0.5 if model == better else 0.4
-        return Found(2, 0, 0, seconds, mrr, config, 0, {"training.mode": "k_vs_all"}, (0.1, mrr))
+        return Found(2, 0, 0, seconds, mrr, config, 0, {"training.mode": "k_vs_all"})
 
     def found_with(dim: int) -> Any:
         asked.clear()
@@ -232,11 +232,15 @@ def test_a_control_of_few_floats_is_searched_for_among_two_models(
     found = found_with(16)
     assert [call[:2] for call in asked] == [("ComplEx", 60), ("TransE", 60)]
     rates = {"ComplEx": 0.04, "TransE": 0.05}  # what the same model had at another size
-    assert all(known == {"optimizer.learning_rate": rates[model]} for model, _, known in asked)
+    assert all(known["optimizer.learning_rate"] == rates[model] for model, _, known in asked)
     assert found.config.model.name == found.chosen["model.name"] == better
-    assert (found.trials, found.seconds) == (4, 60 + 60)
+    assert (found.mrr, found.seconds) == (0.5, 60 + 60)
     assert found_with(18).config.model.name == "ComplEx"
     assert [call[:2] for call in asked] == [("ComplEx", 60)]
+
+
+def ended(*values: float, epochs: int = 1) -> list[Ended]:
+    return [Ended(epochs, value, float(epochs)) for value in values]
 
 
 def test_what_a_longer_search_may_gain() -> None:
@@ -244,23 +248,38 @@ def test_what_a_longer_search_may_gain() -> None:
     values = rng.random(11).tolist()
     thirds = [max(chosen) for chosen in itertools.combinations(values, 4)]
     on_average = sum(thirds) / len(thirds)
-    as_it_went = max(values[:4])
-    assert headroom(values) == pytest.approx(1 - min(on_average, as_it_went) / max(values))
-    assert headroom([0.5] * 6) == 0.0
-    assert headroom([0.1, 0.1, 0.4, 0.4, 0.4, 0.4]) == pytest.approx(0.75)  # it found late
-    assert headroom([0.5] * 5) is None and headroom([]) is None and headroom([0.0] * 9) is None
-    assert headroom([0.5] * 3000 + [0.501] * 1500) == pytest.approx(0.001 / 0.501)
+    # The search has three fifths of the time, so that a third of all is five ninths of it.
+    as_it_went = max(values[:6])
+    least = min(on_average, as_it_went)
+    assert headroom(ended(*values)) == pytest.approx(1 - least / max(values))
+    assert headroom(ended(*[0.5] * 6)) == 0.0
+    assert headroom(ended(0.1, 0.1, 0.1, 0.4, 0.4, 0.4)) == pytest.approx(0.75)  # it found late
+    assert headroom(ended(*[0.5] * 5)) is None and headroom([]) is None
+    assert headroom(ended(*[0.0] * 9)) is None
+    many = ended(*[0.5] * 3000, *[0.501] * 1500)
+    assert headroom(many) == pytest.approx(0.001 / 0.501)
+
+
+def test_a_longer_search_may_gain_what_longer_trainings_have() -> None:
+    # Of 15 epochs five ninths are those until the first training of three.
+    longer = [*ended(*[0.4] * 6), *ended(0.5, 0.6, 0.6, epochs=3)]
+    assert headroom(longer) == pytest.approx(1 - 0.4 / 0.6)
+    assert headroom([*longer[:6], *ended(0.6, epochs=3)]) == pytest.approx(1 - 0.4 / 0.6)
+    early = [*ended(*[0.4] * 3), *ended(0.6, epochs=3), *ended(*[0.4] * 6)]
+    assert headroom(early) == 0.0
+    # What five settings were trained for longer is no more settings.
+    assert headroom([*longer[1:], *ended(0.6, epochs=9)]) is None
 
 
 def test_of_two_searches_either_may_still_find_more() -> None:
-    late, flat = [0.1, 0.1, 0.4, 0.4, 0.4, 0.4], [0.5] * 6
+    late, flat = ended(0.1, 0.1, 0.1, 0.4, 0.4, 0.4), ended(*[0.5] * 6)
     assert shared_headroom([flat]) == 0.0
     assert shared_headroom([late]) == pytest.approx(0.75)
     # The worse one may reach 0.4 * 1.75 = 0.7, which is 40 % above the better one.
     assert shared_headroom([flat, late]) == pytest.approx(0.4)
-    assert shared_headroom([flat, [0.1] * 6]) == 0.0
-    assert shared_headroom([flat, [0.1] * 5]) is None  # too few to say
-    assert shared_headroom([]) is None and shared_headroom([[0.0] * 9]) is None
+    assert shared_headroom([flat, ended(*[0.1] * 6)]) == 0.0
+    assert shared_headroom([flat, ended(*[0.1] * 5)]) is None  # too few to say
+    assert shared_headroom([]) is None and shared_headroom([ended(*[0.0] * 9)]) is None
 
 
 def test_settings_by_their_names() -> None:

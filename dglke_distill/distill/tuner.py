@@ -29,6 +29,7 @@ class Tuned(NamedTuple):
         headroom: by what share three times as long a search may still be better; None: not known.
         chosen: what the search chose, by names of settings, ``model.name`` among them, for a
             search at another size.
+        mrr: the best validation MRR, before the control was trained; None: not known.
     """
 
     config: Optional[Config]
@@ -36,6 +37,7 @@ class Tuned(NamedTuple):
     trials: int
     headroom: Optional[float] = None
     chosen: Mapping[str, Any] = {}
+    mrr: Optional[float] = None
 
 
 NOTHING = Tuned(None, 0.0, 0)
@@ -119,6 +121,7 @@ def save_tuned(place: Path, tuned: Tuned) -> None:
         "trials": tuned.trials,
         "headroom": tuned.headroom,
         "chosen": dict(tuned.chosen),
+        "mrr": tuned.mrr,
         "config": None
         if tuned.config is None
         else tuned.config.model_dump(mode="json", exclude_none=True),
@@ -139,8 +142,9 @@ def saved_tuned(place: Path) -> Optional[Tuned]:
     config, seconds, trials = tree.get("config"), tree.get("seconds"), tree.get("trials")
     if not isinstance(seconds, (int, float)) or not isinstance(trials, int):
         raise UserError(f"{path}: seconds and trials must be numbers; remove the file")
-    headroom, chosen = tree.get("headroom"), tree.get("chosen", {})
-    if not isinstance(headroom, (int, float, type(None))) or not isinstance(chosen, dict):
-        raise UserError(f"{path}: headroom must be a number, chosen a table; remove the file")
+    headroom, chosen, mrr = tree.get("headroom"), tree.get("chosen", {}), tree.get("mrr")
+    numbers = all(isinstance(each, (int, float, type(None))) for each in (headroom, mrr))
+    if not numbers or not isinstance(chosen, dict):
+        raise UserError(f"{path}: headroom and mrr must be numbers, chosen a table; remove it")
     found = None if config is None else Config.from_mapping(config, str(path))
-    return Tuned(found, float(seconds), trials, headroom, chosen)
+    return Tuned(found, float(seconds), trials, headroom, chosen, mrr)

@@ -179,6 +179,12 @@ def _judge_size(
 
 def _control_time(stage: StageResults, found: Tuned) -> ControlTime:
     """Return what a control took, its search included."""
+    room, reached = found.headroom, stage.valid_mrr
+    if room is not None and found.mrr and reached:
+        # A longer search may train for longer too: by as much as the last training has gained. It
+        # may also keep what the search had found, where the last training is no better.
+        share = found.mrr / reached
+        room = 1 - (1 - room) * share if share <= 1 else share * (1 + room) - 1
     return ControlTime(
         name=stage.name,
         role=stage.role,
@@ -186,7 +192,7 @@ def _control_time(stage: StageResults, found: Tuned) -> ControlTime:
         seconds=stage.seconds,
         searched_seconds=found.seconds,
         trials=found.trials,
-        headroom=found.headroom,
+        headroom=room,
     )
 
 

@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
+from dglke_distill.distill.watcher import Watcher
 from dglke_distill.search.found import StudyConfig
 from dglke_distill.search.leave import EPOCHS, PACE, ROOT, SECONDS, highest, interrupted, state_of
 from dglke_distill.search.lengths import Budget, Training, longer
+from dglke_distill.training.loop import Progress
 
 if TYPE_CHECKING:
     import optuna
@@ -90,3 +92,20 @@ def next_trial(study: optuna.Study, lengths: Sequence[int], budget: Budget) -> o
         alone = budget.last and not trainings
         trial.set_user_attr(EPOCHS, lengths[-2] if alone else lengths[0])
     return trial
+
+
+def until(watcher: Watcher, deadline: float) -> Watcher:
+    """Return a watcher that stops a trial at a moment of the monotonic clock.
+
+    Args:
+        watcher: that hears of the training.
+        deadline: the moment.
+    """
+    import optuna
+
+    def report(progress: Progress) -> None:
+        if time.monotonic() >= deadline:
+            raise optuna.TrialPruned
+        watcher.report(progress)
+
+    return watcher._replace(report=report)

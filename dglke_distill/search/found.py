@@ -38,6 +38,20 @@ class StudyConfig(Section):
         return self.model_copy(update={"settings": settings, "trials": None, "seconds": None})
 
 
+class Ended(NamedTuple):
+    """A training that came to its end.
+
+    Attributes:
+        epochs: how long it was.
+        mrr: its highest validation MRR.
+        seconds: that it took.
+    """
+
+    epochs: int
+    mrr: float
+    seconds: float
+
+
 class Found(NamedTuple):
     """What a study has found.
 
@@ -50,7 +64,8 @@ class Found(NamedTuple):
         config: its settings, or None.
         number: its number, or None.
         chosen: what it chose, by names of settings.
-        values: the highest validation MRR of every trial that reached one, in their order.
+        ended: the trials that came to their end, in their order.
+        pace: seconds that an epoch of the best took.
         interrupted: ended by Ctrl-C, or because their process was killed.
     """
 
@@ -62,5 +77,6 @@ class Found(NamedTuple):
     config: Optional[Config]
     number: Optional[int]
     chosen: dict[str, Any]
-    values: tuple[float, ...] = ()
+    ended: tuple[Ended, ...] = ()
+    pace: float = 0.0
     interrupted: int = 0

@@ -45,7 +45,7 @@ class Budget(NamedTuple):
 
     Attributes:
         left: seconds; None: as long as it takes.
-        whole: seconds that it had at first.
+        whole: seconds that it had at first; 0: no last training is wanted.
         last: whether one trial is left.
     """
 
@@ -62,6 +62,22 @@ def lengths_of(epochs: int) -> list[int]:
     """
     found = [max(1, round(epochs * share)) for share in (1 / _KEPT**2, 1 / _KEPT, 1, _KEPT)]
     return sorted(set(found))
+
+
+def last_length(epochs: int, pace: float, left: float, lengths: Sequence[int]) -> int:
+    """Return how many epochs the best settings are trained for at last.
+
+    Args:
+        epochs: that they have had.
+        pace: seconds of one.
+        left: seconds.
+        lengths: see ``lengths_of``.
+
+    Returns:
+        ``epochs`` where no training that is worth it fits in.
+    """
+    fits = min(lengths[-1], int(_SAFETY * left / max(pace, 1e-9)))
+    return fits if fits >= _WORTH * epochs else epochs
 
 
 def longer(
@@ -87,9 +103,9 @@ def longer(
         return None
     best = ended[0]
     if budget.left is not None and budget.left <= (1 - SEARCH) * budget.whole:
-        fits = min(lengths[-1], int(_SAFETY * budget.left / max(best.pace, 1e-9)))
-        if fits >= _WORTH * begun[best.root]:
-            return best.root, fits
+        epochs = last_length(begun[best.root], best.pace, budget.left, lengths)
+        if epochs > begun[best.root]:
+            return best.root, epochs
     if budget.last and begun[best.root] < lengths[-2]:
         return best.root, lengths[-2]
     for length, more in reversed(list(zip(lengths, lengths[1:]))):

@@ -26,16 +26,16 @@ from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.distill.stages import run_stage
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
-from dglke_distill.search.agenda import allowed, next_trial, rest_of
+from dglke_distill.search.agenda import allowed, next_trial, rest_of, until
 from dglke_distill.search.checks import check_trial
-from dglke_distill.search.found import Found, StudyConfig
+from dglke_distill.search.found import Ended, Found, StudyConfig
 from dglke_distill.search.leave import (
+    EPOCHS,
     ERROR,
     PACE,
     RECIPE_FILE,
     SECONDS,
     chosen,
-    highest,
     interrupted,
     leave,
     tidy,
@@ -114,8 +114,7 @@ def tune(
     seconds: Optional[float] = None,
     workspaces: Optional[Workspaces] = None,
     watch: StudyWatch = StudyWatch(),  # noqa: B008 (immutable)
-    plots: bool = True,
-    rehearsed: bool = False,
+    control: bool = False,
     first: Optional[Sequence[Mapping[str, Any]]] = None,
 ) -> Found:
     """Try settings until the budget is spent, and leave the best as a recipe.
@@ -132,8 +131,8 @@ def tune(
             Without either it is what was asked for before and not reached.
         workspaces: the prepared data; None: found by the settings.
         watch: hears of progress.
-        plots: whether to draw them.
-        rehearsed: whether such settings have been trained before, so that they need no look.
+        control: whether the caller trains what is found, in time kept for that: the search ends in
+            the midst of a trial, without a last, longer one and without plots.
         first: what a new study's first trials choose, the rest by chance; None: as the space says.
 
     Returns:
@@ -151,7 +150,7 @@ def tune(
         )
     stage = _stage("trial", _config(study_config, space, space.defaults()), study_config)
     workspaces = workspaces or Workspaces()
-    if not rehearsed:
+    if not control:
         check_trial(stage, workspaces, directory)
     _begin(directory, study_config.model_copy(update={"trials": trials, "seconds": seconds}))
     first = space.first() if first is None else first
@@ -160,6 +159,8 @@ def tune(
     bury(study := _open(directory, study_config, first), directory)
     seconds = allowed(study, saved_study(directory), trials, seconds)
     deadline = None if seconds is None else time.monotonic() + seconds
+    if control and deadline is not None:
+        watch = watch._replace(trial=until(watch.trial, deadline))
     try:
         while True:
             if (rest := rest_of(study)) < 1:
@@ -170,12 +171,12 @@ def tune(
             if rest < 1 and (trials is not None or deadline is None):
                 break
             left = None if deadline is None else deadline - time.monotonic()
-            budget = Budget(left, seconds or 0.0, last=rest == 1)
+            budget = Budget(left, 0.0 if control else seconds or 0.0, last=rest == 1)
             trial = next_trial(study, study_config.lengths, budget)
             _try(trial, study, study_config, space, directory, workspaces, watch)
     finally:
         found = _found(study, study_config, space)
-        leave(study, found, study_config, directory, workspaces, plots=plots)
+        leave(study, found, study_config, directory, workspaces, plots=not control)
     if found.trials and found.failed == found.trials:
         errors = [t.user_attrs.get(ERROR) for t in study.get_trials(deepcopy=False)]
         if last := next(filter(None, reversed(errors)), None):
@@ -329,6 +330,10 @@ def _found(study: optuna.Study, config: StudyConfig, space: Space) -> Found:
         config=None if best is None else _config(config, space, chosen(best)),
         number=None if best is None else best.number,
         chosen={} if best is None else chosen(best),
-        values=tuple(reached for t in ended if (reached := highest(t)) is not None),
+        ended=tuple(
+            Ended(t.user_attrs.get(EPOCHS, 0), t.value or 0.0, t.user_attrs.get(SECONDS, 0.0))
+            for t in complete
+        ),
+        pace=0.0 if best is None else best.user_attrs.get(PACE, 0.0),
         interrupted=interrupted(ended),
     )
