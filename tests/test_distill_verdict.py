@@ -374,6 +374,10 @@ def test_a_difference_on_few_questions_is_doubtful() -> None:
             "find 19.5 % more, and up to 1 % may be due to the one seed",
         ),
         (Tuned(None, 30.0, 30, 0.3), "unclaimed", "direct training may find 30.0 % more"),
+        # The last training, from 0.3 to the control's 0.4, might be thrice as long as well.
+        (Tuned(None, 30.0, 30, 0.1, {}, 0.3), "unclaimed", "direct training may find 32.5 % more"),
+        # It was worse than what the search had found before.
+        (Tuned(None, 30.0, 30, 0.1, {}, 0.48), "unclaimed", "training may find 32.0 % more"),
         (Tuned(None, 30.0, 5), "unclaimed", "but only 5 settings of direct training were tried"),
         (Tuned(None, 30.0, 0), "unclaimed", "but no settings of direct training were searched for"),
     ],

@@ -26,6 +26,7 @@ from dglke_distill.search import race as race_module
 from dglke_distill.search.control import equal_time, headroom, shared_headroom
 from dglke_distill.search.durations import seconds_of
 from dglke_distill.search.found import Ended, Found
+from dglke_distill.search.lengths import last_length
 from dglke_distill.search.race import race
 from dglke_distill.search.racers import racing_settings
 
@@ -269,6 +270,12 @@ def test_a_longer_search_may_gain_what_longer_trainings_have() -> None:
     assert headroom(early) == 0.0
     # What five settings were trained for longer is no more settings.
     assert headroom([*longer[1:], *ended(0.6, epochs=9)]) is None
+
+
+def test_the_last_training_is_longer_by_half_or_as_long_as_before() -> None:
+    assert last_length(10, 1.0, 100.0, [10, 30, 90]) == 90
+    assert last_length(10, 1.0, 20.0, [10, 30, 90]) == 19  # a twentieth is kept in hand
+    assert last_length(10, 1.0, 15.0, [10, 30, 90]) == 10
 
 
 def test_of_two_searches_either_may_still_find_more() -> None:
