@@ -7,10 +7,14 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from dglke_distill.base.shown import visible
+
+_UNBOUNDED = 1_000_000
 
 
 class SafeConsole(Console):
@@ -19,6 +23,9 @@ class SafeConsole(Console):
     Strings may be given as they are, in tables, titles and headings too: square brackets and
     ``:smile:`` stay, control characters are escaped. What shall be bold or coloured says so by
     ``style=``.
+
+    What is no terminal has no width: tables and lines are as wide there as what stands in them. On
+    a terminal that is too narrow for a table, its words fold: no name is ever cut.
 
     Args:
         stderr: write to standard error.
@@ -30,6 +37,23 @@ class SafeConsole(Console):
         super().__init__(
             stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False
         )
+        if not self.is_terminal:
+            self.width = _UNBOUNDED
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Print, with every name whole.
+
+        Args:
+            objects: what to print.
+            settings: see ``rich.console.Console.print``.
+        """
+        endless = self.options.update(max_width=_UNBOUNDED)
+        for table in (each for each in objects if isinstance(each, Table)):
+            narrow = Measurement.get(self, endless, table).minimum > self.width
+            for column in table.columns:
+                if column.justify == "left":
+                    column.overflow, column.no_wrap = "fold", column.no_wrap and not narrow
+        super().print(*objects, **settings)
 
     def render_str(self, text: str, **settings: Any) -> Text:  # type: ignore[override]
         """Return a string as text; rich comes here with each, in cells and titles as well.

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 from dglke_distill.base.shown import fenced, plural, visible
+from dglke_distill.data.sources import is_named
 from dglke_distill.zoo.schema import Entry, TimeToQuality
 from dglke_distill.zoo.store import LocalStore, Store
 
 
-def render_card(entry: Entry, store: Store, *, published: bool = False) -> str:
+def render_card(entry: Entry, store: Store, *, published: bool = False, address: str = "") -> str:
     """Return a model card as Markdown.
 
     Args:
         entry: what the registry says.
         store: the store it comes from.
-        published: whether the card is for others: a folder of this machine is not named then.
+        published: whether the card is for others: what it says to run is then run in the store's
+            folder, and a folder of this machine is not named.
+        address: the model's own address, if it is loaded by that and not from the store.
     """
-    here = isinstance(store, LocalStore) or store.place.startswith("file:")
-    place = "folder of this store" if published and here else store.place
+    inside = store.place != "shipped" and published
+    inside = inside and (isinstance(store, LocalStore) or store.place.startswith("file:"))
+    place = "." if inside else store.place
     source = "" if store.place == "shipped" else f", store={_quoted(place)}"
-    shared = f", and {entry.shared_bytes:,} for all together" if entry.shared_bytes else ""
+    shared = "; all entities together share" if entry.shared_bytes else ""
+    shared += f" {entry.shared_bytes:,} bytes more" if entry.shared_bytes else ""
     count, weights = entry.vocab, entry.file("model.safetensors")
     lines = [
         f"# {_plain(entry.name)}",
@@ -33,13 +39,15 @@ def render_card(entry: Entry, store: Store, *, published: bool = False) -> str:
         f"In all {entry.params:,} parameters, those of relations and what they share counted, "
         f"in {weights.bytes:,} bytes of weights. Version {entry.version}.",
         "",
+        *(["In the folder of this store, where zoo.toml lies:", ""] if inside else []),
         *fenced(
-            f"from dglke_distill import zoo\n\nmodel = zoo.load({_quoted(entry.pinned)}{source})",
+            "from dglke_distill import zoo\n\n"
+            f"model = zoo.load({_quoted(address or entry.pinned)}{source})",
             "python",
         ),
         "",
         *(f"**Warning: {line}**\n" for line in entry.warnings or ()),
-        *_measured(entry),
+        *_measured(entry, _ranking(entry, address, "" if store.place == "shipped" else place)),
         "## Origin",
         "",
         f"- method: {_plain(entry.method or 'not stated')}",
@@ -90,7 +98,25 @@ def _quoted(text: str) -> str:
     return visible(quoted) if "\\" not in text else repr(text)
 
 
-def _measured(entry: Entry) -> list[str]:
+def _ranking(entry: Entry, address: str, place: str) -> list[str]:
+    """Return the lines on how the figures are found again.
+
+    Args:
+        entry: what the registry says.
+        address: see ``render_card``.
+        place: of the store, as a command names it; empty where it is searched anyway.
+    """
+    words = ["zoo", "verify", entry.pinned, "--metrics"]
+    if address and entry.metrics is not None:
+        words = ["evaluate", address, "--split", entry.metrics.split]
+    words += ["--store", place] if place else []
+    words += [] if is_named(entry.dataset) else ["--dataset", "DATA"]
+    data = f", with the folder or file of {entry.dataset} as DATA" if "DATA" in words else ""
+    command = shlex.join(["dglke-distill", *words])
+    return [_plain(f"This command ranks it again{data}:"), "", *fenced(command, "bash"), ""]
+
+
+def _measured(entry: Entry, ranking: list[str]) -> list[str]:
     metrics = entry.metrics
     if metrics is None:
         return ["Its ranking figures were not recorded.", ""]
@@ -106,8 +132,7 @@ def _measured(entry: Entry) -> list[str]:
         "",
         *([_plain(f"Verdict: {entry.verdict}."), ""] if entry.verdict else []),
         *([_time(entry.time), ""] if entry.time else []),
-        f"`dglke-distill zoo verify {entry.pinned} --metrics` ranks it again.",
-        "",
+        *ranking,
     ]
 
 

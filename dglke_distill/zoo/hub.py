@@ -110,10 +110,8 @@ def hub_card(entry: Entry, repository: str, *, matter: bool = True) -> str:
         repository: ``user/model``.
         matter: whether to begin with the metadata.
     """
-    card = render_card(entry, shipped_store(), published=True)
-    card = card.replace(
-        f"zoo.load({json.dumps(entry.pinned)})", f'zoo.load("{SCHEME}{repository}")'
-    )
+    address = SCHEME + repository
+    card = render_card(entry, shipped_store(), published=True, address=address)
     if not matter:
         return card
     licence = entry.licence.strip().lower()
