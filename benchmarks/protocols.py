@@ -22,7 +22,7 @@ from dglke_distill.evaluate import PROTOCOLS
 RESULTS = Path(__file__).parent / "results" / "protocols.csv"
 
 MODELS = (
-    "rote-wn18rr-dim63-int8",
+    "rote-wn18rr-dim61-pq32",
     "rote-wn18rr-dim31-int8",
     "rescal-fb15k237-dim64-int8",
     "rescal-fb15k237-dim32-int8",

@@ -224,7 +224,7 @@ def test_what_ships_is_sound() -> None:
 @pytest.mark.parametrize(
     ("dropped", "near"),
     [
-        ("rescal-wn18rr-dim64-int8", "rote-wn18rr-dim63-int8"),
+        ("rote-wn18rr-dim63-int8", "rote-wn18rr-dim31-int8"),
         ("transe-fb15k237-dim64-int8", "transe-fb15k237-dim32-int8"),
         ("rotate-wn18rr-dim32-int8", "rotate-wn18rr-dim31-int8"),
     ],
