@@ -85,6 +85,14 @@ def test_every_row_holds_the_figures_of_its_own_chain(finished: Path) -> None:
     assert rows["bkd", 0]["mrr"] != rows["bkd", 1]["mrr"]
 
 
+def test_the_report_says_that_direct_training_was_not_searched_for(finished: Path) -> None:
+    write_comparison(finished)
+    for name in ("table.md", "report.html"):
+        assert "ettings of direct training were not searched for" in (
+            finished / "report" / name
+        ).read_text(encoding="utf-8")
+
+
 def test_seconds_to_the_direct_models_quality_count_the_teacher(finished: Path) -> None:
     results = read(finished / "results.json")
     for row in results["rows"]:

@@ -80,7 +80,8 @@ def compare(
     """Compare methods: each a chain of its own, all with one teacher and the same seeds.
 
     Epochs are those of each method's own settings, unless --epochs sets them for all; the table
-    counts what the last model took. Gains over direct come with an interval of 95 %.
+    counts what the last model took. Gains over direct, whose settings are not searched for, come
+    with an interval of 95 %.
     """
     reading = stated_reading(locals())
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
@@ -155,7 +156,7 @@ def _run(
 ) -> None:
     from dglke_distill.distill.chain import Watcher
     from dglke_distill.distill.compare import COMPARISON_FILE, run_comparison
-    from dglke_distill.report import write_comparison
+    from dglke_distill.report import UNTUNED, write_comparison
 
     console = SafeConsole()
 
@@ -170,6 +171,8 @@ def _run(
         )
         path = write_comparison(directory)
     show_table(directory, console)
+    if results.gains:
+        say(UNTUNED)
     show_warnings(results.data_warnings)
     if results.teacher_seconds:
         say(f"the teacher, which no chain counts, took {clock_text(results.teacher_seconds)}")

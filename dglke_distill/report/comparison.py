@@ -24,6 +24,12 @@ from dglke_distill.report.run_results import candidates_text
 from dglke_distill.report.tables import comparison_table, spread_text
 from dglke_distill.report.theme import Theme, drawing
 
+UNTUNED = (
+    "settings of direct training were not searched for: a gain over it may be none over the tuned "
+    "one that `dglke-distill run` trains"
+)
+"""What a reader of gains over the direct model must know."""
+
 _TICKS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 36000, 86400)
 
 
@@ -113,6 +119,8 @@ def comparison_page(compared: ShownComparison, svg: str) -> str:
     if any(row.seconds_to_direct is not None for row in results.rows):
         caption += " The last column counts the teacher too: seconds until the last model had the "
         caption += "direct model's best validation MRR."
+    if results.gains:
+        caption += f" {UNTUNED[:1].upper() + UNTUNED[1:]}."
     more = {
         "Dataset": dataset_text(results.dataset),
         "Seeds": ", ".join(map(str, seeds)),
