@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import torch
 from dglke_distill.artifacts.checkpoint import load_model
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import load_state
-from dglke_distill.config import Config, OptimizerConfig, compose
+from dglke_distill.config import Config, OptimizerConfig, TrainingConfig, compose
 from dglke_distill.runs.measure import evaluate_model
 from dglke_distill.runs.start import Start
 from dglke_distill.runs.train_run import train_run
 from dglke_distill.runs.workspace import prepare
-from dglke_distill.training.loop import Interrupted, learning_rate_factor
+from dglke_distill.training import loop
+from dglke_distill.training.loop import Interrupted, Progress, Stride, learning_rate_factor
 from dglke_distill.training.losses import build_loss
 from dglke_distill.training.objective import START, HardObjective, Moment
 
@@ -201,3 +203,36 @@ def test_learning_rate_schedules(settings: dict[str, Any], points: dict[float, f
     config = OptimizerConfig(**settings)
     for progress, factor in points.items():
         assert learning_rate_factor(config, progress) == pytest.approx(factor)
+
+
+def test_the_time_left_is_told_by_steps_that_build_no_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first of ten steps takes 100 seconds, the others one."""
+    now, reports = [0.0], list[Progress]()
+
+    class Clock:
+        perf_counter = staticmethod(lambda: now[0])
+
+    def steps(epoch: int, batch: int) -> Iterator[Stride]:
+        for number in range(batch, 5):
+            now[0] += 1.0 if epoch or number else 100.0
+            yield Stride(1, 8, 0.5, {})
+
+    monkeypatch.setattr(loop, "time", Clock)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    loop.train(
+        torch.nn.Linear(1, 1),
+        range(5),
+        None,
+        torch.optim.SGD([parameter], lr=0.1),
+        OptimizerConfig(),
+        TrainingConfig(epochs=2, evaluate_every=2),
+        steps=steps,
+        report=reports.append,
+    )
+    assert [(one.epoch, one.batch, one.seconds_left) for one in reports[:9]] == [
+        *((0, n, 10.0 - n) for n in range(2, 6)),
+        *((1, n, 5.0 - n) for n in range(1, 6)),
+    ]
+    assert {one.triples_per_second for one in reports} == {8.0}

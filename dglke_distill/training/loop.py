@@ -219,7 +219,7 @@ def train(
     if steps is None:
         alone = (model, loader, objective, optimizer, optimizer_config, config, base_rates)
         steps = partial(take_steps, *alone)
-    begun, steps_done, triples_done = time.perf_counter(), 0, 0
+    begun, steps_done, triples_done, warm = time.perf_counter(), 0, 0, False
     last_save = last_report = begun
     with stop_requests() as stop:
         while state.epoch < config.epochs and not state.finished:
@@ -241,7 +241,9 @@ def train(
                 now = time.perf_counter()
                 state.seconds += now - before
                 before = now
-                if now - last_report > 0.25:
+                if not warm:  # the first step builds kernels, and is no measure of the others
+                    begun, steps_done, triples_done, warm = now, 0, 0, True
+                elif now - last_report > 0.25:
                     last_report = now
                     elapsed = now - begun
                     done = state.epoch * batches + state.batch
