@@ -208,7 +208,9 @@ def test_a_control_of_few_floats_is_searched_for_among_two_models(
         model = study.settings["model"]["name"]
         asked.append((model, seconds, first[1]))
         place.mkdir(parents=True, exist_ok=True)
-        config = Config.from_mapping({"model": study.settings["model"]}, "test")
+        short = {"model": study.settings["model"], "training": {"epochs": study.lengths[0]}}
+        config = Config.from_mapping(short, "test")
+        usual.append(study.lengths[-2])
         mrr = 0.5 if model == better else 0.4
         return Found(2, 0, 0, seconds, mrr, config, 0, {"training.mode": "k_vs_all"})
 
@@ -230,8 +232,10 @@ def test_a_control_of_few_floats_is_searched_for_among_two_models(
 
     write_clock(tmp_path / "clock")
     monkeypatch.setattr("dglke_distill.search.control.tune", searched)
+    usual: list[int] = []
     found = found_with(16)
     assert [call[:2] for call in asked] == [("ComplEx", 60), ("TransE", 60)]
+    assert found.config.training.epochs >= min(usual) > 1  # none ends as a short trial
     rates = {"ComplEx": 0.04, "TransE": 0.05}  # what the same model had at another size
     assert all(known["optimizer.learning_rate"] == rates[model] for model, _, known in asked)
     assert found.config.model.name == found.chosen["model.name"] == better

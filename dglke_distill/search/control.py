@@ -96,6 +96,7 @@ def equal_time(
     longest = [*lengths, lengths_of(best.training.epochs)[-1]]
     left = (1 - SEARCH) * seconds
     epochs = last_length(found.config.training.epochs, found.pace, left, longest)
+    epochs = max(epochs, lengths[-2])  # for which there is time: no control ends as a short trial
     made = _lasting(found.config, epochs).model_copy(
         update={"evaluation": config.evaluation, "recipe": None, "distillation": None}
     )
