@@ -26,7 +26,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import directory_aside
 from dglke_distill.base.parsing import read_object
 from dglke_distill.base.places import check_replaceable
-from dglke_distill.base.regular_files import MOST_NAME_BYTES, read_text
+from dglke_distill.base.regular_files import most_bytes_of_names, read_text
 from dglke_distill.base.runtime import resolve_device
 from dglke_distill.base.tensor_files import (
     SavedState,
@@ -323,7 +323,7 @@ def _read_names(path: Path, about: Mapping[str, Any], key: str, source: Path) ->
     count = stated.get("count")
     if type(count) is not int or not 0 <= count < _MOST_NAMES:
         raise UserError(f"{source}: {key}.count is {count!r:.50}; restore the file")
-    text = read_text(path, MOST_NAME_BYTES * (count + 1), missing=_INCOMPLETE)
+    text = read_text(path, most_bytes_of_names(count), missing=_INCOMPLETE)
     lines = text.removesuffix("\n").split("\n") if text else []
     parts = [line.partition("\t") for line in lines]
     if [number for number, _, _ in parts] != list(map(str, range(len(parts)))):

@@ -129,6 +129,11 @@ def _too_large(path: AnyPath, size: str, limit: int) -> UserError:
     return UserError(f"{path}: {size}, where at most {limit:,} are expected; is it the right file?")
 
 
+def most_bytes_of_names(count: int) -> int:
+    """Return the largest size of a file of so many names."""
+    return MOST_NAME_BYTES * (count + 1)
+
+
 def check_names(path: AnyPath, count: int) -> int:
     """Refuse a file of names that is too large to be one; see ``check_regular``.
 
@@ -142,7 +147,7 @@ def check_names(path: AnyPath, count: int) -> int:
     Raises:
         UserError: as ``check_regular``.
     """
-    limit = MOST_NAME_BYTES * (count + 1)
+    limit = most_bytes_of_names(count)
     check_regular(path, limit)
     return limit
 

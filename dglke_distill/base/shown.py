@@ -110,3 +110,8 @@ def _in_string(text: str, *, wide: bool = False) -> str:
         return json.dumps(found[0])[1:-1]
 
     return _ANY.sub(escaped, text)
+
+
+def capitalised(line: str) -> str:
+    """Return a line with a capital for its first letter, and all others as they are."""
+    return line[:1].upper() + line[1:]

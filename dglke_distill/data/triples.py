@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.regular_files import MOST_NAME_BYTES
+from dglke_distill.base.regular_files import MOST_NAME_BYTES, most_bytes_of_names
 from dglke_distill.base.spelling import known_names, likely_names
 from dglke_distill.data.fingerprints import Columns, facts_digest, file_order_digest
 
@@ -97,7 +97,7 @@ class Vocabulary(Sequence[str]):
             twice = next(n for n in self._names if n in seen or seen.add(n))  # type: ignore[func-returns-value]
             raise UserError(f"{kind} name {twice!r} occurs twice in the vocabulary")
         # A checkpoint's file of names has ids and line ends besides.
-        room = MOST_NAME_BYTES * (self._size + 1) - 16 * self._size
+        room = most_bytes_of_names(self._size) - 16 * self._size
         if self._names is not None and 4 * sum(map(len, self._names)) > room:
             size = sum(len(name.encode("utf-8", "replace")) for name in self._names)
             if size > room:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dglke_distill.artifacts.results_files import RESULTS_FILE, results_kind
 from dglke_distill.base.files import directory_aside
-from dglke_distill.base.shown import markdown_text
+from dglke_distill.base.shown import capitalised, markdown_text
 from dglke_distill.report.comparison import UNTUNED, comparison_figure, comparison_page
 from dglke_distill.report.comparison_results import read_comparison
 from dglke_distill.report.drawings import FIGURES
@@ -100,7 +100,7 @@ def table_of(directory: Path) -> Table:
 
 def _table_text(table: Table, warnings: Sequence[str], told: Sequence[str] = ()) -> str:
     lines = "".join(f"\nWarning: {line}\n" for line in warnings)
-    lines += "".join(f"\n{markdown_text(line[:1].upper() + line[1:])}.\n" for line in told)
+    lines += "".join(f"\n{markdown_text(capitalised(line))}.\n" for line in told)
     return table.markdown() + lines
 
 

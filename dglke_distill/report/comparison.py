@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from dglke_distill.base.shown import plural
+from dglke_distill.base.shown import capitalised, plural
 from dglke_distill.report.comparison_results import ShownComparison, Spread
 from dglke_distill.report.curves import shortened
 from dglke_distill.report.labels import Label, place_labels
@@ -120,7 +120,7 @@ def comparison_page(compared: ShownComparison, svg: str) -> str:
         caption += " The last column counts the teacher too: seconds until the last model had the "
         caption += "direct model's best validation MRR."
     if results.gains:
-        caption += f" {UNTUNED[:1].upper() + UNTUNED[1:]}."
+        caption += f" {capitalised(UNTUNED)}."
     more = {
         "Dataset": dataset_text(results.dataset),
         "Seeds": ", ".join(map(str, seeds)),

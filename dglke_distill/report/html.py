@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dglke_distill.artifacts.results import ChainResults
+from dglke_distill.base.shown import capitalised
 from dglke_distill.data.table_options import IN_MEMORY
 from dglke_distill.report.numbers import bytes_text, duration, gain_text, percent, quality
 from dglke_distill.report.page import (
@@ -106,7 +107,7 @@ def _verdict(run: RunResults) -> list[PageSection]:
     )
     if any(each.time is not None and each.time.teachers_loaded for each in run.verdicts.values()):
         caption += " Teachers that were loaded are not counted: their time is not known."
-    sentence = f"{last.sentence[:1].upper()}{last.sentence[1:]}."
+    sentence = f"{capitalised(last.sentence)}."
     return [PageSection("Verdict", text=sentence, table=verdict_table(run), caption=caption)]
 
 
