@@ -447,6 +447,16 @@ def test_ports_in_use_are_said() -> None:
     assert "no address of this host" in str(port_is_free("192.0.2.1", 30050))
 
 
+def test_free_ports_are_none_of_outgoing_connections() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found = free_ports(50)
+    assert len(set(found)) == 50
+    assert max(found) < first
+    assert all(port_is_free("127.0.0.1", number) is None for number in found)
+    with pytest.raises(OSError, match="assign requested address"):
+        free_ports(1, "192.0.2.1")
+
+
 def test_counts_of_shares_add_up() -> None:
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 4, (6, 30)).astype(np.float32)  # with many ties

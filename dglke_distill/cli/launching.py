@@ -33,7 +33,7 @@ from dglke_distill.runs.distributed_memory import check_host_memory, distributed
 from dglke_distill.runs.distributed_run import check_run, check_settings
 from dglke_distill.runs.launching import torchrun
 from dglke_distill.runs.launching.cluster import Cluster
-from dglke_distill.runs.launching.hosts import DEFAULT_PORT, read_hosts
+from dglke_distill.runs.launching.hosts import DEFAULT_PORT, free_ports, read_hosts
 from dglke_distill.runs.launching.launcher import Ended, Launch, launch
 from dglke_distill.runs.launching.task import Task
 from dglke_distill.runs.memory import bytes_text
@@ -124,8 +124,8 @@ def run_launch(given: Given) -> None:
     if place is not None:
         hosts, connections = torchrun.accept_agents(store, place, given.timeout)
         first = hosts[0].address
-        master = (first, torchrun.free_port_of(first))
-        cluster = replace(cluster, hosts=hosts, connections=connections, master=master)
+        port = next(free for free in free_ports(2, first) if free != hosts[0].port)
+        cluster = replace(cluster, hosts=hosts, connections=connections, master=(first, port))
     role = _taught_role(given, weights)
     task, how = cluster.started(config, Path(out), need, resume=bool(asked["resume"]), **role)
     console = SafeConsole()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import random
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +16,9 @@ from dglke_distill.base.regular_files import read_text
 DEFAULT_PORT = 30050
 """DGL's own."""
 _LONGEST = 1 << 20
+_LEAST_PORT = 10_000
+_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_TRIES = 1_000
 
 
 class Host(NamedTuple):
@@ -28,16 +34,45 @@ def local_hosts(parts: int) -> tuple[Host, ...]:
     return tuple(Host("this host", "127.0.0.1", port) for port in free_ports(parts))
 
 
-def free_ports(count: int) -> list[int]:
-    """Return numbers of ports of 127.0.0.1 that nobody listens to."""
-    places = [socket.socket() for _ in range(count)]
+def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
+    """Return numbers of ports of an address of this host that nobody listens to.
+
+    They are below those that the system gives to outgoing connections, one of which could take a
+    port before its server does; of others, each call tries them in an order of its own.
+
+    Args:
+        count: how many.
+        address: IPv4.
+
+    Raises:
+        OSError: it is no address of this host, or too few ports are free.
+    """
+    numbers = random.SystemRandom().sample(range(_LEAST_PORT, _first_outgoing()), _TRIES)
+    places: list[socket.socket] = []
     try:
-        for place in places:
-            place.bind(("127.0.0.1", 0))
+        for number in [*numbers, *[0] * count]:  # 0: any that the system has left
+            if len(places) == count:
+                break
+            place = socket.socket()
+            try:
+                place.bind((address, number))
+            except OSError as error:
+                place.close()
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                places.append(place)
         return [int(place.getsockname()[1]) for place in places]
     finally:
         for place in places:
             place.close()
+
+
+def _first_outgoing() -> int:
+    """Return the lowest port that the system gives to outgoing connections."""
+    with suppress(OSError, ValueError, IndexError):
+        return max(int(_OUTGOING.read_text().split()[0]), 2 * _LEAST_PORT)
+    return 32768
 
 
 def read_hosts(path: Path, port: int) -> tuple[Host, ...]:

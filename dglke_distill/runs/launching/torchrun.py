@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import IO, Any, NamedTuple, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.runs.launching.hosts import Host
+from dglke_distill.runs.launching.hosts import Host, free_ports
 
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _LAUNCHER = "dglke-distill/launcher"
@@ -173,24 +173,13 @@ def become_agent(store: Any, place: Place) -> None:
         connection.settimeout(None)
         _notice_loss(connection)
         own = connection.getsockname()[0]
-        port = free_port_of(own)
+        (port,) = free_ports(1, own)
         connection.sendall(f"{where[2]} {place.host} {own} {port}\n".encode())
         os.dup2(connection.fileno(), 0)
         os.dup2(connection.fileno(), 1)
     from dglke_distill.runs.launching import agent
 
     agent.main()
-
-
-def free_port_of(address: str) -> int:
-    """Return a port of an address of this host that nobody listens to.
-
-    Args:
-        address: IPv4.
-    """
-    with socket.socket() as place:
-        place.bind((address, 0))
-        return int(place.getsockname()[1])
 
 
 def accept_agents(
@@ -221,7 +210,7 @@ def accept_agents(
             f"{error.strerror or error}"
         ) from None
     with listening as server:
-        own = Host(place.master[0], address, free_port_of(address))
+        own = Host(place.master[0], address, *free_ports(1, address))
         found[0] = own, None
         store.set(_LAUNCHER, f"{address} {server.getsockname()[1]} {password}")
         server.settimeout(timeout)
