@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from distill_fixtures import write_clock
 
+from dglke_distill.artifacts.checkpoint_places import no_checkpoint
 from dglke_distill.base.errors import UserError
-from dglke_distill.cli.exits import script
+from dglke_distill.cli.exits import resumable, script
+from dglke_distill.data.own_files import read_own
+from dglke_distill.data.table_options import TableOptions
 
 SCRIPT = """
 import os, signal, sys
@@ -69,6 +74,32 @@ def test_other_errors_are_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         script(main)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_printed_command_keeps_a_folder_with_a_space_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shell reads the folder as one word, as it was given."""
+    place = tmp_path / "my search"
+    place.mkdir()
+    (place / "study.toml").touch()
+    with pytest.raises(typer.Exit), resumable("dglke-distill tune", place / "study.toml"):
+        raise KeyboardInterrupt
+    line = capsys.readouterr().err.splitlines()[-1]
+    command = line.partition("go on with: ")[2]
+    assert shlex.split(command) == ["dglke-distill", "tune", "--resume", "--out", str(place)]
+    for file, words in (
+        ("resume.safetensors", ["train", "--resume", "--out", str(place)]),
+        ("toy_entity.npy", ["import", str(place), "--out", "NEW_FOLDER"]),
+    ):
+        (place / file).touch()
+        command = str(no_checkpoint(place)).split("`")[1]
+        assert shlex.split(command) == ["dglke-distill", *words]
+        (place / file).unlink()
+    (place / "partition.json").touch()
+    with pytest.raises(UserError) as error:
+        read_own(place, "auto", None, 0, (0.8, 0.1, 0.1), TableOptions())
+    assert shlex.split(str(error.value).split("`")[1])[-1] == str(place)
 
 
 @pytest.mark.parametrize("ignored", [False, True])

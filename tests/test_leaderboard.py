@@ -420,11 +420,12 @@ def test_results_that_do_not_fit_are_refused(
 
 
 def test_no_seed_no_sheet(ogb: Any, finished: Path) -> None:
-    shutil.copytree(finished, "copy")
-    shutil.rmtree(Path("copy") / "seeds")
-    shown = ogb("sheet", "copy")
+    shutil.copytree(finished, "my seeds")
+    shutil.rmtree(Path("my seeds") / "seeds")
+    shown = ogb("sheet", "my seeds")
     assert shown.code == 2
-    assert "no seed is done yet; go on with dglke-distill ogb run --resume --out copy" in shown.err
+    command = "dglke-distill ogb run --resume --out 'my seeds'"
+    assert f"no seed is done yet; go on with {command}" in shown.err
 
 
 def test_nothing_is_downloaded_unasked(ogb: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Optional
@@ -85,18 +86,19 @@ def no_checkpoint(place: Path) -> Optional[UserError]:
     below = checkpoints_below(place)
     if below:
         return UserError(f"{place}: is no checkpoint; {did_you_mean(below)}")
+    quoted = shlex.quote(str(place))
     if (place / "resume.safetensors").is_file():
         return UserError(
             f"{place}: has no checkpoint yet, since its training has not ended; go on with "
-            f"`dglke-distill train --resume --out {place}`"
+            f"`dglke-distill train --resume --out {quoted}`"
         )
     if any(next(place.glob(pattern), None) is not None for pattern in _FOREIGN):
         return UserError(
             f"{place}: holds a model of another library; make a checkpoint of it by "
-            f"`dglke-distill import {place} --out NEW_FOLDER`"
+            f"`dglke-distill import {quoted} --out NEW_FOLDER`"
         )
     if (place / "zoo.toml").is_file() and (place / "entries").is_dir():
-        return UserError(f"{place}: is a store; name one of its models, with --store {place}")
+        return UserError(f"{place}: is a store; name one of its models, with --store {quoted}")
     return UserError(
         f"{place / MODEL_FILE}: no such file; "
         + ("the checkpoint is incomplete" if any(place.iterdir()) else "the folder is empty")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
@@ -48,7 +47,6 @@ def run_shown(
 
     console = SafeConsole()
     command = "dglke-distill run" if trainer is None else trainer.command
-    command = f"{command} --resume --out {shlex.quote(str(directory))}"
     with (
         resumable(command, directory / CHAIN_FILE),
         TrainingDisplay(console) as display,

@@ -1,6 +1,5 @@
 """``dglke-distill compare``: methods side by side under one teacher."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -160,8 +159,8 @@ def _run(
 
     console = SafeConsole()
 
-    command = f"dglke-distill compare --resume --out {shlex.quote(str(directory))}"
-    with resumable(command, directory / COMPARISON_FILE), TrainingDisplay(console) as display:
+    begun = directory / COMPARISON_FILE
+    with resumable("dglke-distill compare", begun), TrainingDisplay(console) as display:
         results = run_comparison(
             comparison,
             directory,

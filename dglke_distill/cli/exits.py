@@ -30,10 +30,14 @@ def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
     So does a disk that is full, with the exit code of an error.
 
     Args:
-        command: goes on with what was stopped.
-        begun: exists as soon as there is something to go on with; None: there always is.
+        command: goes on with what was stopped; with ``begun``, that does so by --resume.
+        begun: file in --out that exists as soon as there is something to go on with; None: there
+            always is.
     """
     from dglke_distill.training.loop import Interrupted  # torch is loaded by the training anyway
+
+    if begun is not None:
+        command = f"{command} --resume --out {shlex.quote(str(begun.parent))}"
 
     def going_on() -> bool:
         return begun is None or begun.exists()

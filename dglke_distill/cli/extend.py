@@ -104,7 +104,7 @@ def extend(
     if named.calibration is not None and made.calibration is None:
         say(
             f"warning: {out} is not calibrated, since known entities have moved; calibrate it by "
-            f"`dglke-distill calibrate {out} --dataset DATASET`",
+            f"`dglke-distill calibrate {shlex.quote(str(out))} --dataset DATASET`",
             err=True,
         )
     looked_at = {name.casefold() for name in new[:_LOOKED_AT]}

@@ -252,8 +252,8 @@ def _run(
     def begin_seed(seed: int, total: int) -> None:
         console.print(f"seed {seed} of {total}")
 
-    command = f"dglke-distill ogb run --resume --out {directory}"
-    with resumable(command, directory / SEEDS_FILE), TrainingDisplay(console) as display:
+    begun = directory / SEEDS_FILE
+    with resumable("dglke-distill ogb run", begun), TrainingDisplay(console) as display:
         chain = Watcher(display.begin, display.report, display.announce)
         sheet = run_seeds(
             asked,

@@ -1,6 +1,5 @@
 """``dglke-distill train``."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -172,10 +171,9 @@ def run(
         f"{config.model.name}, {config.model.size}, on {config.data.dataset}"
         + (f", recipe {config.recipe}" if config.recipe else ""),
     )
-    command = f"dglke-distill train --resume --out {shlex.quote(str(run_directory))}"
     begun = run_directory / pipeline.RESUME_FILE
     with (
-        resumable(command, begun),
+        resumable("dglke-distill train", begun),
         TrainingDisplay(console) as display,
         tracked(track, run_directory, config.model_dump(mode="json"), display) as heard,
     ):

@@ -159,8 +159,8 @@ def _search(
             f"trial {number} {how}{value}; best {best}; {clock_text(found.seconds)} searched"
         )
 
-    command = f"dglke-distill tune --resume --out {directory}"
-    with resumable(command, directory / STUDY_FILE), TrainingDisplay(console) as display:
+    begun = directory / STUDY_FILE
+    with resumable("dglke-distill tune", begun), TrainingDisplay(console) as display:
         found = search(
             study,
             directory,

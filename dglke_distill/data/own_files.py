@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Optional
 
@@ -38,7 +39,8 @@ def read_own(
         if (path / PARTITION_FILE).is_file():
             raise UserError(
                 f"{path}: is a dataset cut into parts; train on it with `dglke-distill dist launch "
-                f"--local N -- train {path}`, or give the dataset that it was cut from"
+                f"--local N -- train {shlex.quote(str(path))}`, or give the dataset that it was "
+                "cut from"
             )
         return read_folder(path, format=format, header=header, table=table)
     if holds_splits(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -139,7 +140,7 @@ def _finished(settings: SeedsConfig, directory: Path) -> list[SeedResult]:
     if not seeds:
         raise UserError(
             f"{directory}: no seed is done yet; go on with "
-            f"dglke-distill ogb run --resume --out {directory}"
+            f"dglke-distill ogb run --resume --out {shlex.quote(str(directory))}"
         )
     if len({seed.dataset.fingerprint for seed in seeds}) > 1:
         raise UserError(f"{directory}: the seeds were run on different triples; run them anew")
@@ -276,7 +277,7 @@ def _notes(seeds: Sequence[SeedResult], settings: SeedsConfig) -> list[str]:
 
 
 def _commands(settings: SeedsConfig, first: SeedResult, directory: Path) -> dict[str, str]:
-    place = f"{directory}/{SEEDS}/SEED"
+    place = shlex.quote(f"{directory}/{SEEDS}/SEED")
     return {
         "all seeds": settings.command,
         "one seed again": "dglke-distill run --recipe none "
