@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 import torch
+from cli_fixtures import exit_code as call
 from distill_fixtures import write_clock
+from http_fixtures import server
 from ogb_fixtures import write_wikikg2
+from test_disk import REPLACING, WRITERS, Place, place, tree
+from zoo_fixtures import home, trained
 
 from dglke_distill import cli
 from dglke_distill.artifacts.checkpoint import load_model
-from dglke_distill.base import claims, runtime
+from dglke_distill.base import claims, files, runtime
 from dglke_distill.base.claims import LOCK_FILE, Kind, among, claimed
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import load_state, save_state
 from dglke_distill.config import Config
 from dglke_distill.runs.train_run import BEST_FILE, CONFIG_FILE, RESUME_FILE, train_run
 from dglke_distill.training.loop import Interrupted
+
+__all__ = ["home", "place", "server", "trained"]
 
 SOME = Kind("run", "settings", ("settings",), among("results"))
 CHILD = """
@@ -278,3 +285,31 @@ def test_a_run_goes_on_with_the_threads_it_was_begun_with(
     cores[0] = 1
     (line,) = resumed()
     assert line.startswith("warning: begun with 2 threads, going on with 1: the outcome can differ")
+
+
+@pytest.mark.parametrize("name", [n for n in WRITERS if n.split()[0] in {"dist", "export"}
+                                  or n in REPLACING])  # fmt: skip
+def test_what_another_has_written_meanwhile_stays(
+    name: str, place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two commands at once with one ``--out``, the second to end replaces nothing."""
+    arguments = WRITERS[name](place)
+    out = Path(arguments[arguments.index("--out") + 1])
+    assert call(*arguments) == 0
+    theirs = out.rename(out.with_name("theirs"))
+    before, made = tree(place.folder), files._made_aside
+
+    def and_another_ends_first(final: Path) -> tuple[Path, Optional[int]]:
+        folder = made(final)
+        if final == out:
+            theirs.rename(out)
+        return folder
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_made_aside", and_another_ends_first)
+        capsys.readouterr()
+        assert call(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith(f"error: {out}: ") and re.search("choose another (place|dir)", line)
+    out.rename(theirs)
+    assert tree(place.folder) == before

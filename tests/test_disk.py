@@ -402,7 +402,7 @@ def test_overwrite_deletes_nothing_that_is_not_written_anew(
         assert capsys.readouterr().err.count("\n") == 1
         assert tree(place.out) == before
     assert call(*arguments, "--overwrite") == 2
-    assert "holds 'notes.md', which this program did not write" in capsys.readouterr().err
+    assert "holds 'notes.md', which would be deleted" in capsys.readouterr().err
 
 
 def test_overwrite_never_replaces_what_is_read(
@@ -438,7 +438,7 @@ def test_notes_in_a_report_stay(place: Place, capsys: pytest.CaptureFixture[str]
     (place.out / "report" / "notes.md").write_text("notes")
     before = tree(place.out)
     assert call(*arguments) == 2
-    assert "holds 'notes.md', which this program did not write" in capsys.readouterr().err
+    assert "holds 'notes.md', which would be deleted" in capsys.readouterr().err
     assert tree(place.out) == before
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -418,6 +418,26 @@ def test_a_file_is_not_replaced_by_a_directory(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError):
         files.replace_directory(tmp_path / "new", tmp_path / "final")
     assert (tmp_path / "final").read_text() == "precious"
+
+
+def test_of_two_new_files_the_first_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the other comes in the last moment; without hard links a file is written still."""
+
+    def first(source: Path, target: Path) -> None:
+        Path(target).write_text("theirs")
+        raise FileExistsError(17, "File exists")
+
+    def no_links(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    for link, kept in ((first, "theirs"), (no_links, "ours")):
+        path = tmp_path / kept
+        monkeypatch.setattr(os, "link", link)
+        with nullcontext() if kept == "ours" else pytest.raises(NotWritten, match="is there"):
+            with files.file_aside(path, overwrite=False) as aside:
+                aside.write_text("ours")
+        assert path.read_text() == kept
+    assert leftovers(tmp_path) == []
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])

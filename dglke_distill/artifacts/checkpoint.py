@@ -25,7 +25,7 @@ from dglke_distill.artifacts.results_node import ResultsNode, strict_json
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import directory_aside
 from dglke_distill.base.parsing import read_object
-from dglke_distill.base.places import check_replaceable
+from dglke_distill.base.places import anything, check_replaceable
 from dglke_distill.base.regular_files import most_bytes_of_names, read_text
 from dglke_distill.base.runtime import resolve_device
 from dglke_distill.base.tensor_files import (
@@ -97,11 +97,12 @@ def save_model(
     *,
     known: Optional[KnownAnswers] = None,
     calibration: Optional[Calibration] = None,
+    overwrite: bool = True,
 ) -> None:
     """Write a model as a directory that appears, or replaces the earlier one, all at once.
 
     Args:
-        directory: its place; an earlier checkpoint there is replaced.
+        directory: its place.
         model: the model, on any device.
         config: the settings it was built from.
         entities: names of the entities in id order.
@@ -110,6 +111,7 @@ def save_model(
         labels: of the entities; those that ship with the package are not written.
         known: facts to be kept beside it, where no dataset has them all.
         calibration: what makes probabilities of this model's scores.
+        overwrite: whether an earlier checkpoint there is replaced.
 
     Raises:
         UserError: the directory holds something that is no checkpoint, or a weight is not finite.
@@ -135,7 +137,7 @@ def save_model(
     required = requirements(config.model, storage)
     if required:
         about[REQUIRES] = required
-    with directory_aside(directory, foreign=_foreign) as aside:
+    with directory_aside(directory, foreign=_foreign if overwrite else anything) as aside:
         write_tensors(aside / MODEL_FILE, tensors)
         (aside / CONFIG_FILE).write_text(strict_json(about), encoding="utf-8")
         _write_names(aside / ENTITIES_FILE, entities)

@@ -28,6 +28,7 @@ except ImportError:  # not on every system
 
 from dglke_distill.base.places import (
     anything,
+    check_free,
     check_ordinary,
     check_replaceable,
     name_aside,
@@ -44,14 +45,20 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 @contextmanager
-def file_aside(path: Path) -> Iterator[Path]:
+def file_aside(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield a path to write to; what is written there takes the place of ``path`` at the end.
 
     If the block raises, ``path`` stays as it was. Where ``path`` is a symbolic link, the file that
     it points to is replaced. The parent directory is made if it is missing.
 
+    Args:
+        path: its place.
+        overwrite: whether a file that is there by then is replaced; else two writers at once to
+            the same place cannot both succeed.
+
     Raises:
-        NotWritten: it cannot be written, or ``path`` is a device, a pipe or a folder.
+        NotWritten: it cannot be written, or ``path`` is a device, a pipe or a folder, or must not
+            be replaced.
     """
     final = Path(os.path.realpath(path))
     check_ordinary(path, final)
@@ -59,6 +66,14 @@ def file_aside(path: Path) -> Iterator[Path]:
         aside = folder / final.name
         yield aside
         _flush_to_disk(aside)
+        if not overwrite:
+            check_free(path)
+            try:
+                os.link(aside, final)
+            except FileExistsError:
+                check_free(path)
+            except OSError:
+                pass  # a file system without hard links
         os.replace(aside, final)
         _flush_folder(final.parent)
 
@@ -113,8 +128,8 @@ def directory_aside(
     final = Path(os.path.realpath(path))
     with _folder_aside(final, path) as folder:
         yield folder
-        check_replaceable(path, partial(_only_there, folder) if overwrite else foreign)
-        replace_directory(folder, final)
+        last = partial(_only_there, folder) if overwrite else foreign
+        replace_directory(folder, final, partial(check_replaceable, path, last))
 
 
 def _only_there(new: Path, old: Path) -> Optional[str]:
@@ -123,7 +138,7 @@ def _only_there(new: Path, old: Path) -> Optional[str]:
     return min(strange, default=None)
 
 
-def replace_directory(new: Path, final: Path) -> None:
+def replace_directory(new: Path, final: Path, check: Callable[[], None] = lambda: None) -> None:
     """Put the directory ``new`` in the place of ``final``, which may exist.
 
     ``final`` is at no time half-written. Linux exchanges the two in one step; elsewhere ``final``
@@ -132,6 +147,7 @@ def replace_directory(new: Path, final: Path) -> None:
     Args:
         new: a complete directory on the same file system.
         final: its place; everything below it is deleted.
+        check: raises where what is there must stay; not called for an empty directory.
 
     Raises:
         NotADirectoryError: ``final`` is a file.
@@ -140,7 +156,8 @@ def replace_directory(new: Path, final: Path) -> None:
         for name in files:
             _flush_to_disk(Path(folder, name))
         _flush_folder(Path(folder))
-    if os.path.lexists(final) or not _first_there(new, final):
+    if not _first_there(new, final):
+        check()
         _change_places(new, final)
     _flush_folder(final.parent)
 
@@ -167,11 +184,11 @@ def _change_places(new: Path, final: Path) -> None:
 
 
 def _first_there(new: Path, final: Path) -> bool:
-    """Rename a folder to a place that is free; return False where another writer came first."""
+    """Rename a folder to a place that is free or empty; return False where it is not."""
     try:
         os.rename(new, final)
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
         return False
     return True

@@ -172,6 +172,6 @@ def check_replaceable(path: Path, foreign: Callable[[Path], Optional[str]] = any
         stranger = None if anything(path) is None else foreign(path)
     if stranger is not None:
         raise NotWritten(
-            f"{path}: holds {stranger!r}, which this program did not write there and would delete; "
-            "choose another directory, or move it away"
+            f"{path}: holds {stranger!r}, which would be deleted; choose another directory, or "
+            "move it away"
         )

@@ -145,9 +145,9 @@ def calibrate(
     )
     show_warnings(made.about.get("warnings", ()), err=True)
     written = out if out is not None else (place or Path()) / CALIBRATION_FILE
-    with _drawn(made, plot):
+    with _drawn(made, plot, overwrite):
         if out is not None:
-            named.save_pretrained(out)
+            named.save_pretrained(out, overwrite=overwrite)
         else:
             write_calibration(written, made)
     if as_json:
@@ -247,10 +247,12 @@ def _check_plot(plot: Path, out: Optional[Path], overwrite: bool) -> None:
     check_free(plot, overwrite, signed)
 
 
-def _drawn(made: "Calibration", plot: Optional[Path]) -> "AbstractContextManager[None]":
+def _drawn(
+    made: "Calibration", plot: Optional[Path], overwrite: bool
+) -> "AbstractContextManager[None]":
     """Return what draws the plot, which appears if nothing goes wrong within it."""
     if plot is None:
         return nullcontext()
     from dglke_distill.report.reliability import plot_aside
 
-    return plot_aside(made.about, plot)
+    return plot_aside(made.about, plot, overwrite)

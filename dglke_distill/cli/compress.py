@@ -91,7 +91,8 @@ def compress(
     names = after.entities, after.relations
     labels = before.saved_labels()
     anew, told = _calibration(before, after, lookup)
-    save_model(out, after.model, after.config, *names, after.results, labels, calibration=anew)
+    parts = after.config, *names, after.results, labels
+    save_model(out, after.model, *parts, calibration=anew, overwrite=overwrite)
     shared = after.results["model"]["shared_bytes"]
     say(
         f"{out}: {before.model.bytes_per_entity} bytes per entity became "

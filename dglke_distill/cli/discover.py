@@ -86,4 +86,4 @@ def discover(
     frame = named.discover(
         relation, count, candidates=candidates, loops=loops, min_probability=min_probability
     )
-    write_rows(with_labels(frame, labels), out, chosen)
+    write_rows(with_labels(frame, labels), out, chosen, overwrite)

@@ -92,7 +92,7 @@ def extend(
         if data_out is None
         else dataset_aside(data, resolved(data_out), overwrite=overwrite)
     ):
-        made.save_pretrained(out)
+        made.save_pretrained(out, overwrite=overwrite)
     about = made.results["extended_from"]
     moved = f", {about['refreshed']} known ones refreshed" if refresh else ""
     new_ones = plural(about["entities"], "new entity")

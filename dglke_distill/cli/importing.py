@@ -52,14 +52,14 @@ def import_model(
         refuse_idle(context, "says where --dataset is found; give that too", "data_root")
     check_new_checkpoint(out, overwrite)
     if dataset is None:
-        loading.import_model(folder, out, format)
+        loading.import_model(folder, out, format, overwrite=overwrite)
     else:
         tree: dict[str, Any] = {"data": {"dataset": located(dataset)}}
         for assignment in assignments or ():
             tree = merge(tree, parse_assignment(assignment))
         config = Config.from_mapping(tree, "--dataset and --set")
         workspace = prepare(config, data_root=data_root)
-        loading.import_teacher(folder, out, workspace, config, format)
+        loading.import_teacher(folder, out, workspace, config, format, overwrite=overwrite)
         stranger = OtherData(resolved(folder).name, "", None)
         told = stranger.line(workspace.dataset.name, workspace.dataset.fingerprint)
         show_warnings([told, *of_the_data(workspace.dataset.warnings)])

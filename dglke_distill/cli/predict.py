@@ -183,7 +183,7 @@ def predict(
             min_probability=min_probability,
         )
         frame["question"] += 1
-        write_rows(with_labels(frame, labels), out, rows_in)
+        write_rows(with_labels(frame, labels), out, rows_in, overwrite)
         return
     told.update(told_of_calibration(named, relation, missing[0] if missing else None))
     note = probability_note(told, relation)

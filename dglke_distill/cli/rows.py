@@ -91,7 +91,7 @@ def with_labels(frame: pandas.DataFrame, labels: Labels) -> pandas.DataFrame:
     return frame.assign(**told)
 
 
-def write_rows(frame: pandas.DataFrame, out: Optional[Path], format: str) -> None:
+def write_rows(frame: pandas.DataFrame, out: Optional[Path], format: str, overwrite: bool) -> None:
     """Write rows: a file all at once or not at all, its names exact.
 
     Control characters in names are shown escaped on standard output.
@@ -100,6 +100,7 @@ def write_rows(frame: pandas.DataFrame, out: Optional[Path], format: str) -> Non
         frame: the rows.
         out: the file; None: standard output.
         format: as ``row_format`` returned it.
+        overwrite: whether a file that is there by then is replaced.
 
     Raises:
         NotWritten: the file cannot be written.
@@ -118,7 +119,7 @@ def write_rows(frame: pandas.DataFrame, out: Optional[Path], format: str) -> Non
         return
     from dglke_distill.base.table_frames import arrow_table
 
-    with file_aside(out) as aside:
+    with file_aside(out, overwrite=overwrite) as aside:
         if format == "parquet":
             from pyarrow import parquet
 

@@ -136,6 +136,8 @@ def import_teacher(
     workspace: Workspace,
     config: Config,
     format: Optional[str] = None,
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Save another library's model as a checkpoint of ours in the dataset's order, ranked.
 
@@ -145,6 +147,7 @@ def import_teacher(
         workspace: the data.
         config: settings of the ranking.
         format: the library, a name in ``FOREIGN_FORMATS``; None to find out.
+        overwrite: whether an earlier checkpoint there is replaced.
 
     Raises:
         UserError: it is no such folder, damaged, or of other data.
@@ -157,17 +160,20 @@ def import_teacher(
     data = describe_data(dataset, config.data)
     data["ranked_on"] = data.pop("fingerprint")
     results = {**results, "dataset": data, "source": described(format, saved)}
-    names = dataset.entities, dataset.relations
-    checkpoint.save_model(target, model.cpu(), settings, *names, results, workspace.labels)
+    parts = dataset.entities, dataset.relations, results, workspace.labels
+    checkpoint.save_model(target, model.cpu(), settings, *parts, overwrite=overwrite)
 
 
-def import_model(place: Path, target: Path, format: Optional[str] = None) -> None:
+def import_model(
+    place: Path, target: Path, format: Optional[str] = None, *, overwrite: bool = True
+) -> None:
     """Save another library's model as a checkpoint of ours, with its own names in its own order.
 
     Args:
         place: the folder.
         target: the checkpoint to be written.
         format: the library, a name in ``FOREIGN_FORMATS``; None to find out.
+        overwrite: whether an earlier checkpoint there is replaced.
 
     Raises:
         UserError: it is no such folder, or damaged.
@@ -178,8 +184,8 @@ def import_model(place: Path, target: Path, format: Optional[str] = None) -> Non
     settings = _settings(saved, Config.from_mapping({"data": {"dataset": name}}, str(place)))
     results = {"schema": 1, "model": saved.sizes, "source": described(format, saved)}
     model = saved.model(entities, relations)
-    labels = labels_in(resolved(place))
-    checkpoint.save_model(target, model, settings, entities, relations, results, labels)
+    parts = entities, relations, results, labels_in(resolved(place))
+    checkpoint.save_model(target, model, settings, *parts, overwrite=overwrite)
 
 
 def _open(place: Path, format: Optional[str] = None) -> tuple[str, ForeignModel]:

@@ -62,8 +62,8 @@ def export_model(
     else:
         check_file_place(out)
     writer.check_requirements()
-    aside = directory_aside(out, overwrite=overwrite) if writer.directory else file_aside(out)
-    with aside as place:
+    aside = directory_aside if writer.directory else file_aside
+    with aside(out, overwrite=overwrite) as place:
         writer.write(loaded, chosen, place)
     if writer.said:
         tell(writer.said)

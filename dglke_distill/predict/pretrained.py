@@ -44,13 +44,14 @@ class Pretrained(Part):
         return found
 
     @checked
-    def save_pretrained(self, path: Union[str, Path]) -> Path:
+    def save_pretrained(self, path: Union[str, Path], *, overwrite: bool = True) -> Path:
         """Write the model as a folder that ``from_pretrained`` and every command read.
 
         A calibration is written too, unless weights have changed since: a warning then says so.
 
         Args:
-            path: the folder; an earlier checkpoint there is replaced as a whole.
+            path: the folder.
+            overwrite: whether an earlier checkpoint there is replaced, as a whole.
 
         Returns:
             The folder.
@@ -70,5 +71,13 @@ class Pretrained(Part):
                 stacklevel=2,
             )
             calibration = None
-        save_model(Path(path), of.model, of.config, *parts, known=known, calibration=calibration)
+        save_model(
+            Path(path),
+            of.model,
+            of.config,
+            *parts,
+            known=known,
+            calibration=calibration,
+            overwrite=overwrite,
+        )
         return Path(path)

@@ -55,18 +55,19 @@ def draw_reliability(
 
 
 @contextmanager
-def plot_aside(about: Mapping[str, Any], path: Path) -> Iterator[None]:
+def plot_aside(about: Mapping[str, Any], path: Path, overwrite: bool) -> Iterator[None]:
     """Write the plot of one model, SVG, PNG or PDF by the ending, if nothing goes wrong within.
 
     Args:
         about: of its ``Calibration``.
         path: the file, which appears at the end, whole, or not at all.
+        overwrite: whether a file that is there by then is replaced.
 
     Raises:
         NotWritten: it cannot be written.
     """
     figure = draw_reliability([("", LIGHT.chain[0], about["held_out"])], LIGHT)
-    with file_aside(path) as aside:
+    with file_aside(path, overwrite=overwrite) as aside:
         kind = path.suffix.lower()
         if kind == ".svg":
             aside.write_bytes(svg(figure, LIGHT).encode("utf-8"))
