@@ -335,6 +335,14 @@ def test_what_torch_says_of_shared_memory_is_one_line(tmp_path: Path) -> None:
             raise RuntimeError(other)
 
 
+def test_a_part_without_room_is_named_where_it_would_have_been(tmp_path: Path) -> None:
+    line = rf"^{tmp_path}/final/part: not written: File too large"
+    with file_size_limit(100), pytest.raises(NotWritten, match=line):
+        with files.directory_aside(tmp_path / "final") as folder:
+            files.atomic_write_bytes(folder / "part", b"x" * 200)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("write", [by_numpy, by_safetensors, by_python])
 def test_what_finds_no_room_is_one_line(tmp_path: Path, write: Callable[[Path], None]) -> None:
     path = tmp_path / "file.npy"

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, Optional
 
-from dglke_distill.base.disk import ON_A_DISK, writing
+from dglke_distill.base.disk import ON_A_DISK, NotWritten, writing
 
 try:
     import fcntl
@@ -233,6 +233,8 @@ def _folder_aside(final: Path, path: Path) -> Iterator[Path]:
     try:
         with writing(path, final, folder):
             yield folder
+    except NotWritten as error:  # a part of it, which named a folder that nobody has seen
+        raise NotWritten(str(error).replace(str(folder), str(path))) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _close(held)
