@@ -82,6 +82,12 @@ class PQ(StoredTable):
         for piece, part in enumerate(table.cpu().chunk(self.pieces, dim=1)):
             sample = part[::step].contiguous()
             distinct = torch.unique(sample, dim=0)
+            if len(distinct) <= self.entries:  # as of codebooks that were trained: nothing is lost
+                distinct, numbers = torch.unique(part, dim=0, return_inverse=True)
+                if len(distinct) <= self.entries:
+                    codebooks[piece, : len(distinct)] = distinct
+                    codes.append(numbers.to(torch.uint8))
+                    continue
             means = KMeans(
                 min(self.entries, len(distinct)),
                 n_init=1,

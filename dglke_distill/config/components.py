@@ -79,6 +79,7 @@ ENCODERS: Registry[Any] = _shipped(
     "model.encoder",
     "models",
     {
+        "codebook": "codebook:CodebookEncoder",
         "lookup": "encoders:LookupEncoder",
         "neighbor": "neighbor_encoder:NeighborEncoder",
         "node_piece": "node_piece:NodePieceEncoder",

@@ -26,6 +26,7 @@ class Encoder(nn.Module):
             around the ids.
         holds_facts: whether its state holds facts of the train graph, which go where it goes.
         is_table: whether it is a table of the entities' vectors and nothing else.
+        takes_vectors: whether ``take_vectors`` gives it the vectors that a training starts from.
         model_class: what joins it with a score function; None: ``KGEModel``.
     """
 
@@ -35,6 +36,7 @@ class Encoder(nn.Module):
     whole_graph: ClassVar[bool] = False
     holds_facts: ClassVar[bool] = False
     is_table: ClassVar[bool] = False
+    takes_vectors: ClassVar[bool] = False
     model_class: ClassVar[Optional[type[Any]]] = None
     num_entities: int
 
@@ -54,6 +56,10 @@ class Encoder(nn.Module):
         self, score_function: ScoreFunction, scale: Optional[float], generator: torch.Generator
     ) -> None:
         """Fill the weights as the score function likes vectors; ``scale`` None: its default."""
+        raise NotImplementedError
+
+    def take_vectors(self, vectors: Tensor, entities: Tensor) -> None:
+        """Start from the vectors (n, dim) of entities (n,) int64, all others being as they are."""
         raise NotImplementedError
 
     def set_row_sparse(self, flag: bool) -> None:
@@ -135,7 +141,7 @@ class LookupEncoder(Encoder):
         weight: the table, (num_entities, dim).
     """
 
-    is_table = True
+    is_table = takes_vectors = True
 
     def __init__(self, num_entities: int, dim: int, dtype: torch.dtype = torch.float32) -> None:
         """Allocate the table; ``reset`` fills it."""
@@ -162,6 +168,10 @@ class LookupEncoder(Encoder):
         with torch.no_grad():
             score_function.init_entity(self.weight, scale, generator)
 
+    def take_vectors(self, vectors: Tensor, entities: Tensor) -> None:
+        """Start from the vectors (n, dim) of entities (n,) int64, all others being as they are."""
+        copy_rows(self.weight, entities, vectors)
+
     def set_row_sparse(self, flag: bool) -> None:
         """Choose whether the table's gradient is kept for touched rows only (see ``optim``)."""
         self.weight.row_sparse = flag  # type: ignore[attr-defined]
@@ -171,6 +181,11 @@ class LookupEncoder(Encoder):
     ) -> Tensor:
         """Return the vectors (u, dim) of entity ids (u,) int64, or of all entities in id order."""
         return self.weight if nodes is None else table_rows(self.weight, nodes)
+
+
+def copy_rows(to: Tensor, ids: Tensor, values: Tensor) -> None:
+    """Write rows (n, dim) of a table by their numbers (n,) int64, whatever asks for gradients."""
+    to.data[ids.to(to.device)] = values.detach().to(device=to.device, dtype=to.dtype)
 
 
 def check_message_graph(graph: Any, num_entities: int, num_relations: int) -> None:

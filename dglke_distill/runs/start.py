@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
-import numpy as np
 import torch
 
 from dglke_distill.artifacts.loaded_model import LoadedModel
@@ -20,6 +19,7 @@ from dglke_distill.data.identity import OtherData
 from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.models import ENCODERS, canonical_name
 from dglke_distill.models.base import KGEModel
+from dglke_distill.models.encoders import copy_rows
 from dglke_distill.runs.memory_parts import TeacherSize
 from dglke_distill.runs.workspace import Setup, Workspace, build_objective
 from dglke_distill.training.objective import Objective
@@ -102,17 +102,17 @@ def start_from(loaded: LoadedModel) -> Setup:
         old, dataset = loaded.model, workspace.dataset
         check_start(loaded, config, dataset)
         with torch.no_grad():
-            entities = _common(dataset.entities, loaded.entities)
+            here, there = _common(dataset.entities, loaded.entities)
             relations = _common(dataset.relations, loaded.relations)
             found = old.encode(None)
-            _copy(model.encoder.weight, found.vectors, entities)
+            model.encoder.take_vectors(found.vectors[there], here)
             if model.bias_weight is not None and found.bias is not None:
-                _copy(model.bias_weight, found.bias, entities)
+                copy_rows(model.bias_weight, here, found.bias[there])
             rows = relations
             if model.reciprocal:
-                sizes = np.array([[len(dataset.relations)], [len(loaded.relations)]])
-                rows = np.concatenate([relations, relations + sizes], axis=1)
-            _copy(model.relation_weight, old.relation_embeddings, rows)
+                sizes = torch.tensor([[len(dataset.relations)], [len(loaded.relations)]])
+                rows = torch.cat([relations, relations + sizes], dim=1)
+            copy_rows(model.relation_weight, rows[0], old.relation_embeddings[rows[1]])
             model.score_function.load_state_dict(old.score_function.state_dict())
         return build_objective(config, model, workspace)
 
@@ -131,14 +131,17 @@ def check_start(loaded: LoadedModel, config: Config, dataset: Optional[Dataset] 
         UserError: the settings are not the model's, or no entity has a name that it knows.
     """
     ours, theirs = config.model, loaded.config.model
-    for key in ("name", "dim", "reciprocal", "entity_bias", "options", "encoder"):
+    keys = ["name", "dim", "reciprocal", "entity_bias", "options"]
+    if not all(ENCODERS.find(each.encoder).takes_vectors for each in (ours, theirs)):
+        keys.append("encoder")
+    for key in keys:
         if getattr(ours, key) != getattr(theirs, key):
             raise UserError(
                 f"--init: a {canonical_name(theirs.name)} with model.{key} "
                 f"{getattr(theirs, key)!r}, while this run has {getattr(ours, key)!r}; leave that "
                 "setting out"
             )
-    if not ENCODERS.find(ours.encoder).is_table:
+    if not ENCODERS.find(ours.encoder).takes_vectors:
         raise UserError(
             f"--init: the encoder {ours.encoder} has no vector for each entity to start from; "
             "train without it"
@@ -150,13 +153,7 @@ def check_start(loaded: LoadedModel, config: Config, dataset: Optional[Dataset] 
         )
 
 
-def _common(names: Vocabulary, known: Vocabulary) -> Any:
-    """Return ids of the names that both have, (2, n): here and there."""
+def _common(names: Vocabulary, known: Vocabulary) -> torch.Tensor:
+    """Return ids of the names that both have, (2, n) int64: here and there."""
     pairs = [(i, known.id(name)) for i, name in enumerate(names) if name in known]
-    return np.array(pairs, np.int64).reshape(-1, 2).T
-
-
-def _copy(to: torch.Tensor, rows: torch.Tensor, ids: Any) -> None:
-    here, there = (torch.from_numpy(np.ascontiguousarray(part)) for part in ids)
-    values = rows.detach()[there.to(rows.device)]
-    to.data[here.to(to.device)] = values.to(device=to.device, dtype=to.dtype)
+    return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
