@@ -1,18 +1,24 @@
-"""The journal of a study that processes share: none waits for one that is dead."""
+"""The journal of a study: no process waits for one that is dead, and what is asked for is kept."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from test_search import main_exits, study_of
 
+from dglke_distill.distill.watcher import Watcher
+from dglke_distill.search.agenda import allowed, unfinished
 from dglke_distill.search.journal import Journal, JournalLock
+from dglke_distill.search.study import StudyWatch, _open, saved_study, tune
 
 HELD = """
 import sys, time
@@ -83,3 +89,54 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         assert try_lock(stream.fileno()) is False
         lock.release()
         assert try_lock(stream.fileno()) is True
+
+
+def test_a_time_that_was_interrupted_goes_on_and_one_that_is_over_does_not(tmp_path: Path) -> None:
+    """A trial of the time asked for takes of it; the trials of other calls do not."""
+    out = tmp_path / "study"
+    tune(study_of(tmp_path), out, trials=2)
+
+    def stop(after: float) -> StudyWatch:
+        begun = time.monotonic()
+
+        def report(progress: Any) -> None:
+            if time.monotonic() - begun > after:
+                time.sleep(0.5)
+                raise KeyboardInterrupt
+
+        return StudyWatch(trial=Watcher(report=report))
+
+    assert not unfinished(out)
+    with pytest.raises(KeyboardInterrupt):
+        tune(saved_study(out), out, seconds=600, watch=stop(0.1))
+    assert unfinished(out)
+    with pytest.raises(KeyboardInterrupt):  # nothing is asked for: the time left
+        tune(saved_study(out), out, watch=stop(0.5))
+    assert unfinished(out)
+    study = _open(out, saved_study(out), [])
+    seconds = [t.user_attrs["seconds"] for t in study.get_trials() if "seconds" in t.user_attrs]
+    left = allowed(study, saved_study(out), None, None)
+    assert left == pytest.approx(600 - sum(seconds[2:]), abs=0.01)
+    late = tmp_path / "late"  # its trial is stopped after its time
+    with pytest.raises(KeyboardInterrupt):
+        tune(study_of(tmp_path), late, seconds=0.5, watch=stop(0.0))
+    assert not unfinished(late)
+
+
+def test_an_interrupted_search_says_how_to_go_on_only_if_something_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "my study"
+    tune(study_of(tmp_path), out, trials=1)
+
+    def stopped(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dglke_distill.search.study.leave", stopped)
+    capsys.readouterr()
+    main_exits(["tune", "--resume", f"--out={out}"], code=130)
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
+    monkeypatch.setattr("dglke_distill.search.study.run_stage", stopped)
+    main_exits(["tune", "--resume", f"--out={out}", "--trials=1"], code=130)
+    command = capsys.readouterr().err.splitlines()[-1].partition("go on with: ")[2]
+    assert shlex.split(command) == ["dglke-distill", "tune", "--resume", "--out", str(out)]

@@ -24,7 +24,9 @@ STOPPED = 130
 
 
 @contextmanager
-def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
+def resumable(
+    command: str, begun: Optional[Path] = None, unfinished: Callable[[Path], bool] = Path.exists
+) -> Iterator[None]:
     """Within it, Ctrl-C, SIGTERM or SIGHUP ends with exit code 130 and says how to go on.
 
     So does a disk that is full, with the exit code of an error.
@@ -33,6 +35,7 @@ def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
         command: goes on with what was stopped; with ``begun``, that does so by --resume.
         begun: file in --out that exists as soon as there is something to go on with; None: there
             always is.
+        unfinished: whether something is left, given the folder of ``begun``.
     """
     from dglke_distill.training.loop import Interrupted  # torch is loaded by the training anyway
 
@@ -40,7 +43,7 @@ def resumable(command: str, begun: Optional[Path] = None) -> Iterator[None]:
         command = f"{command} --resume --out {shlex.quote(str(begun.parent))}"
 
     def going_on() -> bool:
-        return begun is None or begun.exists()
+        return begun is None or (begun.exists() and unfinished(begun.parent))
 
     with stop_signals():
         try:

@@ -139,6 +139,7 @@ def _search(
     first: Optional[Sequence[Mapping[str, Any]]],
 ) -> None:
     from dglke_distill.distill.chain import Watcher
+    from dglke_distill.search.agenda import unfinished
     from dglke_distill.search.study import RECIPE_FILE, STUDY_FILE, Found, StudyWatch
     from dglke_distill.search.study import tune as search
 
@@ -160,7 +161,8 @@ def _search(
         )
 
     begun = directory / STUDY_FILE
-    with resumable("dglke-distill tune", begun), TrainingDisplay(console) as display:
+    going_on = resumable("dglke-distill tune", begun, unfinished)
+    with going_on, TrainingDisplay(console) as display:
         found = search(
             study,
             directory,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from dglke_distill.distill.watcher import Watcher
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 _GOAL = "goal:"
-_TIME = "time:"
+_TIME = "seconds:"
+TIMED = "timed"
+"""Of a trial whose seconds are those of a time that was asked for."""
 
 
 def allowed(
@@ -25,8 +28,8 @@ def allowed(
 ) -> Optional[float]:
     """Write down what is asked for, and return the seconds of this call; None: no limit.
 
-    Where nothing is asked for, it is what was before: by calls, or in the settings if the first one
-    was killed before it came to that.
+    Where nothing is asked for, it is what is left of before: of calls, or of the settings if the
+    first one was killed before it came to that.
 
     Args:
         study: that is begun or gone on with.
@@ -35,26 +38,57 @@ def allowed(
         seconds: how long; None: not said.
     """
     going_on = trials is None and seconds is None
-    if going_on and not _asked(study, _GOAL) and not _asked(study, _TIME):
+    if going_on and not study.user_attrs:
         trials, seconds = config.trials, config.seconds
-    for kind, value in ((_GOAL, trials), (_TIME, seconds)):
-        if value is not None:
-            study.set_user_attr(f"{kind}{time.time_ns()}", value)
-    if not going_on or _asked(study, _GOAL) or not _asked(study, _TIME):
-        return seconds
-    spent = sum(t.user_attrs.get(SECONDS, 0.0) for t in study.get_trials(deepcopy=False))
-    return max(0.0, sum(_asked(study, _TIME)) - spent)
+    if trials is not None:
+        _ask(study, _GOAL, trials + max(0, -rest_of(study)))
+    if seconds is not None:
+        _ask(study, _TIME, seconds + max(0.0, -_time_left(study)))
+    return max(0.0, _time_left(study)) or None if going_on else seconds
 
 
-def _asked(study: optuna.Study, kind: str) -> list[float]:
-    """Return what calls have asked for: numbers of trials, or seconds."""
-    return [value for key, value in study.user_attrs.items() if key.startswith(kind)]
+def _ask(study: optuna.Study, kind: str, value: float) -> None:
+    study.set_user_attr(f"{kind}{time.time_ns()}", value)
+
+
+def _asked(study: optuna.Study, kind: str) -> float:
+    """Return what all calls have asked for: a number of trials, or seconds."""
+    return sum(value for key, value in study.user_attrs.items() if key.startswith(kind))
 
 
 def rest_of(study: optuna.Study) -> int:
     """Return how many of the trials that were asked for have not begun."""
     trials = study.get_trials(deepcopy=False)
-    return int(sum(_asked(study, _GOAL))) - (len(trials) - _waiting(study) - interrupted(trials))
+    return int(_asked(study, _GOAL)) - (len(trials) - _waiting(study) - interrupted(trials))
+
+
+def _time_left(study: optuna.Study) -> float:
+    """Return the seconds that were asked for and not used; below 0: a trial took longer."""
+    own = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
+    return round(_asked(study, _TIME) - sum(a.get(SECONDS, 0.0) for a in own if TIMED in a), 3)
+
+
+def take_no_more(study: optuna.Study) -> None:
+    """Write down that a call came to its end: no time of it is left."""
+    if (left := _time_left(study)) > 0:
+        _ask(study, _TIME, -left)
+
+
+def unfinished(directory: Path) -> bool:
+    """Return whether something is left of what a study was asked for.
+
+    Args:
+        directory: of the study.
+    """
+    import optuna
+
+    from dglke_distill.search.journal import STUDY, storage_of
+
+    try:
+        study = optuna.load_study(study_name=STUDY, storage=storage_of(directory))
+    except KeyError:  # stopped before it was made
+        return True
+    return not study.user_attrs or rest_of(study) > 0 or _time_left(study) > 0
 
 
 def _waiting(study: optuna.Study) -> int:

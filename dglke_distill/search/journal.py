@@ -7,10 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from dglke_distill.base.files import try_lock
 
+STUDY = "tune"
+"""The name of the one study in a journal."""
 _PAUSE = 0.002  # seconds between two looks at who holds the journal
 
 
@@ -78,6 +81,15 @@ class Journal(JournalFileBackend):  # type: ignore[misc,unused-ignore]
                     stream.truncate(stream.read().rfind(b"\n") + 1)
             finally:
                 self._ours.release()
+
+
+def storage_of(directory: Path) -> JournalStorage:
+    """Return the storage of a study, which is its journal.
+
+    Args:
+        directory: of the study.
+    """
+    return JournalStorage(Journal(directory / "journal.log"))
 
 
 def _is_cut(stream: Any) -> bool:

@@ -26,7 +26,7 @@ from dglke_distill.distill.plan import Role, Stage
 from dglke_distill.distill.stages import run_stage
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
-from dglke_distill.search.agenda import allowed, next_trial, rest_of, until
+from dglke_distill.search.agenda import TIMED, allowed, next_trial, rest_of, take_no_more, until
 from dglke_distill.search.checks import check_trial
 from dglke_distill.search.found import Ended, Found, StudyConfig
 from dglke_distill.search.leave import (
@@ -58,7 +58,6 @@ __all__ = [
 ]
 
 STUDY_FILE = "study.toml"
-JOURNAL_FILE = "journal.log"
 VALIDATIONS = 9
 """Validations of a trial: Hyperband stops at the first, the third, or lets it end."""
 _FEW_VALIDATIONS = 3
@@ -161,6 +160,7 @@ def tune(
     deadline = None if seconds is None else time.monotonic() + seconds
     if control and deadline is not None:
         watch = watch._replace(trial=until(watch.trial, deadline))
+    counted = trials is not None or deadline is None or rest_of(study) > 0
     try:
         while True:
             if (rest := rest_of(study)) < 1:
@@ -168,12 +168,16 @@ def tune(
                 rest = rest_of(study)
             if deadline is not None and time.monotonic() >= deadline:
                 break
-            if rest < 1 and (trials is not None or deadline is None):
+            if rest < 1 and counted:
                 break
             left = None if deadline is None else deadline - time.monotonic()
             budget = Budget(left, 0.0 if control else seconds or 0.0, last=rest == 1)
             trial = next_trial(study, study_config.lengths, budget)
+            if deadline is not None:
+                trial.set_user_attr(TIMED, True)
             _try(trial, study, study_config, space, directory, workspaces, watch)
+        if deadline is not None:
+            take_no_more(study)
     finally:
         found = _found(study, study_config, space)
         leave(study, found, study_config, directory, workspaces, plots=not control)
@@ -203,20 +207,19 @@ def _begin(directory: Path, config: StudyConfig) -> None:
 
 def _open(directory: Path, config: StudyConfig, first: Sequence[Mapping[str, Any]]) -> optuna.Study:
     import optuna
-    from optuna.storages import JournalStorage
 
-    from dglke_distill.search.journal import Journal
+    from dglke_distill.search.journal import STUDY, storage_of
 
     optuna.logging.set_verbosity(logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    storage = JournalStorage(Journal(directory / JOURNAL_FILE))
+    storage = storage_of(directory)
     with suppress(optuna.exceptions.DuplicatedStudyError):
         fresh = optuna.create_study(
-            storage=storage, study_name="tune", direction="maximize", load_if_exists=False
+            storage=storage, study_name=STUDY, direction="maximize", load_if_exists=False
         )
         for chosen in first:
             fresh.enqueue_trial(dict(chosen))
-    known = optuna.load_study(storage=storage, study_name="tune")
+    known = optuna.load_study(storage=storage, study_name=STUDY)
     sampler = optuna.samplers.TPESampler(
         # Processes that share a study begin at different numbers, so that they draw differently.
         seed=config.seed + len(known.get_trials(deepcopy=False)),
@@ -228,7 +231,7 @@ def _open(directory: Path, config: StudyConfig, first: Sequence[Mapping[str, Any
     pruner: Any = optuna.pruners.HyperbandPruner(1, VALIDATIONS, reduction_factor=3)
     if config.lengths:  # trainings of several lengths are not stopped early
         pruner = optuna.pruners.NopPruner()
-    return optuna.load_study(storage=storage, study_name="tune", sampler=sampler, pruner=pruner)
+    return optuna.load_study(storage=storage, study_name=STUDY, sampler=sampler, pruner=pruner)
 
 
 def _config(config: StudyConfig, space: Space, chosen: Mapping[str, Any]) -> Config:
