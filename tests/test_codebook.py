@@ -142,6 +142,29 @@ def test_a_run_is_resumed_to_the_same(table: kd.TrainingRun, tmp_path: Path) -> 
     assert torch.equal(whole.encoder.codes, parts.encoder.codes)
 
 
+def test_a_student_of_codes_starts_from_its_teacher(table: kd.TrainingRun, tmp_path: Path) -> None:
+    facts = pandas.DataFrame(FACTS, columns=["head", "relation", "tail"])
+    student: dict[str, Any] = {
+        "model": {"encoder": "codebook", "encoder_options": {"pieces": 4}, "reciprocal": True},
+        "optimizer": {"learning_rate": 1e-12},
+        "distillation": {"initialization": "truncate", "soft": {"name": "kl"}},
+    }
+    run = kd.distill(
+        facts, teacher=table.directory, model="distmult", dims=[8, 8], control="none", epochs=1,
+        out=tmp_path / "run", settings={"student": student}, **SMALL,
+    )  # fmt: skip
+    plain = build_table(Storage.of("pq", {"pieces": 4}).entities, len(table.model.entities), 8)
+    plain.fit(table.model.entity_embeddings.detach())
+    model = run.students[-1].model
+    torch.testing.assert_close(
+        model.entity_embeddings.detach(), plain.decode(slice(None)), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        model.relation_embeddings.detach(),
+        table.model.relation_embeddings.detach(), atol=1e-5, rtol=0,
+    )  # fmt: skip
+
+
 def test_mistakes_are_named(table: kd.TrainingRun, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="6 floats do not make 4 equal pieces"):
         made(pieces=4)

@@ -16,6 +16,7 @@ from dglke_distill.distill import initialization
 from dglke_distill.distill.initialization import INITIALIZATIONS, bilinear_forms, initialize
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
+from dglke_distill.models.encoders import Encoder
 
 MANY = 40
 
@@ -173,8 +174,8 @@ def test_a_lookup_student_of_a_teacher_that_passes_messages() -> None:
     student = model_of("TransE", 12, 2)
     initialize("truncate", student, teacher)
     assert torch.equal(student.encoder.weight, teacher.entity_embeddings)
-    student.encoder = torch.nn.Identity()
-    with pytest.raises(UserError, match="needs a lookup student; set it to random"):
+    student.encoder = Encoder()
+    with pytest.raises(UserError, match="needs a student whose encoder takes vectors"):
         initialize("pca", student, teacher)
 
 

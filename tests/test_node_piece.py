@@ -428,7 +428,7 @@ def test_a_student_with_tokens_cannot_start_from_a_projection(tmp_path: Path):
     tree = chain_tree(write_clock(tmp_path / "clock"))
     tree["student"]["model"] = {"encoder": "node_piece"}
     tree["student"]["distillation"]["initialization"] = "pca"
-    with pytest.raises(UserError, match="needs a lookup student; set it to random"):
+    with pytest.raises(UserError, match="needs a student whose encoder takes vectors"):
         run_chain(ChainConfig.from_mapping(tree, "test"), tmp_path / "run")
 
 

@@ -75,7 +75,7 @@ BAD = {
     ),
     "student.loss.relation_weight=1": "cannot predict relations",
     "student.model.encoder=neighbor student.model.encoder_options.fanouts=[1,2,3]": "fanouts",
-    "student.model.encoder=node_piece": "needs a lookup student",
+    "student.model.encoder=node_piece": "needs a student whose encoder takes vectors",
     "student.training.storage=bfloat16 student.training.dtype=float64": "training.storage",
     "student.optimizer.options.foo=1": "optimizer.options",
     "student.distillation.weight.options.foo=1": "foo",

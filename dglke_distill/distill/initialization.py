@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from dglke_distill.base.regular_files import shown
 from dglke_distill.config import components
 from dglke_distill.config.registry import Registry
 from dglke_distill.models.base import KGEModel
+from dglke_distill.models.encoders import LookupEncoder
 from dglke_distill.models.score_function import ScoreFunction
 
 _MOST_ROWS = 1 << 18
@@ -90,8 +91,9 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
     Entities are projected part by part (the real and the imaginary parts alike). Relations follow
     where that keeps the score's meaning: between models of one kind, if coordinates are selected,
     or if the score is a translation; with ``svd``, between bilinear models, as nearly as the
-    student's kind of relation allows, and wholly if that is a matrix (RESCAL). What cannot follow
-    stays as it is, and so do the coordinates beyond what a few entities span.
+    student's kind of relation allows, and wholly if that is a matrix (RESCAL). A hidden layer
+    follows where a student of one kind and size keeps all coordinates. What cannot follow stays
+    as it is, and so do the coordinates beyond what a few entities span.
 
     Args:
         name: a key of ``INITIALIZATIONS``.
@@ -99,14 +101,14 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
         teacher: not changed.
 
     Raises:
-        UserError: unknown name, a student without a table of entities, or one larger than its
+        UserError: unknown name, a student whose encoder takes no vectors, or one larger than its
             teacher; or vectors that have no projection.
     """
     project = INITIALIZATIONS.find(name)
     if project is at_random:
         return
-    table = check_initialization(name, student, teacher)
-    assert table is not None
+    check_initialization(name, student, teacher)
+    table = _table_of(student)
     theirs, ours = teacher.score_function, student.score_function
     vectors = teacher.entity_embeddings.cpu()
     alike = type(ours) is type(theirs) and ours.options == theirs.options
@@ -136,12 +138,23 @@ def initialize(name: str, student: KGEModel, teacher: KGEModel) -> None:
                 _lay(projection, relations, target, 1)
         elif name == "svd" and len(relations) == len(target):
             _carry_bilinear(projection, student, teacher, parts)
+        if not isinstance(student.encoder, LookupEncoder):
+            student.encoder.take_vectors(table, torch.arange(len(table)))
+        if alike and projection.selects and ours.dim == theirs.dim:
+            ours.load_state_dict(theirs.state_dict())  # what all relations share
         bias, former = student.bias_weight, teacher.bias_weight
         if bias is not None and former is not None:
             bias.copy_(former)
 
 
-def check_initialization(name: str, student: KGEModel, teacher: KGEModel) -> Optional[Tensor]:
+def _table_of(student: KGEModel) -> Tensor:
+    """Return where to lay entities: a student's own table, or vectors for its encoder to take."""
+    if isinstance(student.encoder, LookupEncoder):
+        return student.encoder.weight
+    return student.encoder(None).detach().clone()
+
+
+def check_initialization(name: str, student: KGEModel, teacher: KGEModel) -> None:
     """Refuse a student that cannot start from a teacher, whatever the vectors of these are.
 
     Args:
@@ -149,20 +162,17 @@ def check_initialization(name: str, student: KGEModel, teacher: KGEModel) -> Opt
         student: not changed.
         teacher: not changed.
 
-    Returns:
-        The student's table of entities; None where it starts at random.
-
     Raises:
-        UserError: unknown name, a student without a table of entities, or one larger than its
+        UserError: unknown name, a student whose encoder takes no vectors, or one larger than its
             teacher.
     """
     if INITIALIZATIONS.find(name) is at_random:
-        return None
+        return
     theirs, ours = teacher.score_function, student.score_function
-    table = getattr(student.encoder, "weight", None)
-    if not isinstance(table, Tensor) or table.shape[1] != ours.dim:
+    if not (student.encoder.takes_vectors or isinstance(student.encoder, LookupEncoder)):
         raise UserError(
-            f"distillation.initialization {name!r} needs a lookup student; set it to random"
+            f"distillation.initialization {name!r} needs a student whose encoder takes vectors "
+            "(lookup, codebook); set it to random"
         )
     if ours.dim > theirs.dim:
         raise UserError(
@@ -188,7 +198,6 @@ def check_initialization(name: str, student: KGEModel, teacher: KGEModel) -> Opt
             f"distillation.initialization {name!r}: the first teacher has no vectors to start "
             "from; set it to random, or name a teacher with the encoder lookup first"
         )
-    return table
 
 
 def bilinear_forms(function: ScoreFunction, relations: Tensor) -> Iterator[Tensor]:

@@ -67,7 +67,7 @@ class NeighborEncoder(GraphEncoder, LookupEncoder):
 
     Options = NeighborOptions
     needs_graph = needs_blocks = True
-    is_table = False
+    is_table = takes_vectors = False
 
     def __init__(
         self,
