@@ -39,7 +39,7 @@ def test_there_and_back(saved: Path, tmp_path: Path):
     command = ["compress", str(saved), "--to", "int8", "--set", "scale=column", "--out", str(small)]
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0, shown.output
-    assert "32 bytes per entity became 8, and 16 for all together" in shown.output
+    assert "32 bytes per entity became 8, and 16 that all entities share" in shown.output
     settings = json.loads((small / "config.json").read_text())
     assert settings["storage"]["entities"] == {"kind": "int8", "options": {"scale": "column"}}
     loaded = checkpoint.load_model(small)

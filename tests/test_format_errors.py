@@ -207,8 +207,12 @@ def test_what_is_no_file_of_text_is_refused_at_once(tmp_path: Path, name: str) -
     """Neither waits for a writer, nor reads what never ends."""
     path = tmp_path / name
     os.mkfifo(path)
-    with pytest.raises(UserError, match="is a pipe; a regular file is needed"):
+    with pytest.raises(UserError, match="is a pipe; a regular file is needed; save what it gives"):
         next(lines(path))
+    folder = write(tmp_path / "splits", valid=VALID, test=TEST)
+    os.mkfifo(folder / "train.txt")
+    with pytest.raises(UserError, match=r"train\.txt: is a pipe; a regular file is needed"):
+        read_folder(folder)
     path.unlink()
     path.symlink_to("/dev/zero")
     with pytest.raises(UserError, match="is a device; a regular file is needed"):

@@ -133,7 +133,7 @@ WEIGHTS = [1.0, -2.0, *[1.0] * 34]
         (frame([("a", 1.5, "b")]), {}, "column 'relation' is of type"),
         (frame([("a", True, "b")]), {}, "column 'relation' is of type bool"),
         (frame([(1, 2, 3), (1, 2, None)]), {}, "row 2: the name in column 'tail' is empty"),
-        (frame([("a", "r", "b")]), {}, "none of the 1 triples can be held out"),
+        (frame([("a", "r", "b")]), {}, "the only triple cannot be held out: it is the only"),
         (frame().assign(w=WEIGHTS), {"weight_column": "w"}, "row 2: the weight '-2.0' is no"),
         (frame().assign(w=0), {"weight_column": "w"}, "every weight is 0"),
         (frame(), {"columns": "h=head,r=relation,t=tail", "weight_column": "TAIL"}, "no weight"),

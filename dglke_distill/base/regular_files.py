@@ -120,7 +120,8 @@ def open_regular(
 def _check(path: AnyPath, about: os.stat_result, limit: Optional[int]) -> None:
     if not stat.S_ISREG(about.st_mode):
         kind = next((name for test, name in _KINDS if test(about.st_mode)), "no file")
-        raise UserError(f"{path}: is {kind}; a regular file is needed")
+        fix = "; save what it gives in a file first" if stat.S_ISFIFO(about.st_mode) else ""
+        raise UserError(f"{path}: is {kind}; a regular file is needed{fix}")
     if limit is not None and about.st_size > limit:
         raise _too_large(path, f"{about.st_size:,} bytes", limit)
 

@@ -1,5 +1,6 @@
 """``dglke-distill compress``."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -97,14 +98,15 @@ def compress(
     say(
         f"{out}: {before.model.bytes_per_entity} bytes per entity became "
         f"{after.model.bytes_per_entity}"
-        + (f", and {shared:,} for all together" if shared else "")
+        + (f", and {shared:,} that all entities share" if shared else "")
         + f"; weights of {_weights(before.model):,} bytes became {_weights(after.model):,}"
     )
     if not storage.plain and _weights(after.model) > _weights(before.model):
-        why = f"the {shared:,} bytes for all together are more than is saved" if shared else to
+        more = f"the {shared:,} bytes that all entities share are more than is saved"
+        why = more if shared else to
         say(f"warning: the new model is larger than the old one ({why}); keep the old one")
     if told:
-        say(told.replace("OUT", str(out)), err=anew is None)
+        say(told.replace("OUT", shlex.quote(str(out))), err=anew is None)
     if evaluate:
         SafeConsole().print(
             metrics_table({split: SplitFigures.of(of, split) for split, of in metrics.items()})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.regular_files import check_regular
 from dglke_distill.data.file_kinds import FileKind
 from dglke_distill.data.split_names import SplitSet, files_in, parse_split_name, split_sets
 from dglke_distill.data.text import kind_of_file, without_packing
@@ -28,6 +29,9 @@ def missing_file(folder: Path, split: str) -> UserError:
         folder: where it is looked for.
         split: ``train``, ``valid`` or ``test``.
     """
+    for path in folder.glob(f"{split}.*"):
+        if not path.is_dir() and path.exists():
+            check_regular(path)  # a pipe or a device is there and no file
     files = files_in(folder)
     sets = [one for one in split_sets(files) if split in one.files or split != "train"]
     lacks = f"{folder} has no {split}.txt, .tsv or .csv"

@@ -99,9 +99,11 @@ def split_triples(
     kept_back = _keep_back(facts, side, numbers, left)
     _fill(facts, side, numbers, left, fractions)
     if max(fractions[1:]) > 0 and total and (side == 2).all():
+        what = "the only triple" if total == 1 else f"none of the {total:,} triples"
+        can = "cannot" if total == 1 else "can"
         raise UserError(
-            f"none of the {total} triples can be held out: each is the only one with its head, "
-            f"relation or tail; give train, valid and test files instead"
+            f"{what} {can} be held out: {'it' if total == 1 else 'each'} is the only one with its "
+            "head, relation or tail; give train, valid and test files instead"
         )
     return Split(
         train=facts[side == 2],

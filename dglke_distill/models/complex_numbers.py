@@ -48,5 +48,6 @@ def require_even(dim: int, name: str, parts: str) -> None:
     if dim % 2:
         raise UserError(
             f"model.dim: {name} keeps {parts}, so it needs an even number of floats per entity; "
-            f"got {dim}, take {dim + 1}"
+            f"got {dim}, take {dim + 1}, or for an odd number {max(2, dim - 1)} with "
+            "model.entity_bias=true, which adds one"
         )
