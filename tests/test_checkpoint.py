@@ -203,7 +203,7 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
         ("model.safetensors", b"", "damaged"),
         ("config.json", b"{", "not valid JSON"),
         ("config.json", b"[]", "JSON object"),
-        ("config.json", b"{}", "schema None"),
+        ("config.json", b"{}", "'schema' is missing"),
         ("config.json", b'{"schema": 1}', "section 'config'"),
         ("config.json", b'{"schema": 1, "config": {"modle": {}}}', "did you mean 'model'"),
         ("config.json", b'{"schema": 1, "config": {}}', "section 'entities'"),

@@ -66,7 +66,7 @@ def test_a_run_is_taken_for_its_checkpoint(
     run_folder: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = refusal([part.format(run_folder) for part in COMMANDS[command]], capsys)
-    assert f"error: {run_folder / 'checkpoint' / 'config.json'}: schema None" in error
+    assert f"error: {run_folder / 'checkpoint' / 'config.json'}: is none of" in error
 
 
 @pytest.mark.parametrize("command", ASKED)
@@ -77,7 +77,7 @@ def test_a_finished_chain_is_taken_for_its_last_student(
     stages = [{"name": name, "role": role} for name, role in roles.items()]
     (chain_folder / "results.json").write_text(json.dumps({"stages": stages}))
     error = refusal([part.format(chain_folder) for part in COMMANDS[command]], capsys)
-    assert f"error: {chain_folder}/stages/student-32/checkpoint/config.json: schema None" in error
+    assert f"error: {chain_folder}/stages/student-32/checkpoint/config.json: is none of" in error
 
 
 def test_what_a_chain_is_about(chain_folder: Path, tmp_path: Path) -> None:

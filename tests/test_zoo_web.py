@@ -86,7 +86,7 @@ def test_servers_without_a_zoo(server: Server, home: Path) -> None:
     with pytest.raises(UserError, match=r"zoo\.toml: not valid TOML"):
         zoo.load(NAME, store=server.url)
     server.status = 404
-    with pytest.raises(UserError, match="the zoo has no model"):
+    with pytest.raises(UserError, match=f"there are none in {server.url}; check the place"):
         zoo.load(NAME, store=server.url)
     server.status = 500
     with pytest.raises(UserError, match="cannot be read"):

@@ -185,9 +185,11 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     target = resolve_device(device) if isinstance(device, str) else device
     path = files[CONFIG_FILE]
     about = _read_object(path)
-    if about.get("schema") != SCHEMA:
+    if "schema" not in about:
+        raise UserError(f"{path}: is none of ours ('schema' is missing); check the place")
+    if about["schema"] != SCHEMA:
         raise UserError(
-            f"{path}: schema {about.get('schema')!r} is not the one this version reads "
+            f"{path}: schema {about['schema']!r} is not the one this version reads "
             f"({SCHEMA}); load it with dglke_distill {about.get('version', '(unknown)')}"
         )
     if not isinstance(about.get("config"), dict):

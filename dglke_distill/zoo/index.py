@@ -191,6 +191,8 @@ def find(
     names = sorted({entry.name for entry in known})
     near = near_words(wanted, names)
     hint = f"did you mean {', '.join(near)}?" if near else known_names(names, "`zoo list`")
+    if not names:
+        hint += f" in {', '.join(place.place for place in places)}; check the place"
     raise UserError(f"the zoo has no model {wanted!r}; {hint}")
 
 

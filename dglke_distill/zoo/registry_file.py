@@ -64,6 +64,11 @@ def parse_registry(text: str, source: str, name: Optional[str] = None) -> list[E
         text = _only_mentioning(name, text)
     tree = _read(text, source)
     schema = tree.pop("schema", None)
+    if schema is None:
+        raise UserError(
+            f"{source}: is no registry of models, or only a part of one ('schema' is missing); "
+            "check the place, or get the file anew"
+        )
     if schema != SCHEMA:
         raise UserError(
             f"{source}: schema {schema!r} is not the one this version reads ({SCHEMA}); "
