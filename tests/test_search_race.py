@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,6 +20,7 @@ from dglke_distill.config import Config, compose, merge, read_toml
 from dglke_distill.config.fit import fitted
 from dglke_distill.distill.controls import stated_of
 from dglke_distill.distill.plan import ChainConfig, compose_chain, plan
+from dglke_distill.distill.tuner import Tuned
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.runs.settings import flattened
@@ -26,9 +29,10 @@ from dglke_distill.search import race as race_module
 from dglke_distill.search.control import equal_time, headroom, shared_headroom
 from dglke_distill.search.durations import seconds_of
 from dglke_distill.search.found import Ended, Found
-from dglke_distill.search.lengths import last_length
+from dglke_distill.search.lengths import last_length, lengths_of
 from dglke_distill.search.race import race
 from dglke_distill.search.racers import racing_settings
+from dglke_distill.training import loop
 
 
 @pytest.mark.parametrize("model", sorted(SCORE_FUNCTIONS))
@@ -350,3 +354,39 @@ def test_train_on_own_data_searches(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "raced" not in capsys.readouterr().out
     assert read_toml(tmp_path / "none" / "config.toml")["training"]["batch_size"] == 16
     assert call("train", folder, *flags, "--search", "x", "--out", tmp_path / "bad") == 2
+
+
+@pytest.mark.slow
+def test_a_control_goes_on_with_its_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, place, steps, take = (
+        racing(tmp_path),
+        tmp_path / "search",
+        itertools.count(1),
+        loop.step,
+    )
+
+    def stopping(*arguments: Any, **options: Any) -> Any:
+        if next(steps) == 10:
+            signal.raise_signal(signal.SIGINT)
+        return take(*arguments, **options)
+
+    def searched() -> Tuned:
+        return equal_time(config, place, 5.0, 0.02, Workspaces(), Watcher())
+
+    def ended() -> list[tuple[str, str, str]]:
+        with (place / "trials.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        return [(r["trial"], r["valid_mrr"], r["seconds"]) for r in rows if r["valid_mrr"]]
+
+    monkeypatch.setattr(loop, "step", stopping)
+    with pytest.raises(loop.Interrupted):
+        searched()
+    study = read_toml(place / "study.toml")
+    assert study["lengths"] == lengths_of(27) and study["seconds"] == 3.0
+    before = ended()
+    monkeypatch.setattr(loop, "step", take)
+    found = searched()
+    assert before and ended()[: len(before)] == before  # what had been tried is kept
+    assert found.config is not None and len(ended()) > len(before)
+    monkeypatch.setattr(loop, "step", None)  # nothing is trained for a search that has ended
+    assert searched() == found
