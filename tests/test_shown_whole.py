@@ -39,6 +39,23 @@ def test_a_narrow_terminal_folds_what_it_cannot_show_at_once() -> None:
     assert "".join(row.split()[0] for row in rows) == "rescal-fb15k237-dim32-int8"
 
 
+@pytest.mark.parametrize("width", [20, 40, 59, 60, 79, 80])
+def test_a_folded_name_can_be_read(width: int) -> None:
+    """A dozen letters of it stand in a row, or all of them."""
+    console = SafeConsole()
+    console.file = io.StringIO()
+    console.width = width
+    figures = ("dim", "test MRR", "valid", "bytes", "time")
+    table = Table("name", box=None)
+    for figure in figures:
+        table.add_column(figure, justify="right", no_wrap=True)
+    table.add_row("rescal-hidden-fb15k237-dim32-int8", *figures)
+    console.print(table)
+    rows = console.file.getvalue().splitlines()[1:]
+    assert len(rows[0].split()[0]) >= 12 and console.width == width
+    assert len(rows) == 1 or all(len(row) <= width for row in rows)
+
+
 @pytest.mark.parametrize("published", [False, True])
 def test_the_command_on_a_card_ranks_the_model_again(
     store: Path, trained: Path, published: bool, monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,8 @@ from rich.text import Text
 from dglke_distill.base.shown import visible
 
 _UNBOUNDED = 1_000_000
+_LEAST = 12
+"""Letters of a folded name that can be read."""
 
 
 class SafeConsole(Console):
@@ -25,7 +27,8 @@ class SafeConsole(Console):
     ``style=``.
 
     What is no terminal has no width: tables and lines are as wide there as what stands in them. On
-    a terminal that is too narrow for a table, its words fold: no name is ever cut.
+    a terminal that is too narrow for a table, its words fold: no name is ever cut. Where a dozen
+    letters of a name have no room, the table is as wide as elsewhere, and the terminal wraps it.
 
     Args:
         stderr: write to standard error.
@@ -47,13 +50,22 @@ class SafeConsole(Console):
             objects: what to print.
             settings: see ``rich.console.Console.print``.
         """
-        endless = self.options.update(max_width=_UNBOUNDED)
+        endless, kept = self.options.update(max_width=_UNBOUNDED), self._width
+        wide = False
         for table in (each for each in objects if isinstance(each, Table)):
             narrow = Measurement.get(self, endless, table).minimum > self.width
-            for column in table.columns:
-                if column.justify == "left":
-                    column.overflow, column.no_wrap = "fold", column.no_wrap and not narrow
-        super().print(*objects, **settings)
+            names = [column for column in table.columns if column.justify == "left"]
+            for column in names:
+                column.overflow, column.no_wrap = "fold", column.no_wrap and not narrow
+                column.max_width = _LEAST if narrow else None
+            wide = wide or Measurement.get(self, endless, table).minimum > self.width
+            for column in names:
+                column.max_width = None
+        try:
+            self._width = _UNBOUNDED if wide else kept
+            super().print(*objects, **settings)
+        finally:
+            self._width = kept
 
     def render_str(self, text: str, **settings: Any) -> Text:  # type: ignore[override]
         """Return a string as text; rich comes here with each, in cells and titles as well.
