@@ -58,11 +58,17 @@ __all__ = [
     "read_shipped",
     "read_toml",
     "recipe_names",
+    "told_recipe",
     "validate_options",
     "validate_tree",
 ]
 
 RECIPES = Path(__file__).with_name("recipes")
+_ASIDE = frozenset(
+    "recipe data evaluation seed device threads memory_megabytes checkpoint_minutes storage fit "
+    "direct control control_seconds search_seconds rivals seeds allow_other_data".split()
+)
+"""No part of a recipe for a model: where and on what it runs, and what it is held against."""
 
 
 def _no_recipe(found: Any) -> str:
@@ -181,6 +187,26 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(below, Mapping)
         result[key] = merge(below, value) if both else value
     return result
+
+
+def told_recipe(run: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    """Return the name of a run's recipe, and that the run's settings differ from it if they do.
+
+    Args:
+        run: its settings, those of a model or of a chain.
+        recipe: the recipe's, as whole as the run's.
+    """
+    return f"{run['recipe']}, with changes" if _differs(run, recipe) else str(run["recipe"])
+
+
+def _differs(tree: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return any(
+        _differs(value, other.get(key) or {})
+        if isinstance(value, Mapping)
+        else other.get(key) != value
+        for key, value in tree.items()
+        if key not in _ASIDE
+    )
 
 
 def recipe_names(folder: str = "") -> list[str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dglke_distill.artifacts.results import ChainResults, StageResults, TrainingResults
 from dglke_distill.artifacts.results_verdict import VerdictTime
 from dglke_distill.base.files import atomic_write_text
+from dglke_distill.config import told_recipe
+from dglke_distill.distill.chain_config import ChainConfig
+from dglke_distill.distill.chain_recipes import chain_recipe_names, shipped_chain
 from dglke_distill.distill.finished import with_teachers
 from dglke_distill.models import ENCODERS
 from dglke_distill.runs import train_run as pipeline
@@ -37,7 +41,7 @@ def zoo_entries(directory: Path, results: ChainResults) -> list[Entry]:
 def _entry(directory: Path, results: ChainResults, stage: StageResults) -> Entry:
     about: dict[str, Any] = {
         "method": results.method,
-        "recipe": results.chain.get("recipe") or "",
+        "recipe": _recipe(results.chain),
     }
     before = [each.name for each in with_teachers(stage, results.stages) if each is not stage]
     if before:  # a chain's stages stand in their order, so that the nearest teacher is the last
@@ -51,6 +55,15 @@ def _entry(directory: Path, results: ChainResults, stage: StageResults) -> Entry
                 about["time"] = _time(size.time)
     place = directory / stage.directory / pipeline.CHECKPOINT_DIRECTORY
     return describe(place, root=directory, about=about)
+
+
+def _recipe(chain: Mapping[str, Any]) -> str:
+    """Return the name of the recipe of a chain, and whether its settings differ from it."""
+    name = chain.get("recipe")
+    if name not in chain_recipe_names():  # none, or one of another version
+        return name or ""
+    own = ChainConfig.from_mapping(shipped_chain(name), name)
+    return told_recipe(chain, own.model_dump(mode="json"))
 
 
 def _time(found: VerdictTime) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import read_object
 from dglke_distill.base.regular_files import check_names
 from dglke_distill.base.shown import visible
+from dglke_distill.config import Config, merge, read_recipe, recipe_names, told_recipe
 from dglke_distill.config.components import ENCODERS
 from dglke_distill.data.sources import credits
 from dglke_distill.zoo.registry_file import validate_entry
@@ -111,7 +112,7 @@ def _entry(settings: Mapping[str, Any], results: TrainingResults) -> dict[str, A
         "dataset_fingerprint": dataset.fingerprint,
         "method": taught.method,
         "teacher": [folder_label(teacher.name) for teacher in taught.teachers],
-        "recipe": config["recipe"] or "",
+        "recipe": _recipe(config),
         "commit": git.revision,
         "dirty": git.dirty,
         "seed": config["training"]["seed"],
@@ -149,6 +150,15 @@ def _entry(settings: Mapping[str, Any], results: TrainingResults) -> dict[str, A
             }
             break
     return entry
+
+
+def _recipe(config: Mapping[str, Any]) -> str:
+    """Return the name of the recipe of a model, and whether its settings differ from it."""
+    name = config.get("recipe")
+    if name not in recipe_names():  # none, or one of another version
+        return name or ""
+    own = merge({"model": {"dim": config["model"]["dim"]}}, read_recipe(name))
+    return told_recipe(config, Config.from_mapping(own, name).model_dump(mode="json"))
 
 
 def _word(name: str) -> str:
