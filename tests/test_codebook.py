@@ -15,7 +15,7 @@ import dglke_distill as kd
 from dglke_distill.artifacts.checkpoint import load_model
 from dglke_distill.base.errors import UserError
 from dglke_distill.compression import Storage, TableStorage, build_table
-from dglke_distill.config import ModelConfig, compose
+from dglke_distill.config import ModelConfig, compose, read_toml
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.start import model_tree, start_of
@@ -116,6 +116,10 @@ def test_a_model_becomes_codes_that_are_trained(table: kd.TrainingRun, tmp_path:
     stored = load_model(smaller).model
     assert torch.equal(stored.encoder(None), last.encoder(None).detach())
     assert stored.bytes_per_entity == 2
+
+    words = ["zoo", "publish", smaller, "--store", tmp_path / "store"]
+    assert exit_code(*words, "--name", "distmult-own-dim8-pq2") == 0
+    assert "begun from run" in read_toml(tmp_path / "store" / "zoo.toml")["model"][0]["recipe"]
 
 
 def test_a_run_is_resumed_to_the_same(table: kd.TrainingRun, tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_tables_of_other_models_are_skipped(store: Path, quotes: str) -> None:
     ("change", "message"),
     [
         (lambda t: t.update(schema=2), r"schema 2 is not the one this version reads \(1\)"),
-        (lambda t: t.pop("schema"), "schema None"),
+        (lambda t: t.pop("schema"), "is no registry of models, .*'schema' is missing"),
         (lambda t: t.update(modle=[]), "unknown setting 'modle'"),
         (lambda t: t.update(model="x"), r"under \[\[model\]\]"),
         (lambda t: t["model"].append(t["model"][0]), "stands there twice"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from dglke_distill.artifacts.results import DistillationDescription, TrainingResults
+from dglke_distill.artifacts.results import DistillationDescription, StartedFrom, TrainingResults
 from dglke_distill.artifacts.results_files import RESULTS_FILE, read_training_results
 from dglke_distill.artifacts.results_parts import GitState, Protocol
 from dglke_distill.base.errors import UserError
@@ -112,7 +112,7 @@ def _entry(settings: Mapping[str, Any], results: TrainingResults) -> dict[str, A
         "dataset_fingerprint": dataset.fingerprint,
         "method": taught.method,
         "teacher": [folder_label(teacher.name) for teacher in taught.teachers],
-        "recipe": _recipe(config),
+        "recipe": _recipe(config, results.init),
         "commit": git.revision,
         "dirty": git.dirty,
         "seed": config["training"]["seed"],
@@ -152,13 +152,13 @@ def _entry(settings: Mapping[str, Any], results: TrainingResults) -> dict[str, A
     return entry
 
 
-def _recipe(config: Mapping[str, Any]) -> str:
-    """Return the name of the recipe of a model, and whether its settings differ from it."""
-    name = config.get("recipe")
-    if name not in recipe_names():  # none, or one of another version
-        return name or ""
-    own = merge({"model": {"dim": config["model"]["dim"]}}, read_recipe(name))
-    return told_recipe(config, Config.from_mapping(own, name).model_dump(mode="json"))
+def _recipe(config: Mapping[str, Any], begun: Optional[StartedFrom] = None) -> str:
+    """Return the recipe of a model, whether its settings differ, and what it went on from."""
+    name = config.get("recipe") or ""
+    if name in recipe_names():  # else none, or one of another version
+        own = merge({"model": {"dim": config["model"]["dim"]}}, read_recipe(name))
+        name = told_recipe(config, Config.from_mapping(own, name).model_dump(mode="json"))
+    return name if begun is None else f"{name or 'none'}, begun from {_word(begun.name)}"
 
 
 def _word(name: str) -> str:
