@@ -101,6 +101,10 @@ class _Call(ModuleType):
         return getattr(import_module(f"dglke_distill.{_CALLS[name]}"), name)
 
     @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return str(self._function.__doc__)
+
+    @property
     def __signature__(self) -> Signature:
         import inspect
 

@@ -77,6 +77,8 @@ def test_rooms_of_the_same_name_stay_rooms(first: str) -> None:
         "import inspect\n"
         "assert callable(kd.distill) and callable(kd.evaluate)\n"
         "assert 'split' in inspect.signature(kd.evaluate).parameters\n"
+        "assert 'Train a teacher and distil it' in kd.distill.__doc__\n"
+        "assert kd.evaluate.__doc__.startswith('Rank a split with a trained model')\n"
         "assert not callable(kd.training)\n"
     )
     done = subprocess.run(

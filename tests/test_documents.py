@@ -228,3 +228,15 @@ def test_filtering_candidates_is_two_clicks_from_the_first_page() -> None:
     assert "(how-to/ask.md#filter-the-candidates)" in row
     page = (ROOT / "docs" / "how-to" / "ask.md").read_text(encoding="utf-8")
     assert re.search(r"^## .*\{ #filter-the-candidates \}$", page, re.MULTILINE)
+
+
+def test_links_of_pages_lead_to_files() -> None:
+    """A page is read in its repository, too; only pages that the site makes have no file."""
+    pages = (ROOT / "docs" / "hooks" / "pages.py").read_text(encoding="utf-8")
+    made = set(re.findall(r'^    "(reference/[^"]+)": \w+\.\w+,$', pages, re.MULTILINE))
+    assert "reference/components.md" in made
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for link in re.findall(r"\]\(([\w./-]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            there = (page.parent / link).resolve()
+            known = (ROOT / "docs" / place for place in made)
+            assert there.exists() or there in known, f"{page.relative_to(ROOT)}: {link}"

@@ -51,6 +51,10 @@ _FETCHED = re.compile(
     re.IGNORECASE,
 )
 
+_FILES = re.compile(
+    r"\]\((?:(?P<notebook>(?:\.\./)?tutorials/[\w-]+)\.ipynb|\.\./\.\./(?P<file>[\w./-]+))(?=[)#])"
+)
+
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that no file in docs/ holds."""
@@ -68,8 +72,20 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Turn formulas into MathML, which browsers show without a script."""
-    return formulas.as_mathml(markdown)
+    """Turn formulas into MathML, which needs no script, and links to files into those to pages."""
+    return formulas.as_mathml(_FILES.sub(_page_of, markdown))
+
+
+def _page_of(link: re.Match[str]) -> str:
+    """Return a link to the page that is made of a file; links name files, for whoever reads these.
+
+    Args:
+        link: to a notebook, or to a file outside docs/.
+    """
+    if link["notebook"]:
+        return f"]({link['notebook']}.md"
+    places = {source: place for place, source in (TOP | PICTURES).items()}
+    return f"](../{places[link['file']]}" if link["file"] in places else link[0]
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
