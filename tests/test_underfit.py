@@ -9,6 +9,7 @@ import pytest
 import torch
 from distill_fixtures import dataset_of, workspace_of, write_clock
 
+import dglke_distill as kd
 from dglke_distill.config import compose
 from dglke_distill.evaluate import evaluate
 from dglke_distill.evaluate.popularity import RelationPopularity
@@ -52,3 +53,13 @@ def test_a_run_says_so(tmp_path: Path, rate: float, warned: bool) -> None:
     ).to_tree()
     assert any("hardly moved" in line for line in results.get("underfitted", [])) == warned
     assert any(line.startswith("warning: underfitted: the loss") for line in lines) == warned
+
+
+def test_python_warns_of_a_stage_where_it_was_called(tmp_path: Path) -> None:
+    options = {"shared.optimizer.learning_rate": 1e-7, "shared.evaluation.split": "valid"}
+    with pytest.warns(UserWarning, match=r"dim8: underfitted: the loss has hardly") as heard:
+        kd.distill(
+            write_clock(tmp_path / "clock"), model="complex", dims=[8, 4], epochs=20, threads=1,
+            recipe="none", control="none", search="none", settings=options, out=tmp_path / "run",
+        )  # fmt: skip
+    assert {Path(each.filename).name for each in heard} == {Path(__file__).name}

@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 from dglke_distill.api.datasets import AnyDataset, data_begun, data_settings
 from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of
-from dglke_distill.api.outcomes import DistillationRun
+from dglke_distill.api.outcomes import DistillationRun, warn_underfitted
 from dglke_distill.base.arguments import checked
 from dglke_distill.base.errors import UserError
 from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
@@ -150,5 +150,7 @@ def distill(
         searches=SEARCHES,
         init=begin,
     )
+    for stage in results.stages:
+        warn_underfitted(stage.results, f"{stage.name}: ")
     data_at = chain.data.dataset if loaded is None else loaded
     return DistillationRun(directory, results, data_at)

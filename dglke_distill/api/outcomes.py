@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,17 @@ from dglke_distill.zoo import load_checkpoint
 
 if TYPE_CHECKING:
     import pandas
+
+
+def warn_underfitted(results: TrainingResults, name: str = "") -> None:
+    """Warn, as Python does, of a model that has learned little.
+
+    Args:
+        results: of its training.
+        name: of the stage, in front of each line.
+    """
+    for line in results.underfitted:  # above: train or distill, its check, and kd.distill's room
+        warnings.warn(f"{name}{line}", stacklevel=5 if name else 4)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional, Union
 
 from dglke_distill.api.datasets import AnyDataset, data_begun, data_settings
 from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of
-from dglke_distill.api.outcomes import Study, TrainingRun
+from dglke_distill.api.outcomes import Study, TrainingRun, warn_underfitted
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.arguments import checked
 from dglke_distill.base.errors import UserError
@@ -151,6 +151,7 @@ def train(
         report=report,
         announce=announce,
     )
+    warn_underfitted(results)
     data_at = resolved.data.dataset if loaded is None else loaded
     return TrainingRun(directory, results, data_at)
 
