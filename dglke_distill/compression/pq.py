@@ -8,11 +8,11 @@ from typing import Any, Literal, Optional
 import torch
 from torch import Tensor
 
-from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field
 from dglke_distill.compression.table import Rows, StoredTable
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.config.sections import MOST_FLOATS, MOST_SEED
+from dglke_distill.models.tables import equal_pieces
 
 SAMPLE = 1 << 16
 """Most rows that codebooks are learned from, evenly spaced; all rows are then coded."""
@@ -61,9 +61,7 @@ class PQ(StoredTable):
             UserError: the pieces do not divide the row.
         """
         super().__init__(rows, dim, options)
-        self.pieces: int = options.pieces or max(1, dim // 2)
-        if dim % self.pieces:
-            raise UserError(f"pq: {dim} floats do not make {self.pieces} equal pieces; set pieces")
+        self.pieces = equal_pieces(dim, options.pieces, "pq")
         self.entries = 2**options.bits
         width = self.pieces if options.bits == 8 else -(-self.pieces // 2)
         self.register_buffer("codes", torch.zeros(rows, width, dtype=torch.uint8))

@@ -8,13 +8,13 @@ from typing import Any, Literal, Optional
 import torch
 from torch import Tensor, nn
 
-from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field
 from dglke_distill.config.components import STORAGES
 from dglke_distill.config.registry import NoOptions
 from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.models.encoders import Encoder
 from dglke_distill.models.score_function import ScoreFunction
+from dglke_distill.models.tables import equal_pieces
 
 
 class CodebookOptions(NoOptions):
@@ -63,11 +63,7 @@ class CodebookEncoder(Encoder):
         """
         super().__init__()
         self.num_entities, self.dim, self.options = num_entities, dim, options
-        pieces = options.pieces or max(1, dim // 2)
-        if dim % pieces:
-            raise UserError(
-                f"model.encoder_options.pieces: {dim} floats do not make {pieces} equal pieces"
-            )
+        pieces = equal_pieces(dim, options.pieces, "model.encoder_options.pieces")
         self.register_buffer("codes", torch.zeros(num_entities, pieces, dtype=torch.uint8))
         self.codes: Tensor
         shape = (pieces, 2**options.bits, dim // pieces)
