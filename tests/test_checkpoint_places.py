@@ -189,3 +189,10 @@ def test_a_comparison_of_chains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UserError):
         check_teacher(tmp_path)
     assert called == []
+
+
+def test_a_stage_is_found_by_the_name_in_the_table(tmp_path: Path) -> None:
+    stage = tmp_path / "run" / "stages" / "1-complex-dim16"
+    stage.mkdir(parents=True)
+    error = no_checkpoint(tmp_path / "run" / "1-complex-dim16")
+    assert str(error).endswith(f"no such checkpoint directory; did you mean {stage}?")

@@ -117,6 +117,9 @@ def did_you_mean(places: Iterable[Path]) -> str:
 def _near(place: Path) -> str:
     """Return what of the nearest folder that exists is spelled alike, as the end of a sentence."""
     parent = place.parent
+    stage = parent / "stages" / place.name  # as the table of a chain's stages has it
+    if stage.is_dir():
+        return f"; did you mean {stage}?"
     try:
         names = [entry.name for entry in parent.iterdir() if entry.is_dir()][:_LOOKED_AT]
     except (OSError, ValueError):  # the latter: no name of a folder
