@@ -488,7 +488,7 @@ def test_extend_leaves_both_or_neither(
     grown = place.folder / "grown"
     arguments = [*WRITERS["extend"](place), "--data-out", grown]
 
-    def full(model: object, path: Path) -> None:
+    def full(model: object, path: Path, **options: bool) -> None:
         raise NotWritten(f"{path}: not written: No space left on device")
 
     with monkeypatch.context() as patched:
