@@ -34,10 +34,10 @@ class CodebookEncoder(Encoder):
 
     Which entry an entity has of each codebook is fixed before training: those nearest to the
     vectors that the training starts from (``train --init``), or, of entities without one, drawn at
-    random (compositional embeddings; Shi et al. 2020, "Compositional embeddings using complementary
-    partitions"). The codebooks are trained, as the centres of Chen, Li, Sun 2020, "Differentiable
-    product quantization", but for the codes, which stay. ``compress --to pq`` with as many pieces
-    then changes nothing of a vector.
+    random (Shi, Mudigere, Naumov, Yang 2020, "Compositional embeddings using complementary
+    partitions for memory-efficient recommendation systems"). The codebooks are trained as those of
+    Chen, Li, Sun 2020, "Differentiable product quantization for end-to-end embedding compression",
+    but for the codes, which stay. ``compress --to pq`` with as many pieces changes nothing then.
 
     Args:
         num_entities: rows.
