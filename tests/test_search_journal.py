@@ -91,7 +91,9 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         assert try_lock(stream.fileno()) is True
 
 
-def test_a_time_that_was_interrupted_goes_on_and_one_that_is_over_does_not(tmp_path: Path) -> None:
+def test_a_time_that_was_interrupted_goes_on_and_one_that_is_over_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A trial of the time asked for takes of it; the trials of other calls do not."""
     out = tmp_path / "study"
     tune(study_of(tmp_path), out, trials=2)
@@ -118,8 +120,14 @@ def test_a_time_that_was_interrupted_goes_on_and_one_that_is_over_does_not(tmp_p
     left = allowed(study, saved_study(out), None, None)
     assert left == pytest.approx(600 - sum(seconds[2:]), abs=0.01)
     late = tmp_path / "late"  # its trial is stopped after its time
+
+    def overrun(*arguments: Any, **options: Any) -> None:
+        time.sleep(2.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dglke_distill.search.study.run_stage", overrun)
     with pytest.raises(KeyboardInterrupt):
-        tune(study_of(tmp_path), late, seconds=0.5, watch=stop(0.0))
+        tune(study_of(tmp_path), late, seconds=2.0)
     assert not unfinished(late)
 
 
