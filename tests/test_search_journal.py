@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 from test_search import main_exits, study_of
 
-from dglke_distill.distill.watcher import Watcher
 from dglke_distill.search.agenda import allowed, unfinished
 from dglke_distill.search.journal import Journal, JournalLock
-from dglke_distill.search.study import StudyWatch, _open, saved_study, tune
+from dglke_distill.search.study import _open, saved_study, tune
 
 HELD = """
 import sys, time
@@ -98,34 +97,27 @@ def test_a_time_that_was_interrupted_goes_on_and_one_that_is_over_does_not(
     out = tmp_path / "study"
     tune(study_of(tmp_path), out, trials=2)
 
-    def stop(after: float) -> StudyWatch:
-        begun = time.monotonic()
+    def stop(after: float) -> None:
+        def stopped(*arguments: Any, **options: Any) -> None:
+            time.sleep(after)
+            raise KeyboardInterrupt
 
-        def report(progress: Any) -> None:
-            if time.monotonic() - begun > after:
-                time.sleep(0.5)
-                raise KeyboardInterrupt
+        monkeypatch.setattr("dglke_distill.search.study.run_stage", stopped)
 
-        return StudyWatch(trial=Watcher(report=report))
-
+    stop(0.2)
     assert not unfinished(out)
     with pytest.raises(KeyboardInterrupt):
-        tune(saved_study(out), out, seconds=600, watch=stop(0.1))
+        tune(saved_study(out), out, seconds=600)
     assert unfinished(out)
     with pytest.raises(KeyboardInterrupt):  # nothing is asked for: the time left
-        tune(saved_study(out), out, watch=stop(0.5))
+        tune(saved_study(out), out)
     assert unfinished(out)
     study = _open(out, saved_study(out), [])
     seconds = [t.user_attrs["seconds"] for t in study.get_trials() if "seconds" in t.user_attrs]
     left = allowed(study, saved_study(out), None, None)
     assert left == pytest.approx(600 - sum(seconds[2:]), abs=0.01)
     late = tmp_path / "late"  # its trial is stopped after its time
-
-    def overrun(*arguments: Any, **options: Any) -> None:
-        time.sleep(2.0)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("dglke_distill.search.study.run_stage", overrun)
+    stop(2.0)
     with pytest.raises(KeyboardInterrupt):
         tune(study_of(tmp_path), late, seconds=2.0)
     assert not unfinished(late)
