@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dglke_distill.base.schema import Field
 from dglke_distill.compression.table import Rows, StoredTable
-from dglke_distill.config.registry import NoOptions
-from dglke_distill.config.sections import MOST_FLOATS, MOST_SEED
-from dglke_distill.models.tables import equal_pieces
+from dglke_distill.config.sections import MOST_SEED
+from dglke_distill.models.pieces import PieceOptions, equal_pieces
 
 SAMPLE = 1 << 16
 """Most rows that codebooks are learned from, evenly spaced; all rows are then coded."""
@@ -26,16 +25,9 @@ DECODED_AT_ONCE = 1 << 12
 """Rows whose places in the codebooks are held: few enough to reuse memory, which is fast."""
 
 
-class PQOptions(NoOptions):
+class PQOptions(PieceOptions):
     """Options of ``pq``."""
 
-    pieces: Optional[int] = Field(
-        None,
-        ge=1,
-        le=MOST_FLOATS,
-        description="pieces of a row, equally long; None: two floats each",
-    )
-    bits: Literal[4, 8] = Field(8, description="bits per piece: 16 or 256 learned pieces")
     iterations: int = Field(25, ge=1, le=100_000, description="most iterations of k-means")
     seed: int = Field(0, ge=0, le=MOST_SEED, description="seed of k-means")
 
@@ -81,9 +73,9 @@ class PQ(StoredTable):
             sample = part[::step].contiguous()
             distinct = torch.unique(sample, dim=0)
             if len(distinct) <= self.entries:  # as of codebooks that were trained: nothing is lost
-                distinct, numbers = torch.unique(part, dim=0, return_inverse=True)
-                if len(distinct) <= self.entries:
-                    codebooks[piece, : len(distinct)] = distinct
+                whole, numbers = torch.unique(part, dim=0, return_inverse=True)
+                if len(whole) <= self.entries:
+                    codebooks[piece, : len(whole)] = whole
                     codes.append(numbers.to(torch.uint8))
                     continue
             means = KMeans(

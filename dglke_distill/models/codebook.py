@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Optional
+from typing import Any, Optional
 
 import torch
 from torch import Tensor, nn
 
-from dglke_distill.base.schema import Field
 from dglke_distill.config.components import STORAGES
-from dglke_distill.config.registry import NoOptions
-from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.models.encoders import Encoder
+from dglke_distill.models.pieces import PieceOptions, equal_pieces
 from dglke_distill.models.score_function import ScoreFunction
-from dglke_distill.models.tables import equal_pieces
-
-
-class CodebookOptions(NoOptions):
-    """Options of ``codebook``; they mean what they do in ``compress --to pq``."""
-
-    pieces: Optional[int] = Field(
-        None,
-        ge=1,
-        le=MOST_FLOATS,
-        description="pieces of a vector, equally long; None: two floats each",
-    )
-    bits: Literal[4, 8] = Field(8, description="bits per piece: 16 or 256 learned pieces")
 
 
 class CodebookEncoder(Encoder):
@@ -42,7 +27,7 @@ class CodebookEncoder(Encoder):
     Args:
         num_entities: rows.
         dim: floats per entity.
-        options: validated ``CodebookOptions``.
+        options: validated ``PieceOptions``, which mean what they do in ``compress --to pq``.
         dtype: of the codebooks.
 
     Attributes:
@@ -50,11 +35,11 @@ class CodebookEncoder(Encoder):
         codebooks: (pieces, 2**bits, dim / pieces).
     """
 
-    Options = CodebookOptions
+    Options = PieceOptions
     takes_vectors = True
 
     def __init__(
-        self, num_entities: int, dim: int, options: CodebookOptions, dtype: torch.dtype
+        self, num_entities: int, dim: int, options: PieceOptions, dtype: torch.dtype
     ) -> None:
         """Allocate codes and codebooks.
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dglke_distill.base.disk import preallocate, writing
-from dglke_distill.base.errors import UserError
 
 CODED = (torch.bfloat16, torch.float16)
 """Dtypes in which a table is only stored: its rows are decoded to float32 to be used."""
@@ -171,25 +170,3 @@ def round_at_random(values: Tensor, dtype: torch.dtype) -> Tensor:
     gap = (other.float() - near.float()).abs()
     move = torch.rand_like(values) * gap < error.abs()
     return torch.where(move, other, near)
-
-
-def equal_pieces(dim: int, pieces: Optional[int], where: str) -> int:
-    """Return into how many pieces vectors are cut.
-
-    Args:
-        dim: floats of a vector.
-        pieces: what was asked for; None: two floats each.
-        where: the option, for the message.
-
-    Raises:
-        UserError: the pieces do not divide the vector; those that do are named.
-    """
-    pieces = pieces or max(1, dim // 2)
-    if dim % pieces:
-        fitting = [n for n in range(2, dim + 1) if dim % n == 0]
-        near = sorted(sorted(fitting, key=lambda n: abs(n - pieces))[:4])
-        raise UserError(
-            f"{where}: {dim} floats do not make {pieces} equal pieces; set pieces to a divisor, "
-            f"e.g. {' or '.join(map(str, near or [1]))}"
-        )
-    return pieces
