@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dglke_distill.artifacts.checkpoint import load_model
 from dglke_distill.base.errors import UserError
 from dglke_distill.serve import Gallery, PageServer
 from dglke_distill.serve import gallery as gallery_module
-from dglke_distill.serve.projections import projections
+from dglke_distill.serve.projections import PCA, PROJECTIONS, projections
 
 __all__ = ["home", "page", "store", "town", "trained"]
 
@@ -111,6 +112,40 @@ def test_umap_keeps_what_pca_does_not_on_the_map_and_in_answers(page: Page) -> N
     assert found["place"] == pytest.approx(place["Ada"], rel=1e-5)
     for answer in found["answers"]:
         assert answer["place"] == pytest.approx(place[answer["name"]], rel=1e-5)
+
+
+def test_other_questions_are_answered_while_a_map_is_laid_out(
+    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, fits = threading.Event(), threading.Event(), []
+
+    class Slow(PCA):
+        def _fit(self, vectors: np.ndarray) -> np.ndarray:
+            fits.append(len(vectors))
+            begun.set()
+            assert go_on.wait(60)
+            return super()._fit(vectors)
+
+    monkeypatch.setitem(PROJECTIONS, "umap", Slow)
+    asked = {"entity": "Ada", "relation": "knows"}
+    names = [str(town / "complex"), str(town / "transe")]
+    options = {"store": tmp_path / "none", "data_root": town / "data"}
+    with served(names, **options) as page, ThreadPoolExecutor(6) as pool:
+        try:
+            waiting = [pool.submit(page.get, "map", projection="umap") for _ in range(4)]
+            waiting.append(pool.submit(page.get, "answers", projection="umap", **asked))
+            assert begun.wait(60)
+            for model in names:
+                assert page.get("answers", model=model, **asked)["answers"]
+                assert page.get("entities", model=model, text="ad")["names"]
+                assert page.get("map", model=model)["projection"] == "pca"
+            assert not any(one.done() for one in waiting)
+        finally:
+            go_on.set()
+        *maps, answers = [one.result(60) for one in waiting]
+    assert maps[1:] == maps[:-1] and fits == [len(ENTITIES)]
+    place = dict(zip(maps[0]["names"], maps[0]["places"], strict=True))
+    assert answers["place"] == pytest.approx(place["Ada"])
 
 
 def test_facts_that_cannot_be_found(page: Page, town: Path) -> None:

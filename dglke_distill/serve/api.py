@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, Optional, Union
 
@@ -15,6 +16,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.spelling import likely_names, near_words
 from dglke_distill.data.triples import SIDES, Side, Vocabulary
 from dglke_distill.predict.choosing import OBSERVED, TYPED
+from dglke_distill.serve.entity_map import EntityMap
 from dglke_distill.serve.facts import Role, main_role, relation_counts
 from dglke_distill.serve.gallery import Gallery, Shown
 from dglke_distill.serve.projections import projection, projections
@@ -60,6 +62,7 @@ class Api:
         """
         if path == "answers":
             question = self.question(query)
+            wait([self.gallery.lay_out(question.shown, question.projection)])
             (body,) = self.gallery.in_turn(lambda: self.answer_all([question]))
             if isinstance(body, Exception):
                 raise body
@@ -96,6 +99,18 @@ class Api:
             raise Refused(400, f"known facts cannot be hidden: {shown.no_facts}", "known")
         who, by = _candidates(given, shown), _projection("answers", given)
         return Question(shown, entity, relation, side, k, hide, who, by)
+
+    def map_of(self, query: Query) -> Future[EntityMap]:
+        """Have the map laid out that a request asks for.
+
+        Raises:
+            Refused: as ``answer``.
+        """
+        given = checked("map", query)
+        try:
+            return self.gallery.lay_out(self._shown(given), _projection("map", given))
+        except UserError as error:
+            raise Refused(400, str(error)) from None
 
     def answer_all(self, questions: Sequence[Question]) -> list[Union[bytes, Exception]]:
         """Answer questions, in the thread that scores; see ``questions.answer_all``."""
@@ -182,7 +197,7 @@ class Api:
         return shown.drawn[by]
 
     def _drawn(self, shown: Shown, by: str) -> dict[str, Any]:
-        drawn = self.gallery.in_turn(lambda: shown.map(by))
+        drawn = self.gallery.lay_out(shown, by).result()
         named = shown.named
         roles: list[Optional[Role]] = [None] * len(drawn.ids)
         if shown.facts is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import re
@@ -212,12 +213,15 @@ class Pages:
             question = api.question(query)
         else:
             question = await self._elsewhere(lambda: api.question(query))
+        await _done(api.gallery.lay_out(question.shown, question.projection))
         return Reply(await self._together.ask(question))
 
     async def ask(self, request: Request) -> Response:
         """Answer any other question of the page."""
         api, query = self._api(), parameters(request.scope)
         path = request.path_params["path"]
+        if path == "map":
+            await _done(await self._elsewhere(lambda: api.map_of(query)))
         return Reply(await self._elsewhere(lambda: encoded(api.answer(path, query))))
 
     async def refuse(self, request: Request, error: Exception) -> Response:
@@ -239,6 +243,13 @@ class Pages:
 
     async def _elsewhere(self, work: Callable[[], Made]) -> Made:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+async def _done(work: Future[Any]) -> None:
+    """Wait for work without a thread, whatever comes of it."""
+    if not work.done():
+        with contextlib.suppress(Exception):  # it is told where the result is taken
+            await asyncio.shield(asyncio.wrap_future(work))
 
 
 class Fence:

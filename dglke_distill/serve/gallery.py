@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
@@ -52,6 +53,7 @@ class Shown:
         labelled: finds entities by their labels; None without labels.
         relations: finds names of relations.
         drawn: what is told of its maps, once it has been, by their projections.
+        laid_out: its maps as ``Gallery.lay_out`` has them made, by their projections.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Shown:
             self.labelled = NameSearch(said, weight)
         self.relations = NameSearch(self.named.relations)
         self.drawn: dict[str, dict[str, Any]] = {}
+        self.laid_out: dict[str, Future[EntityMap]] = {}
         self._maps: dict[str, EntityMap] = {}
 
     @cached_property
@@ -158,7 +161,8 @@ class Gallery:
     """The models named at the start, and those of the zoo that may be picked to compare.
 
     One thread loads models and has them score, whoever asks: compiled kernels do not run side by
-    side, and how many threads they use is a setting of the thread that calls them.
+    side, and how many threads they use is a setting of the thread that calls them. Another one lays
+    out maps that take long.
 
     Args:
         names: names of the zoo, or checkpoint directories; the first is the one that is shown.
@@ -202,6 +206,8 @@ class Gallery:
             raise UserError(f"serve: {names[-1]} is named twice; name another one to compare with")
         count = threads or runtime.available_cores()
         self._worker = ThreadPoolExecutor(1, "models", set_num_threads, (count,))
+        self._mapper = ThreadPoolExecutor(1, "maps")
+        self._laying_out = threading.Lock()
         self.given = list(names)
         self.notes: list[str] = []
         self._device, self._store = device, store
@@ -209,7 +215,7 @@ class Gallery:
         self._kept = self.in_turn(lambda: {name: self._load(name, offline) for name in names})
         self.offered = self._offers()
         for name in names:  # lest whoever asks first waits for it
-            self.submit(lambda shown=self._kept[name]: shown.map())  # type: ignore[misc]
+            self.lay_out(self._kept[name])
 
     def get(self, name: str) -> Shown:
         """Return a model that is given or offered.
@@ -236,6 +242,20 @@ class Gallery:
         """Have ``work`` done in its turn, as ``in_turn`` does, without waiting."""
         return self._worker.submit(work)
 
+    def lay_out(self, shown: Shown, by: str = DEFAULT_PROJECTION) -> Future[EntityMap]:
+        """Have a map laid out, once for all who ask; questions are answered meanwhile.
+
+        Args:
+            shown: whose entities.
+            by: name of a projection; only the default one does not hold up the thread that scores.
+        """
+        worker = self._worker if by == DEFAULT_PROJECTION else self._mapper
+        with self._laying_out:
+            made = shown.laid_out.get(by)
+            if made is None or (made.done() and made.exception() is not None):
+                made = shown.laid_out[by] = worker.submit(shown.map, by)
+            return made
+
     def at_hand(self, name: str) -> bool:
         """Return whether a model is loaded."""
         return name in self._kept
@@ -243,6 +263,7 @@ class Gallery:
     def close(self) -> None:
         """Take on no more work; what has begun is done."""
         self._worker.shutdown(wait=False)
+        self._mapper.shutdown(wait=False)
 
     def _pick(self, name: str) -> Shown:
         if name not in self._kept:

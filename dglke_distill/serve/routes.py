@@ -262,7 +262,7 @@ ROUTES = {
         },
     ),
     "map": Route(
-        "A map of the entities; of many, a sample. Other questions wait while it is laid out.",
+        "A map of the entities; of many, a sample.",
         {"model": _MODEL, "projection": _PROJECTION},
         {
             "model": _TEXT,
