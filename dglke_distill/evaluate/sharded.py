@@ -119,13 +119,33 @@ def _rank_block(
     counts = torch.from_numpy(np.concatenate([greater, equal, [bad >= 0]]).astype(np.int64))
     together.all_reduce(counts)
     if int(counts[-1]):
-        row = max(bad, 0)
-        worst = int((~np.isfinite(scores[row])).argmax()) if bad >= 0 else 0
-        value = float(scores[row, worst]) if bad >= 0 else float("nan")
-        raise NonFiniteScores(int(entity[row]), int(relation[row]), side, value, share[0] + worst)
+        raise _first_bad(scores, bad, groups, first, share, known.num_entities, side)
     greater, equal = counts[: len(targets)].numpy(), counts[len(targets) : -1].numpy()
     found: NDArray[np.float64] = 1.0 + greater + 0.5 * equal
     return found
+
+
+def _first_bad(
+    scores: NDArray[np.float32],
+    bad: int,
+    groups: QueryGroups,
+    first: int,
+    share: tuple[int, int],
+    num_entities: int,
+    side: Side,
+) -> NonFiniteScores:
+    """Return the same error to all trainers, whoever of them has the score that is none."""
+    place = torch.tensor([torch.iinfo(torch.int64).max])
+    if bad >= 0:
+        place[0] = bad * num_entities + share[0] + int((~np.isfinite(scores[bad])).argmax())
+    together.all_reduce(place, together.ReduceOp.MIN)
+    row, candidate = divmod(int(place), num_entities)
+    value = torch.zeros(1)
+    if share[0] <= candidate < share[1]:
+        value[0] = float(scores[row, candidate - share[0]])
+    together.all_reduce(value)
+    entity, relation = int(groups.entity[first + row]), int(groups.relation[first + row])
+    return NonFiniteScores(entity, relation, side, float(value), candidate)
 
 
 def _within(
