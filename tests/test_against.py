@@ -13,7 +13,7 @@ from identity_fixtures import run as run  # a fixture
 
 import dglke_distill as kd
 from dglke_distill.artifacts.results import MethodGain
-from dglke_distill.distill.gains import gain_text
+from dglke_distill.distill.gains import gain_sentence
 from dglke_distill.runs.train_run import rank_loaded
 from dglke_distill.zoo.fetch import load_checkpoint
 
@@ -103,7 +103,7 @@ def test_other_triples_of_the_same_counts_are_found_too(tmp_path: Path, run: Any
 )
 def test_a_gain_in_words(gain: tuple[float, Any, Any], said: str) -> None:
     value, low, high = gain
-    words = gain_text(MethodGain(gain=value, low=low, high=high, seeds=1, questions=2))
+    words = gain_sentence(MethodGain(gain=value, low=low, high=high, seeds=1, questions=2))
     assert said in words and "inf" not in words
 
 

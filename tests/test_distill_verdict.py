@@ -101,7 +101,7 @@ def test_models_that_were_asked_other_questions_are_not_compared() -> None:
     assert (one.low, one.high) == (-math.inf, math.inf)
     claim = _claim(one, "alike", [])
     assert "one test triple gives no interval" in claim and "inf" not in claim
-    assert report_gain_text(0.312, None, None) == "+31.2% (no interval)"
+    assert report_gain_text(0.312, None, None) == "+31.2 % (no interval)"
 
 
 def entry(

@@ -164,7 +164,7 @@ def test_tables_hold_the_numbers_of_the_results(run_directory: Path, page: Page)
         assert cells[2:9] == numbers_of(entry)
         assert cells[1] == "ComplEx"
         assert cells[9] == f"{100 * entry['results']['metrics']['test']['mrr'] / MRR[512]:.1f}%"
-    gain = f"{100 * (MRR[32] / 0.2991 - 1):+.1f}% [5.0, 9.9]"
+    gain = f"{100 * (MRR[32] / 0.2991 - 1):+.1f} % [5.0, 9.9]"
     assert lines[5][10] == gain
     assert lines[4][10] == "–"  # nothing is known of 64 floats
     assert judged[1] == [
@@ -192,7 +192,7 @@ def test_the_page_says_where_the_figures_come_from(page: Page) -> None:
     assert "23.54 GiB" in text
     assert "dims = [512, 256, 128, 64, 32]" in text
     assert "dglke-distill run --config chain.toml" in text
-    assert "90.0%" in text and "+7.5% [5.0, 9.9]" in text
+    assert "90.0%" in text and "+7.5 % [5.0, 9.9]" in text
     assert SENTENCE[1:] in text
 
 
@@ -436,7 +436,7 @@ def test_a_comparison(tmp_path: Path) -> None:
     page = Page(page_path.read_text(encoding="utf-8"))
     assert [row[0] for row in page.rows[1:]] == list(METHODS)
     assert page.rows[1][6:8] == ["0.3214 ± 0.0013", f"{0.7 * 0.3214:.4f}"]
-    assert page.rows[1][11:13] == [f"{100 * (0.3214 / 0.2953 - 1):+.1f}% [1.0, 12.3]", "80"]
+    assert page.rows[1][11:13] == [f"{100 * (0.3214 / 0.2953 - 1):+.1f} % [1.0, 12.3]", "80"]
     assert page.rows[7][11:13] == ["–", "50"]
     assert all(target.startswith("#") for target in page.targets)
     markdown = (tmp_path / "report" / "table.md").read_text(encoding="utf-8")

@@ -86,6 +86,11 @@ def test_json_and_toml_stay_exact(name: str) -> None:
 
 def test_markdown_begins_nothing() -> None:
     assert markdown_text("a|b\n# [x](y) <script>") == r"a\|b # \[x\](y) \<script\>"
+    said = "better by 5.2 % [4.1, -6.3] (of 2)"
+    assert markdown_text(said) == said
+    assert markdown_text("[4.1, 6.3](https://x)") == r"\[4.1, 6.3\](https://x)"
+    assert markdown_text("[4.1, 6.3]: https://x") == r"\[4.1, 6.3\]: https://x"
+    assert markdown_text("a_b *c* [d]", emphasis="") == r"a_b *c* \[d\]"
     assert fenced("one ``` two", "toml") == ["````toml", "one ``` two", "````"]
 
 

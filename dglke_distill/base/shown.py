@@ -50,9 +50,29 @@ def plural(count: float, noun: str, nouns: str = "") -> str:
     return f"{count:,g} {several}" if isinstance(count, float) else f"{count:,} {several}"
 
 
-def markdown_text(text: str) -> str:
-    """Return a text on one line of Markdown that begins no link, tag, cell or emphasis there."""
-    return visible(re.sub(r"([\\`*_|<>\[\]~])", r"\\\1", " ".join(text.split())))
+def percent_text(value: float) -> str:
+    """Return a share as a number of percent, such as ``3.1`` or ``-0.4``; never ``-0.0``."""
+    return f"{100 * value + 0.0:.1f}".replace("-0.0", "0.0")
+
+
+_INTERVAL = r"\[-?\d+\.\d, -?\d+\.\d\](?![(\[:])"
+"""An interval as our sentences write it: Markdown makes no link of it."""
+
+
+def markdown_text(text: str, *, emphasis: str = "*_~") -> str:
+    """Return a text on one line of Markdown that begins no link, tag, cell or emphasis there.
+
+    Args:
+        text: what to show as it is; an interval such as ``[4.1, 6.3]`` stays readable.
+        emphasis: characters that are escaped beside those of links, tags, cells and code; none
+            where the text is also read in terminals.
+    """
+
+    def escaped(found: re.Match[str]) -> str:
+        return found[0] if len(found[0]) > 1 else f"\\{found[0]}"
+
+    special = f"[{re.escape(emphasis)}\\\\`|<>\\[\\]]"
+    return visible(re.sub(f"{_INTERVAL}|{special}", escaped, " ".join(text.split())))
 
 
 def fenced(text: str, language: str = "") -> list[str]:

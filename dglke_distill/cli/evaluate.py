@@ -50,7 +50,7 @@ def evaluate(
     """Rank a split with a trained model: every entity, both sides, known answers filtered."""
     split = split.lower()
     flags = stated_flags({**locals(), "model": None})
-    from dglke_distill.distill.gains import gain_text, ranked
+    from dglke_distill.distill.gains import gain_sentence, ranked
     from dglke_distill.evaluate.protocols import protocol_named
 
     protocol = protocol_named(protocol).name
@@ -72,7 +72,7 @@ def evaluate(
             shown[result.against.model] = result.against.metrics
         SafeConsole().print(metrics_table(shown))
         if result.against is not None:
-            say(f"{model} against {result.against.model}: {gain_text(result.against.gain)}")
+            say(f"{model} against {result.against.model}: {gain_sentence(result.against.gain)}")
         if result.classification is not None:
             names = {"roc_auc": "ROC-AUC", "average_precision": "average precision"}
             names.update(accuracy="accuracy", f1="F1")

@@ -26,6 +26,7 @@ from dglke_distill.artifacts.results import (
     MethodGain,
 )
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import percent_text
 from dglke_distill.data.triples import Dataset
 from dglke_distill.evaluate import RankingResult
 from dglke_distill.runs.ranks import RANKS_FILE, read_reciprocal_ranks
@@ -130,11 +131,6 @@ def gain_of(student: tuple[Path, ...], control: tuple[Path, ...], seed: int = 0)
     return gain_between([read(path) for path in student], [read(path) for path in control], seed)
 
 
-def percent_text(value: float) -> str:
-    """Return a share as a number of percent, such as ``3.1`` or ``-0.4``; never ``-0.0``."""
-    return f"{100 * value + 0.0:.1f}".replace("-0.0", "0.0")
-
-
 def _kept(gain: Gain) -> MethodGain:
     """Return a gain as results keep it, where an end that cannot be said is None."""
     low, high = (gain.low, gain.high) if math.isfinite(gain.low) else (None, None)
@@ -211,7 +207,7 @@ def _other_triples(models: Sequence[tuple[LoadedModel, str]]) -> str:
     )
 
 
-def gain_text(gain: MethodGain) -> str:
+def gain_sentence(gain: MethodGain) -> str:
     """Return in words what a model of one seed gains over another on the same questions."""
     asked = f"{gain.questions:,} questions; what other seeds would change is not in it"
     if gain.low is None or gain.high is None:
@@ -251,7 +247,7 @@ def verdict_text(
     of = "trained directly" if how == "direct" else f"distilled by {how}"
     return (
         f"against {other.config.model.name} of {other.model.floats_per_entity} floats, {of}, "
-        f"test MRR {against.metrics.mrr:.4f}: {gain_text(against.gain)}"
+        f"test MRR {against.metrics.mrr:.4f}: {gain_sentence(against.gain)}"
     )
 
 

@@ -17,9 +17,10 @@ from typing import Optional
 from dglke_distill.artifacts.results import StageResults, Verdict
 from dglke_distill.artifacts.results_verdict import ControlTime, SizeVerdict, VerdictTime
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import percent_text
 from dglke_distill.data.table_options import IN_MEMORY
 from dglke_distill.distill.finished import chain_seconds, with_teachers
-from dglke_distill.distill.gains import LEVEL, Gain, gain_of, percent_text
+from dglke_distill.distill.gains import LEVEL, Gain, gain_of
 from dglke_distill.distill.tuner import NOTHING, Tuned
 from dglke_distill.runs import run_files
 from dglke_distill.runs.ranks import RANKS_FILE

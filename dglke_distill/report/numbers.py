@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from dglke_distill.base.shown import visible
+from dglke_distill.base.shown import percent_text, visible
 
 NONE = "–"
 """What stands where there is no figure."""
@@ -23,13 +23,13 @@ def percent(value: Optional[float]) -> str:
 
 
 def gain_text(value: Optional[float], low: Optional[float], high: Optional[float]) -> str:
-    """Return a gain with its interval as ``+8.1% [5.0, 11.2]``, or say that it has none."""
+    """Return a gain with its interval as ``+8.1 % [5.0, 11.2]``, or say that it has none."""
     if value is None:
         return NONE
+    gain = f"{100 * value:+.1f} %".replace("-0.0", "0.0")
     if low is None or high is None:
-        return f"{100 * value:+.1f}% (no interval)".replace("-0.0", "0.0").replace("-", "−")
-    ends = f"{100 * low:.1f}, {100 * high:.1f}"
-    return f"{100 * value:+.1f}% [{ends}]".replace("-0.0", "0.0").replace("-", "−")
+        return f"{gain} (no interval)"
+    return f"{gain} [{percent_text(low)}, {percent_text(high)}]"
 
 
 def bytes_text(value: float) -> str:

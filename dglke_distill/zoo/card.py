@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 
-from dglke_distill.base.shown import fenced, plural, visible
+from dglke_distill.base.shown import fenced, markdown_text, plural, visible
 from dglke_distill.data.sources import is_named
 from dglke_distill.zoo.schema import Entry, TimeToQuality
 from dglke_distill.zoo.store import LocalStore, Store
@@ -79,11 +78,8 @@ def render_card(entry: Entry, store: Store, *, published: bool = False, address:
 
 
 def _plain(text: str) -> str:
-    """Return a registry's text on one line, with what would begin a link, a tag or a cell escaped.
-
-    Fewer characters than ``markdown_text`` escapes: the card is also read in terminals.
-    """
-    return visible(re.sub(r"([\\`|<>\[\]])", r"\\\1", " ".join(text.split())))
+    """Return a registry's text on one line, that begins no link, tag or cell."""
+    return markdown_text(text, emphasis="")
 
 
 def _options(entry: Entry) -> str:
