@@ -16,6 +16,7 @@ from dglke_distill.artifacts.results_files import read_training_results
 from dglke_distill.base.errors import UserError
 
 pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 NAMES = ["head", "relation", "tail"]
 FACTS = [(f"e{i}", f"r{step}", f"e{(i + step) % 12}") for step in (1, 2, 5) for i in range(12)]
@@ -86,9 +87,15 @@ def test_tables_by_split_are_taken_as_they_are(tmp_path: Path) -> None:
     assert (len(found.train), len(found.valid), len(found.test)) == (30, 3, 3)
     assert found.name == "mine"
 
-    none = kd.load_dataset({**given, "dev": frame([])})
-    assert len(none.valid) == 0
-    assert any("valid is empty" in line for line in none.warnings)
+    nothing = (
+        frame([]),
+        pandas.DataFrame({"head": [], "relation": [], "tail": []}),
+        pyarrow.table({}),
+    )
+    for empty in (*nothing, pandas.DataFrame()):
+        none = kd.load_dataset({**given, "dev": empty})
+        assert len(none.valid) == 0
+        assert any("valid is empty" in line for line in none.warnings)
 
 
 def test_whole_numbers_are_names(tmp_path: Path) -> None:
@@ -116,6 +123,16 @@ def test_columns_and_weights_are_those_of_files(tmp_path: Path) -> None:
 
 
 LONE = "\ud800"
+TWICE = pyarrow.Table.from_arrays([pyarrow.array(["a", "b"])] * 3, ["head", "head", "tail"])
+# Bytes that say they are text: "a", and one that no text has.
+BYTES = [None, pyarrow.array([0, 1, 2], "int32").buffers()[1], pyarrow.py_buffer(b"a\xff")]
+NO_TEXT = pyarrow.table(
+    {
+        "head": [1, 2],
+        "relation": [1, 1],
+        "tail": pyarrow.Array.from_buffers(pyarrow.utf8(), 2, BYTES),
+    }
+)
 WEIGHTS = [1.0, -2.0, *[1.0] * 34]
 
 
@@ -129,7 +146,10 @@ WEIGHTS = [1.0, -2.0, *[1.0] * 34]
         (frame([("a", None, "b")]), {}, "frame, row 1: the name in column 'relation' is empty"),
         (frame([*FACTS, ("a", " ", "b")]), {}, "frame, row 37: the name in column 'relation'"),
         (frame([("a", "r", "b\tc")]), {}, "row 1: the name in column 'tail' has a tab"),
+        (frame([("a", "r", "\ufeff")]), {}, "row 1: the name in column 'tail' is empty"),
+        (frame(), {"columns": "h=1,r=HEAD,t=tail"}, "column 'head' is chosen twice"),
         (frame([]), {}, "frame is empty"),
+        (frame([])[[]], {}, "frame is empty"),
         (frame([("a", 1.5, "b")]), {}, "column 'relation' is of type"),
         (frame([("a", True, "b")]), {}, "column 'relation' is of type bool"),
         (frame([(1, 2, 3), (1, 2, None)]), {}, "row 2: the name in column 'tail' is empty"),
@@ -166,6 +186,8 @@ def test_a_bad_table_is_one_line(
             "row 37: the name in column 'tail' is no Unicode",
         ),
         (pandas.concat([frame(), frame()[["head"]]], axis=1), "two columns are called 'head'"),
+        (TWICE, "two columns are called 'head'"),
+        (NO_TEXT, "row 2: the name in column 'tail' is no Unicode"),
         ({"train": frame()}, "there is no valid; give train, valid and test"),
         ({"train": frame(), "rest": frame()}, "'rest' is no split"),
         ({"train": frame(), "dev": frame(), "valid": frame()}, "valid is given twice"),
@@ -181,6 +203,12 @@ def test_what_is_no_table_is_one_line(given: Any, said: str) -> None:
                         if isinstance(given, pyarrow.ChunkedArray) else given)  # fmt: skip
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_with_two_columns_of_a_name_is_one_line(tmp_path: Path) -> None:
+    parquet.write_table(TWICE, tmp_path / "facts.parquet")
+    with pytest.raises(UserError, match="two columns are called 'head'; rename one"):
+        kd.load_dataset(tmp_path / "facts.parquet")
 
 
 def test_a_name_is_for_tables_alone(tmp_path: Path) -> None:

@@ -325,6 +325,8 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "b.csv": (WIDE.to_csv(index=False), {"columns": "head=from,relation=kind"}, "tail is missing"),
     "c.csv": (WIDE.to_csv(index=False), {"columns": "head=from,relation=from,tail=to"},
               "two of from, from, to are one column"),
+    "cc.csv": (WIDE.to_csv(index=False), {"columns": "head=from,relation=FROM,tail=to"},
+               "line 1: column 'from' is chosen twice"),
     "d.csv": (WIDE.to_csv(index=False), {"columns": "from,kind,to"}, "'from' is not understood"),
     "e.csv": (WIDE.to_csv(index=False), {**CHOSEN, "weight_column": "date"},
               "line 2: the weight '2014-05-01' is no number"),

@@ -142,6 +142,11 @@ class CellTable:
                 f"{where}: has {plural(width, 'column')}, not three separated by {self._sign()}; "
                 "say what separates them by --delimiter, or correct the line"
             )
+        if len(set(positions)) < 3:
+            twice = next(place for place in positions if positions.count(place) > 1)
+            raise UserError(
+                f"{where}: column {cells[twice]!r} is chosen twice; choose three others"
+            )
         if weight in positions:
             raise UserError(f"{where}: column {weight_name!r} holds a name, no weight")
         extra = width - len(positions) - (weight is not None)

@@ -16,6 +16,7 @@ from dglke_distill.base.shown import plural
 from dglke_distill.data.cell_tables import CellBlock, parse_weights
 from dglke_distill.data.headings import heading_order, named_columns
 from dglke_distill.data.table_options import TableOptions
+from dglke_distill.data.text import strip_blanks
 
 ROWS = 1 << 16
 """Rows of a block."""
@@ -72,7 +73,12 @@ class ColumnTable:
             self.weight = self._column(options.weight_column, names)
         self.columns = self._chosen(names, order)
         used = self.used
-        if len(set(used)) < len(used):
+        for name in used:
+            if names.count(name) > 1:
+                raise self._closed(f"two columns are called {name!r}; rename one")
+            if self.columns.count(name) > 1:
+                raise self._closed(f"column {name!r} is chosen twice; choose three others")
+        if self.weight in self.columns:
             raise self._closed(f"column {self.weight!r} holds a name, no weight")
         for name in used:
             kind, written = self._kind(name)
@@ -122,7 +128,7 @@ class ColumnTable:
 
     def _texts(self, values: Sequence[Any], name: str, start: int) -> list[str]:
         texts = ["" if value is None else str(value) for value in values]
-        empty = next((i for i, text in enumerate(texts) if not text.strip()), None)
+        empty = next((i for i, text in enumerate(texts) if not strip_blanks(text)), None)
         if empty is not None:
             raise UserError(
                 f"{self.path}, row {start + empty}: the name in column {name!r} is empty; fill it "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 
@@ -111,21 +111,19 @@ def _is_arrow(given: object) -> bool:
 
 
 class _MemoryTable(ColumnTable):
-    """A table in memory; ``names`` are those of its columns."""
+    """A table in memory; ``names`` are those of its columns, which do not matter without rows."""
 
     EXTRA = "ignore_extra=True"
     CHOOSE = 'columns="head=...,relation=...,tail=..."'
 
     def __init__(
-        self, path: Path, options: TableOptions, names: list[str],
+        self, path: Path, options: TableOptions, names: list[str], rows: int,
         warnings: Optional[list[str]], weigh: bool,
     ) -> None:  # fmt: skip
         super().__init__(path, options)
         self._names = names
-        self._choose(names, "hrt", warnings, weigh)
-        twice = next((name for name in self.used if names.count(name) > 1), None)
-        if twice is not None:
-            raise UserError(f"{path}: two columns are called {twice!r}; rename one")
+        if rows:
+            self._choose(names, "hrt", warnings, weigh)
 
     def _texts(self, values: Sequence[Any], name: str, start: int) -> list[str]:
         texts = super()._texts(values, name, start)
@@ -133,11 +131,13 @@ class _MemoryTable(ColumnTable):
             "\n".join(texts).encode()
         except UnicodeEncodeError:
             row = next(i for i, text in enumerate(texts) if not _is_utf8(text))
-            raise UserError(
-                f"{self.path}, row {start + row}: the name in column {name!r} is no Unicode text; "
-                "replace it"
-            ) from None
+            raise self._no_text(start + row, name) from None
         return texts
+
+    def _no_text(self, row: int, name: str) -> UserError:
+        return UserError(
+            f"{self.path}, row {row}: the name in column {name!r} is no Unicode text; replace it"
+        )
 
 
 class _ArrowTable(_MemoryTable):
@@ -159,16 +159,27 @@ class _ArrowTable(_MemoryTable):
                 f"{path}: a {type(table).__name__} is no table of columns ({str(error)[:100]}); "
                 "give a pandas.DataFrame or a pyarrow.Table"
             ) from None
-        super().__init__(path, options, list(self._table.column_names), warnings, weigh)
+        names = list(self._table.column_names)
+        super().__init__(path, options, names, len(self._table), warnings, weigh)
 
     def __iter__(self) -> Iterator[CellBlock]:
         start = 1
         for batch in self._table.select(self.used).to_batches(max_chunksize=ROWS):
             if not batch.num_rows:
                 continue
-            values = {name: batch.column(name).to_pylist() for name in self.used}
+            values = {name: self._values(batch.column(name), name, start) for name in self.used}
             yield self._block(start, values)
             start += batch.num_rows
+
+    def _values(self, column: Any, name: str, start: int) -> list[Any]:
+        try:
+            found: list[Any] = column.to_pylist()
+        except UnicodeDecodeError:
+            # The text may be bytes that somebody has declared to be UTF-8.
+            texts = column.cast("large_binary").to_pylist()
+            row = next(i for i, text in enumerate(texts) if not _is_utf8(text))
+            raise self._no_text(start + row, name) from None
+        return found
 
     def _kind(self, name: str) -> tuple[Kind, str]:
         return arrow_kind(self._table.schema.field(self._names.index(name)).type)
@@ -185,7 +196,8 @@ class _PandasTable(_MemoryTable):
         # Numbers that pandas gave are no names: columns without names count from 1 on, as in files.
         numbered = isinstance(frame.columns, pandas.RangeIndex)
         labels = range(1, frame.shape[1] + 1) if numbered else frame.columns
-        super().__init__(path, options, [str(label) for label in labels], warnings, weigh)
+        names = [str(label) for label in labels]
+        super().__init__(path, options, names, len(frame), warnings, weigh)
 
     def __iter__(self) -> Iterator[CellBlock]:
         places = {name: self._names.index(name) for name in self.used}
@@ -236,9 +248,10 @@ class _PandasTable(_MemoryTable):
         return "other", written
 
 
-def _is_utf8(text: str) -> bool:
+def _is_utf8(text: Union[str, bytes, None]) -> bool:
     try:
-        text.encode()
-    except UnicodeEncodeError:
+        if text is not None:
+            _ = text.encode() if isinstance(text, str) else text.decode()
+    except UnicodeError:
         return False
     return True
