@@ -111,6 +111,30 @@ def test_what_a_label_does_not_say_is_asked_for(model: Path, text: str, message:
     assert isinstance(error, UserError) and re.search(message, str(error))
 
 
+def test_a_label_names_its_entity_in_every_question_of_python(model: Path) -> None:
+    from dglke_distill.predict import NamedModel
+
+    named = NamedModel(load_model(model))
+    noon = named.entities.id("hour12")
+    assert named.entity_ids(["noon", "hour12", noon]).tolist() == [noon] * 3
+    for given in ("Noon", "nOOn", noon):
+        assert named.predict_tails(given, "plus2") == named.predict_tails("hour12", "plus2")
+        assert named.predict_heads("plus2", given) == named.predict_heads("plus2", "hour12")
+        assert named.nearest_entities(given) == named.nearest_entities("hour12")
+        asked = [(given, "plus2", None), (given, None, "Midnight"), (given, "plus2", "Midnight")]
+        ids = [("hour12", "plus2", None), ("hour12", None, "hour0"), ("hour12", "plus2", "hour0")]
+        assert named.predict_frame(asked, 3).equals(named.predict_frame(ids, 3))
+    triples, by_id = [("Noon", "plus2", "Midnight")], [("hour12", "plus2", "hour0")]
+    assert named.score(triples).equal(named.score(by_id))
+    assert named.rank(triples, exclude_known=triples).equal(named.rank(by_id, exclude_known=by_id))
+    with pytest.raises(UserError, match="'one': is the label of hour1, hour13; give the id"):
+        named.predict_tails("one", "plus2")
+    with pytest.raises(UserError, match=r"unknown entity 'Nono'; did you mean Noon \(hour12\)"):
+        named.score([("hour0", "plus2", "Nono")])
+    with pytest.raises(UserError, match="unknown relation 'Noon'"):
+        named.predict_tails("Noon", "Noon")
+
+
 @pytest.fixture(scope="module")
 def animals(clock: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model with longer labels."""

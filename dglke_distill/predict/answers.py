@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
-import torch
 from torch import Tensor
 
 from dglke_distill.base.tabular import Tabular
 from dglke_distill.data.triples import Vocabulary
-from dglke_distill.predict.names import Question, by_asked, ids_of, rows_of, triples_of
+from dglke_distill.predict.names import Question, by_asked, rows_of, triples_of
 from dglke_distill.predict.top_k import TopK
 
 if TYPE_CHECKING:
@@ -125,6 +124,7 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
     at_least = options.pop("min_probability", None)
     calibrated = model.checked_probability(at_least)
     names = (model.entities, model.relations, model.entities)
+    ids_of = (model.entity_ids, model.relation_ids, model.entity_ids)
     questions = rows_of(questions, "questions")
     rows: list[list[Any]] = [[] for _ in questions]
     *asked, whole = by_asked(questions)
@@ -134,9 +134,7 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
         if not numbers:
             continue
         given = [
-            torch.from_numpy(ids_of(names[i], [questions[number][i] for number in numbers]))  # type: ignore[misc]
-            for i in range(3)
-            if i != place
+            ids_of[i]([questions[number][i] for number in numbers]) for i in range(3) if i != place
         ]
         ask: Any = (model.top_heads, model.top_relations, model.top_tails)[place]
         told = {key: value for key, value in options.items() if place != 1 or key != "candidates"}
@@ -175,7 +173,7 @@ def _judge(
 ) -> None:
     """Add the rows of whole triples to those of the answers; see ``frame_of``."""
     given: Any = [questions[number] for number in whole]
-    triples = triples_of(model.entities, model.relations, given)
+    triples = triples_of(model.entities, model.relations, given, lambda: model.labels)
     columns = [model.rank(triples, **options), model.score(triples)]
     if model.calibration is not None:
         columns.append(model.probability(triples))

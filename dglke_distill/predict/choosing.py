@@ -135,9 +135,7 @@ class Choosing(Part):
 
     def _id(self, name: Name) -> int:
         """Return an entity's id by its name, label or id."""
-        if isinstance(name, str) and name not in self.entities:
-            name = self.labels.name_of(name, self.entities, "entity")
-        return id_of(self.entities, name)
+        return id_of(self.entities, name, lambda: self.labels)
 
     def _by_word(self, word: str, relation: int, side: Side) -> NDArray[np.int64]:
         if word == "@":

@@ -160,12 +160,7 @@ class Explaining(Part):
             raise UserError(f"k is {k}: ask for at least 1 supporting fact")
         if longest not in range(1, LONGEST + 1):
             raise UserError(f"longest is {longest}: paths have 1 to {LONGEST} steps")
-        labels = self.labels
-        first, last = (
-            labels.name_of(name, self.entities, "entity") if isinstance(name, str) else name
-            for name in (head, tail)
-        )
-        h, t = id_of(self.entities, first), id_of(self.entities, last)
+        h, t = (id_of(self.entities, name, lambda: self.labels) for name in (head, tail))
         r = id_of(self.relations, relation)
         score = float(self.score(torch.tensor([[h, r, t]]))[0])
         graph = self.load_support()

@@ -74,4 +74,4 @@ class Knowing(Part):
     def _triples(self, triples: NamedTriples) -> Triples:
         if isinstance(triples, Triples):
             return triples
-        return triples_of(self.entities, self.relations, triples)
+        return triples_of(self.entities, self.relations, triples, lambda: self.labels)

@@ -109,15 +109,16 @@ class NamedModel(
     # --- names and ids --------------------------------------------------------------------------
 
     def entity_ids(self, names: Iterable[Name]) -> Tensor:
-        """Return the ids (n,) int64 of entity names.
+        """Return the ids (n,) int64 of entity names, or of labels that one entity has alone.
 
         Ids pass through: those of a tensor always, other whole numbers unless names are numbers,
         so that a number could be either.
 
         Raises:
-            UserError: an entity is unknown; near spellings are suggested.
+            UserError: an entity is unknown (near spellings are suggested), or several have the
+                label.
         """
-        return torch.from_numpy(ids_of(self.entities, names))
+        return torch.from_numpy(ids_of(self.entities, names, lambda: self.labels))
 
     def relation_ids(self, names: Iterable[Name]) -> Tensor:
         """Return the ids (n,) int64 of relation names; as ``entity_ids``."""
@@ -146,8 +147,8 @@ class NamedModel(
         """Answer (head, relation, ?).
 
         Args:
-            head: the known entity.
-            relation: the relation.
+            head: the known entity, by name, label or id.
+            relation: the relation, by name or id.
             k: how many answers; there may be fewer where known ones are left out.
             exclude_known: facts to leave out; see ``Facts``.
             candidates: the entities that may answer; see ``Candidates``.

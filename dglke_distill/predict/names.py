@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -13,25 +13,39 @@ from torch import Tensor
 
 from dglke_distill.base.arguments import items, refused, whole
 from dglke_distill.base.errors import UserError
+from dglke_distill.data.labels import Labels
 from dglke_distill.data.triples import Triples, Vocabulary
 
 Name = Union[str, int]
-"""An entity or a relation: its name, or its id where no name is a number."""
+"""An entity or a relation: its name, or its id where no name is a number.
+
+The label of a single entity stands for its name too."""
 
 
 Question = tuple[Optional[Name], Optional[Name], Optional[Name]]
 """Head, relation, tail; what is asked for is None. With none, the triple itself is judged."""
 
 
-def id_of(names: Vocabulary, name: Name) -> int:
-    """Return the id of a name; an id passes through where it cannot be taken for a name.
+FindLabels = Optional[Callable[[], Labels]]
+"""Finds the labels of entities, once a text is no name; None where names alone count."""
+
+
+def id_of(names: Vocabulary, name: Name, labels: FindLabels = None) -> int:
+    """Return the id of a name or label; an id passes through where it can be no name.
+
+    Args:
+        names: the names that there are; position is id.
+        name: what was given.
+        labels: finds their labels.
 
     Raises:
-        UserError: there is no such name (near spellings are suggested), or no such id; or it is a
-            number where names are numbers that are not their ids, or it is neither text nor a
-            whole number.
+        UserError: there is no such name (near spellings are suggested), or no such id; or several
+            have the label; or it is a number where names are numbers that are not their ids, or it
+            is neither text nor a whole number.
     """
     if isinstance(name, str):
+        if labels is not None and name not in names:
+            name = labels().name_of(name, names, names.kind)
         return names.id(name)
     try:
         number = operator.index(name)
@@ -55,8 +69,15 @@ def id_of(names: Vocabulary, name: Name) -> int:
     return number
 
 
-def ids_of(names: Vocabulary, wanted: Union[Tensor, Iterable[Name]]) -> NDArray[np.int64]:
+def ids_of(
+    names: Vocabulary, wanted: Union[Tensor, Iterable[Name]], labels: FindLabels = None
+) -> NDArray[np.int64]:
     """Return the ids (n,) of names; see ``id_of``. A tensor holds ids, whatever the names are.
+
+    Args:
+        names: the names that there are.
+        wanted: what was given.
+        labels: finds their labels.
 
     Raises:
         UserError: see ``id_of``; or a tensor holds what is no id, or it is no list.
@@ -64,7 +85,7 @@ def ids_of(names: Vocabulary, wanted: Union[Tensor, Iterable[Name]]) -> NDArray[
     if isinstance(wanted, Tensor):
         return checked_ids(names, wanted)
     several = wanted if isinstance(wanted, (list, tuple)) else items(wanted, *_listed(names))
-    return np.array([id_of(names, name) for name in several], np.int64)
+    return np.array([id_of(names, name, labels) for name in several], np.int64)
 
 
 def names_of(names: Vocabulary, ids: Union[Tensor, Iterable[int]]) -> list[str]:
@@ -149,10 +170,15 @@ def triples_of(
     entities: Vocabulary,
     relations: Vocabulary,
     triples: Union[Tensor, Iterable[tuple[Name, Name, Name]]],
+    labels: FindLabels = None,
 ) -> Triples:
     """Return triples given by names or ids in the order head, relation, tail; see ``id_of``.
 
-    A tensor (n, 3) holds ids.
+    Args:
+        entities: names of the entities.
+        relations: names of the relations.
+        triples: what was given; a tensor (n, 3) holds ids.
+        labels: finds the labels of the entities.
 
     Raises:
         UserError: see ``id_of``; or one has not three parts.
@@ -164,7 +190,8 @@ def triples_of(
         columns = list(triples.unbind(1))
     else:
         columns = list(zip(*facts_of(triples))) or [(), (), ()]
-    ids = [ids_of(n, c) for n, c in zip((entities, relations, entities), columns)]
+    known = ((entities, labels), (relations, None), (entities, labels))
+    ids = [ids_of(names, column, of) for (names, of), column in zip(known, columns)]
     return Triples(*(column.astype(np.int32) for column in ids))
 
 
