@@ -177,7 +177,7 @@ FAULTS: dict[str, Callable[[], bytes]] = {
     "short": lambda: b"KG",
     "magic alone": lambda: b"KGBUNDLE",
     "another file": lambda: b"PK\x03\x04" * 8,
-    "version": lambda: joined(*split(whole()), version=3),
+    "version": lambda: joined(*split(whole()), version=4),
     "version of a layer that is not there": lambda: joined(*split(whole()), version=2),
     "a layer in version 1": lambda: joined(*split(of_layer())),
     **{

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundle_code_faults import CODE_FAULTS, CODE_SOUND, of_codes
 from bundle_faults import DIM, ENTITIES, FAULTS, NAMES, RELATIONS, SOUND, joined, split, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,9 @@ from kg_bundle import Bundle
 from reader_fixtures import JAVASCRIPT_READER
 
 node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+
+FAULTS = {**FAULTS, **CODE_FAULTS}
+SOUND = {**SOUND, **CODE_SOUND}
 
 SCRIPT = """
 import { Bundle } from "./kg_bundle.mjs";
@@ -141,7 +145,8 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @st.composite
 def changed(draw: st.DrawFn) -> bytes:
     """A sound bundle with one or two changes: of a value in its header, or of a byte."""
-    text, body = split(draw(st.sampled_from([whole(), SOUND["matrices"]()])))
+    bundle = draw(st.sampled_from([whole(), SOUND["matrices"](), of_codes()]))
+    text, body = split(bundle)
     header = json.loads(text)
     for _ in range(draw(st.integers(1, 2))):
         path = draw(st.sampled_from(places(header)))
@@ -149,7 +154,7 @@ def changed(draw: st.DrawFn) -> bytes:
         for step in path[:-1]:
             inner = inner[step]
         inner[path[-1]] = draw(JUNK)
-    data = bytearray(joined(json.dumps(header), body))
+    data = bytearray(joined(json.dumps(header), body, bundle[8]))
     if draw(st.booleans()):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
     return bytes(data)

@@ -187,7 +187,7 @@ def about(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "empty": lambda path: path.write_bytes(b"KG"),
     "other file": lambda path: path.write_bytes(b"PK\x03\x04" * 8),
-    "version": lambda path: path.write_bytes(b"KGBUNDLE\x03" + path.read_bytes()[9:]),
+    "version": lambda path: path.write_bytes(b"KGBUNDLE\x04" + path.read_bytes()[9:]),
     "long header": lambda path: path.write_bytes(path.read_bytes()[:12] + b"\xff" * 4 + b" " * 99),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-64]),
     "no json": lambda path: path.write_bytes(path.read_bytes().replace(b'{"model"', b'["model"')),

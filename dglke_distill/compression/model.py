@@ -15,6 +15,7 @@ from dglke_distill.config import ModelConfig
 from dglke_distill.models import build_model, build_score_function
 from dglke_distill.models.base import EntityRows, KGEModel
 from dglke_distill.models.blockwise import BlockwiseModel
+from dglke_distill.models.pieces import CodedVectors
 from dglke_distill.models.score_function import ScoreFunction
 
 BIAS = TableStorage(kind="float16")
@@ -41,6 +42,10 @@ class StoredEncoder(nn.Module):
 
     def store_encoded(self) -> None:
         """Keep encoded vectors: they are what is stored."""
+
+    def coded(self) -> Optional[CodedVectors]:
+        """Return the codes and codebooks of the table; None: it has none."""
+        return self.table.coded()
 
     def forward(
         self, nodes: Union[slice, Tensor, None] = None, blocks: Optional[Sequence[Any]] = None
@@ -164,7 +169,8 @@ def compress(model: KGEModel, config: ModelConfig, storage: Storage) -> Compress
     """Store a model's tables in fewer bytes.
 
     What is stored of an entity is its vector as scoring sees it: normalised, and passed through the
-    encoder, whose own weights are not needed any more.
+    encoder, whose own weights are not needed any more; or the codes and codebooks that the storage
+    has too, as they are.
 
     Args:
         model: the model; if it is compressed, what it decodes to is compressed again.
@@ -179,7 +185,9 @@ def compress(model: KGEModel, config: ModelConfig, storage: Storage) -> Compress
     made.to(model.device)
     with torch.no_grad():
         entities = model.encode(None)
-        made.encoder.table.fit(entities.vectors.float())
+        coded = model.encoder.coded()
+        if coded is None or not made.encoder.table.take(coded):
+            made.encoder.table.fit(entities.vectors.float())
         made.relation_table.fit(model.relation_embeddings.float())
         if made.bias_table is not None and entities.bias is not None:
             made.bias_table.fit(entities.bias.float())

@@ -11,7 +11,7 @@ from torch import Tensor
 from dglke_distill.base.schema import Field
 from dglke_distill.compression.table import Rows, StoredTable
 from dglke_distill.config.sections import MOST_SEED
-from dglke_distill.models.pieces import PieceOptions, equal_pieces
+from dglke_distill.models.pieces import CodedVectors, PieceOptions, equal_pieces, packed
 
 SAMPLE = 1 << 16
 """Most rows that codebooks are learned from, evenly spaced; all rows are then coded."""
@@ -92,15 +92,18 @@ class PQ(StoredTable):
             codebooks[piece, : len(centres)] = centres
             codes.append(torch.from_numpy(assigned).to(torch.uint8))
         self.codebooks = codebooks.to(table.device)
-        self.store_codes(torch.stack(codes, dim=1).to(table.device))
+        self.codes = packed(torch.stack(codes, dim=1).to(table.device), self.options.bits)
 
-    def store_codes(self, codes: Tensor) -> None:
-        """Pack the numbers (rows, pieces) uint8 of the codebooks' entries."""
-        if self.options.bits == 4:
-            even, odd = codes[:, ::2], codes[:, 1::2]
-            odd = torch.nn.functional.pad(odd, (0, even.shape[1] - odd.shape[1]))
-            codes = even | (odd << 4)
-        self.codes = codes
+    def take(self, coded: CodedVectors) -> bool:
+        """Take codes and codebooks of as many pieces and entries as it has."""
+        if coded.codebooks.shape != self.codebooks.shape:
+            return False
+        self.codes, self.codebooks = (part.clone() for part in coded)
+        return True
+
+    def coded(self) -> CodedVectors:
+        """Return the codes and the codebooks."""
+        return CodedVectors(self.codes, self.codebooks)
 
     def entry_numbers(self, rows: Rows) -> Tensor:
         """Return the numbers (n, pieces) uint8 of rows' entries in the codebooks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Union
+from typing import Any, ClassVar, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import BaseModel
 from dglke_distill.config.registry import NoOptions
+from dglke_distill.models.pieces import CodedVectors
 
 Rows = Union[slice, Tensor]
 """Consecutive rows, or rows by their numbers (n,) int64."""
@@ -43,6 +44,14 @@ class StoredTable(nn.Module):
     def fit(self, table: Tensor) -> None:
         """Store a table (rows, dim) float32."""
         raise NotImplementedError
+
+    def take(self, coded: CodedVectors) -> bool:
+        """Take rows that are coded already; returns whether it has, which most cannot."""
+        return False
+
+    def coded(self) -> Optional[CodedVectors]:
+        """Return the codes and codebooks that rows are put together from; None: it has none."""
+        return None
 
     def decode(self, rows: Rows) -> Tensor:
         """Return rows as float32 (n, dim); only these are decoded."""

@@ -29,12 +29,17 @@ from dglke_distill.models.score_function import HiddenLayer
 
 _MAGIC = b"KGBUNDLE"
 _ALIGNMENT = 16
+_SHORTEST = 1e-6  # length below which a vector is not made longer
 
 
 class BundleOptions(NoOptions):
     """Options of the bundle."""
 
-    dtype: Literal["float32", "float16", "int8"] = Field("float16", description="of entity vectors")
+    dtype: Optional[Literal["float32", "float16", "int8", "pq"]] = Field(
+        None,
+        description="of entity vectors; None: pq, its own codes and codebooks, of a model that has "
+        "some, else float16",
+    )
     labels: bool = Field(True, description="whether the labels of entities are in it, if any")
 
 
@@ -42,8 +47,8 @@ class EdgeBundle(ExportFormat):
     """A header and little-endian arrays; the packages in ``readers`` answer from it.
 
     ``readers/FORMAT.md`` describes the file; ``query_forms`` how queries are written in it.
-    With float16 and int8 entities the relations' coefficients are float16, and so are the weights
-    of a hidden layer.
+    But with float32 entities the relations' coefficients are float16, and so are the weights of a
+    hidden layer.
     """
 
     name = "bundle"
@@ -54,10 +59,17 @@ class EdgeBundle(ExportFormat):
     def write(self, loaded: LoadedModel, options: Any, place: Path) -> None:
         """Write the file."""
         forms = query_forms(loaded.model)
-        arrays = _entities(as_float32(entity_table(loaded)), options.dtype)
+        table = as_float32(entity_table(loaded))
+        coded, unit = _coded(loaded, table) if options.dtype in (None, "pq") else ({}, False)
+        if options.dtype == "pq" and not coded:
+            raise UserError(
+                "--format bundle: --set dtype=pq: the model has no codebooks that make its "
+                "vectors; compress it by `dglke-distill compress --to pq` first, or leave dtype out"
+            )
+        arrays = coded or _entities(table, options.dtype or "float16")
         bias = entity_bias(loaded)
         if bias is not None:
-            arrays["entity_bias"] = as_float32(bias)
+            arrays["entity_bias"] = _cast(bias, "<f2") if coded else as_float32(bias)
         exact = "<f4" if options.dtype == "float32" else "<f2"
         header: dict[str, Any] = {
             "model": loaded.config.model.name,
@@ -74,6 +86,8 @@ class EdgeBundle(ExportFormat):
             },
         }
         said = []
+        if unit:
+            header["normalize"] = True
         if forms.hidden is not None:
             header["hidden"] = _hidden(forms.hidden, arrays, exact)
             size = sum(kept.nbytes for name, kept in arrays.items() if name.startswith("hidden_"))
@@ -96,6 +110,26 @@ def _cast(table: Array, dtype: str) -> Array:
             "add --set dtype=float32"
         )
     return cast
+
+
+def _coded(loaded: LoadedModel, table: Array) -> tuple[dict[str, Array], bool]:
+    """Return the codes and codebooks that make the vectors ``table``, if there are any.
+
+    Returns:
+        The arrays, and whether vectors are to be normalised.
+    """
+    found = loaded.model.encoder.coded()
+    if found is None:
+        return {}, False
+    with torch.no_grad():
+        made = as_float32(loaded.model.encoder().cpu().numpy())
+    unit = not np.array_equal(made, table)
+    if unit:
+        made /= np.maximum(np.linalg.norm(made, axis=1, keepdims=True), _SHORTEST)
+        if not np.allclose(made, table, rtol=1e-5, atol=1e-6):
+            return {}, False
+    codes, codebooks = (part.cpu().numpy() for part in found)
+    return {"entity": codes, "entity_codebooks": as_float32(codebooks)}, unit
 
 
 def _entities(table: Array, dtype: str) -> dict[str, Array]:
@@ -180,7 +214,8 @@ def _packed(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
         offset += len(blocks[-1])
     text = json.dumps({**header, "arrays": described}, ensure_ascii=False, allow_nan=False)
     encoded = _padded(text.encode(), b" ")
-    version = 2 if "hidden" in header else 1  # readers of version 1 would pass over the layer
+    # Readers of version 1 would pass over a hidden layer, those of 2 know no codes.
+    version = 3 if "entity_codebooks" in arrays else 2 if "hidden" in header else 1
     start = _MAGIC + np.array([version, len(encoded)], dtype="<u4").tobytes()
     return b"".join([start, encoded, *blocks])
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dglke_distill.config.components import STORAGES
 from dglke_distill.models.encoders import Encoder
-from dglke_distill.models.pieces import PieceOptions, equal_pieces
+from dglke_distill.models.pieces import CodedVectors, PieceOptions, equal_pieces, packed
 from dglke_distill.models.score_function import ScoreFunction
 
 
@@ -92,6 +92,11 @@ class CodebookEncoder(Encoder):
             self.codes[entities.to(self.codes.device)] = table.entry_numbers(slice(None)).to(
                 self.codes.device
             )
+
+    def coded(self) -> CodedVectors:
+        """Return the codes, as they are stored, and the codebooks."""
+        codebooks = self.codebooks.detach().float()
+        return CodedVectors(packed(self.codes, self.options.bits), codebooks)
 
     def forward(
         self, nodes: Optional[Tensor] = None, blocks: Optional[Sequence[Any]] = None

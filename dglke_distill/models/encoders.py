@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dglke_distill.base.schema import BaseModel
 from dglke_distill.data.graph_ids import relation_ids
 from dglke_distill.kernels import table_rows
+from dglke_distill.models.pieces import CodedVectors
 from dglke_distill.models.score_function import NoOptions, ScoreFunction
 from dglke_distill.models.tables import new_table
 
@@ -61,6 +62,10 @@ class Encoder(nn.Module):
     def take_vectors(self, vectors: Tensor, entities: Tensor) -> None:
         """Start from the vectors (n, dim) of entities (n,) int64, all others being as they are."""
         raise NotImplementedError
+
+    def coded(self) -> Optional[CodedVectors]:
+        """Return the codes and codebooks that vectors are put together from; None: it has none."""
+        return None
 
     def set_row_sparse(self, flag: bool) -> None:
         """Choose whether gradients of tables are kept for touched rows only (see ``optim``)."""

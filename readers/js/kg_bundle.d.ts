@@ -14,7 +14,10 @@ export interface Choice {
   candidates?: (string | number)[] | null;
 }
 
-/** A model read from a bundle. Entities and relations go by name (string) or id (number). */
+/**
+ * A model read from a bundle. Entities and relations go by name (string) or id (number), entities by
+ * label too, where one alone has it.
+ */
 export class Bundle {
   /** Throws an Error where the content is no bundle, or damaged. */
   constructor(buffer: ArrayBuffer);

@@ -6,8 +6,9 @@
 //   bundle.labels;   // names that people know, by id; null where there are none, else answers have
 //                    // them too: [{ id, name, label, score }, ...]
 //
-// Entities and relations go by name (string) or id (number). FORMAT.md describes the file. This one
-// works wherever it is copied to: import it as "./kg_bundle.js".
+// Entities and relations go by name (string) or id (number), entities by label too, where one alone has
+// it. FORMAT.md describes the file. This one works wherever it is copied to: import it as
+// "./kg_bundle.js".
 // Node before 22 wants the ending .mjs, or a package.json of `{"type": "module"}` beside it.
 
 const MAGIC = "KGBUNDLE";
@@ -29,9 +30,9 @@ export class Bundle {
     const start = new DataView(buffer);
     const version = start.getUint32(8, true);
     const length = start.getUint32(12, true);
-    const known = version === 1 || version === 2;
+    const known = version >= 1 && version <= 3;
     if (!known || length % 16 || length > Math.min(bytes.length - 16, LONGEST)) {
-      throw new Error(`damaged bundle, or of version ${version}; this reader knows 1 and 2`);
+      throw new Error(`damaged bundle, or of version ${version}; this reader knows 1 to 3`);
     }
     this.header = parsed(decoded(bytes.subarray(16, 16 + length)));
     check(this.header, bytes.length - 16 - length, version);
@@ -91,11 +92,31 @@ export class Bundle {
       out.set(values.subarray(first, first + out.length));
     } else if (dtype === "float16") {
       for (let k = 0; k < out.length; k += 1) out[k] = HALVES[values[first + k]];
-    } else {
+    } else if (dtype === "int8") {
       const unit = this.arrays.entity_scale.values[id];
       for (let k = 0; k < out.length; k += 1) out[k] = values[first + k] * unit;
+    } else {
+      this.#putTogether(id, out);
     }
     return out;
+  }
+
+  /** Puts a vector together from the pieces that its codes name. */
+  #putTogether(id, out) {
+    const { values, shape: [, width] } = this.arrays.entity;
+    const { values: books, shape: [pieces, entries, length] } = this.arrays.entity_codebooks;
+    const half = entries === 16; // two codes in a byte
+    let place = 0;
+    for (let piece = 0; piece < pieces; piece += 1) {
+      let code = values[id * width + (half ? piece >> 1 : piece)];
+      if (half) code = piece % 2 ? code >> 4 : code & 15;
+      const start = (piece * entries + code) * length;
+      for (let k = start; k < start + length; k += 1) out[place++] = books[k];
+    }
+    if (this.header.normalize) {
+      const norm = Math.sqrt(out.reduce((sum, value) => sum + value * value, 0));
+      for (let k = 0; k < out.length; k += 1) out[k] /= Math.max(norm, 1e-6);
+    }
   }
 
   /** Returns the function that maps a vector by one relation; its result is overwritten. */
@@ -193,17 +214,39 @@ export class Bundle {
 
   #id(name, kind) {
     if (!this.ids[kind]) this.ids[kind] = new Map(this[kind].map((known, i) => [known, i]));
-    const id = typeof name === "string" ? this.ids[kind].get(name) : name;
+    const named = typeof name === "string";
+    const id = named ? (this.ids[kind].get(name) ?? this.#labelled(name, kind)) : name;
     if (!Number.isInteger(id) || id < 0 || id >= this[kind].length) {
       throw new Error(`${JSON.stringify(name)} is none of the ${this[kind].length} ${kind}`);
     }
-    if (typeof name !== "string" && this.#misleading(kind)) {
+    if (!named && this.#misleading(kind)) {
       throw new Error(
         `${name} may be a name or an id, since names here are numbers: give the name as text, ` +
           `"${id}", or for the id its name, ${JSON.stringify(this[kind][id])}`,
       );
     }
     return id;
+  }
+
+  /** The id of the one entity that people call by a text, in any letter case. */
+  #labelled(text, kind) {
+    const names = this[kind];
+    const folded = (word) => word.toUpperCase().toLowerCase(); // "Straße" is "STRASSE" too
+    const labels = (kind === "entities" && this.labels) || [];
+    const found = [];
+    for (let id = 0; id < labels.length; id += 1) {
+      if (labels[id] && folded(labels[id]) === folded(text)) found.push(id);
+    }
+    if (found.length === 1) return found[0];
+    let told = `is none of the ${names.length} ${kind}`;
+    if (kind === "entities") {
+      told += this.labels ? ", nor the label of one" : ", and the bundle has no labels";
+    }
+    if (found.length) {
+      const some = found.slice(0, 6).map((id) => names[id]);
+      told = `is the label of ${some.join(", ")}: give one of these`;
+    }
+    throw new Error(`${JSON.stringify(text)} ${told}`);
   }
 
   /** Whether a name is a number other than its id. */
@@ -322,7 +365,8 @@ function parsed(text) {
 /** Refuses a header that does not describe `size` bytes of arrays. */
 function check(header, size, version) {
   demand(isObject(header), "the header is no object");
-  demand("hidden" in header === (version === 2), "a hidden layer makes version 2");
+  const layered = "hidden" in header;
+  demand(version === 3 || layered === (version === 2), "a hidden layer makes version 2");
   for (const key of ["entities", "relations", "dim", "kernel", "arrays", "query", "names"]) {
     demand(key in header, "the header lacks a key");
   }
@@ -344,10 +388,20 @@ function check(header, size, version) {
     if (!about || !dtypes.includes(about.dtype) || about.shape.length !== shape.length) return false;
     return shape.every((number, i) => about.shape[i] === number);
   };
-  demand(like("entity", [...FLOATS, "int8"], entities, dim), "entity vectors are wrong");
-  const coded = arrays.entity.dtype === "int8";
-  demand(!coded || like("entity_scale", ["float32"], entities), "there is no entity_scale");
-  const bias = !("entity_bias" in arrays) || like("entity_bias", ["float32"], entities);
+  if (version === 3) {
+    const [pieces, entries, length] = array("entity_codebooks")?.shape ?? [];
+    const fit = (entries === 16 || entries === 256) && pieces * length === dim;
+    demand(fit && like("entity_codebooks", ["float32"], pieces, entries, length), "codebooks are wrong");
+    demand(!("normalize" in header) || typeof header.normalize === "boolean", "normalize is wrong");
+    const each = entries === 16 ? Math.ceil(pieces / 2) : pieces;
+    demand(like("entity", ["uint8"], entities, each), "codes are wrong");
+  } else {
+    demand(like("entity", [...FLOATS, "int8"], entities, dim), "entity vectors are wrong");
+    const scaled = arrays.entity.dtype !== "int8" || like("entity_scale", ["float32"], entities);
+    demand(scaled, "there is no entity_scale");
+  }
+  const floats = [version === 3 ? "float16" : "float32"];
+  const bias = !("entity_bias" in arrays) || like("entity_bias", floats, entities);
   demand(bias, "entity_bias is wrong");
 
   const part = (about, ...shape) => {
@@ -386,7 +440,7 @@ function check(header, size, version) {
   demand(isObject(layer) && isObject(layer.bias), "the layer is wrong");
   for (const side of Object.keys(query)) {
     const out = width(query[side]);
-    if (version === 2) {
+    if (layered) {
       const units = array(layer.inner)?.shape[0];
       const sizes = units && like(layer.inner, FLOATS, units, dim);
       demand(sizes && like(layer.outer, FLOATS, units, out), "the layer is wrong");

@@ -24,16 +24,15 @@ _MAGIC = b"KGBUNDLE"
 _DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "i1", "uint8": "u1", "uint32": "<u4"}
 _FLOATS = ("float32", "float16")
 _KERNELS = ("dot", "l1", "l2", "l2_squared", "complex_modulus")
-_BLOCK = 65536  # candidates decoded at a time
-_LONGEST = 1 << 20  # bytes of a header
-_DEEPEST = 16
-_MOST_ARRAYS = 64
+_BLOCK = 4096  # candidates decoded at a time, few enough for a cache
+_LONGEST, _DEEPEST, _MOST_ARRAYS = 1 << 20, 16, 64  # of a header, in bytes; brackets; arrays
 _GREATEST = 3.4028234663852886e38  # of float32
 _ENDS = ("inner", "outer")  # of a hidden layer
 Array = np.ndarray[Any, Any]
 Name = Union[str, int]
 """A name, or an id where no name is a number."""
 Names = Optional[Iterable[Name]]
+Answers = list[tuple[str, float]]
 
 
 class Bundle:
@@ -61,29 +60,31 @@ class Bundle:
         if len(data) < 16 or data[:8].tobytes() != _MAGIC:
             raise ValueError(f"{path}: no bundle")
         version, length = (int(number) for number in data[8:16].view("<u4"))
-        if version not in (1, 2) or length % 16 or not length <= min(len(data) - 16, _LONGEST):
-            raise ValueError(f"{path}: damaged, or of version {version}; this reader knows 1 and 2")
+        if not 1 <= version <= 3 or length % 16 or not length <= min(len(data) - 16, _LONGEST):
+            raise ValueError(f"{path}: damaged, or of version {version}; this reader knows 1 to 3")
         try:
             self.header: dict[str, Any] = _parsed(data[16 : 16 + length].tobytes())
             body = data[16 + length :]
             _check(self.header, len(body), version)
-            arrays = self.header["arrays"].items()
-            self._arrays = {name: _array(body, about) for name, about in arrays}
+            self._arrays: dict[str, Array] = {}
+            for name, about in self.header["arrays"].items():
+                start, stop = _span(about, len(body))
+                array = body[start:stop].view(_DTYPES[about["dtype"]])
+                self._arrays[name] = array.reshape(about["shape"])
             self._entity = self._arrays["entity"]
+            self._ids: dict[str, dict[str, int]] = {}
             self.entities = self._names("entities")
             self.relations = self._names("relations")
             self.labels = self._texts(self.header["labels"]) if self.header.get("labels") else None
         except ValueError as error:
             raise ValueError(f"{path}: damaged ({error})") from None
-        self._ids: dict[str, dict[str, int]] = {}
         self._numerals: dict[str, bool] = {}
 
     def _names(self, kind: str) -> list[str]:
         found, count = self.header["names"][kind], self.header[kind]
-        if found is None:
-            return [str(i) for i in range(count)]
-        names = self._texts(found)
-        _demand(len(set(names)) == count, f"two {kind} have one name")
+        names = [str(i) for i in range(count)] if found is None else self._texts(found)
+        self._ids[kind] = {name: i for i, name in enumerate(names)}
+        _demand(len(self._ids[kind]) == count, f"two {kind} have one name")
         return names
 
     def _texts(self, found: dict[str, str]) -> list[str]:
@@ -92,33 +93,39 @@ class Bundle:
         return [text[start:end].decode() for start, end in zip([0, *ends.tolist()], ends.tolist())]
 
     def entity_id(self, entity: Name) -> int:
-        """Return the id of an entity.
-
-        Raises:
-            KeyError: there is no such entity.
-        """
+        """Return the id of an entity by its name, or by a label that it has alone; or KeyError."""
         return self._id(entity, "entities")
 
     def relation_id(self, relation: Name) -> int:
-        """Return the id of a relation; raises as ``entity_id``."""
+        """Return the id of a relation by its name; or KeyError."""
         return self._id(relation, "relations")
 
     def _id(self, name: Name, kind: str) -> int:
         names = getattr(self, kind)
-        if kind not in self._ids:
-            self._ids[kind] = {known: i for i, known in enumerate(names)}
         if isinstance(name, str):
             found = self._ids[kind].get(name)
-        else:
-            found = None if isinstance(name, (bool, float)) else operator.index(name)
-        if found is None or not 0 <= found < len(names):
+            return self._labelled(name, kind) if found is None else found
+        found = -1 if isinstance(name, (bool, float)) else operator.index(name)
+        if not 0 <= found < len(names):
             raise KeyError(f"{name!r} is none of the {len(names)} {kind}")
-        if not isinstance(name, str) and self._misleading(kind):
+        if self._misleading(kind):
             raise KeyError(
                 f"{name!r} may be a name or an id, since names here are numbers: give the name as "
                 f"text, {str(found)!r}, or for the id its name, {names[found]!r}"
             )
         return found
+
+    def _labelled(self, text: str, kind: str) -> int:
+        """Return the id of the one entity that people call by a text, in any letter case."""
+        names, labels = getattr(self, kind), self.labels if kind == "entities" else None
+        found = [i for i, label in enumerate(labels or ()) if label.casefold() == text.casefold()]
+        if text and len(found) == 1:
+            return found[0]
+        lack = ", and the bundle has no labels" if labels is None else ", nor the label of one"
+        told = f"is none of the {len(names)} {kind}" + (lack if kind == "entities" else "")
+        if text and found:
+            told = f"is the label of {', '.join(names[i] for i in found[:6])}: give one of these"
+        raise KeyError(f"{text!r} {told}")
 
     def _misleading(self, kind: str) -> bool:
         """Return whether a name is a number other than its id."""
@@ -129,31 +136,29 @@ class Bundle:
 
     def vectors(self, start: int, stop: int) -> Array:
         """Return entity vectors of ids start to stop, (stop - start, dim) float32."""
-        rows = self._entity[start:stop].astype(np.float32)
-        if self._entity.dtype == np.int8:
-            rows *= self._arrays["entity_scale"][start:stop, None]
-        return rows
+        rows = self._entity[start:stop]
+        if rows.dtype == np.int8:
+            rows = rows * self._arrays["entity_scale"][start:stop, None]
+        if rows.dtype == np.uint8:  # codes
+            books = self._arrays["entity_codebooks"]
+            if books.shape[1] == 16:  # two in a byte
+                rows = np.stack([rows & 15, rows >> 4], axis=2).reshape(len(rows), -1)
+            places = rows[:, : len(books)] + np.arange(len(books)) * books.shape[1]
+            rows = books.reshape(-1, books.shape[2]).take(places, axis=0).reshape(len(rows), -1)
+            if self.header.get("normalize"):
+                rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+        return rows.astype(np.float32)
 
     def scores(self, known: Name, relation: Name, side: str = "tail") -> Array:
-        """Score every entity as the answer to (known, relation, ?).
-
-        Args:
-            known: the known entity.
-            relation: the relation.
-            side: what is asked for; "head" for (?, relation, known).
-
-        Returns:
-            (entities,) float32, higher is more plausible.
-        """
+        """Score every entity, the best highest: (entities,) float32; ``side`` is what is asked."""
         entity, row = self.entity_id(known), self.relation_id(relation)
         query = self._mapped("query", self.vectors(entity, entity + 1), row, side)
-        parts = []
-        for start in range(0, self.header["entities"], _BLOCK):
+        total = np.empty(self.header["entities"], np.float32)
+        for start in range(0, len(total), _BLOCK):
             rows = self.vectors(start, start + _BLOCK)
             if self.header["candidate"] is not None:
                 rows = self._mapped("candidate", rows, row, side)
-            parts.append(_similarity(self.header["kernel"], query, rows))
-        total = np.concatenate(parts)
+            total[start : start + _BLOCK] = _similarity(self.header["kernel"], query, rows)
         return total + self._arrays["entity_bias"] if "entity_bias" in self._arrays else total
 
     def _mapped(self, kind: str, vectors: Array, relation: int, side: str) -> Array:
@@ -186,19 +191,17 @@ class Bundle:
 
     def predict_tails(
         self, head: Name, relation: Name, k: int = 10, exclude: Names = (), candidates: Names = None
-    ) -> list[tuple[str, float]]:
+    ) -> Answers:
         """Return the k best answers to (head, relation, ?) of all, or candidates, not excluded."""
         return self._best(self.scores(head, relation, "tail"), k, exclude, candidates)
 
     def predict_heads(
         self, relation: Name, tail: Name, k: int = 10, exclude: Names = (), candidates: Names = None
-    ) -> list[tuple[str, float]]:
+    ) -> Answers:
         """Return the k best answers to (?, relation, tail), likewise."""
         return self._best(self.scores(tail, relation, "head"), k, exclude, candidates)
 
-    def _best(
-        self, scores: Array, k: int, exclude: Names, candidates: Names
-    ) -> list[tuple[str, float]]:
+    def _best(self, scores: Array, k: int, exclude: Names, candidates: Names) -> Answers:
         may = np.full(len(scores), candidates is None)
         for names, flag in ((candidates, True), (exclude, False)):
             may[[self.entity_id(name) for name in names or ()]] = flag
@@ -248,15 +251,15 @@ def _parsed(text: bytes) -> Any:
 
 def _check(header: Any, size: int, version: int) -> None:
     """Refuse a header that does not describe ``size`` bytes of arrays."""
-    needed = {"entities", "relations", "dim", "kernel", "arrays", "query", "candidate", "names"}
-    _demand(isinstance(header, dict) and needed <= set(header), "the header lacks a key")
-    _demand(("hidden" in header) == (version == 2), "a hidden layer makes version 2")
-    entities, relations, dim = (header[key] for key in ("entities", "relations", "dim"))
+    needed = ("entities", "relations", "dim", "kernel", "arrays", "query", "candidate", "names")
+    _demand(isinstance(header, dict) and set(needed) <= set(header), "the header lacks a key")
+    _demand(version == 3 or ("hidden" in header) == (version == 2), "a layer makes version 2")
+    entities, relations, dim, kernel, arrays, query, candidate, names = map(header.get, needed)
     _demand(_whole(entities, 1) and _whole(relations, 1) and _whole(dim, 1), "a count is wrong")
     _demand(relations <= max(size, 65536), "there are more relations than bytes")
-    kernel, arrays, names = header["kernel"], header["arrays"], header["names"]
     _demand(kernel in _KERNELS, "the kernel is unknown")
-    _demand(isinstance(arrays, dict) and len(arrays) <= _MOST_ARRAYS, "arrays are wrong")
+    _demand(type(arrays) is type(names) is dict, "arrays or names are wrong")
+    _demand(len(arrays) <= _MOST_ARRAYS, "there are too many arrays")
     spans = sorted(_span(about, size) for about in arrays.values())
     for (_, stop), (start, _) in zip(spans, spans[1:]):
         _demand(stop <= start, "two arrays overlap")
@@ -266,16 +269,15 @@ def _check(header: Any, size: int, version: int) -> None:
         return about["shape"] if about is not None and about["dtype"] in dtypes else []
 
     def part(about: Any, *shape: int) -> bool:
-        if not isinstance(about, dict):
-            return False
+        about = about if isinstance(about, dict) else {}
         if set(about) == {"constant"}:
             value = about["constant"]
             return type(value) in (int, float) and abs(value) <= _GREATEST and len(shape) == 1
         negate, turn = about.get("negate", False), about.get("transpose", False)
-        if set(about) - {"array", "negate", "transpose"} or {type(negate), type(turn)} != {bool}:
-            return False
-        there = shape_of(about.get("array"), *_FLOATS)
-        return there == [relations, *(reversed(shape) if turn else shape)]
+        plain = set(about) <= {"array", "negate", "transpose"}
+        rows = [relations, *(reversed(shape) if turn else shape)]
+        known = plain and {type(negate), type(turn)} == {bool}
+        return known and shape_of(about.get("array"), *_FLOATS) == rows
 
     def width(parts: Any) -> int:
         _demand(isinstance(parts, dict), "a map is no object")
@@ -290,11 +292,16 @@ def _check(header: Any, size: int, version: int) -> None:
         _demand(out and part(matrix, dim, out) and part(parts.get("shift"), out), "a map is wrong")
         return out
 
-    _demand(shape_of("entity", *_FLOATS, "int8") == [entities, dim], "entity vectors are wrong")
-    coded = arrays["entity"]["dtype"] == "int8"
-    for name, there in (("entity_scale", coded), ("entity_bias", "entity_bias" in arrays)):
-        _demand(not there or shape_of(name, "float32") == [entities], f"{name} is wrong")
-    query, candidate = header["query"], header["candidate"]
+    books, kinds, each = shape_of("entity_codebooks", "float32"), [*_FLOATS, "int8"], dim
+    if version == 3:
+        fits = len(books) == 3 and books[1] in (16, 256) and books[0] * books[2] == dim
+        _demand(fits and type(header.get("normalize", False)) is bool, "codebooks are wrong")
+        kinds, each = ["uint8"], books[0] if books[1] == 256 else -(-books[0] // 2)
+    _demand(shape_of("entity", *kinds) == [entities, each], "entity vectors are wrong")
+    scaled = shape_of("entity_scale", "float32") == [entities]
+    _demand(scaled or arrays["entity"]["dtype"] != "int8", "entity_scale is wrong")
+    biases = shape_of("entity_bias", "float16" if version == 3 else "float32")
+    _demand("entity_bias" not in arrays or biases == [entities], "entity_bias is wrong")
     for maps in (query, query if candidate is None else candidate):
         _demand(isinstance(maps, dict) and maps and set(maps) <= {"head", "tail"}, "maps are wrong")
         _demand(set(maps) == set(query), "maps are wrong")
@@ -306,16 +313,14 @@ def _check(header: Any, size: int, version: int) -> None:
         out = width(query[side])
         fits = units and inner == [units, dim] and outer == [units, out]
         fits = fits and part(layer["bias"].get(side), units)
-        _demand(version == 1 or fits, "the layer is wrong")
+        _demand("hidden" not in header or fits, "the layer is wrong")
         _demand(out == (dim if candidate is None else width(candidate[side])), "widths differ")
         _demand(kernel != "complex_modulus" or out % 2 == 0, "a vector is no complex one")
-    _demand(isinstance(names, dict), "names are wrong")
     texts = [(names.get(kind, False), header[kind]) for kind in ("entities", "relations")]
     for found, count in [*texts, (header.get("labels"), entities)]:
         if found is not None:
-            _demand(isinstance(found, dict), "names are wrong")
-            _demand(shape_of(found.get("ends"), "uint32") == [count], "names are wrong")
-            _demand(len(shape_of(found.get("text"), "uint8")) == 1, "names are wrong")
+            whole = isinstance(found, dict) and shape_of(found.get("ends"), "uint32") == [count]
+            _demand(whole and len(shape_of(found.get("text"), "uint8")) == 1, "names are wrong")
 
 
 def _span(about: Any, size: int) -> tuple[int, int]:
@@ -323,17 +328,12 @@ def _span(about: Any, size: int) -> tuple[int, int]:
     _demand(isinstance(about, dict), "an array is no object")
     dtype, shape, start = (about.get(key) for key in ("dtype", "shape", "offset"))
     _demand(isinstance(dtype, str) and dtype in _DTYPES, "a dtype is unknown")
-    _demand(isinstance(shape, list) and 1 <= len(shape) <= 3, "a shape is wrong")
-    _demand(all(_whole(number) for number in shape), "a shape is wrong")
+    sizes = isinstance(shape, list) and 1 <= len(shape) <= 3 and all(map(_whole, shape))
+    _demand(sizes, "a shape is wrong")
     _demand(_whole(start) and start % 16 == 0, "an offset is wrong")
     stop = start + math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
     _demand(stop <= size, "an array lies outside the file")
     return start, stop
-
-
-def _array(body: Array, about: dict[str, Any]) -> Array:
-    start, stop = _span(about, len(body))
-    return body[start:stop].view(_DTYPES[about["dtype"]]).reshape(about["shape"])
 
 
 def _similarity(kernel: str, query: Array, rows: Array) -> Array:

@@ -15,10 +15,19 @@ const KINDS = {
     entity: ["int8", [3, 2], new Int8Array(EXACT.map((value) => 2 * value))],
     entity_scale: ["float32", [3], new Float32Array([0.5, 0.5, 0.5])],
   },
+  // Entry e of each codebook is the number e, so that codes are the vector.
+  "codes of 8 bits": {
+    entity: ["uint8", [3, 2], new Uint8Array(EXACT)],
+    entity_codebooks: ["float32", [2, 256, 1], new Float32Array(512).map((_, i) => i % 256)],
+  },
+  "codes of 4 bits": {
+    entity: ["uint8", [3, 1], new Uint8Array([0x01, 0x12, 0x30])],
+    entity_codebooks: ["float32", [2, 16, 1], new Float32Array(32).map((_, i) => i % 16)],
+  },
 };
 
 // TransE under L1: the tail's vector is about the head's and the relation's together.
-function packed(entity, layered = false) {
+function packed(entity, layered = false, more = {}) {
   const arrays = { ...entity, shift: ["float32", [2, 2], new Float32Array([1, 1, -1, 3])] };
   if (layered) {
     arrays.inner = ["float32", [1, 2], new Float32Array([1, 1])];
@@ -54,11 +63,11 @@ function packed(entity, layered = false) {
     const bias = { tail: { array: "bias" }, head: none };
     header.hidden = { inner: "inner", outer: "outer", bias };
   }
-  const text = Buffer.from(JSON.stringify(header));
+  const text = Buffer.from(JSON.stringify({ ...header, ...more }));
   const padded = Buffer.concat([text, Buffer.alloc((16 - (text.length % 16)) % 16, " ")]);
   const start = Buffer.alloc(16);
   start.write("KGBUNDLE");
-  start.writeUInt32LE(layered ? 2 : 1, 8);
+  start.writeUInt32LE("entity_codebooks" in entity ? 3 : layered ? 2 : 1, 8);
   start.writeUInt32LE(padded.length, 12);
   return Buffer.concat([start, padded, ...parts]);
 }
@@ -92,16 +101,57 @@ for (const [kind, entity] of Object.entries(KINDS)) {
   });
 }
 
+test("a vector of codes is normalised where the header says so", () => {
+  const bundle = new Bundle(content(packed(KINDS["codes of 8 bits"], false, { normalize: true })));
+  const root = Math.sqrt(5); // vectors are (1, 0), (2, 1) / root, (0, 1)
+  const scores = [...bundle.scores("Latvia", "uses", "tail")]; // the query is (2, 1)
+  const expected = [-2, -(2 - 2 / root) - (1 - 1 / root), -2];
+  scores.forEach((score, i) => assert.ok(Math.abs(score - expected[i]) < 1e-6));
+});
+
+test("entities go by label too, where one alone has it", () => {
+  const labelled = (labels) => {
+    const text = new TextEncoder().encode(labels.join(""));
+    let end = 0;
+    const ends = labels.map((word) => (end += new TextEncoder().encode(word).length));
+    const arrays = {
+      labels_text: ["uint8", [text.length], text],
+      labels_ends: ["uint32", [3], new Uint32Array(ends)],
+    };
+    const more = { labels: { text: "labels_text", ends: "labels_ends" } };
+    return new Bundle(content(packed({ ...KINDS.float32, ...arrays }, false, more)));
+  };
+  const bundle = labelled(["Land", "money", ""]);
+  assert.equal(bundle.score("land", "uses", "MONEY"), bundle.score("Latvia", "uses", "Euro"));
+  for (const text of ["silver", ""]) {
+    const message = `"${text}" is none of the 3 entities, nor the label of one`;
+    assert.throws(() => bundle.scores(text, "uses", "tail"), { message });
+  }
+  const alike = labelled(["Straße", "STRASSE", "Euro!"]);
+  const message = '"strasse" is the label of Latvia, Euro: give one of these';
+  assert.throws(() => alike.scores("strasse", "uses", "tail"), { message });
+  const bare = new Bundle(content(packed(KINDS.float32)));
+  assert.throws(() => bare.scores("land", "uses", "tail"), {
+    message: '"land" is none of the 3 entities, and the bundle has no labels',
+  });
+  assert.throws(() => bare.scores("Euro", "Latvia", "tail"), {
+    message: '"Latvia" is none of the 2 relations',
+  });
+});
+
 test("what is damaged is refused", () => {
   const bytes = packed(KINDS.float32);
   const version = Buffer.from(bytes);
-  version.writeUInt32LE(3, 8);
+  version.writeUInt32LE(4, 8);
+  const codes = Buffer.from(bytes);
+  codes.writeUInt32LE(3, 8);
   const layer = Buffer.from(bytes);
   layer.writeUInt32LE(2, 8);
   const dim = Buffer.from(bytes.toString("latin1").replace('"dim":2', '"dim":9'), "latin1");
   for (const [data, problem] of [
     [Buffer.concat([Buffer.from("NOBUNDLE"), bytes.subarray(8)]), /no bundle/],
-    [version, /of version 3/],
+    [version, /of version 4; this reader knows 1 to 3/],
+    [codes, /codebooks are wrong/],
     [layer, /makes version 2/],
     [bytes.subarray(0, bytes.length - 40), /./],
     [dim, /./],
