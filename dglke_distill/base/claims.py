@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
@@ -14,6 +14,7 @@ from typing import Callable, Optional
 from dglke_distill.base.disk import writing
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text, try_lock
+from dglke_distill.base.places import folders_made
 
 LOCK_FILE = ".lock"
 """Names the process at work; what counts is the system's lock on it, which ends with a process."""
@@ -98,30 +99,27 @@ def claimed(
             for, or holds nothing and it was; or its settings are others.
     """
     _check(directory, kind, same, resume)  # before anything is written
-    new = [place for place in (directory, *directory.parents) if not place.exists()]
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = _lock(directory, announce)
-    try:
-        _check(directory, kind, same, resume)  # what another process did meanwhile
-        if settings is not None and not resume:
-            atomic_write_text(directory / kind.settings, settings)
+    with ExitStack() as made:
+        with writing(directory):
+            made.enter_context(folders_made(directory))
+            descriptor = _lock(directory, announce)
         try:
-            yield Claim(directory, descriptor)
-        except (UserError, OSError, ArithmeticError, MemoryError):
-            # What failed before anything came of it could never be gone on with.
-            if settings is not None and not resume and _nothing_but(directory, kind.settings):
+            _check(directory, kind, same, resume)  # what another process did meanwhile
+            if settings is not None and not resume:
+                atomic_write_text(directory / kind.settings, settings)
+            try:
+                yield Claim(directory, descriptor)
+            except (UserError, OSError, ArithmeticError, MemoryError):
+                # What failed before anything came of it could never be gone on with.
+                if settings is not None and not resume and _nothing_but(directory, kind.settings):
+                    with suppress(OSError):
+                        (directory / kind.settings).unlink()
+                raise
+        finally:
+            if _is_at(descriptor, directory / LOCK_FILE):
                 with suppress(OSError):
-                    (directory / kind.settings).unlink()
-            raise
-    finally:
-        if _is_at(descriptor, directory / LOCK_FILE):
-            with suppress(OSError):
-                (directory / LOCK_FILE).unlink()
-        os.close(descriptor)
-        with suppress(OSError):  # where nothing was begun, nothing is left
-            for place in new:
-                place.rmdir()
+                    (directory / LOCK_FILE).unlink()
+            os.close(descriptor)
 
 
 def _check(directory: Path, kind: Kind, same: Callable[[], bool], resume: bool) -> None:

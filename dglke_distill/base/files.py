@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Callable, Optional
@@ -31,6 +31,7 @@ from dglke_distill.base.places import (
     check_free,
     check_ordinary,
     check_replaceable,
+    folders_made,
     name_aside,
     name_within,
     nothing_foreign,
@@ -226,18 +227,19 @@ def _folder_aside(final: Path, path: Path) -> Iterator[Path]:
 
     It is gone at the end, with what is still in it. Errors name ``path``, as the user wrote it.
     """
-    with writing(path, final.parent):
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _clear_up(final)
-        folder, held = _made_aside(final)
-    try:
-        with writing(path, final, folder):
-            yield folder
-    except NotWritten as error:  # a part of it, which named a folder that nobody has seen
-        raise NotWritten(str(error).replace(str(folder), str(path))) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        _close(held)
+    with ExitStack() as made:
+        with writing(path, final.parent):
+            made.enter_context(folders_made(final.parent))
+            _clear_up(final)
+            folder, held = _made_aside(final)
+        try:
+            with writing(path, final, folder):
+                yield folder
+        except NotWritten as error:  # a part of it, which named a folder that nobody has seen
+            raise NotWritten(str(error).replace(str(folder), str(path))) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            _close(held)
 
 
 def _made_aside(final: Path) -> tuple[Path, Optional[int]]:

@@ -7,7 +7,8 @@ import hashlib
 import os
 import re
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -106,6 +107,23 @@ def check_writable(path: Path, folder: Path) -> None:
         os.mkdir(probe)
         with suppress(FileNotFoundError):  # another writer took it for a dead one's
             os.rmdir(probe)
+
+
+@contextmanager
+def folders_made(folder: Path) -> Iterator[None]:
+    """Make a folder, and those above it; of these, none stays that is empty when the block ends.
+
+    Args:
+        folder: the folder; one that is there already stays.
+    """
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with suppress(OSError):
+            for place in new:
+                place.rmdir()
 
 
 def name_aside(final: Path, ending: str) -> Path:

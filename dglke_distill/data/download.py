@@ -13,6 +13,7 @@ from typing import Any, Literal, Optional
 
 from dglke_distill.base.disk import NotWritten, wrong
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.places import folders_made
 from dglke_distill.base.regular_files import open_regular
 from dglke_distill.data.manifest import DatasetFile
 from dglke_distill.data.web import BrokenOffError, ask
@@ -86,8 +87,9 @@ def fetch(
     part = target.with_name(target.name + ".part")
     most = most_bytes if file.bytes is None else file.bytes
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone_in(target.parent):
+        folder = target.parent
+        # Who had the lock before may have removed the folder that it made.
+        with folders_made(folder), _alone_in(folder), folders_made(folder):
             if target.exists():
                 if _is_published(target, file):
                     return

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Optional, Protocol
 
-from dglke_distill.base.disk import writing
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.base.parsing import read_object
@@ -114,8 +113,6 @@ class Searches(NamedTuple):
 
 def save_tuned(place: Path, tuned: Tuned) -> None:
     """Write what a search has found into its folder."""
-    with writing(place):
-        place.mkdir(parents=True, exist_ok=True)
     tree = {
         "seconds": tuned.seconds,
         "trials": tuned.trials,

@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
-from dglke_distill.base.disk import writing
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.config import Config, compose, merge, read_toml
@@ -200,8 +199,6 @@ def _begin(directory: Path, config: StudyConfig) -> None:
         return
     if directory.is_dir() and any(directory.iterdir()):
         raise UserError(f"{directory}: holds something that is no study; choose another --out")
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, config.to_toml())
 
 

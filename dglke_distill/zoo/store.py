@@ -17,7 +17,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
@@ -29,6 +29,7 @@ from dglke_distill.base.files import (
     sha256_file,
     try_lock,
 )
+from dglke_distill.base.places import folders_made
 from dglke_distill.base.regular_files import check_regular, open_regular, read_bytes
 from dglke_distill.zoo.entry_files import EntryFolder
 from dglke_distill.zoo.schema import FileEntry
@@ -182,19 +183,17 @@ class LocalStore(Store):
         """
         folder = self.root / "entries"
         descriptor: Optional[int] = None
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder, os.O_RDONLY)
-        try:
+        with ExitStack() as held:
+            with suppress(OSError):
+                held.enter_context(folders_made(folder))
+                descriptor = os.open(folder, os.O_RDONLY)
+                held.callback(os.close, descriptor)
             until = time.monotonic() + LOCK_SECONDS
             while descriptor is not None and try_lock(descriptor) is False:
                 if time.monotonic() > until:
                     break
                 time.sleep(0.01)
             yield
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
 
 
 def receive(stream: Any, file: FileEntry, target: Path, place: str) -> None:
