@@ -233,9 +233,33 @@ def test_dtype_is_the_one_rule(tmp_path: Path) -> None:
         path = written(loaded, tmp_path / f"{id(loaded)}-{dtype}", dtype=dtype)
         assert path.read_bytes()[8:12] == struct.pack("<I", version)
         assert Bundle(path)._arrays["entity"].dtype == np.dtype(kind)
+        told: list[str] = []
+        place = tmp_path / f"{id(loaded)}-{dtype}-again"
+        export_model(loaded, "bundle", place, {"dtype": dtype}, told.append)
+        decoded = ["decoded: the model keeps an entity in 4 bytes, this export does not"]
+        assert told == (decoded if loaded is codes and version == 1 else [])
     with pytest.raises(UserError, match=r"dtype=pq: the model has no codebooks .* leave dtype out"):
         written(plain, tmp_path / "no", dtype="pq")
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "format", "said"),
+    [
+        ("pq", "npz", 6),
+        ("pq", "word2vec", 6),
+        ("int8", "dglke", 14),
+        ("int8", "bundle", 14),
+        ("float16", "bundle", None),
+        ("float32", "npz", None),
+    ],
+)
+def test_an_export_says_that_it_decodes(tmp_path: Path, kind: str, format: str, said: Any) -> None:
+    loaded = in_storage(loaded_model("DistMult"), Storage.of(kind))
+    told: list[str] = []
+    export_model(loaded, format, tmp_path / "it", {}, told.append)
+    line = f"decoded: the model keeps an entity in {said} bytes, this export does not"
+    assert told == ([] if said is None else [line])
 
 
 def test_rows_are_decoded_block_by_block(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import torch
 from cli_fixtures import exit_code
 
 import dglke_distill as kd
-from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.artifacts.checkpoint import load_model, save_model
 from dglke_distill.base.errors import UserError
 from dglke_distill.compression import Storage, TableStorage, build_table
-from dglke_distill.config import ModelConfig, compose, read_toml
+from dglke_distill.config import Config, ModelConfig, compose, read_toml
+from dglke_distill.data.triples import Vocabulary
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.start import model_tree, start_of
@@ -120,6 +121,70 @@ def test_a_model_becomes_codes_that_are_trained(table: kd.TrainingRun, tmp_path:
     words = ["zoo", "publish", smaller, "--store", tmp_path / "store"]
     assert exit_code(*words, "--name", "distmult-own-dim8-pq2") == 0
     assert "begun from run" in read_toml(tmp_path / "store" / "zoo.toml")["model"][0]["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("options", "lost"),
+    [
+        ({"pieces": 4}, ""),
+        ({"pieces": 8}, ""),  # finer pieces of 256 entries are no more than these
+        ({"pieces": 2}, "2 pieces"),
+        ({"pieces": 1}, "1 piece"),
+        ({"pieces": 4, "bits": 4}, "4 pieces"),
+    ],
+)
+@pytest.mark.parametrize("twice", [False, True])
+def test_codebooks_that_are_lost_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: Any, lost: str, twice: bool
+) -> None:
+    """Of 300 entities with random codes, 256 entries of a wider piece are too few."""
+    config = Config.from_mapping(
+        {
+            "model": {
+                "name": "DistMult", "dim": 8, "encoder": "codebook",
+                "encoder_options": {"pieces": 4},
+            }
+        },
+        "test",
+    )  # fmt: skip
+    model = build_model(config.model, ENTITIES, 2)
+    model.reset(0, 1.0)
+    names = Vocabulary(size=ENTITIES), Vocabulary(size=2, kind="relation")
+    place = tmp_path / "model"
+    save_model(place, model, config, *names, {})
+    if twice:  # what is stored as pq may be lost as well
+        words = ["compress", place, "--to", "pq", "--set", "pieces=4", "--out", tmp_path / "pq"]
+        assert exit_code(*words) == 0
+        place = tmp_path / "pq"
+        capsys.readouterr()
+    given = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
+    assert exit_code("compress", place, "--to", "pq", *given, "--out", tmp_path / "made") == 0
+    said = capsys.readouterr().err
+    expected = (
+        "warning: the model's own codebooks, and what training made of them, are lost: others of "
+        f"{lost} are learned by k-means; give --set pieces=4 to keep them\n"
+    )
+    assert said == (expected if lost else "")
+
+
+def test_codes_at_random_are_told(
+    table: kd.TrainingRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = tmp_path / "facts.tsv"
+    facts.write_text("".join("\t".join(fact) + "\n" for fact in FACTS))
+    words = ["train", facts, "--model", "distmult", "--dim", "8", "--epochs", "1"]
+    words += ["--search", "none"]
+    coded = ["--set", "model.encoder=codebook"]
+    for more, told in (
+        (coded, True),
+        ([*coded, "--init", table.directory], False),
+        ([], False),
+    ):
+        place = tmp_path / str(len(more))
+        assert exit_code(*words, *more, "--out", place) == 0
+        output = " ".join(capsys.readouterr().out.split())
+        assert ("warning: encoder codebook: with no model to start from" in output) == told
+        assert ("start from one by `train --init MODEL`" in output) == told
 
 
 def test_a_run_is_resumed_to_the_same(table: kd.TrainingRun, tmp_path: Path) -> None:

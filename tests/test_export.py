@@ -373,7 +373,7 @@ def test_the_formats_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert not ended.value.code
     shown = capsys.readouterr().out
     assert all(name in shown for name in FORMATS)
-    assert "dtype=float16" in shown
+    assert "dtype=None" in shown
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)

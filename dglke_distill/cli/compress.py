@@ -9,11 +9,12 @@ import typer
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.cli import settings
 from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.models import check_apart, check_new_checkpoint, load_given
 from dglke_distill.cli.output import metrics_table, show_warnings
-from dglke_distill.cli.say import say
+from dglke_distill.cli.say import say, warn
 from dglke_distill.config import parse_assignment
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def compress(
     parts = after.config, *names, after.results, labels
     save_model(out, after.model, *parts, calibration=anew, overwrite=overwrite)
     shared = after.results["model"]["shared_bytes"]
+    if lost := _lost_codebooks(before.model, after.model):
+        warn(lost)
     say(
         f"{out}: {before.model.bytes_per_entity} bytes per entity became "
         f"{after.model.bytes_per_entity}"
@@ -147,6 +150,20 @@ def in_storage(loaded: "LoadedModel", storage: "Storage") -> "LoadedModel":
     }
     results = {**loaded.results, "model": about, "metrics": {}, "compressed_from": source}
     return LoadedModel(model, config, loaded.entities, loaded.relations, results)
+
+
+def _lost_codebooks(before: "KGEModel", after: "KGEModel") -> str:
+    """Return a line if a model's codebooks are replaced by others; else an empty text."""
+    had, has = before.encoder.coded(), after.encoder.coded()
+    if had is None or has is None:
+        return ""
+    if before.entity_embeddings.float().equal(after.entity_embeddings):
+        return ""
+    keep = f"--set pieces={len(had.codebooks)}" + " --set bits=4" * (had.codebooks.shape[1] == 16)
+    return (
+        f"warning: the model's own codebooks, and what training made of them, are lost: others of "
+        f"{plural(len(has.codebooks), 'piece')} are learned by k-means; give {keep} to keep them"
+    )
 
 
 def _calibration(

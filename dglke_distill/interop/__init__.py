@@ -65,6 +65,10 @@ def export_model(
     aside = directory_aside if writer.directory else file_aside
     with aside(out, overwrite=overwrite) as place:
         writer.write(loaded, chosen, place)
+    model = loaded.model
+    if writer.decodes and model.bytes_per_entity < 4 * model.floats_per_entity:
+        size = model.bytes_per_entity
+        tell(f"decoded: the model keeps an entity in {size:,} bytes, this export does not")
     if writer.said:
         tell(writer.said)
     return out

@@ -39,6 +39,8 @@ class ExportFormat:
     Options: ClassVar[type[BaseModel]] = NoOptions
     said: str = ""
     """What ``write`` has to say of what it wrote, one line; nothing by default."""
+    decodes: bool = True
+    """Whether ``write`` decodes the entities of a model that keeps them in fewer bytes."""
 
     def write(self, loaded: LoadedModel, options: Any, place: Path) -> None:
         """Write a model.

@@ -66,7 +66,11 @@ class EdgeBundle(ExportFormat):
                 "--format bundle: --set dtype=pq: the model has no codebooks that make its "
                 "vectors; compress it by `dglke-distill compress --to pq` first, or leave dtype out"
             )
-        arrays = coded or _entities(table, options.dtype or "float16")
+        dtype = options.dtype or "float16"
+        kept = getattr(loaded.model, "storage", None)
+        kind = kept.entities.kind if kept else loaded.config.training.storage
+        self.decodes = not coded and kind != dtype
+        arrays = coded or _entities(table, dtype)
         bias = entity_bias(loaded)
         if bias is not None:
             arrays["entity_bias"] = _cast(bias, "<f2") if coded else as_float32(bias)

@@ -36,7 +36,7 @@ class CodebookEncoder(Encoder):
     """
 
     Options = PieceOptions
-    takes_vectors = True
+    takes_vectors = wants_vectors = True
 
     def __init__(
         self, num_entities: int, dim: int, options: PieceOptions, dtype: torch.dtype

@@ -28,6 +28,7 @@ class Encoder(nn.Module):
         holds_facts: whether its state holds facts of the train graph, which go where it goes.
         is_table: whether it is a table of the entities' vectors and nothing else.
         takes_vectors: whether ``take_vectors`` gives it the vectors that a training starts from.
+        wants_vectors: whether it learns far less without them.
         model_class: what joins it with a score function; None: ``KGEModel``.
     """
 
@@ -38,6 +39,7 @@ class Encoder(nn.Module):
     holds_facts: ClassVar[bool] = False
     is_table: ClassVar[bool] = False
     takes_vectors: ClassVar[bool] = False
+    wants_vectors: ClassVar[bool] = False
     model_class: ClassVar[Optional[type[Any]]] = None
     num_entities: int
 

@@ -27,6 +27,7 @@ from dglke_distill.data.datasets_made import of_the_data
 from dglke_distill.data.identity import Lookup, located_data, short
 from dglke_distill.data.triples import Dataset
 from dglke_distill.evaluate import RankingResult, classify
+from dglke_distill.models import ENCODERS
 from dglke_distill.models.coded import build_configured
 from dglke_distill.models.tables import FileTables, Place, SharedTables, tables_in
 from dglke_distill.runs.measure import measure, validation_mrr
@@ -224,6 +225,11 @@ def _train_alone(
     told = [other.line(dataset.name, dataset.fingerprint) for other in start.others]
     for warning in (*told, *dataset.warnings):
         announce(f"warning: {warning}")
+    if not (resume or start.setup) and ENCODERS.find(config.model.encoder).wants_vectors:
+        announce(
+            f"warning: encoder {config.model.encoder}: with no model to start from, codes are "
+            "drawn at random, which is worse by far; start from one by `train --init MODEL`"
+        )
     with tables_in(_place(config, run_directory)):
         model = build_configured(
             config, dataset.num_entities, dataset.num_relations, graph=workspace.graph
