@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -13,10 +15,14 @@ from clock_fixtures import clock_chain, write_clock
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
+from dglke_distill.config import Config
 from dglke_distill.distill.compare import ComparisonConfig, run_comparison, saved_comparison
+from dglke_distill.distill.tuner import Searches, Tuned
+from dglke_distill.distill.watcher import Watcher
 from dglke_distill.report import table_of, write_comparison
 from dglke_distill.report.comparison_results import read_comparison
 from dglke_distill.runs import train_run as pipeline
+from dglke_distill.runs.workspace import Workspaces
 
 METHODS = ["iterde", "bkd", "direct"]
 
@@ -91,6 +97,76 @@ def test_the_report_says_that_direct_training_was_not_searched_for(finished: Pat
         assert "ettings of direct training were not searched for" in (
             finished / "report" / name
         ).read_text(encoding="utf-8")
+
+
+def test_every_method_is_searched_for_as_long_by_its_first_seed(
+    clock: Path, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, int, float, bool]] = []
+
+    def race(
+        config: Config,
+        place: Path,
+        seconds: float,
+        workspaces: Workspaces,
+        watcher: Watcher,
+        teachers: Sequence[str] = (),
+        stated: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Tuned:
+        method = config.distillation.method if config.distillation else "direct"
+        asked.append((method, config.model.dim, seconds, bool(teachers)))
+        rate = {"iterde": 0.1, "bkd": 0.2, "direct": 0.3}[method]
+        optimizer = config.optimizer.model_copy(update={"learning_rate": rate})
+        return Tuned(config.model_copy(update={"optimizer": optimizer}), 6.5, 9)
+
+    def never(*_: Any, **__: Any) -> Tuned:
+        raise AssertionError("no control is tuned")
+
+    comparison = comparison_of(clock, search_seconds=7.0)
+    with pytest.raises(UserError, match="need a search"):
+        run_comparison(comparison, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    results = run_comparison(
+        comparison, tmp_path / "run", searches=Searches(never, race)
+    ).to_tree()  # fmt: skip
+    assert asked == [("iterde", 4, 7.0, True), ("bkd", 4, 7.0, True), ("direct", 4, 7.0, False)]
+    for row in results["rows"]:
+        assert (row["search_seconds"], row["search_trials"]) == (6.5, 9)
+        chain = read(
+            tmp_path / "run" / "chains" / f"{row['method']}-seed{row['seed']}" / "results.json"
+        )
+        for stage in chain["stages"]:
+            config = stage["results"]["config"]
+            rate = {"iterde": 0.1, "bkd": 0.2, "direct": 0.3}[row["method"]]
+            assert config["optimizer"]["learning_rate"] == rate
+            assert config["training"]["seed"] == row["seed"]
+    again = run_comparison(
+        comparison, tmp_path / "run", resume=True, searches=Searches(never, never)
+    ).to_tree()
+    assert again["rows"] == results["rows"]
+    write_comparison(tmp_path / "run")
+    text = (tmp_path / "run" / "report" / "table.md").read_text(encoding="utf-8")
+    assert "were searched for, at most 6.5 s each" in text and "| Search seconds |" in text
+
+
+@pytest.mark.slow
+def test_a_comparison_races_for_the_settings_of_each_method(
+    clock: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command: settings that a user has stated stay, and the report says who searched."""
+    out = tmp_path / "run"
+    asked = ["compare", str(clock), "--model", "transe", "--dims", "8,4", "--methods", "bkd,direct"]
+    stated = ["--set", "student.training.batch_size=32", "--epochs", "9", "--threads", "1"]
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main([*asked, *stated, "--recipe", "none", "--search", "2s", "--out", str(out)])
+    said = capsys.readouterr()
+    assert "settings of every method" in " ".join((said.out + said.err).split())
+    for row in read(out / "results.json")["rows"]:
+        assert row["search_seconds"] > 0 and row["search_trials"] is not None
+        chain = out / "chains" / f"{row['method']}-seed0"
+        (stage,) = read(chain / "results.json")["stages"]
+        assert stage["results"]["config"]["training"]["batch_size"] == 32
+        assert stage["results"]["config"]["training"]["epochs"] == 9
 
 
 def test_seconds_to_the_direct_models_quality_count_the_teacher(finished: Path) -> None:

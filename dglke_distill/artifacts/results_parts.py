@@ -321,10 +321,17 @@ class ComparisonRow(ResultsNode):
     )
     seconds_to_direct: Optional[float] = Field(
         None,
-        description="of teachers, chain and last model until it had the best validation MRR of "
-        "the direct model of its seed; None: never, or none was trained",
+        description="of teachers, search, chain and last model until it had the best validation "
+        "MRR of the direct model of its seed; None: never, or none was trained",
     )
     share_of_teacher: Optional[float] = Field(None, description="MRR over the teacher's")
+    search_seconds: Optional[float] = Field(
+        None,
+        description="of the method's search for settings, which its first seed made; None: without",
+    )
+    search_trials: Optional[int] = Field(
+        None, description="of that search: the trainings that were validated"
+    )
     gain_over_direct: Optional[float] = Field(
         None, description="of an older version, without an interval"
     )

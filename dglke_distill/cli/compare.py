@@ -55,6 +55,15 @@ def compare(
             "alone; may be repeated.",
         ),
     ] = None,
+    search: Annotated[
+        Optional[str],
+        typer.Option(
+            "--search",
+            help="How long to search for settings of each method on the validation split first, "
+            "direct training as one of them, each by its first seed: seconds, or e.g. 90s, 5m, "
+            "1h. If not given: none.",
+        ),
+    ] = None,
     teacher: shared.TeacherFlag = None,
     more_teachers: shared.MoreTeachersFlag = None,
     allow_other_data: settings.OtherDataFlag = False,
@@ -79,8 +88,8 @@ def compare(
     """Compare methods: each a chain of its own, all with one teacher and the same seeds.
 
     Epochs are those of each method's own settings, unless --epochs sets them for all; the table
-    counts what the last model took. Gains over direct, whose settings are not searched for, come
-    with an interval of 95 %.
+    counts what the last model took. Gains over direct come with an interval of 95 %; its settings
+    are searched for as long as those of all others, or none are (--search).
     """
     reading = stated_reading(locals())
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
@@ -90,6 +99,7 @@ def compare(
     from dglke_distill.distill.settings import chain_trees, check_part
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_chain
+    from dglke_distill.search.durations import seconds_of
 
     workspaces = Workspaces(data_root, saved=resume)
     if resume:
@@ -136,6 +146,7 @@ def compare(
             "loaded": loaded,
             "chain": chain.model_dump(),
             "own": own,
+            "search_seconds": None if search is None else seconds_of(search, "--search", none=True),
         }
         comparison = validate_tree(ComparisonConfig, tree, "compare")
     _run(comparison, out or _new_directory(comparison), resume, workspaces)
@@ -155,7 +166,8 @@ def _run(
 ) -> None:
     from dglke_distill.distill.chain import Watcher
     from dglke_distill.distill.compare import COMPARISON_FILE, run_comparison
-    from dglke_distill.report import UNTUNED, write_comparison
+    from dglke_distill.report import about_gains, write_comparison
+    from dglke_distill.search.control import SEARCHES
 
     console = SafeConsole()
 
@@ -167,11 +179,12 @@ def _run(
             resume=resume,
             workspaces=workspaces,
             watcher=Watcher(display.begin, display.report, display.announce),
+            searches=SEARCHES,
         )
         path = write_comparison(directory)
     show_table(directory, console)
-    if results.gains:
-        say(UNTUNED)
+    if told := about_gains(results):
+        say(told)
     show_warnings(results.data_warnings)
     if results.teacher_seconds:
         say(f"the teacher, which no chain counts, took {clock_text(results.teacher_seconds)}")

@@ -30,6 +30,7 @@ from dglke_distill.distill.chain import (
     saved_chain,
 )
 from dglke_distill.distill.compared import CONTROL, comparison_results
+from dglke_distill.distill.controls import SEARCHES
 from dglke_distill.distill.finished import (
     STAGES,
     chain_results,
@@ -40,6 +41,7 @@ from dglke_distill.distill.loading import check_teachers, import_teacher, teache
 from dglke_distill.distill.methods import METHODS
 from dglke_distill.distill.plan import ChainConfig, Stage, plan, taken_over
 from dglke_distill.distill.rehearsal import check_stages
+from dglke_distill.distill.tuner import Searches, Tuned, saved_tuned
 from dglke_distill.runs import train_run as pipeline
 from dglke_distill.runs.workspace import Workspaces
 
@@ -63,6 +65,13 @@ class ComparisonConfig(Section):
     chain: ChainConfig = Field(default_factory=ChainConfig)
     own: dict[str, Tree] = Field(
         default_factory=dict, description="student settings of one method alone"
+    )
+    search_seconds: Optional[float] = Field(
+        None,
+        gt=0,
+        le=1e9,
+        description="how long settings of each method are searched for, direct training as one of "
+        "them; None: not",
     )
 
 
@@ -89,7 +98,11 @@ def chain_of(comparison: ComparisonConfig, method: str, seed: int) -> ChainConfi
     seeded: Tree = {"training": {"seed": seed}}
     student = merge(merge(student, comparison.own.get(method, {})), seeded)
     direct = None if chain.direct is None else merge(chain.direct, seeded)
-    changes = {"method": method, "control": "none", "student": student, "direct": direct}
+    changes: Tree = {"method": method, "control": "none", "student": student, "direct": direct}
+    if (
+        comparison.search_seconds is not None
+    ):  # half of a chain's is for controls, of which are none
+        changes.update(search_seconds=2 * comparison.search_seconds, seeds=1)
     return chain.model_copy(update=changes)
 
 
@@ -109,6 +122,7 @@ def run_comparison(
     data_root: Optional[Path] = None,
     workspaces: Optional[Workspaces] = None,
     watcher: Watcher = Watcher(),  # noqa: B008 (immutable)
+    searches: Optional[Searches] = None,
 ) -> ComparisonResults:
     """Run every method with every seed under the same teacher, and lay the figures side by side.
 
@@ -120,6 +134,7 @@ def run_comparison(
         data_root: folder of pre-placed datasets.
         workspaces: the prepared data; None: found by the settings.
         watcher: hears of progress.
+        searches: for settings; a comparison that searches for them needs it.
 
     Returns:
         What ``results.json`` holds.
@@ -135,6 +150,8 @@ def run_comparison(
     _check(comparison)
     if chain.init is not None:
         raise UserError("init: a comparison trains its teachers anew; leave it out, or use `run`")
+    if comparison.search_seconds is not None and searches is None:
+        raise UserError("search_seconds: they need a search, as `dglke-distill compare` has it")
     workspaces = workspaces or Workspaces(data_root, saved=resume)
     if not resume and not (directory / COMPARISON_FILE).exists():  # before anything is written
         places = [Path(path) for path in comparison.loaded]
@@ -150,11 +167,15 @@ def run_comparison(
         resume=resume,
         announce=watcher.announce,
     ):
-        return _run_chains(comparison, directory, workspaces, watcher)
+        return _run_chains(comparison, directory, workspaces, watcher, searches)
 
 
 def _run_chains(
-    comparison: ComparisonConfig, directory: Path, workspaces: Workspaces, watcher: Watcher
+    comparison: ComparisonConfig,
+    directory: Path,
+    workspaces: Workspaces,
+    watcher: Watcher,
+    searches: Optional[Searches],
 ) -> ComparisonResults:
     """Do what ``run_comparison`` does in a directory that no other process writes to."""
     allowed = bool(comparison.chain.allow_other_data)
@@ -181,6 +202,7 @@ def _run_chains(
         ]
     chains: list[ChainResults] = []
     common = teachers_of(comparison)[0].config
+    first = comparison.seeds[0]
     for seed in comparison.seeds:
         for method in comparison.methods:
             watcher.announce(f"{method}, seed {seed}")
@@ -196,6 +218,7 @@ def _run_chains(
                     loaded=loaded,
                     workspaces=workspaces,
                     watcher=watcher,
+                    searches=_searches(searches, chain_folder(directory / CHAINS, method, first)),
                 )
             chains.append(results)
             _check_alike(chains, place, lambda: workspaces.of(common).dataset)
@@ -204,6 +227,25 @@ def _run_chains(
             compared = comparison_results(chains, teachers, gains, directory / CHAINS)
             write_results(directory / RESULTS_FILE, compared)
     return compared
+
+
+def _searches(searches: Optional[Searches], first: Path) -> Optional[Searches]:
+    """Return the searches of a method's chain; behind its first seed, what that one's has found.
+
+    Args:
+        searches: for settings.
+        first: the chain of the method's first seed, which may be the one that asks.
+    """
+    saved = [saved_tuned(first / SEARCHES / role) for role in ("student", "direct")]
+    found = next((tuned for tuned in saved if tuned is not None), None)
+    if searches is None or found is None:
+        return searches
+    known = found
+
+    def again(*_: Any, **__: Any) -> Tuned:
+        return known
+
+    return searches._replace(race=again)
 
 
 def _check(comparison: ComparisonConfig) -> None:

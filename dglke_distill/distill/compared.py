@@ -17,9 +17,11 @@ from dglke_distill.artifacts.results import (
 )
 from dglke_distill.base import runtime
 from dglke_distill.base.errors import UserError
+from dglke_distill.distill.controls import SEARCHES
 from dglke_distill.distill.finished import chain_seconds, data_warnings
 from dglke_distill.distill.gains import chain_folder
 from dglke_distill.distill.methods import METHODS
+from dglke_distill.distill.tuner import Tuned, saved_tuned
 from dglke_distill.distill.verdict import seconds_to_reach
 
 CONTROL = "direct"
@@ -61,13 +63,21 @@ def comparison_results(
 def _to_direct(
     chain: ChainResults, goal: Optional[float], teachers: Sequence[StageResults], folder: Path
 ) -> Optional[float]:
-    """Return the seconds of a whole chain until its last model was as good as direct training."""
+    """Return the seconds until a chain's last model was as good as direct training, all counted."""
     last = chain.stages[-1]
+    searched = _searched(chain, folder)
     reached = seconds_to_reach(chain_folder(folder, chain.method, chain.seed), last, goal)
     if reached is None:
         return None
     taught = chain_seconds(teachers) if METHODS.find(chain.method).taught else 0.0
-    return reached + chain_seconds(chain.stages[:-1]) + taught
+    before = 0.0 if searched is None else searched.seconds
+    return before + reached + chain_seconds(chain.stages[:-1]) + taught
+
+
+def _searched(chain: ChainResults, folder: Path) -> Optional[Tuned]:
+    """Return what the search for a chain's settings has found; None without one."""
+    place = chain_folder(folder, chain.method, chain.seed) / SEARCHES
+    return saved_tuned(place / chain.stages[-1].role)
 
 
 def _rows(
@@ -87,6 +97,7 @@ def _rows(
         last = chain.stages[-1]
         test, model, training = _test(last), last.results.model, last.results.training
         assert model is not None and training is not None
+        searched = _searched(chain, folder)
         rows.append(
             ComparisonRow(
                 method=chain.method,
@@ -106,6 +117,8 @@ def _rows(
                 chain_seconds=chain_seconds(chain.stages),
                 seconds_to_direct=_to_direct(chain, goals.get(chain.seed), teachers, folder),
                 share_of_teacher=test.mrr / of_teacher if of_teacher else None,
+                search_seconds=None if searched is None else searched.seconds,
+                search_trials=None if searched is None else searched.trials,
             )
         )
     return rows

@@ -98,7 +98,8 @@ def raced(
 
     The first teacher and the students race, each for a quarter of the chain's time for searches;
     the other half is the controls'. Students race at the last size, and all take the winner's
-    settings; so do controls, when they are tuned, in the time that the chain has taken.
+    settings; so do controls, when they are tuned, in the time that the chain has taken. A model
+    that is trained directly, without students, races as a student does.
 
     Args:
         run: the chain.
@@ -110,7 +111,9 @@ def raced(
     if begins(run.chain, stage):  # its settings are the model's that it goes on from
         return list(stages)
     first = next((s for s in stages if s.role == stage.role), None)
-    if all_seconds is None or stage.role not in ("teacher", "student") or stage is not first:
+    controls = any(s.role == "student" for s in stages)
+    asked = stage.role in ("teacher", "student") or not controls
+    if all_seconds is None or not asked or stage is not first:
         return list(stages)
     alike = [s for s in stages if s.role == stage.role]
     if stage.role == "teacher":
@@ -145,16 +148,17 @@ def stated_of(chain: ChainConfig, role: str, dim: int) -> Tree:
 
     Args:
         chain: the settings.
-        role: teacher or student.
+        role: teacher, student or direct.
         dim: the stage's floats per entity.
     """
-    part = chain.teacher if role == "teacher" else chain.student
-    said = merge(
-        merge(chain.shared, part), {} if role == "teacher" else chain.sizes.get(str(dim), {})
-    )
+    if role == "direct" and chain.direct is None:
+        return {k: v for k, v in stated_of(chain, "student", dim).items() if k != "distillation"}
+    part = {"teacher": chain.teacher, "student": chain.student, "direct": chain.direct or {}}[role]
+    sizes = chain.sizes.get(str(dim), {}) if role == "student" else {}
     shipped = shipped_chain(chain.recipe)
     advice = merge(shipped.get("shared", {}), shipped.get(role, {}))
-    return {k: v for k, v in _beyond(said, advice).items() if k not in ("data", "recipe")}
+    said = _beyond(merge(merge(chain.shared, part), sizes), advice)
+    return {k: v for k, v in said.items() if k not in ("data", "recipe")}
 
 
 def _beyond(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:

@@ -122,6 +122,7 @@ def comparison_table(compared: ShownComparison) -> Table:
     means = {name: Spread.of([row.mrr for row in rows]) for name, rows in groups.items()}
     best = max(means, key=lambda name: means[name].mean)
     timed = any(row.seconds_to_direct is not None for row in compared.results.rows)
+    searched = any(row.search_seconds is not None for row in compared.results.rows)
     lines = []
     for name, rows in groups.items():
         first = rows[0]
@@ -142,6 +143,7 @@ def comparison_table(compared: ShownComparison) -> Table:
             "Epochs": _span([row.epochs for row in rows]),
             "Seconds": _seconds(_mean([row.training_seconds for row in rows])),
             "Chain seconds": _seconds(_mean([row.chain_seconds for row in rows])),
+            **({"Search seconds": _seconds(first.search_seconds)} if searched else {}),
             **({"To direct's MRR": _to_direct(rows)} if timed else {}),
         }
         lines.append((cells, name == best))
