@@ -329,6 +329,14 @@ def test_a_comparison_needs_test_figures(clock: Path, tmp_path: Path) -> None:
         run_comparison(comparison_of(clock, chain=chain), tmp_path / "run")
 
 
+def test_a_comparison_needs_test_facts(tmp_path: Path) -> None:
+    data = write_clock(tmp_path / "clock")
+    (data / "test.txt").write_text("")
+    with pytest.raises(UserError, match="clock: test has no triples, and methods are compared"):
+        run_comparison(comparison_of(data), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_report_reads_what_is_written(finished: Path) -> None:
     page = write_comparison(finished)
     assert "the teacher that all share" in page.read_text(encoding="utf-8")

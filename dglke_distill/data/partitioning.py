@@ -26,6 +26,7 @@ from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import directory_aside, sha256_file
 from dglke_distill.base.places import check_replaceable
+from dglke_distill.base.shown import plural
 from dglke_distill.base.tensor_files import save_state
 from dglke_distill.config import DataConfig
 from dglke_distill.data.file_kinds import PARTITION_FILE
@@ -96,8 +97,9 @@ def partition(
         raise UserError(f"--parts {parts}: choose 1 to {MOST_PARTS}")
     if parts > dataset.num_entities or not len(dataset.train):
         raise UserError(
-            f"--parts {parts}: {dataset.name} has {dataset.num_entities:,} entities and "
-            f"{len(dataset.train):,} facts to learn from; give fewer parts"
+            f"--parts {parts}: {dataset.name} has "
+            f"{plural(dataset.num_entities, 'entity')} and "
+            f"{plural(len(dataset.train), 'fact')} to learn from; give fewer parts"
         )
     check_place(directory)
     graph = build_graph(dataset.train, dataset.num_entities, num_relations=dataset.num_relations)

@@ -157,6 +157,12 @@ def run_comparison(
         places = [Path(path) for path in comparison.loaded]
         teachers = teachers_of(comparison)
         config, allowed = teachers[0].config, bool(chain.allow_other_data)
+        dataset = workspaces.of(config).dataset
+        if not len(dataset.test):
+            raise UserError(
+                f"{dataset.name}: test has no triples, and methods are compared by them; put "
+                "held-out triples there, or give the file of train alone to have it split"
+            )
         check_teachers(places, lambda: workspaces.of(config), allowed)
         _check_stages(comparison, [] if places else teachers, workspaces, directory)
     with claimed(
