@@ -99,6 +99,16 @@ def test_principal_axes_lose_the_least() -> None:
     assert torch.equal(student.relation_weight, before)
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("name", ["pca", "svd"])
+def test_axes_are_those_of_the_singular_vectors(name: str, axes: int) -> None:
+    coordinates = torch.from_numpy(np.random.default_rng(axes).normal(size=(9, 4)))
+    found = INITIALIZATIONS.find(name)(coordinates, axes).matrix
+    whole = coordinates - coordinates.mean(0) if name == "pca" else coordinates
+    wanted = torch.linalg.svd(whole).Vh[:axes].T
+    torch.testing.assert_close(found.abs(), wanted.abs())
+
+
 @pytest.mark.parametrize("name", ["ComplEx", "RotatE", "SimplE"])
 def test_both_parts_are_projected_alike(name: str) -> None:
     """A rotation of real and imaginary parts together keeps |x| of every kept coordinate."""

@@ -335,6 +335,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "g.csv": (WIDE.assign(conf=0).to_csv(index=False), {**CHOSEN, "weight_column": "conf"},
               "every weight is 0"),
     "h.csv": (WIDE.to_csv(index=False), {**CHOSEN, "weight_column": "kind"}, "holds a name"),
+    "hh.tsv": (PLAIN, {"weight_column": "3"}, "has 3 columns, not three beside the weight's"),
     "i.csv": (WIDE.to_csv(index=False), {**CHOSEN, "delimiter": "ab"}, "may be part of names"),
     "j.csv": (WIDE.to_csv(index=False), {**CHOSEN, "delimiter": '"'}, "cannot separate columns"),
     "k.tsv": (PLAIN + "a\tb\n", {"ignore_extra": True}, r"line \d+: has 2 columns"),

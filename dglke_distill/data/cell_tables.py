@@ -138,8 +138,10 @@ class CellTable:
         else:
             positions, by_name = self._unnamed(cells, weight, header, by_name)
         if max(positions) >= width:
+            beside = "" if weight is None else " beside the weight's"
             raise UserError(
-                f"{where}: has {plural(width, 'column')}, not three separated by {self._sign()}; "
+                f"{where}: has {plural(width, 'column')}, not three{beside} separated by "
+                f"{self._sign()}; "
                 "say what separates them by --delimiter, or correct the line"
             )
         if len(set(positions)) < 3:

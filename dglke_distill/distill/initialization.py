@@ -73,7 +73,8 @@ def svd(coordinates: Tensor, dim: int) -> Projection:
 
     count = min(dim, *(size - 1 for size in coordinates.shape))
     solver = TruncatedSVD(count, algorithm="arpack", random_state=0).fit(coordinates.numpy())
-    return Projection(torch.from_numpy(np.ascontiguousarray(solver.components_.T)), False)
+    # A copy: of one axis a view may run backwards, which NumPy calls contiguous and torch refuses.
+    return Projection(torch.from_numpy(np.array(solver.components_.T, order="C")), False)
 
 
 def at_random(coordinates: Tensor, dim: int) -> Projection:
