@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dglke_distill import zoo
-from dglke_distill.artifacts.checkpoint import MODEL_FILE
+from dglke_distill.artifacts.checkpoint_places import MODEL_FILE
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.zoo.fetch import fetch_files
 from dglke_distill.zoo.index import FoundEntry, shipped_store

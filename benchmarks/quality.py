@@ -20,7 +20,8 @@ from dglke_distill.artifacts.results_files import read_training_results
 from dglke_distill.cli.exits import script
 from dglke_distill.config import compose
 from dglke_distill.models import canonical_name
-from dglke_distill.runs.train_run import CHECKPOINT_DIRECTORY, RESUME_FILE, train_run
+from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY, RESUME_FILE
+from dglke_distill.runs.train_run import train_run
 
 ROWS = (
     ("fb15k237", "TransE", 512),

@@ -24,13 +24,14 @@ from rich.console import Console
 from rich.table import Table
 
 from dglke_distill.artifacts.results import ChainResults
+from dglke_distill.artifacts.results_files import RESULTS_FILE as CHAIN_RESULTS
 from dglke_distill.artifacts.results_files import read_chain_results
 from dglke_distill.cli.exits import script
 from dglke_distill.config import compose, merge
 from dglke_distill.distill.chain import CHAIN_FILE, run_chain
-from dglke_distill.distill.chain import RESULTS_FILE as CHAIN_RESULTS
 from dglke_distill.distill.plan import compose_chain
-from dglke_distill.runs.train_run import CHECKPOINT_DIRECTORY, train_run
+from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY
+from dglke_distill.runs.train_run import train_run
 from dglke_distill.runs.workspace import Workspaces
 
 Tree = dict[str, Any]

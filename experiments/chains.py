@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from dglke_distill.artifacts.results import ChainResults, Provenance, TrainingResults
-from dglke_distill.artifacts.results_files import read_chain_results
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_chain_results
 from dglke_distill.cli.exits import script
-from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain, saved_chain
+from dglke_distill.distill.chain import CHAIN_FILE, run_chain, saved_chain
 from dglke_distill.distill.chain_recipes import chain_recipe_names
 from dglke_distill.distill.plan import compose_chain, read_chain
+from dglke_distill.distill.watcher import Watcher
 from dglke_distill.report import write_report
 from dglke_distill.runs.workspace import Workspaces
 

@@ -21,7 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dglke_distill.artifacts.checkpoint import MODEL_FILE, LoadedModel, load_model, save_model
+from dglke_distill.artifacts.checkpoint import load_model, save_model
+from dglke_distill.artifacts.checkpoint_places import MODEL_FILE
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base import runtime
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.cli.compress import in_storage

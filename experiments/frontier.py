@@ -37,9 +37,10 @@ from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_bytes, atomic_write_text
 from dglke_distill.cli.exits import script
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.compare import ComparisonConfig, chain_of, teachers_of
 from dglke_distill.distill.finished import check_finished
-from dglke_distill.distill.plan import ChainConfig, Stage, compose_chain, plan
+from dglke_distill.distill.plan import Stage, compose_chain, plan
 from dglke_distill.distill.stages import checkpoint_of, run_stage
 from dglke_distill.distill.tuner import Tuned, save_tuned, saved_tuned
 from dglke_distill.distill.watcher import Watcher

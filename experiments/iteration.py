@@ -32,8 +32,9 @@ from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.cli.exits import script
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.compare import ComparisonConfig, teachers_of
-from dglke_distill.distill.plan import ChainConfig, Stage, overlaid, plan
+from dglke_distill.distill.plan import Stage, overlaid, plan
 from dglke_distill.distill.stages import checkpoint_of
 from dglke_distill.runs.workspace import Workspaces
 

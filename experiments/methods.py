@@ -21,10 +21,13 @@ from typing import Any
 from chains import origin_of, rounded, size_of, test_of, training_of, write
 
 from dglke_distill.artifacts.results import StageResults
-from dglke_distill.artifacts.results_files import read_chain_results, read_comparison_results
+from dglke_distill.artifacts.results_files import (
+    RESULTS_FILE,
+    read_chain_results,
+    read_comparison_results,
+)
 from dglke_distill.cli.exits import script
 from dglke_distill.config import read_toml
-from dglke_distill.distill.chain import RESULTS_FILE, Watcher
 from dglke_distill.distill.compare import (
     COMPARISON_FILE,
     ComparisonConfig,
@@ -32,6 +35,7 @@ from dglke_distill.distill.compare import (
     saved_comparison,
 )
 from dglke_distill.distill.plan import compose_chain
+from dglke_distill.distill.watcher import Watcher
 from dglke_distill.report import write_comparison
 
 HERE = Path(__file__).parent

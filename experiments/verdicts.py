@@ -45,7 +45,7 @@ from dglke_distill.cli.run import whole_numbers
 from dglke_distill.distill.chain import CHAIN_FILE
 from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY
 from dglke_distill.search.durations import seconds_of
-from dglke_distill.search.study import RECIPE_FILE
+from dglke_distill.search.leave import RECIPE_FILE
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "verdicts.csv"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.chain_config import ChainConfig
 
 
 def write_clock(folder: Path, hours: int = 30) -> Path:

@@ -13,7 +13,7 @@ from dglke_distill.config import Config, ModelConfig
 from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.distill.chain import CHAIN_FILE, run_chain
-from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.models import build_model
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.workspace import Workspace

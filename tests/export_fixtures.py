@@ -8,7 +8,7 @@ import pytest
 import torch
 from model_formulas import DIM, ENTITIES, IDS, RELATIONS, VARIANTS, make
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.models import SCORE_FUNCTIONS

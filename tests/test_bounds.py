@@ -17,7 +17,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.config import Config, compose, parse_assignment
 from dglke_distill.data import catalog
-from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.settings import divided
 from dglke_distill.evaluate.ranking import NonFiniteScores
 

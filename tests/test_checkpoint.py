@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.base import files
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.tensor_files import flatten_state, restore_state
+from dglke_distill.base.tensor_files import flatten_state, load_state, restore_state, save_state
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.models import SCORE_FUNCTIONS, build_model
@@ -255,8 +255,8 @@ def test_state_comes_back_bit_for_bit(tmp_path_factory: Any, data: st.DataObject
     number = data.draw(st.floats(allow_nan=False))
     whole = torch.tensor(bits, dtype=torch.int32).reshape(shape)
     tensors = {"whole": whole, "any bits": whole.view(torch.float32), "flag": torch.tensor(True)}
-    checkpoint.save_state(path, tensors, {"number": number, "text": "ü\n", "none": None})
-    have, metadata = checkpoint.load_state(path)
+    save_state(path, tensors, {"number": number, "text": "ü\n", "none": None})
+    have, metadata = load_state(path)
     assert set(have) == set(tensors)
     assert torch.equal(have["whole"], whole)
     assert torch.equal(have["any bits"].view(torch.int32), whole)
@@ -267,28 +267,28 @@ def test_state_comes_back_bit_for_bit(tmp_path_factory: Any, data: st.DataObject
 
 def test_state_of_views_of_one_memory(tmp_path: Path) -> None:
     base = torch.arange(12.0).reshape(3, 4)
-    checkpoint.save_state(tmp_path / "s", {"a": base, "b": base.T, "c": base[1]}, {})
-    have, _ = checkpoint.load_state(tmp_path / "s")
+    save_state(tmp_path / "s", {"a": base, "b": base.T, "c": base[1]}, {})
+    have, _ = load_state(tmp_path / "s")
     assert torch.equal(have["a"], base)
     assert torch.equal(have["b"], base.T)
     assert torch.equal(have["c"], base[1])
 
 
 def test_loaded_state_is_its_own_memory(tmp_path: Path) -> None:
-    checkpoint.save_state(tmp_path / "s", {"a": torch.ones(1000)}, {})
-    have, _ = checkpoint.load_state(tmp_path / "s")
+    save_state(tmp_path / "s", {"a": torch.ones(1000)}, {})
+    have, _ = load_state(tmp_path / "s")
     have["a"].zero_()
-    again, _ = checkpoint.load_state(tmp_path / "s")
+    again, _ = load_state(tmp_path / "s")
     assert torch.equal(again["a"], torch.ones(1000))
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 60, -1])
 def test_truncated_state_is_refused(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "resume.safetensors"
-    checkpoint.save_state(path, {"a": torch.ones(100)}, {"epoch": 1})
+    save_state(path, {"a": torch.ones(100)}, {"epoch": 1})
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match=r"resume\.safetensors: damaged"):
-        checkpoint.load_state(path)
+        load_state(path)
 
 
 @pytest.mark.parametrize(
@@ -298,15 +298,15 @@ def test_foreign_state_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "resume.safetensors"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"resume\.safetensors"):
-        checkpoint.load_state(path)
+        load_state(path)
 
 
 def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "foreign")
     with pytest.raises(UserError, match="foreign: not written by dglke_distill"):
-        checkpoint.load_state(tmp_path / "foreign")
+        load_state(tmp_path / "foreign")
     with pytest.raises(UserError, match="nothing: no such file"):
-        checkpoint.load_state(tmp_path / "nothing")
+        load_state(tmp_path / "nothing")
 
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=3)
@@ -368,9 +368,9 @@ def test_training_resumes_bit_for_bit(tmp_path: Path, name: str) -> None:
     work(whole, optimizer, range(10))
     half, optimizer = start()
     work(half, optimizer, range(5))
-    checkpoint.save_state(tmp_path / "s", checkpoint.training_tensors(half, optimizer), {})
+    save_state(tmp_path / "s", checkpoint.training_tensors(half, optimizer), {})
     resumed, optimizer = start()
-    restore_training(checkpoint.load_state(tmp_path / "s")[0], resumed, optimizer)
+    restore_training(load_state(tmp_path / "s")[0], resumed, optimizer)
     assert optimizer.param_groups[0]["lr"] == 0.1
     work(resumed, optimizer, range(5, 10))
     for key, want in whole.state_dict().items():
@@ -395,8 +395,8 @@ def test_permissions_are_what_the_umask_says(tmp_path: Path, mask: int, mode: in
     before = os.umask(mask)
     try:
         save(tmp_path / "model", *build())
-        checkpoint.save_state(tmp_path / "state", {"a": torch.zeros(2)}, {})
-        checkpoint.save_state(tmp_path / "state", {"a": torch.ones(2)}, {})
+        save_state(tmp_path / "state", {"a": torch.zeros(2)}, {})
+        save_state(tmp_path / "state", {"a": torch.ones(2)}, {})
     finally:
         os.umask(before)
     for path in [*(tmp_path / "model").iterdir(), tmp_path / "state"]:

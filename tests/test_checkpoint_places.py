@@ -16,7 +16,7 @@ from dglke_distill.artifacts.checkpoint_places import (
     no_checkpoint,
 )
 from dglke_distill.base.errors import UserError
-from dglke_distill.distill.loading import check_teacher
+from dglke_distill.distill.saved import check_teacher
 
 
 def checkpoint(place: Path) -> Path:

@@ -28,7 +28,8 @@ from dglke_distill.base.claims import LOCK_FILE, Kind, among, claimed
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import load_state, save_state
 from dglke_distill.config import Config
-from dglke_distill.runs.train_run import BEST_FILE, CONFIG_FILE, RESUME_FILE, train_run
+from dglke_distill.runs.run_files import BEST_FILE, CONFIG_FILE, RESUME_FILE
+from dglke_distill.runs.train_run import train_run
 from dglke_distill.training.loop import Interrupted
 
 __all__ = ["home", "place", "server", "trained"]

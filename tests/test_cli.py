@@ -17,7 +17,7 @@ from dglke_distill import __version__
 from dglke_distill.cli.output import clock_text
 from dglke_distill.cli.train import new_run_directory
 from dglke_distill.config import RECIPES, Config, read_toml, recipe_names
-from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.settings import new_chain_directory
 from dglke_distill.search.settings import new_study_directory, study_settings
 from dglke_distill.training import loop as train

@@ -23,8 +23,9 @@ from dglke_distill.config import (
 )
 from dglke_distill.config.names import fold, published
 from dglke_distill.config.registry import Registry
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.methods import METHODS
-from dglke_distill.distill.plan import ChainConfig, compose_chain, plan
+from dglke_distill.distill.plan import compose_chain, plan
 from dglke_distill.interop import FORMATS
 from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.training.losses import LOSSES, build_loss

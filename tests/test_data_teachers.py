@@ -24,7 +24,8 @@ from identity_fixtures import (
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.base.errors import UserError
 from dglke_distill.data import catalog
-from dglke_distill.distill.loading import load_teacher, teacher_data
+from dglke_distill.distill.loading import load_teacher
+from dglke_distill.distill.teacher_data import teacher_data
 from dglke_distill.predict import NamedModel
 
 __all__ = ["grown", "run", "trained"]  # fixtures

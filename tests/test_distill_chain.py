@@ -19,9 +19,11 @@ from dglke_distill.artifacts.checkpoint import load_model
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.config import Config, read_toml
-from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
+from dglke_distill.distill.chain import run_chain, saved_chain
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.estimate import estimate
-from dglke_distill.distill.plan import ChainConfig, plan
+from dglke_distill.distill.plan import plan
+from dglke_distill.distill.watcher import Watcher
 from dglke_distill.training import loop as train
 from dglke_distill.training.objective import Objectives
 

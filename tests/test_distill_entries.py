@@ -10,8 +10,8 @@ from distill_fixtures import chain_tree, write_clock
 from dglke_distill.artifacts.checkpoint import load_model
 from dglke_distill.base.files import sha256_file
 from dglke_distill.distill.chain import run_chain
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.entries import zoo_entries
-from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.zoo.card import render_card
 from dglke_distill.zoo.store import LocalStore
 

@@ -20,7 +20,8 @@ from dglke_distill.data import catalog
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.chain import run_chain
 from dglke_distill.distill.compare import ComparisonConfig, run_comparison
-from dglke_distill.distill.loading import describe_teacher, load_teacher
+from dglke_distill.distill.loading import load_teacher
+from dglke_distill.distill.saved import describe_teacher
 from dglke_distill.interop.dglke_folder import DGLKE_MODELS
 
 GAMMA, HIDDEN = 12.0, 3

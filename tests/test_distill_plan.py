@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, read_shipped, read_toml
 from dglke_distill.distill.across import student_settings
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.chain_recipes import CHAINS, chain_recipe_names
 from dglke_distill.distill.compare import ComparisonConfig, chain_of
 from dglke_distill.distill.methods import METHODS, build_method
-from dglke_distill.distill.plan import ChainConfig, compose_chain, plan, read_chain
+from dglke_distill.distill.plan import compose_chain, plan, read_chain
 from dglke_distill.distill.settings import divided
 
 

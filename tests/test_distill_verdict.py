@@ -22,12 +22,13 @@ from dglke_distill.cli.output import verdict_lines
 from dglke_distill.config import Config
 from dglke_distill.data import catalog
 from dglke_distill.data.graph import KnownAnswers
-from dglke_distill.distill.chain import Watcher, run_chain
+from dglke_distill.distill.chain import run_chain
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.controls import doubtful
 from dglke_distill.distill.gains import Gain, gain_between
-from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.distill.tuner import Searches, Tuned
 from dglke_distill.distill.verdict import _claim, control_of, judge, seconds_to_reach
+from dglke_distill.distill.watcher import Watcher
 from dglke_distill.evaluate import evaluate
 from dglke_distill.report.numbers import gain_text as report_gain_text
 from dglke_distill.runs.ranks import RANKS_FILE, read_reciprocal_ranks

@@ -146,7 +146,7 @@ def test_notebooks_are_plain() -> None:
 def test_every_setting_says_what_it_means() -> None:
     from dglke_distill.config import Config, components
     from dglke_distill.config.registry import Registry
-    from dglke_distill.distill.plan import ChainConfig
+    from dglke_distill.distill.chain_config import ChainConfig
     from dglke_distill.leaderboard.settings import About, SeedsConfig
     from dglke_distill.search.space import Range, Space
 

@@ -28,7 +28,7 @@ from kg_bundle import Bundle
 from model_formulas import DIM, ENTITIES, RELATIONS, one_thread  # noqa: F401
 from reader_fixtures import JAVASCRIPT_READER, PYTHON_READER
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.interop import export_model

@@ -12,7 +12,7 @@ import pytest
 from export_fixtures import ASKED, NAMES, ONE_SIDED, RELATION_NAMES, loaded_model
 from model_formulas import VARIANTS, one_thread, reference, some_triples  # noqa: F401
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.compression import Storage, compress
 from dglke_distill.interop import export_model
 from dglke_distill.models import SCORE_FUNCTIONS

@@ -17,7 +17,7 @@ import torch
 from export_fixtures import loaded_model, queries
 from model_formulas import ENTITIES, IDS, RELATIONS, VARIANTS
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import SIDES, Vocabulary
 from dglke_distill.interop import export_model

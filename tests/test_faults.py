@@ -10,7 +10,7 @@ import pytest
 from cli_fixtures import called
 
 import dglke_distill as kd
-from dglke_distill.base import plain_schema
+from dglke_distill.base import plain_schema, plain_values
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.faults import fault_words
 from dglke_distill.config import Config
@@ -23,7 +23,7 @@ def checked(value: int) -> int:
 
 
 # Each library passes over the other's.
-Odd = Annotated[int, pydantic.AfterValidator(checked), plain_schema.AfterValidator(checked)]
+Odd = Annotated[int, pydantic.AfterValidator(checked), plain_values.AfterValidator(checked)]
 
 
 def one(library: Any) -> Any:

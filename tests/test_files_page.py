@@ -10,7 +10,7 @@ from distill_fixtures import chain_tree, write_clock
 
 import dglke_distill as kd
 from dglke_distill.distill.chain import run_chain
-from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.chain_config import ChainConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "files.md"
 

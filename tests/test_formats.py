@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.data import text
-from dglke_distill.data.formats import parse_format, read_file, read_folder
+from dglke_distill.data.formats import read_file, read_folder
+from dglke_distill.data.layout import parse_format
 from dglke_distill.data.name_order import in_name_order
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.data.writers import write_dataset

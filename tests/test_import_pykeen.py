@@ -20,8 +20,9 @@ from dglke_distill.cli import main
 from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.data.writers import write_dataset
 from dglke_distill.distill.chain import run_chain
-from dglke_distill.distill.loading import describe_teacher, import_model, load_teacher
-from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.chain_config import ChainConfig
+from dglke_distill.distill.loading import import_model, load_teacher
+from dglke_distill.distill.saved import describe_teacher
 
 ENTITIES, RELATIONS, DIM = 7, 2, 4
 NAMES = ["a", "São Tomé", 'quo"te', "tab\there", "5", "NA", "漢"]

@@ -18,9 +18,11 @@ from dglke_distill.base import runtime
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import app
 from dglke_distill.config import Config, compose, merge
-from dglke_distill.distill.chain import Watcher, run_chain
-from dglke_distill.distill.plan import ChainConfig
-from dglke_distill.runs.memory import DataSize, TeacherSize, bytes_text, check_memory, memory_need
+from dglke_distill.distill.chain import run_chain
+from dglke_distill.distill.chain_config import ChainConfig
+from dglke_distill.distill.watcher import Watcher
+from dglke_distill.runs.memory import bytes_text, check_memory, memory_need
+from dglke_distill.runs.memory_parts import DataSize, TeacherSize
 from dglke_distill.runs.train_run import train_run
 
 SIZE = DataSize(1000, 7, 5000, 100, 100)

@@ -24,10 +24,11 @@ from dglke_distill.config import Config, ModelConfig, compose
 from dglke_distill.data.graph import build_graph
 from dglke_distill.data.triples import Triples
 from dglke_distill.distill.chain import run_chain
-from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.models import SCORE_FUNCTIONS, build_model, node_piece, node_piece_tokens
 from dglke_distill.models.base import KGEModel
-from dglke_distill.runs.memory import DataSize, memory_need
+from dglke_distill.runs.memory import memory_need
+from dglke_distill.runs.memory_parts import DataSize
 from dglke_distill.runs.train_run import rank_loaded, train_run
 from dglke_distill.training.optim import OPTIMIZERS
 

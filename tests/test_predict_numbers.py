@@ -15,7 +15,8 @@ from kg_bundle import Bundle
 from model_formulas import ENTITIES, RELATIONS, one_thread  # noqa: F401
 
 from dglke_distill import cli
-from dglke_distill.artifacts.checkpoint import LoadedModel, save_model
+from dglke_distill.artifacts.checkpoint import save_model
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.interop import export_model

@@ -20,19 +20,12 @@ from dglke_distill.cli import main
 from dglke_distill.config import Config, read_toml
 from dglke_distill.models import SCORE_FUNCTIONS
 from dglke_distill.search.durations import seconds_of
+from dglke_distill.search.found import Found, StudyConfig
 from dglke_distill.search.leave import state_of
 from dglke_distill.search.lengths import Budget, Training, lengths_of, longer
 from dglke_distill.search.owners import bury
 from dglke_distill.search.space import SPACES, Range, Space, find_space, read_space, space_names
-from dglke_distill.search.study import (
-    Found,
-    StudyConfig,
-    StudyWatch,
-    _open,
-    saved_study,
-    space_digest,
-    tune,
-)
+from dglke_distill.search.study import StudyWatch, _open, saved_study, space_digest, tune
 
 SPACE = """
 [fixed.model]

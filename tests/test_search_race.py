@@ -18,8 +18,9 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.config import Config, compose, merge, read_toml
 from dglke_distill.config.fit import fitted
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.controls import stated_of
-from dglke_distill.distill.plan import ChainConfig, compose_chain, plan
+from dglke_distill.distill.plan import compose_chain, plan
 from dglke_distill.distill.tuner import Tuned
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models import SCORE_FUNCTIONS

@@ -15,7 +15,8 @@ import torch
 from distill_fixtures import model_of
 from serve_fixtures import FACTS, PEOPLE, Page, page, served, town, write_model, write_town
 
-from dglke_distill.artifacts.checkpoint import LoadedModel, load_model
+from dglke_distill.artifacts.checkpoint import load_model
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.compression import Storage, compress
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Vocabulary

@@ -15,8 +15,9 @@ import dglke_distill as kd
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
 from dglke_distill.config import Config
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
-from dglke_distill.distill.plan import ChainConfig, plan
+from dglke_distill.distill.plan import plan
 from dglke_distill.distill.settings import chain_settings
 from dglke_distill.kernels import set_num_threads
 from dglke_distill.runs.workspace import Workspaces

@@ -19,7 +19,7 @@ from dglke_distill import zoo
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.distill.chain import run_chain
-from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.zoo.index import read_store
 from dglke_distill.zoo.publish import check_single, rebuild_index
 from dglke_distill.zoo.remote_stores import RemoteStore

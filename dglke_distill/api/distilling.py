@@ -11,10 +11,11 @@ from dglke_distill.api.given import AnyPath, AnyTeacher, path_of, places_of
 from dglke_distill.api.outcomes import DistillationRun, warn_underfitted
 from dglke_distill.base.arguments import checked
 from dglke_distill.base.errors import UserError
-from dglke_distill.distill.chain import Watcher, run_chain, saved_chain
+from dglke_distill.distill.chain import run_chain, saved_chain
 from dglke_distill.distill.going_on import InitModel
 from dglke_distill.distill.plan import loaded_in
 from dglke_distill.distill.settings import chain_settings, check_part, new_chain_directory
+from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.settings import nested, stated_reading
 from dglke_distill.runs.workspace import Workspaces
 from dglke_distill.search.beforehand import Search, before_chain

@@ -34,10 +34,8 @@ from dglke_distill.base.tensor_files import (
     check_finite,
     check_shapes,
     flatten_state,
-    load_state,
     portable,
     read_tensors,
-    save_state,
     write_tensors,
 )
 from dglke_distill.calibration.file import (
@@ -55,24 +53,6 @@ from dglke_distill.models.coded import build_configured
 if TYPE_CHECKING:
     from dglke_distill.calibration import Calibration
     from dglke_distill.data.known_answers import KnownAnswers
-
-__all__ = [
-    "CHECKPOINT_FILES",
-    "CONFIG_FILE",
-    "ENTITIES_FILE",
-    "MODEL_FILE",
-    "RELATIONS_FILE",
-    "RESULTS_FILE",
-    "LoadedModel",
-    "check_place",
-    "load_files",
-    "load_model",
-    "load_state",
-    "restore_weights",
-    "save_model",
-    "save_state",
-    "training_tensors",
-]
 
 CONFIG_FILE = "config.json"
 ENTITIES_FILE = "entities.tsv"

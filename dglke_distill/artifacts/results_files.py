@@ -18,17 +18,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.base.parsing import read_object
 
-__all__ = [
-    "RESULTS_FILE",
-    "read_chain_results",
-    "read_comparison_results",
-    "read_results_tree",
-    "read_training_results",
-    "results_kind",
-    "results_text",
-    "write_results",
-]
-
 RESULTS_FILE = "results.json"
 """What the file is called, in a checkpoint and in the folder of a chain or a comparison."""
 

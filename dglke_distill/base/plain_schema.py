@@ -15,25 +15,11 @@ from typing import Any, ClassVar, get_origin
 
 from dglke_distill.base.plain_values import (
     REQUIRED,
-    AfterValidator,
-    BeforeValidator,
     FieldInfo,
     ValidationError,
     passed,
     typed,
 )
-
-__all__ = [
-    "AfterValidator",
-    "BaseModel",
-    "BeforeValidator",
-    "ConfigDict",
-    "Field",
-    "FieldInfo",
-    "ValidationError",
-    "field_validator",
-    "model_validator",
-]
 
 ConfigDict = dict
 

@@ -28,15 +28,13 @@ if TYPE_CHECKING or find_spec("pydantic") is not None:
         model_config = ConfigDict(defer_build=True)
 else:
     from dglke_distill.base.plain_schema import (
-        AfterValidator,
         BaseModel,
-        BeforeValidator,
         ConfigDict,
         Field,
-        ValidationError,
         field_validator,
         model_validator,
     )
+    from dglke_distill.base.plain_values import AfterValidator, BeforeValidator, ValidationError
 
 
 class StrictModel(BaseModel):

@@ -13,8 +13,8 @@ from dglke_distill.cli.say import say
 from dglke_distill.cli.tracked import tracked
 
 if TYPE_CHECKING:
+    from dglke_distill.distill.chain_config import ChainConfig
     from dglke_distill.distill.going_on import InitModel
-    from dglke_distill.distill.plan import ChainConfig
     from dglke_distill.distill.stages import StageTrainer
     from dglke_distill.runs.workspace import Workspaces
 
@@ -41,7 +41,8 @@ def run_shown(
         init: see ``run_chain``.
         trainer: see ``run_chain``.
     """
-    from dglke_distill.distill.chain import CHAIN_FILE, Watcher, run_chain
+    from dglke_distill.distill.chain import CHAIN_FILE, run_chain
+    from dglke_distill.distill.watcher import Watcher
     from dglke_distill.report import write_report
     from dglke_distill.search.control import SEARCHES
 

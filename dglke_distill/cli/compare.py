@@ -164,8 +164,8 @@ def _new_directory(comparison: "ComparisonConfig") -> Path:
 def _run(
     comparison: "ComparisonConfig", directory: Path, resume: bool, workspaces: "Workspaces"
 ) -> None:
-    from dglke_distill.distill.chain import Watcher
     from dglke_distill.distill.compare import COMPARISON_FILE, run_comparison
+    from dglke_distill.distill.watcher import Watcher
     from dglke_distill.report import about_gains, write_comparison
     from dglke_distill.search.control import SEARCHES
 

@@ -18,7 +18,7 @@ from dglke_distill.cli.say import say, warn
 from dglke_distill.config import parse_assignment
 
 if TYPE_CHECKING:
-    from dglke_distill.artifacts.checkpoint import LoadedModel
+    from dglke_distill.artifacts.loaded_model import LoadedModel
     from dglke_distill.calibration import Calibration
     from dglke_distill.compression import Storage
     from dglke_distill.data.identity import Lookup
@@ -125,7 +125,7 @@ def in_storage(loaded: "LoadedModel", storage: "Storage") -> "LoadedModel":
     Raises:
         UserError: an option of the storage is unknown or does not fit the model.
     """
-    from dglke_distill.artifacts.checkpoint import LoadedModel
+    from dglke_distill.artifacts.loaded_model import LoadedModel
     from dglke_distill.compression import CompressedModel, compress, decompress
     from dglke_distill.models.base import KGEModel
 

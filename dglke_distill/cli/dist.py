@@ -74,7 +74,8 @@ def dist_partition(
         partition,
         partition_bytes,
     )
-    from dglke_distill.runs.memory import DataSize, bytes_text
+    from dglke_distill.runs.memory import bytes_text
+    from dglke_distill.runs.memory_parts import DataSize
     from dglke_distill.runs.workspace import dataset_labels, load_data
 
     config = Config.from_mapping({"data": tree}, "dist partition").data

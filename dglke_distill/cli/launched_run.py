@@ -28,7 +28,7 @@ from dglke_distill.runs.workspace import DataAlone, Workspaces
 from dglke_distill.search.beforehand import before_chain
 
 if TYPE_CHECKING:
-    from dglke_distill.distill.plan import ChainConfig
+    from dglke_distill.distill.chain_config import ChainConfig
 
 
 def launch_chain(given: Given) -> None:

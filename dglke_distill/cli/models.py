@@ -13,7 +13,7 @@ from dglke_distill.base.regular_files import resolved
 from dglke_distill.cli.say import say
 
 if TYPE_CHECKING:
-    from dglke_distill.artifacts.checkpoint import LoadedModel
+    from dglke_distill.artifacts.loaded_model import LoadedModel
 
 _RUNS = Path("runs")
 """Where runs lie that the user names no folder for."""

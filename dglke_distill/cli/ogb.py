@@ -243,7 +243,7 @@ def _run(
     about: Optional[Path],
     data_root: Optional[Path],
 ) -> None:
-    from dglke_distill.distill.chain import Watcher
+    from dglke_distill.distill.watcher import Watcher
     from dglke_distill.leaderboard.run import SeedWatcher, run_seeds
     from dglke_distill.leaderboard.settings import SEEDS_FILE
 

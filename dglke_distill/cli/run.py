@@ -18,8 +18,8 @@ from dglke_distill.cli.tracked import check_tracker
 from dglke_distill.runs.settings import stated_reading
 
 if TYPE_CHECKING:
+    from dglke_distill.distill.chain_config import ChainConfig
     from dglke_distill.distill.going_on import InitModel
-    from dglke_distill.distill.plan import ChainConfig
     from dglke_distill.runs.workspace import Workspaces
 
 DimsFlag = Annotated[

@@ -140,7 +140,8 @@ def check_idle(context: typer.Context, *, resume: bool, init: Optional[str]) -> 
 
 
 def _show_need(config: Config, data_root: Optional[Path], workspaces: "Workspaces") -> None:
-    from dglke_distill.runs.memory import DataSize, check_memory, memory_need
+    from dglke_distill.runs.memory import check_memory, memory_need
+    from dglke_distill.runs.memory_parts import DataSize
     from dglke_distill.runs.workspace import load_data
 
     size = DataSize.published(config.data.dataset)
@@ -164,6 +165,7 @@ def run(
 ) -> None:
     """Train and show the figures; Ctrl-C ends with exit code 130 and says how to go on."""
     from dglke_distill.runs import train_run as pipeline
+    from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY, RESUME_FILE
     from dglke_distill.runs.start import Start
 
     console = SafeConsole()
@@ -171,7 +173,7 @@ def run(
         f"{config.model.name}, {config.model.size}, on {config.data.dataset}"
         + (f", recipe {config.recipe}" if config.recipe else ""),
     )
-    begun = run_directory / pipeline.RESUME_FILE
+    begun = run_directory / RESUME_FILE
     with (
         resumable("dglke-distill train", begun),
         TrainingDisplay(console) as display,
@@ -191,6 +193,6 @@ def run(
         )
     if results.metrics:
         console.print(metrics_table(results.metrics))
-    checkpoint = run_directory / pipeline.CHECKPOINT_DIRECTORY
+    checkpoint = run_directory / CHECKPOINT_DIRECTORY
     seconds = 0.0 if results.training is None else results.training.seconds
     say(f"trained in {seconds:.1f} s; checkpoint: {checkpoint}")

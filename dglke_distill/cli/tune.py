@@ -138,9 +138,11 @@ def _search(
     workspaces: "Workspaces",
     first: Optional[Sequence[Mapping[str, Any]]],
 ) -> None:
-    from dglke_distill.distill.chain import Watcher
+    from dglke_distill.distill.watcher import Watcher
     from dglke_distill.search.agenda import unfinished
-    from dglke_distill.search.study import RECIPE_FILE, STUDY_FILE, Found, StudyWatch
+    from dglke_distill.search.found import Found
+    from dglke_distill.search.leave import RECIPE_FILE
+    from dglke_distill.search.study import STUDY_FILE, StudyWatch
     from dglke_distill.search.study import tune as search
 
     console = SafeConsole()

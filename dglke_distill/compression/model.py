@@ -13,9 +13,10 @@ from dglke_distill.compression.storage import Storage, TableStorage, build_table
 from dglke_distill.compression.table import StoredTable
 from dglke_distill.config import ModelConfig
 from dglke_distill.models import build_model, build_score_function
-from dglke_distill.models.base import EntityRows, KGEModel
+from dglke_distill.models.base import KGEModel
 from dglke_distill.models.blockwise import BlockwiseModel
 from dglke_distill.models.pieces import CodedVectors
+from dglke_distill.models.rows import EntityRows
 from dglke_distill.models.score_function import ScoreFunction
 
 BIAS = TableStorage(kind="float16")

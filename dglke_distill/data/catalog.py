@@ -33,7 +33,8 @@ from dglke_distill.data.manifest import (
     read_manifest,
 )
 from dglke_distill.data.name_order import in_name_order
-from dglke_distill.data.ogb import OGB_DATASETS, load_ogb
+from dglke_distill.data.ogb import load_ogb
+from dglke_distill.data.ogb_package import OGB_DATASETS
 from dglke_distill.data.own_files import no_columns, read_own
 from dglke_distill.data.published import count_difference, doubts
 from dglke_distill.data.sources import DATASETS, is_named, load_source

@@ -8,8 +8,9 @@ from typing import Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
+from dglke_distill.data.packings import without_packing
 from dglke_distill.data.split_names import files_in
-from dglke_distill.data.text import lines, strip_blanks, without_packing
+from dglke_distill.data.text import lines, strip_blanks
 
 _ID_WORDS = frozenset("id ids index idx number nr no entity_id relation_id entid relid".split())
 _NAME_WORDS = frozenset(

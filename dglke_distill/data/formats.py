@@ -37,7 +37,6 @@ from dglke_distill.data.datasets_made import Weight, finished, split_up
 from dglke_distill.data.dictionaries import read_dictionary
 from dglke_distill.data.id_files import read_id_triples
 from dglke_distill.data.layout import (
-    FORMAT_NAMES,
     SPLITS,
     Format,
     check_order,
@@ -53,20 +52,10 @@ from dglke_distill.data.layout import (
 )
 from dglke_distill.data.name_tables import NameTable, is_special, open_table
 from dglke_distill.data.named_splits import read_named
+from dglke_distill.data.packings import without_packing
 from dglke_distill.data.split_names import parse_split_name
 from dglke_distill.data.table_options import TableOptions
-from dglke_distill.data.text import without_packing
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
-
-__all__ = [
-    "FORMAT_NAMES",
-    "Format",
-    "parse_format",
-    "read_facts",
-    "read_file",
-    "read_folder",
-    "read_tables",
-]
 
 
 def read_folder(

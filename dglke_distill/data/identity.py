@@ -14,8 +14,8 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.config import DataConfig
 from dglke_distill.data.layout import SPLITS
+from dglke_distill.data.packings import without_packing
 from dglke_distill.data.table_options import IN_MEMORY
-from dglke_distill.data.text import without_packing
 from dglke_distill.data.triples import Dataset
 
 _SHOWN = 16

@@ -13,11 +13,12 @@ from dglke_distill.data.headings import heading_order, split_line
 from dglke_distill.data.line_errors import separator_of
 from dglke_distill.data.missing_files import missing_file
 from dglke_distill.data.name_tables import is_special
+from dglke_distill.data.packings import without_packing
 from dglke_distill.data.parquet_tables import PARQUET_ENDINGS
 from dglke_distill.data.rdf import RDF_ENDINGS
 from dglke_distill.data.split_names import SplitSet, files_in, parse_split_name, split_sets
 from dglke_distill.data.table_options import TableOptions
-from dglke_distill.data.text import first_bytes, first_rows, without_packing
+from dglke_distill.data.text import first_bytes, first_rows
 
 FORMAT_NAMES = ("auto", "names_hrt", "raw_udd_hrt", "udd_hrt", "openke")
 """The formats as users type them; the letters may come in any order."""

@@ -13,7 +13,8 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
 from dglke_distill.data.file_kinds import python_command
 from dglke_distill.data.headings import named_columns
-from dglke_distill.data.text import decode, inner_name, without_packing
+from dglke_distill.data.packings import inner_name, without_packing
+from dglke_distill.data.text import decode
 
 _SEPARATORS = {"\t": "tabs", ",": "commas"}
 _OTHERS = {"\t": "tabs", ";": "semicolons", "||": "double bars", "|": "bars", ",": "commas"}

@@ -10,8 +10,9 @@ from typing import Optional
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import check_regular
 from dglke_distill.data.file_kinds import FileKind
+from dglke_distill.data.packings import without_packing
 from dglke_distill.data.split_names import SplitSet, files_in, parse_split_name, split_sets
-from dglke_distill.data.text import kind_of_file, without_packing
+from dglke_distill.data.text import kind_of_file
 from dglke_distill.data.zipped_splits import holds_splits
 
 _DEPTH = 3

@@ -25,8 +25,6 @@ from dglke_distill.data.ogb_files import OfficialGraph, OfficialSplits, read_nam
 from dglke_distill.data.ogb_package import OGB_DATASETS, dataset_folder
 from dglke_distill.data.triples import Dataset, Side, Triples, Vocabulary
 
-__all__ = ["OGB_DATASETS", "GivenCandidates", "OgbDataset", "load_ogb"]
-
 IdArray = NDArray[np.int32]
 
 _FORMAT = 1

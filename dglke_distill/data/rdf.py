@@ -15,7 +15,8 @@ from dglke_distill.base.shown import plural
 from dglke_distill.data.cell_tables import CellBlock
 from dglke_distill.data.file_kinds import text_kind
 from dglke_distill.data.opening import open_unpacked
-from dglke_distill.data.text import first_bytes, inner_name
+from dglke_distill.data.packings import inner_name
+from dglke_distill.data.text import first_bytes
 
 RDF_ENDINGS = (".nt", ".ntriples", ".ttl", ".turtle", ".nq", ".nquads")
 """Endings of files that are read as RDF."""

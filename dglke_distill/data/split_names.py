@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.text import without_packing
+from dglke_distill.data.packings import without_packing
 
 TABLE_ENDINGS = (
     *(".txt", ".tsv", ".csv", ".del"),

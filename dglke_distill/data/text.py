@@ -16,31 +16,13 @@ from dglke_distill.data.opening import (
     expands,
     most_bytes,
     open_stream,
-    open_unpacked,
     packed_kind,
     read_stream,
 )
-from dglke_distill.data.packings import DAMAGED, inner_name, packing_of, without_packing
+from dglke_distill.data.packings import DAMAGED, packing_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-__all__ = [
-    "BLANKS",
-    "blocks",
-    "cell_frame",
-    "decode",
-    "first_bytes",
-    "first_rows",
-    "inner_name",
-    "kind_of_file",
-    "lines",
-    "open_unpacked",
-    "strip_blanks",
-    "table_blocks",
-    "triple_lines",
-    "without_packing",
-]
 
 BLANKS = r"\s+"
 """What separates columns by any number of blanks."""

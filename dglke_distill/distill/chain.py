@@ -23,6 +23,7 @@ from dglke_distill.config import read_toml
 from dglke_distill.data.identity import located_data
 from dglke_distill.data.table_options import IN_MEMORY
 from dglke_distill.data.triples import Dataset
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.controls import (
     LONGER,
     SEARCHES,
@@ -41,23 +42,15 @@ from dglke_distill.distill.finished import (
     summary,
 )
 from dglke_distill.distill.going_on import InitModel, check_init
-from dglke_distill.distill.loading import check_teachers, teacher_results
-from dglke_distill.distill.plan import ChainConfig, Stage, plan
+from dglke_distill.distill.loading import teacher_results
+from dglke_distill.distill.plan import Stage, plan
 from dglke_distill.distill.rehearsal import check_stages
-from dglke_distill.distill.stages import ChainRun, StageTrainer, run_stage
+from dglke_distill.distill.stages import ChainRun, StageTrainer
+from dglke_distill.distill.teacher_data import check_teachers
 from dglke_distill.distill.tuner import Searches, Tuned
 from dglke_distill.distill.verdict import judge
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
-
-__all__ = [
-    "CHAIN_FILE",
-    "RESULTS_FILE",
-    "Watcher",
-    "run_chain",
-    "run_stage",
-    "saved_chain",
-]
 
 CHAIN_FILE = "chain.toml"
 _OUTCOMES = (RESULTS_FILE, ENTRIES_FILE, SEARCHES, "report")

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Callable, Optional
 
-from dglke_distill.artifacts import checkpoint
 from dglke_distill.artifacts.results import (
     ChainResults,
     ComparisonResults,
     StageResults,
 )
-from dglke_distill.artifacts.results_files import read_training_results, write_results
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_training_results, write_results
 from dglke_distill.base.claims import Kind, among, claimed
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field
@@ -21,14 +20,8 @@ from dglke_distill.config.components import MethodName
 from dglke_distill.config.sections import MOST_SEED
 from dglke_distill.data.identity import located_data, short
 from dglke_distill.data.triples import Dataset
-from dglke_distill.distill.chain import (
-    CHAIN_FILE,
-    RESULTS_FILE,
-    Watcher,
-    run_chain,
-    run_stage,
-    saved_chain,
-)
+from dglke_distill.distill.chain import CHAIN_FILE, run_chain, saved_chain
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.compared import CONTROL, comparison_results
 from dglke_distill.distill.controls import SEARCHES
 from dglke_distill.distill.finished import (
@@ -37,12 +30,15 @@ from dglke_distill.distill.finished import (
     check_finished,
 )
 from dglke_distill.distill.gains import chain_folder, gains_over, saved_ranks
-from dglke_distill.distill.loading import check_teachers, import_teacher, teacher_data
+from dglke_distill.distill.loading import import_teacher
 from dglke_distill.distill.methods import METHODS
-from dglke_distill.distill.plan import ChainConfig, Stage, plan, taken_over
+from dglke_distill.distill.plan import Stage, plan, taken_over
 from dglke_distill.distill.rehearsal import check_stages
+from dglke_distill.distill.stages import run_stage
+from dglke_distill.distill.teacher_data import check_teachers, teacher_data
 from dglke_distill.distill.tuner import Searches, Tuned, saved_tuned
-from dglke_distill.runs import train_run as pipeline
+from dglke_distill.distill.watcher import Watcher
+from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY
 from dglke_distill.runs.workspace import Workspaces
 
 COMPARISON_FILE = "comparison.toml"
@@ -203,8 +199,7 @@ def _run_chains(
                 run_stage(stage, directory, workspaces, watcher, allow_other_data=allowed)
             )
         places = [
-            (directory / STAGES / stage.name / pipeline.CHECKPOINT_DIRECTORY).resolve()
-            for stage in trained
+            (directory / STAGES / stage.name / CHECKPOINT_DIRECTORY).resolve() for stage in trained
         ]
     chains: list[ChainResults] = []
     common = teachers_of(comparison)[0].config
@@ -295,7 +290,7 @@ def _imported(
     place: Path, number: int, directory: Path, workspaces: Workspaces, config: Config
 ) -> Path:
     """Return a teacher's checkpoint; a model of DGL-KE becomes one, so that it is ranked once."""
-    if (place / checkpoint.RESULTS_FILE).is_file():
+    if (place / RESULTS_FILE).is_file():
         return place
     target = (directory / TEACHERS / str(number)).resolve()
     if not target.is_dir():
@@ -317,7 +312,7 @@ def _check_alike(
 
 def _loaded(place: Path, dataset: Dataset, allow_other_data: bool) -> StageResults:
     """Return the stage that a loaded teacher stands for."""
-    path = place / checkpoint.RESULTS_FILE
+    path = place / RESULTS_FILE
     results = read_training_results(path)
     if "test" not in results.metrics:
         raise UserError(f"{path}: a comparison needs the teacher's test figures, and has none")

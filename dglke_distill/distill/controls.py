@@ -17,7 +17,7 @@ from dglke_distill.distill.plan import Role, Stage, rivals_of, stage_label
 from dglke_distill.distill.stages import ChainRun, checkpoint_of
 from dglke_distill.distill.tuner import NOTHING, Tuned, save_tuned, saved_tuned
 from dglke_distill.distill.verdict import control_of
-from dglke_distill.runs import train_run as pipeline
+from dglke_distill.runs.run_files import CONFIG_FILE
 
 SEARCHES = "searches"
 """The folder of the searches for settings in a chain's directory."""
@@ -52,7 +52,7 @@ def extra_control(
     epochs = control.results.training.epochs
     if run.chain.control == "both":
         name = extra_name(run.directory, direct, run.chain.control)
-        if (run.directory / STAGES / name / pipeline.CONFIG_FILE).is_file():
+        if (run.directory / STAGES / name / CONFIG_FILE).is_file():
             return _saved(run.directory, name, "direct_budget")
         affordable = max(1, int(allowed / control.seconds * epochs))
         training = direct.config.training.model_copy(update={"epochs": affordable})
@@ -255,7 +255,7 @@ def _again(planned: dict[str, Stage], teacher: str, further: int) -> str:
 
 
 def _saved(directory: Path, name: str, role: Role) -> Stage:
-    saved = directory / STAGES / name / pipeline.CONFIG_FILE
+    saved = directory / STAGES / name / CONFIG_FILE
     return Stage(name, role, Config.from_mapping(read_toml(saved), str(saved)), ())
 
 

@@ -14,7 +14,7 @@ from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.chain_recipes import chain_recipe_names, shipped_chain
 from dglke_distill.distill.finished import with_teachers
 from dglke_distill.models import ENCODERS
-from dglke_distill.runs import train_run as pipeline
+from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY
 from dglke_distill.zoo.entries import describe
 from dglke_distill.zoo.registry_file import dump_entries
 from dglke_distill.zoo.schema import Entry, compose_name
@@ -53,7 +53,7 @@ def _entry(directory: Path, results: ChainResults, stage: StageResults) -> Entry
             about["verdict"] = size.claim
             if size.time is not None and size.time.goal_valid_mrr is not None:
                 about["time"] = _time(size.time)
-    place = directory / stage.directory / pipeline.CHECKPOINT_DIRECTORY
+    place = directory / stage.directory / CHECKPOINT_DIRECTORY
     return describe(place, root=directory, about=about)
 
 

@@ -26,7 +26,8 @@ from dglke_distill.distill.student_objective import (
     TeacherReply,
 )
 from dglke_distill.models.base import KGEModel
-from dglke_distill.runs.memory import DataSize, MemoryNeed
+from dglke_distill.runs.memory import MemoryNeed
+from dglke_distill.runs.memory_parts import DataSize
 from dglke_distill.runs.rehearsal import untrained
 from dglke_distill.runs.workspace import (
     Workspace,

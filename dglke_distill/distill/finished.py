@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
-from dglke_distill.artifacts import checkpoint
 from dglke_distill.artifacts.results import (
     ChainResults,
     ChainSummary,
     StageResults,
     TrainingResults,
 )
-from dglke_distill.artifacts.results_files import read_chain_results, read_training_results
+from dglke_distill.artifacts.results_files import (
+    RESULTS_FILE,
+    read_chain_results,
+    read_training_results,
+)
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.identity import Identity, compare_data
 from dglke_distill.distill.plan import Stage
-from dglke_distill.runs import train_run as pipeline
+from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY
 from dglke_distill.runs.workspace import Workspaces
 
 STAGES = "stages"
@@ -62,8 +65,8 @@ def finished(name: str, directory: Path) -> Path:
         name: of the stage.
         directory: of the chain.
     """
-    place = directory / STAGES / name / pipeline.CHECKPOINT_DIRECTORY
-    return place / checkpoint.RESULTS_FILE
+    place = directory / STAGES / name / CHECKPOINT_DIRECTORY
+    return place / RESULTS_FILE
 
 
 def stage_results(path: Path) -> TrainingResults:

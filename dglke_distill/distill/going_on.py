@@ -10,7 +10,8 @@ from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.data.triples import Dataset
-from dglke_distill.distill.plan import ChainConfig, Stage, plan
+from dglke_distill.distill.chain_config import ChainConfig
+from dglke_distill.distill.plan import Stage, plan
 from dglke_distill.runs.run_files import CHECKPOINT_DIRECTORY
 from dglke_distill.runs.start import Start, check_given, check_start, model_tree, start_of
 from dglke_distill.zoo.fetch import folder_of, load_checkpoint

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from dglke_distill.config.idle import idle_because, idle_line
-from dglke_distill.distill.plan import ChainConfig, Stage, plan
+from dglke_distill.distill.chain_config import ChainConfig
+from dglke_distill.distill.plan import Stage, plan
 from dglke_distill.runs.settings import flattened
 
 

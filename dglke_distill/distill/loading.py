@@ -20,35 +20,17 @@ from dglke_distill.data.labels import labels_in
 from dglke_distill.data.triples import Dataset
 from dglke_distill.distill.saved import (
     FOREIGN_FORMATS,
-    ForeignFormat,
-    check_teacher,
-    describe_teacher,
     described,
     foreign,
     saved_results,
-    teacher_name,
 )
 from dglke_distill.distill.teacher import freeze
-from dglke_distill.distill.teacher_data import check_teachers, teacher_data
+from dglke_distill.distill.teacher_data import teacher_data
 from dglke_distill.interop.foreign import ForeignModel
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs.measure import measure
 from dglke_distill.runs.train_run import REPORTED_SPLITS
 from dglke_distill.runs.workspace import Workspace
-
-__all__ = [
-    "FOREIGN_FORMATS",
-    "ForeignFormat",
-    "check_teacher",
-    "check_teachers",
-    "describe_teacher",
-    "import_model",
-    "import_teacher",
-    "load_teacher",
-    "teacher_data",
-    "teacher_name",
-    "teacher_results",
-]
 
 
 def load_teacher(place: Path, dataset: Dataset, *, allow_other_data: bool = False) -> KGEModel:

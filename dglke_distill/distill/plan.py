@@ -15,27 +15,11 @@ from dglke_distill.config import (
     read_toml,
 )
 from dglke_distill.config.fit import fitted
-from dglke_distill.distill.chain_config import ChainConfig, FitSize, Tree
+from dglke_distill.distill.chain_config import ChainConfig, Tree
 from dglke_distill.distill.chain_recipes import CHAINS, find_chain_recipe, shipped_chain
 from dglke_distill.distill.checks import check_settings, named_stage
 from dglke_distill.distill.methods import METHODS, Method, build_method
 from dglke_distill.models import canonical_name
-
-__all__ = [
-    "ChainConfig",
-    "FitSize",
-    "Role",
-    "Stage",
-    "compose_chain",
-    "loaded_in",
-    "overlaid",
-    "own_dims",
-    "plan",
-    "read_chain",
-    "rivals_of",
-    "stage_label",
-    "under_recipe",
-]
 
 Role = Literal["teacher", "student", "direct", "direct_budget", "direct_tuned"]
 

@@ -14,7 +14,8 @@ from dglke_distill.distill.plan import Stage
 from dglke_distill.distill.saved import FOREIGN_FORMATS, foreign, saved_results, teacher_settings
 from dglke_distill.models import ENCODERS
 from dglke_distill.models.base import KGEModel
-from dglke_distill.runs.memory import DataSize, MemoryNeed, TeacherSize, check_memory, memory_need
+from dglke_distill.runs.memory import MemoryNeed, check_memory, memory_need
+from dglke_distill.runs.memory_parts import DataSize, TeacherSize
 from dglke_distill.runs.rehearsal import Taught, few_facts, rehearse
 from dglke_distill.runs.workspace import Workspace, Workspaces
 from dglke_distill.training.objective import Objective

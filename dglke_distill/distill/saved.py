@@ -7,12 +7,13 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.artifacts.checkpoint_places import (
+    MODEL_FILE,
     checkpoints_below,
     did_you_mean,
     meant_checkpoint,
 )
 from dglke_distill.artifacts.results import TrainingResults
-from dglke_distill.artifacts.results_files import read_training_results
+from dglke_distill.artifacts.results_files import RESULTS_FILE, read_training_results
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import sha256_file
 from dglke_distill.base.parsing import read_object
@@ -42,7 +43,7 @@ FOREIGN_FORMATS: dict[str, ForeignFormat] = {
 
 def foreign(place: Path) -> Optional[str]:
     """Return the name of the library whose folder it is, None for a checkpoint of ours."""
-    if (place / checkpoint.MODEL_FILE).is_file():
+    if (place / MODEL_FILE).is_file():
         return None
     found = (name for name, format in FOREIGN_FORMATS.items() if format.is_folder(place))
     return next(found, None)
@@ -69,7 +70,7 @@ def check_teacher(place: Path) -> None:
     format = foreign(place)
     if format is None:
         saved_results(place)
-        check_file(place / checkpoint.MODEL_FILE)
+        check_file(place / MODEL_FILE)
     else:
         FOREIGN_FORMATS[format].open_folder(place)
 
@@ -79,8 +80,8 @@ def describe_teacher(place: Path) -> dict[str, Any]:
     format = foreign(place)
     if format is None:
         found = {"format": "checkpoint", "model": _sizes(saved_results(place))}
-        check_file(place / checkpoint.MODEL_FILE)  # before all of it is read
-        return {**found, "weights": sha256_file(place / checkpoint.MODEL_FILE)}
+        check_file(place / MODEL_FILE)  # before all of it is read
+        return {**found, "weights": sha256_file(place / MODEL_FILE)}
     return described(format, FOREIGN_FORMATS[format].open_folder(place))
 
 
@@ -157,14 +158,14 @@ def results_file(place: Path) -> Path:
             f"{place}: {how}; --teacher takes the folder of a trained model: a checkpoint, a run, "
             "or one of DGL-KE, OpenKE or PyKEEN"
         )
-    path = place / checkpoint.RESULTS_FILE
+    path = place / RESULTS_FILE
     # The folder of a run has such a file too.
-    below = [] if (place / checkpoint.MODEL_FILE).is_file() else checkpoints_below(place)
+    below = [] if (place / MODEL_FILE).is_file() else checkpoints_below(place)
     if below:
         raise UserError(f"{place}: is no checkpoint; {did_you_mean(below)} (--teacher)")
     if not path.is_file():
         raise UserError(
-            f"{place}: neither a checkpoint ({checkpoint.RESULTS_FILE} is missing) nor a folder "
+            f"{place}: neither a checkpoint ({RESULTS_FILE} is missing) nor a folder "
             "that DGL-KE wrote (there is no *_entity.npy), nor one of OpenKE or PyKEEN; check "
             "--teacher"
         )

@@ -10,8 +10,9 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.config.sections import MOST_FLOATS
 from dglke_distill.data.identity import label_of, located, located_data
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.going_on import InitModel, check_init, init_tree
-from dglke_distill.distill.plan import ChainConfig, compose_chain, plan, read_chain
+from dglke_distill.distill.plan import compose_chain, plan, read_chain
 from dglke_distill.runs.settings import unused
 
 _LEAST_RATIO = 1.001

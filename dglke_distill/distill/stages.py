@@ -16,17 +16,26 @@ from dglke_distill.base.parsing import MAX_TOML_BYTES
 from dglke_distill.base.regular_files import read_text
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Dataset
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.finished import STAGES, finished, stage_results
 from dglke_distill.distill.going_on import InitModel, begins, start
-from dglke_distill.distill.loading import describe_teacher, load_teacher, teacher_data, teacher_name
+from dglke_distill.distill.loading import load_teacher
 from dglke_distill.distill.methods import build_method
-from dglke_distill.distill.plan import ChainConfig, Stage
+from dglke_distill.distill.plan import Stage
+from dglke_distill.distill.saved import describe_teacher, teacher_name
+from dglke_distill.distill.teacher_data import teacher_data
 from dglke_distill.distill.tuner import Searches
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.models.base import KGEModel
 from dglke_distill.runs import train_run as pipeline
-from dglke_distill.runs.memory import TeacherSize
-from dglke_distill.runs.run_files import LATEST_DIRECTORY
+from dglke_distill.runs.memory_parts import TeacherSize
+from dglke_distill.runs.run_files import (
+    BEST_FILE,
+    CHECKPOINT_DIRECTORY,
+    CONFIG_FILE,
+    LATEST_DIRECTORY,
+    RESUME_FILE,
+)
 from dglke_distill.runs.start import Start
 from dglke_distill.runs.workspace import Workspace, Workspaces
 from dglke_distill.training.objective import Objective
@@ -111,7 +120,7 @@ def run_stage(
     place = directory / STAGES / stage.name
     last = finished(stage.name, directory)
     if last.is_file():
-        saved = place / pipeline.CONFIG_FILE
+        saved = place / CONFIG_FILE
         if read_text(saved, MAX_TOML_BYTES) != stage.config.to_toml():
             raise UserError(f"{saved}: the stage was run with other settings; choose another --out")
         results = stage_results(last)
@@ -126,14 +135,14 @@ def run_stage(
         results = pipeline.train_run(
             stage.config,
             place,
-            resume=(place / pipeline.RESUME_FILE).exists(),
+            resume=(place / RESUME_FILE).exists(),
             workspace=workspaces.of(stage.config),
             start=begun,
             report=watcher.report,
             validated=watcher.validated,
             announce=watcher.announce,
         )
-    for scratch in (pipeline.RESUME_FILE, pipeline.BEST_FILE):  # as large as the model, or larger
+    for scratch in (RESUME_FILE, BEST_FILE):  # as large as the model, or larger
         (place / scratch).unlink(missing_ok=True)
     rmtree(place / LATEST_DIRECTORY, ignore_errors=True)
     return StageResults(
@@ -193,4 +202,4 @@ def checkpoint_of(teacher: str, directory: Path) -> Path:
     """
     if Path(teacher).is_absolute():  # a loaded one; stages go by their names
         return Path(teacher)
-    return directory / STAGES / teacher / pipeline.CHECKPOINT_DIRECTORY
+    return directory / STAGES / teacher / CHECKPOINT_DIRECTORY

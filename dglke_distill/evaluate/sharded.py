@@ -26,7 +26,8 @@ from dglke_distill.evaluate.ranking import (
     rank_in_blocks,
     sample_rows,
 )
-from dglke_distill.models.base import EntityRows, KGEModel
+from dglke_distill.models.base import KGEModel
+from dglke_distill.models.rows import EntityRows
 
 
 def evaluate_sharded(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.files import directory_aside, file_aside
 from dglke_distill.base.places import (
     begins,

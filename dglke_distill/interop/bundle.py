@@ -10,7 +10,7 @@ from typing import Any, Literal, Optional
 import numpy as np
 import torch
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field
 from dglke_distill.compression.int8 import Int8, Int8Options

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.labels import LABELS_FILE
 from dglke_distill.data.triples import Vocabulary

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.interop.base import (
     Array,
     ExportFormat,

@@ -73,7 +73,10 @@ class QueryForms(NamedTuple):
     def queries(self, vectors: Tensor, relation: Tensor, side: Side) -> Tensor:
         """Make queries (n, k) of vectors (n, dim), relation ids (n,) and the side asked for."""
         made = self.query[side].apply(vectors, relation)
-        return made if self.hidden is None else made + self.hidden[side].apply(vectors, relation)
+        if self.hidden is None:
+            return made
+        layer = self.hidden[side]
+        return made + layer._replace(bias=layer.bias[relation]).apply(vectors)
 
 
 def swap(vectors: Tensor) -> Tensor:
@@ -105,9 +108,7 @@ def query_forms(model: KGEModel) -> QueryForms:
         def ask(vectors: Tensor, relation: Tensor, side: Side = seen) -> Tensor:
             whole = function.whole_query(vectors, relation, side)
             layer = function.hidden_layer(relation)
-            if layer is None:
-                return whole
-            return whole - layer.apply(vectors, torch.arange(len(relation)))
+            return whole if layer is None else whole - layer.apply(vectors)
 
         def move(vectors: Tensor, relation: Tensor, side: Side = seen) -> Tensor:
             if function.by_relation:
@@ -157,8 +158,7 @@ def point_forms(model: KGEModel) -> dict[Side, AffineMap]:
 
 def _probe_points(function: Function, rows: Tensor, dim: int, name: str) -> AffineMap:
     _check_size(rows, dim, name)
-    generator = torch.Generator().manual_seed(0)
-    trial = torch.randn(len(rows), dim, generator=generator, dtype=rows.dtype)
+    trial = _trial(rows, dim)
     with torch.no_grad():
         found, images = _matrices(function, rows, trial, dim)
         assert found.matrix is not None
@@ -167,7 +167,7 @@ def _probe_points(function: Function, rows: Tensor, dim: int, name: str) -> Affi
         found = found._replace(matrix=found.matrix - (2**0.5 - 1) * found.shift[:, None])
         times = (1 + trial.square().sum(1, keepdim=True)).sqrt()
         mapped = found.apply(trial, torch.arange(len(rows))) + (times - 1) * found.shift
-    if not torch.allclose(mapped, images, rtol=1e-9, atol=1e-9 * float(images.abs().max())):
+    if not _close(mapped, images):
         raise UserError(
             f"{name}: its relations do not move points of hyperbolic space linearly, so this "
             "format cannot express them; export it as npz"
@@ -185,21 +185,26 @@ def _check_size(rows: Tensor, dim: int, name: str) -> None:
 
 
 def _probe(function: Function, rows: Tensor, dim: int, by_relation: bool, name: str) -> AffineMap:
-    generator = torch.Generator().manual_seed(0)
-    trial = torch.randn(len(rows), dim, generator=generator, dtype=rows.dtype)
+    trial, every = _trial(rows, dim), torch.arange(len(rows))
     with torch.no_grad():
         if not by_relation:
             found = _halves(function, rows, dim)
-            if found is not None and _agrees(found, function(trial, rows), trial):
+            if found is not None and _close(found.apply(trial, every), function(trial, rows)):
                 return found
         _check_size(rows, dim, name)
         found, images = _matrices(function, rows, trial, dim)
-    if not _agrees(found, images, trial):
+    if not _close(found.apply(trial, every), images):
         raise UserError(
             f"{name}: its queries are no affine maps of the entity, so this format cannot express "
             "them; export it as npz"
         )
     return found
+
+
+def _trial(rows: Tensor, dim: int) -> Tensor:
+    """Return a vector for each relation, (relations, dim), to try a map on."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(len(rows), dim, generator=generator, dtype=rows.dtype)
 
 
 def _halves(function: Function, rows: Tensor, dim: int) -> Optional[AffineMap]:
@@ -234,6 +239,5 @@ def _matrices(
     return found, torch.stack(images)
 
 
-def _agrees(found: AffineMap, images: Tensor, trial: Tensor) -> bool:
-    mapped = found.apply(trial, torch.arange(len(trial)))
+def _close(mapped: Tensor, images: Tensor) -> bool:
     return torch.allclose(mapped, images, rtol=1e-9, atol=1e-9 * float(images.abs().max()))

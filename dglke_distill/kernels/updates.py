@@ -23,8 +23,6 @@ from dglke_distill.kernels.threads import (
     next_task,
 )
 
-__all__ = ["ADAGRAD", "ADAM", "ROW_WISE_ADAGRAD", "SGD", "RowSlots", "update"]
-
 SGD, ADAGRAD, ROW_WISE_ADAGRAD, ADAM = range(4)
 
 # Floats per task, about: long enough to start, short enough to share evenly.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
+from dglke_distill.artifacts.results_files import RESULTS_FILE
 from dglke_distill.base.claims import LOCK_FILE, Kind, claimed
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.base.parsing import MAX_TOML_BYTES
 from dglke_distill.base.regular_files import read_text
-from dglke_distill.distill.chain import CHAIN_FILE, RESULTS_FILE, Watcher, run_chain
+from dglke_distill.distill.chain import CHAIN_FILE, run_chain
+from dglke_distill.distill.watcher import Watcher
 from dglke_distill.leaderboard.settings import (
     ABOUT_FILE,
     SEEDS_FILE,

@@ -11,8 +11,9 @@ from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.base.schema import Field
 from dglke_distill.config import Section, read_toml
 from dglke_distill.data.manifest import load_manifest
-from dglke_distill.data.ogb import OGB_DATASETS
-from dglke_distill.distill.plan import ChainConfig, compose_chain, overlaid
+from dglke_distill.data.ogb_package import OGB_DATASETS
+from dglke_distill.distill.chain_config import ChainConfig
+from dglke_distill.distill.plan import compose_chain, overlaid
 
 SEEDS_FILE = "ogb.toml"
 ABOUT_FILE = "about.toml"

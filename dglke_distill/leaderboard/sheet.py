@@ -13,7 +13,7 @@ from dglke_distill.artifacts.results_parts import Hardware
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.data.manifest import load_manifest
-from dglke_distill.distill.plan import ChainConfig
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.leaderboard.markdown import markdown
 from dglke_distill.leaderboard.results import (
     FIGURES,

@@ -9,8 +9,9 @@ import torch
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import ModelConfig, components, validate_options
 from dglke_distill.config.registry import Registry
-from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
+from dglke_distill.models.base import KGEModel
 from dglke_distill.models.encoders import Encoder
+from dglke_distill.models.rows import EntityRows, QueryVectors
 from dglke_distill.models.score_function import ScoreFunction
 
 __all__ = [

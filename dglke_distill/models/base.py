@@ -19,8 +19,6 @@ from dglke_distill.kernels import Scores, pairwise, products, table_rows, take_r
 from dglke_distill.models.rows import EntityRows, QueryVectors
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["EntityRows", "KGEModel", "QueryVectors"]
-
 
 class KGEModel(nn.Module):
     """A knowledge-graph embedding over the entities and relations of a DGL graph.

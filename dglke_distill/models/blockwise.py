@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dglke_distill.data.triples import Side
-from dglke_distill.models.base import EntityRows, KGEModel
+from dglke_distill.models.base import KGEModel
+from dglke_distill.models.rows import EntityRows
 
 BLOCK_ROWS = 1 << 14
 """Most entities decoded at once."""

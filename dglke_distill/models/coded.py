@@ -11,9 +11,10 @@ from torch import Tensor
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, ModelConfig
 from dglke_distill.models import ENCODERS, build_model, build_score_function
-from dglke_distill.models.base import EntityRows, KGEModel
+from dglke_distill.models.base import KGEModel
 from dglke_distill.models.blockwise import BlockwiseModel
 from dglke_distill.models.encoders import LookupEncoder
+from dglke_distill.models.rows import EntityRows
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.models.tables import coded_rows
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
-import torch
 from torch import Tensor
 
 from dglke_distill.data.triples import Side
-from dglke_distill.models.score_function import ScoreFunction
+from dglke_distill.models.score_function import ScoreFunction, fill_normally
 
 
 class DistMult(ScoreFunction):
@@ -21,10 +18,7 @@ class DistMult(ScoreFunction):
     kernel = "dot"
     edge_product = True
 
-    def _init(self, weight: Tensor, scale: Optional[float], generator: torch.Generator) -> None:
-        weight.normal_(0.0, 1e-3 if scale is None else scale, generator=generator)
-
-    init_entity = init_relation = _init
+    init_entity = init_relation = fill_normally
 
     def query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
         """Return h * r, or t * r: (b, dim)."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import ModelConfig
 from dglke_distill.models import build_score_function
-from dglke_distill.models.base import EntityRows, KGEModel
+from dglke_distill.models.base import KGEModel
+from dglke_distill.models.rows import EntityRows
 
 Relations = Union[int, str, Tensor]
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from dglke_distill.base.schema import BaseModel
+from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.graph_ids import relation_ids
 from dglke_distill.kernels import table_rows
 from dglke_distill.models.pieces import CodedVectors
-from dglke_distill.models.score_function import NoOptions, ScoreFunction
+from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.models.tables import new_table
 
 
@@ -121,6 +122,13 @@ class GraphEncoder(Encoder):
     num_relations: int
     _graph: Any = None
 
+    @classmethod
+    def build(
+        cls, num_entities: int, num_relations: int, dim: int, options: Any, dtype: torch.dtype
+    ) -> Encoder:
+        """Build from the sizes of a dataset and validated options."""
+        return cls(num_entities, num_relations, dim, options, dtype)
+
     def attach(self, graph: Optional[Any]) -> None:
         """Give the encoder its graph; None takes it away.
 
@@ -159,7 +167,7 @@ class LookupEncoder(Encoder):
     @classmethod
     def build(
         cls, num_entities: int, num_relations: int, dim: int, options: Any, dtype: torch.dtype
-    ) -> LookupEncoder:
+    ) -> Encoder:
         """Build from the sizes of a dataset and validated options."""
         return cls(num_entities, dim, dtype)
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from dglke_distill.data.triples import SIDES, Side
-from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
+from dglke_distill.models.base import KGEModel
+from dglke_distill.models.rows import EntityRows, QueryVectors
 
 RIDGE = 0.5
 """Weight of the distance from the mean entity, in standard deviations."""

@@ -63,7 +63,7 @@ class WithHiddenLayer(ScoreFunction):
 
     def through(self, entity: Tensor, bias: Tensor) -> Tensor:
         """Return what the layer adds to the queries of entities (b, dim), biases (b or 1, k)."""
-        return torch.relu(entity @ self.inner.T + bias) @ self.outer
+        return HiddenLayer(self.inner, bias, self.outer).apply(entity)
 
     def hidden_layer(self, rows: Tensor) -> Optional[HiddenLayer]:
         """Return the hidden layer, if there is one, with the biases (v, hidden) of relations."""

@@ -98,13 +98,6 @@ class NeighborEncoder(GraphEncoder, LookupEncoder):
         self.encoded: Tensor
         self._graph: Any = None
 
-    @classmethod
-    def build(
-        cls, num_entities: int, num_relations: int, dim: int, options: Any, dtype: torch.dtype
-    ) -> NeighborEncoder:
-        """Build from the sizes of a dataset and validated options."""
-        return cls(num_entities, num_relations, dim, options, dtype)
-
     def reset(
         self, score_function: ScoreFunction, scale: Optional[float], generator: torch.Generator
     ) -> None:

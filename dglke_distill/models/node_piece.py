@@ -15,8 +15,6 @@ from dglke_distill.models.encoders import GraphEncoder
 from dglke_distill.models.node_piece_options import NodePieceOptions
 from dglke_distill.models.score_function import ScoreFunction
 
-__all__ = ["NodePieceEncoder", "NodePieceOptions"]
-
 CHUNK_ROWS = 1 << 14
 """Entities encoded at once where all of them are without gradients."""
 _SAMPLE = 1024
@@ -105,13 +103,6 @@ class NodePieceEncoder(GraphEncoder):
         self._graph: Any = None
         self._ready = False
         self._kept: Optional[tuple[Any, Tensor]] = None
-
-    @classmethod
-    def build(
-        cls, num_entities: int, num_relations: int, dim: int, options: Any, dtype: torch.dtype
-    ) -> NodePieceEncoder:
-        """Build from the sizes of a dataset and validated options."""
-        return cls(num_entities, num_relations, dim, options, dtype)
 
     @property
     def bytes_per_entity(self) -> int:

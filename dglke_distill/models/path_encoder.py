@@ -107,13 +107,6 @@ class PathEncoder(GraphEncoder):
         self.register_buffer("facts", torch.zeros(3, 0, dtype=torch.int32))
         self._whole: Any = None
 
-    @classmethod
-    def build(
-        cls, num_entities: int, num_relations: int, dim: int, options: Any, dtype: torch.dtype
-    ) -> PathEncoder:
-        """Build from the sizes of a dataset and validated options."""
-        return cls(num_entities, num_relations, dim, options, dtype)
-
     def _steps(self) -> list[BellmanFordLayer]:
         return [layer for layer in self.layers if isinstance(layer, BellmanFordLayer)]
 

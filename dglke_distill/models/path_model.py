@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.triples import Side
-from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
+from dglke_distill.models.base import KGEModel
 from dglke_distill.models.encoders import Encoder
+from dglke_distill.models.rows import EntityRows, QueryVectors
 from dglke_distill.models.score_function import ScoreFunction
 
 CHUNK_FLOATS = 1 << 24

@@ -14,8 +14,6 @@ from dglke_distill.config.registry import NoOptions
 from dglke_distill.data.triples import Side
 from dglke_distill.kernels import KernelName, take_rows
 
-__all__ = ["HiddenLayer", "NoOptions", "ScoreFunction"]
-
 
 class HiddenLayer(NamedTuple):
     """What a hidden layer of k units adds to queries of entities e: relu(e @ inner.T + b) @ outer.
@@ -30,9 +28,9 @@ class HiddenLayer(NamedTuple):
     bias: Tensor
     outer: Tensor
 
-    def apply(self, entity: Tensor, relation: Tensor) -> Tensor:
-        """Return what is added, (b, d_q), for entities (b, dim) and rows (b,) int64 of ``bias``."""
-        return torch.relu(entity @ self.inner.T + self.bias[relation]) @ self.outer
+    def apply(self, entity: Tensor) -> Tensor:
+        """Return what is added, (b, d_q), for entities (b, dim): v is b, or 1 for all of them."""
+        return torch.relu(entity @ self.inner.T + self.bias) @ self.outer
 
 
 class ScoreFunction(nn.Module, Declares):
@@ -226,3 +224,10 @@ class ScoreFunction(nn.Module, Declares):
         Complex models return the squared moduli, half as many as floats.
         """
         return vectors.square()
+
+
+def fill_normally(
+    function: ScoreFunction, weight: Tensor, scale: Optional[float], generator: torch.Generator
+) -> None:
+    """Fill a table in place, normal with deviation ``scale``, 1e-3 by default."""
+    weight.normal_(0.0, 1e-3 if scale is None else scale, generator=generator)

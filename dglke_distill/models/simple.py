@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dglke_distill.data.triples import Side
 from dglke_distill.models.complex_numbers import require_even
-from dglke_distill.models.score_function import ScoreFunction
+from dglke_distill.models.score_function import ScoreFunction, fill_normally
 
 
 class SimplE(ScoreFunction):
@@ -29,10 +29,7 @@ class SimplE(ScoreFunction):
         require_even(dim, "SimplE", "two vectors of equal size, as head and as tail")
         super().__init__(dim, options)
 
-    def _init(self, weight: Tensor, scale: Optional[float], generator: torch.Generator) -> None:
-        weight.normal_(0.0, 1e-3 if scale is None else scale, generator=generator)
-
-    init_entity = init_relation = _init
+    init_entity = init_relation = fill_normally
 
     def query(self, entity: Tensor, relation: Tensor, side: Side) -> Tensor:
         """Return what meets a candidate's [as head, as tail]: (b, dim)."""

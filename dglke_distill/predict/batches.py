@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from dglke_distill.data.triples import Side
-from dglke_distill.models.base import EntityRows, KGEModel
+from dglke_distill.models.base import KGEModel
+from dglke_distill.models.rows import EntityRows
 from dglke_distill.predict.top_k import TopK, asked, search
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional, Union
 import torch
 from torch import Tensor
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.arguments import checked, number
 from dglke_distill.base.errors import UserError
 from dglke_distill.calibration import Calibration

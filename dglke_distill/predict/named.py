@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.arguments import checked
 from dglke_distill.data.labels import Labels
 from dglke_distill.data.triples import Side, Vocabulary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Optional
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.data.identity import Lookup
 from dglke_distill.data.triples import Triples, Vocabulary
 from dglke_distill.models.base import KGEModel

@@ -25,7 +25,7 @@ from dglke_distill.artifacts.results_verdict import SizeVerdict
 from dglke_distill.base import regular_files
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
-from dglke_distill.data.ogb import OGB_DATASETS
+from dglke_distill.data.ogb_package import OGB_DATASETS
 
 _MISSING = "no such file; is that the directory of a finished run?"
 _MAX_BYTES = 1 << 26

@@ -73,8 +73,6 @@ from dglke_distill.training.objective import Objective
 DistributedSetup = Callable[[Config, DistributedRun], Objective]
 """Called by all trainers, before a run that goes on is laid over what it leaves."""
 
-__all__ = ["DistributedSetup", "Said", "check_run", "check_settings", "claim_run", "train_part"]
-
 
 def check_settings(config: Config, dataset: Dataset, parts: int, part: str = "") -> None:
     """Refuse settings that cannot be trained by many machines, before any process is started.

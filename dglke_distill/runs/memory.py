@@ -27,8 +27,6 @@ from dglke_distill.runs.memory_parts import (
     without_memory,
 )
 
-__all__ = ["DataSize", "MemoryNeed", "TeacherSize", "bytes_text", "check_memory", "memory_need"]
-
 _PROGRAM = 500 << 20
 """What the program with torch, dgl and compiled kernels takes without any data."""
 _WORKER = 330 << 20

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dglke_distill.artifacts import checkpoint
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.artifacts.results import EvaluationResults, TrainingResults
 from dglke_distill.base.claims import Claim, claimed
 from dglke_distill.base.errors import UserError
@@ -31,7 +31,8 @@ from dglke_distill.models import ENCODERS
 from dglke_distill.models.coded import build_configured
 from dglke_distill.models.tables import FileTables, Place, SharedTables, tables_in
 from dglke_distill.runs.measure import measure, validation_mrr
-from dglke_distill.runs.memory import DataSize, check_memory, memory_need
+from dglke_distill.runs.memory import check_memory, memory_need
+from dglke_distill.runs.memory_parts import DataSize
 from dglke_distill.runs.ranks import RANKS_FILE, save_ranks
 from dglke_distill.runs.resume import best_reached, restore_run
 from dglke_distill.runs.run_files import (
@@ -58,16 +59,6 @@ from dglke_distill.runs.workspace import (
 )
 from dglke_distill.training.hogwild import Workers
 from dglke_distill.training.loop import Progress, Steps, TrainState, train
-
-__all__ = [
-    "BEST_FILE",
-    "CHECKPOINT_DIRECTORY",
-    "CONFIG_FILE",
-    "HISTORY_FILE",
-    "RESUME_FILE",
-    "rank_loaded",
-    "train_run",
-]
 
 REPORTED_SPLITS = {"none": (), "valid": ("valid",), "test": ("valid", "test")}
 

@@ -15,8 +15,9 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config, DistillationConfig, compose, merge, read_toml
 from dglke_distill.config.fit import fitted
 from dglke_distill.config.idle import idle_settings
+from dglke_distill.distill.chain_config import ChainConfig, FitSize
 from dglke_distill.distill.idle import idle_parts
-from dglke_distill.distill.plan import ChainConfig, FitSize, own_dims, plan, under_recipe
+from dglke_distill.distill.plan import own_dims, plan, under_recipe
 from dglke_distill.distill.saved import table_floats
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.settings import flag_trees, flattened, resolve

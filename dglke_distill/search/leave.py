@@ -20,7 +20,7 @@ from dglke_distill.base.disk import writing
 from dglke_distill.base.files import atomic_write_text
 from dglke_distill.distill.finished import STAGES
 from dglke_distill.models import canonical_name
-from dglke_distill.runs import train_run as pipeline
+from dglke_distill.runs.run_files import BEST_FILE, CHECKPOINT_DIRECTORY, RESUME_FILE
 from dglke_distill.search.found import Found, StudyConfig
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ def tidy(directory: Path, name: str) -> None:
         name: of the trial.
     """
     place = directory / STAGES / name
-    for scratch in (pipeline.RESUME_FILE, pipeline.BEST_FILE, LOCK_FILE):
+    for scratch in (RESUME_FILE, BEST_FILE, LOCK_FILE):
         with suppress(OSError):
             (place / scratch).unlink(missing_ok=True)
-    shutil.rmtree(place / pipeline.CHECKPOINT_DIRECTORY, ignore_errors=True)
+    shutil.rmtree(place / CHECKPOINT_DIRECTORY, ignore_errors=True)
 
 
 def highest(trial: optuna.trial.FrozenTrial) -> Optional[float]:

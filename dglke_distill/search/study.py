@@ -32,7 +32,6 @@ from dglke_distill.search.leave import (
     EPOCHS,
     ERROR,
     PACE,
-    RECIPE_FILE,
     SECONDS,
     chosen,
     interrupted,
@@ -46,15 +45,6 @@ from dglke_distill.training.loop import Interrupted
 
 if TYPE_CHECKING:
     import optuna
-
-__all__ = [
-    "RECIPE_FILE",
-    "STUDY_FILE",
-    "Found",
-    "StudyConfig",
-    "saved_study",
-    "tune",
-]
 
 STUDY_FILE = "study.toml"
 VALIDATIONS = 9

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.identity import Lookup
 from dglke_distill.data.known_answers import KnownAnswers

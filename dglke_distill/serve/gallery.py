@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
-from dglke_distill.artifacts.checkpoint import LoadedModel
+from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base import runtime
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.entity_types import types_beside

@@ -10,12 +10,12 @@ from typing import Any, Optional
 
 from safetensors.torch import load_file
 
-from dglke_distill.artifacts.checkpoint import MODEL_FILE
+from dglke_distill.artifacts.checkpoint_places import MODEL_FILE
 from dglke_distill.config import Config, merge
 from dglke_distill.data.writers import write_dataset
 from dglke_distill.distill.chain import run_chain
+from dglke_distill.distill.chain_config import ChainConfig
 from dglke_distill.distill.methods import METHODS, Method
-from dglke_distill.distill.plan import ChainConfig
 from dglke_distill.distill.schedules import SCHEDULES, Schedule
 from dglke_distill.testing.common import check_component, options_of, registered, ring
 from dglke_distill.training.objective import Moment

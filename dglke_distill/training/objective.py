@@ -15,7 +15,8 @@ from dglke_distill.kernels import (
     softmax_cross_entropy,
     take_rows,
 )
-from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
+from dglke_distill.models.base import KGEModel
+from dglke_distill.models.rows import EntityRows, QueryVectors
 from dglke_distill.sampling.batch import Answers, Batch, Queries
 from dglke_distill.training.loss import Loss
 from dglke_distill.training.regularizers import Regularizer

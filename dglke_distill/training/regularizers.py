@@ -15,8 +15,9 @@ from torch import Tensor
 from dglke_distill.config import RegularizerConfig, components
 from dglke_distill.config.registry import Component, Registry
 from dglke_distill.kernels import cubed_magnitudes, take_rows
-from dglke_distill.models.base import EntityRows, KGEModel, QueryVectors
+from dglke_distill.models.base import KGEModel
 from dglke_distill.models.complex import ComplEx
+from dglke_distill.models.rows import EntityRows, QueryVectors
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.sampling.batch import Queries
 

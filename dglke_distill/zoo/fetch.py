@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
-from dglke_distill.artifacts.checkpoint_places import meant_checkpoint, no_checkpoint
+from dglke_distill.artifacts.checkpoint_places import MODEL_FILE, meant_checkpoint, no_checkpoint
 from dglke_distill.base.arguments import checked
 from dglke_distill.base.collector import without_collector
 from dglke_distill.base.errors import UserError
@@ -21,7 +21,7 @@ from dglke_distill.zoo.schema import Entry, FileEntry
 if TYPE_CHECKING:
     import torch
 
-    from dglke_distill.artifacts.checkpoint import LoadedModel
+    from dglke_distill.artifacts.loaded_model import LoadedModel
     from dglke_distill.predict import NamedModel
 
 # A table is one tensor; a model of ours has a handful of them.
@@ -218,7 +218,7 @@ def checked_model(
 
     for file in entry.files:
         check_file(files[file.name], file)
-    weights = files[checkpoint.MODEL_FILE]
+    weights = files[MODEL_FILE]
     _check_header(weights)
     floats = entry.vocab.entities.count * entry.dim
     if floats > _MAX_FLOATS_PER_BYTE * weights.stat().st_size:

@@ -53,7 +53,7 @@ def settings_page() -> str:
     """Return the page of every configuration key."""
     from dglke_distill.base.environment import Environment
     from dglke_distill.config import Config
-    from dglke_distill.distill.plan import ChainConfig
+    from dglke_distill.distill.chain_config import ChainConfig
     from dglke_distill.leaderboard.settings import About, SeedsConfig
     from dglke_distill.search.space import Range, Space
 

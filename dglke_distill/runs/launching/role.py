@@ -14,8 +14,8 @@ from dglke_distill.base.parsing import parse_toml
 from dglke_distill.config import Config
 from dglke_distill.config.plugins import load_plugins
 from dglke_distill.data.partitions import Partition, read_partition
-from dglke_distill.runs.distributed_run import Said, claim_run, train_part
-from dglke_distill.runs.distributed_state import DistributedRun
+from dglke_distill.runs.distributed_run import claim_run, train_part
+from dglke_distill.runs.distributed_state import DistributedRun, Said
 from dglke_distill.runs.launching.task import Task, tell
 from dglke_distill.training.distributed.engine import join, leave, serve
 from dglke_distill.training.loop import Interrupted, Progress

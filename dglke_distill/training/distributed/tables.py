@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from dglke_distill.base.dgl_import import load_dgl
 from dglke_distill.kernels.random import stream_key
-from dglke_distill.models.base import EntityRows, KGEModel
+from dglke_distill.models.base import KGEModel
 from dglke_distill.models.encoders import Encoder
+from dglke_distill.models.rows import EntityRows
 from dglke_distill.models.score_function import ScoreFunction
 from dglke_distill.training.distributed.engine import Member
 from dglke_distill.training.distributed.rows import Book, policy_of_rows, relations_are_dealt
