@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import resource
+import sys
 import threading
 from pathlib import Path
 
@@ -187,7 +188,10 @@ def test_git_blob_is_git_s_own(tmp_path: Path) -> None:
     assert identify(path, file) == "git_blob"
 
 
-def test_bars_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bars_on_standard_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with console_progress() as progress:
         progress("train.txt", 10, None)
         progress("train.txt", 2_000_000, 2_000_000)

@@ -279,7 +279,7 @@ def test_entities_of_fb15k237_are_known_by_name(data_root: Path) -> None:
     found = find_labels("fb15k237", data_root=data_root)
     if found is None:
         pytest.skip("no labels.tsv beside the triples")
-    assert found.name_of("Barack Obama", found.labels, "entity") == "/m/02mjmr"
+    assert found.name_of("Barack Obama", found.labels) == "/m/02mjmr"
 
 
 def test_text_is_read_back(tmp_path: Path) -> None:

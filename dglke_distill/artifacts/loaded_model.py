@@ -222,16 +222,12 @@ class LoadedModel:
         found = renumbered(dataset, self.entities, self.relations)
         if found is not None:
             return found
-        kind = next(
-            (kind for kind in ("entities", "relations") if _others(self, dataset, kind)), "entities"
-        )
+        same = set(self.entities) == set(dataset.entities)
+        other = set(self.relations) != set(dataset.relations)
+        kind = "relations" if same and other else "entities"
         raise UserError(
             f"{name}: trained on {len(getattr(self, kind))} {kind} that are not the "
             f"{len(getattr(dataset, kind))} of {dataset.name} ({short(dataset.fingerprint)}), or "
             f"in another order; name its own dataset, {shown(self.dataset_name)} "
             f"({short(self.identity.fingerprint or 'not recorded')}), by --dataset"
         )
-
-
-def _others(loaded: LoadedModel, dataset: Dataset, kind: str) -> bool:
-    return set(getattr(loaded, kind)) != set(getattr(dataset, kind))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dglke_distill.config.components import CALIBRATIONS, FORMATS, METHODS, SCORE_FUNCTIONS
+
 __all__ = ["calibrations", "datasets", "formats", "methods", "models", "published"]
 
 
@@ -13,29 +15,21 @@ def _fitting(names: Iterable[str], begun: str) -> list[str]:
 
 def models(incomplete: str) -> list[str]:
     """Return the score functions that a word begins."""
-    from dglke_distill.config.components import SCORE_FUNCTIONS
-
     return _fitting((name.lower() for name in SCORE_FUNCTIONS), incomplete)
 
 
 def methods(incomplete: str) -> list[str]:
     """Return the distillation methods that a word begins."""
-    from dglke_distill.config.components import METHODS
-
     return _fitting(METHODS, incomplete)
 
 
 def calibrations(incomplete: str) -> list[str]:
     """Return the methods of calibration that a word begins."""
-    from dglke_distill.config.components import CALIBRATIONS
-
     return _fitting(CALIBRATIONS, incomplete)
 
 
 def formats(incomplete: str) -> list[str]:
     """Return the export formats that a word begins."""
-    from dglke_distill.config.components import FORMATS
-
     return _fitting(FORMATS, incomplete)
 
 

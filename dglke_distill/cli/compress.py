@@ -1,8 +1,6 @@
 """``dglke-distill compress``."""
 
 import shlex
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -15,7 +13,6 @@ from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.models import check_apart, check_new_checkpoint, load_given
 from dglke_distill.cli.output import metrics_table, show_warnings
 from dglke_distill.cli.say import say, warn
-from dglke_distill.config import parse_assignment
 
 if TYPE_CHECKING:
     from dglke_distill.artifacts.loaded_model import LoadedModel
@@ -36,9 +33,7 @@ def compress(
             "model back into a plain one.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", help="Directory of the new checkpoint, to be written.")
-    ],
+    out: settings.NewCheckpointFlag,
     overwrite: settings.OverwriteFlag = False,
     assignments: Annotated[
         Optional[list[str]],
@@ -77,7 +72,7 @@ def compress(
 
     check_apart(out, model)
     check_new_checkpoint(out, overwrite)
-    storage = Storage.of(to, _options(assignments), relations)
+    storage = Storage.of(to, settings.options_of(assignments), relations)
     lookup = Lookup(dataset, data_root, allow_other_data=allow_other_data)
     before = load_given(model, store=store, offline=offline)
     if not evaluate and before.calibration is None:
@@ -194,13 +189,6 @@ def _calibration(
 def _weights(model: "KGEModel") -> int:
     """Return the bytes that all tables of a model take, as they are stored."""
     return sum(tensor.nbytes for tensor in model.state_dict().values())
-
-
-def _options(assignments: Optional[Sequence[str]]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for text in assignments or ():
-        options.update(parse_assignment(text))
-    return options
 
 
 def _metrics(loaded: "LoadedModel", lookup: "Lookup") -> tuple[dict[str, Any], list[str]]:

@@ -168,9 +168,7 @@ def _print_source(console: SafeConsole, name: str) -> None:
 @data_app.command("prepare")
 def data_prepare(
     context: typer.Context,
-    name_or_path: Annotated[
-        str, typer.Argument(help="A name from `data list`, a folder, or one file of facts.")
-    ],
+    name_or_path: settings.FactsArgument,
     data_root: settings.DataRootFlag = None,
     out: Annotated[
         Optional[Path],
@@ -237,9 +235,7 @@ def data_prepare(
 @data_app.command("check")
 def data_check(
     context: typer.Context,
-    name_or_path: Annotated[
-        str, typer.Argument(help="A name from `data list`, a folder, or one file of facts.")
-    ],
+    name_or_path: settings.FactsArgument,
     threshold: ThresholdFlag = 0.8,
     top: TopFlag = 10,
     fail_on: FailOnFlag = None,

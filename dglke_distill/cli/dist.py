@@ -25,9 +25,7 @@ dist_app = typer.Typer(
 @dist_app.command("partition")
 def dist_partition(
     context: typer.Context,
-    dataset: Annotated[
-        str, typer.Argument(help="A name from `data list`, a folder, or one file of facts.")
-    ],
+    dataset: settings.FactsArgument,
     out: Annotated[Path, typer.Option("--out", help="New folder for the parts.")],
     parts: Annotated[
         int, typer.Option("--parts", metavar="N", help="How many parts, one for each machine.")

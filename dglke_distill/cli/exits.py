@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import typer
 
 from dglke_distill.base.disk import NotWritten, writing, wrong
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.signals import signals_to
 from dglke_distill.cli.say import say
 
 STOPPED = 130
@@ -164,18 +164,8 @@ def stop_signals() -> Iterator[None]:
 
     names = ("SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    changed = {}
-    if threading.current_thread() is threading.main_thread():
-        changed = {
-            number: signal.signal(number, stop)
-            for number in numbers
-            if signal.getsignal(number) == signal.SIG_DFL
-        }
-    try:
+    with signals_to(stop, [n for n in numbers if signal.getsignal(n) == signal.SIG_DFL]):
         yield
-    finally:
-        for number, handler in changed.items():
-            signal.signal(number, handler)
 
 
 def standard_streams() -> None:

@@ -1,7 +1,7 @@
 """``dglke-distill export`` and ``dglke-distill export-formats``."""
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -10,7 +10,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.cli import complete, settings
 from dglke_distill.cli.models import check_outside, load_given
 from dglke_distill.cli.say import say
-from dglke_distill.config import parse_assignment
 
 
 def export(
@@ -41,9 +40,7 @@ def export(
     """Write a model in another program's format."""
     from dglke_distill.interop import export_model
 
-    options: dict[str, Any] = {}
-    for text in assignments or ():
-        options.update(parse_assignment(text))
+    options = settings.options_of(assignments)
     check_outside(out, model)
     loaded = load_given(model, store=store, offline=offline)
     place = export_model(loaded, format, out, options, say, overwrite=overwrite)

@@ -29,9 +29,7 @@ def extend(
             "or .csv, .nt, .parquet, compressed; entities may be new.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", help="Directory of the new checkpoint, to be written.")
-    ],
+    out: settings.NewCheckpointFlag,
     overwrite: settings.OverwriteFlag = False,
     data_out: Annotated[
         Optional[Path],

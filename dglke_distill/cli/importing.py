@@ -18,9 +18,7 @@ def import_model(
     folder: Annotated[
         Path, typer.Argument(help="Folder in which DGL-KE, OpenKE or PyKEEN left a model.")
     ],
-    out: Annotated[
-        Path, typer.Option("--out", help="Directory of the new checkpoint, to be written.")
-    ],
+    out: settings.NewCheckpointFlag,
     overwrite: settings.OverwriteFlag = False,
     format: Annotated[
         Optional[str],

@@ -16,11 +16,12 @@ from dglke_distill.cli.data import YesFlag, agree_to_download
 from dglke_distill.cli.exits import resumable
 from dglke_distill.cli.idle import refuse_with_resume
 from dglke_distill.cli.models import load_given
-from dglke_distill.cli.output import TrainingDisplay, metrics_table, plan_table, show_warnings
+from dglke_distill.cli.output import TrainingDisplay, metrics_table, show_warnings
 from dglke_distill.cli.run import (
     ChainRecipeFlag,
     ChainSettingsFlag,
     DimsFlag,
+    show_plan,
     whole_numbers,
 )
 from dglke_distill.cli.say import say, say_json
@@ -75,10 +76,7 @@ def ogb_run(
     about: AboutFlag = None,
     data_root: settings.DataRootFlag = None,
     yes: YesFlag = False,
-    out: Annotated[
-        Optional[Path],
-        typer.Option("--out", help="Run directory. If not given: a new one below runs/."),
-    ] = None,
+    out: settings.RunOutFlag = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, by its own settings.")
     ] = False,
@@ -220,15 +218,9 @@ def _new_directory(asked: "SeedsConfig", parent: Path = Path("runs")) -> Path:
 
 def _show_plan(asked: "SeedsConfig", data_root: Optional[Path]) -> None:
     from dglke_distill.cli.output import clock_text
-    from dglke_distill.distill.estimate import estimate
-    from dglke_distill.distill.plan import plan
     from dglke_distill.runs.workspace import Workspaces
 
-    console = SafeConsole()
-    stages = plan(asked.chain)
-    with console.status("timing a few steps of every stage"):
-        sizes = estimate(stages, workspaces=Workspaces(data_root))
-    console.print(plan_table(stages, sizes))
+    sizes = show_plan(asked.chain, [], Workspaces(data_root))
     seconds = asked.seeds * sum(size.seconds for size in sizes)
     say(
         f"{plural(sum(size.parameters for size in sizes), 'parameter')} over all stages; "

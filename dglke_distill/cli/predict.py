@@ -143,8 +143,7 @@ def predict(
     named.checked_probability(min_probability)
     labels = named.load_labels(data_root, dataset=dataset)
     head, tail = (
-        None if name is None else labels.name_of(name, named.entities, "entity")
-        for name in (head, tail)
+        None if name is None else labels.name_of(name, named.entities) for name in (head, tail)
     )
     given.update(head=head, tail=tail)
     told: dict[str, Any] = {}

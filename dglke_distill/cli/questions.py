@@ -76,7 +76,7 @@ def named_questions(
     def entity(text: Optional[str]) -> Optional[str]:
         if text is None:
             return None
-        name = labels.name_of(text, named.entities, "entity")
+        name = labels.name_of(text, named.entities)
         named.entities.id(name)
         return name
 

@@ -1,7 +1,6 @@
 """``dglke-distill run``: the chain from a teacher to a small student."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -19,6 +18,7 @@ from dglke_distill.runs.settings import stated_reading
 
 if TYPE_CHECKING:
     from dglke_distill.distill.chain_config import ChainConfig
+    from dglke_distill.distill.estimate import Estimate
     from dglke_distill.distill.going_on import InitModel
     from dglke_distill.runs.workspace import Workspaces
 
@@ -145,10 +145,7 @@ def run(
     ignore_extra: settings.IgnoreExtraFlag = None,
     weight_column: settings.WeightColumnFlag = None,
     data_root: settings.DataRootFlag = None,
-    out: Annotated[
-        Optional[Path],
-        typer.Option("--out", help="Run directory. If not given: a new one below runs/."),
-    ] = None,
+    out: settings.RunOutFlag = None,
     init: Annotated[
         Optional[str],
         typer.Option(
@@ -183,7 +180,9 @@ def run(
     from dglke_distill.runs.workspace import Workspaces
     from dglke_distill.search.beforehand import before_chain
 
-    going_on = _chain_to_resume(out) if resume else None
+    if resume and out is None:
+        raise UserError("--resume: say which chain by --out RUN_DIR")
+    going_on = out if resume else None
     if going_on is not None:
         kept = ("dataset", "data_root", "offline", "track", "dry_run", "init")
         refuse_with_resume(context, "chain", kept)
@@ -218,18 +217,12 @@ def run(
             announce=told.append,
         )
     if dry_run:
-        _show_plan(chain, loaded, workspaces)
+        show_plan(chain, loaded, workspaces)
         return
     directory = out or new_chain_directory(chain)
     for line in told:
         say(line)
     run_shown(chain, directory, resume, loaded, workspaces, track, begin)
-
-
-def _chain_to_resume(out: Optional[Path]) -> Path:
-    if out is None:
-        raise UserError("--resume: say which chain by --out RUN_DIR")
-    return out
 
 
 def composed(
@@ -295,7 +288,10 @@ def whole_numbers(text: Optional[str], flag: str) -> Optional[list[int]]:
         ) from None
 
 
-def _show_plan(chain: "ChainConfig", loaded: list[str], workspaces: "Workspaces") -> None:
+def show_plan(
+    chain: "ChainConfig", loaded: Sequence[str], workspaces: "Workspaces"
+) -> "list[Estimate]":
+    """Print what a chain will train and what this takes; return it."""
     from dglke_distill.distill.estimate import estimate
     from dglke_distill.distill.plan import plan
 
@@ -309,3 +305,4 @@ def _show_plan(chain: "ChainConfig", loaded: list[str], workspaces: "Workspaces"
             workspaces=workspaces,
         )
     console.print(plan_table(stages, sizes))
+    return sizes

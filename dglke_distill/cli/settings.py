@@ -18,6 +18,9 @@ DatasetArgument = Annotated[
         autocompletion=complete.datasets,
     ),
 ]
+FactsArgument = Annotated[
+    str, typer.Argument(help="A name from `data list`, a folder, or one file of facts.")
+]
 ModelFlag = Annotated[
     Optional[str],
     typer.Option(
@@ -70,6 +73,13 @@ TypesFlag = Annotated[
         help="File of lines entity<TAB>type, for typed and type:NAME. Without it, types.tsv in "
         "the folder of --dataset; else typed goes by types learned from the train facts.",
     ),
+]
+NewCheckpointFlag = Annotated[
+    Path, typer.Option("--out", help="Directory of the new checkpoint, to be written.")
+]
+RunOutFlag = Annotated[
+    Optional[Path],
+    typer.Option("--out", help="Run directory. If not given: a new one below runs/."),
 ]
 RowsOutFlag = Annotated[
     Optional[Path],
@@ -301,15 +311,21 @@ def overrides(flags: Mapping[str, Any], assignments: Optional[Sequence[str]]) ->
     return [*flag_trees(flags), *assigned(assignments)]
 
 
-def assigned(assignments: Optional[Sequence[str]]) -> list[Tree]:
-    """Return the partial trees of a run's settings that ``--set`` stands for.
+def assigned(
+    assignments: Optional[Sequence[str]],
+    check: Callable[[Tree, str], object] = Config.from_mapping,
+) -> list[Tree]:
+    """Return the partial trees that ``--set`` stands for: of a run, unless ``check`` is of others.
 
     Each is looked at by itself, so that an error names what was typed.
 
     Raises:
         UserError: an assignment is malformed, or of an unknown setting or a bad value.
     """
-    return _assigned(assignments, Config.from_mapping)
+    trees: list[Tree] = [parse_assignment(text) for text in assignments or ()]
+    for tree in trees:
+        check(tree, "--set")
+    return trees
 
 
 def assigned_chain(assignments: Optional[Sequence[str]]) -> list[Tree]:
@@ -320,13 +336,13 @@ def assigned_chain(assignments: Optional[Sequence[str]]) -> list[Tree]:
     """
     from dglke_distill.distill.settings import check_part
 
-    return _assigned(assignments, check_part)
+    return assigned(assignments, check_part)
 
 
-def _assigned(
-    assignments: Optional[Sequence[str]], check: Callable[[Tree, str], object]
-) -> list[Tree]:
-    trees: list[Tree] = [parse_assignment(text) for text in assignments or ()]
-    for tree in trees:
-        check(tree, "--set")
-    return trees
+def options_of(assignments: Optional[Sequence[str]]) -> dict[str, Any]:
+    """Return the options of a component by their names that ``--set OPTION=VALUE`` stands for.
+
+    Raises:
+        UserError: an assignment is malformed.
+    """
+    return {key: of for text in assignments or () for key, of in parse_assignment(text).items()}

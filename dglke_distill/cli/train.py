@@ -48,10 +48,7 @@ def train(
     ignore_extra: settings.IgnoreExtraFlag = None,
     weight_column: settings.WeightColumnFlag = None,
     data_root: settings.DataRootFlag = None,
-    out: Annotated[
-        Optional[Path],
-        typer.Option("--out", help="Run directory. If not given: a new one below runs/."),
-    ] = None,
+    out: settings.RunOutFlag = None,
     init: Annotated[
         Optional[str],
         typer.Option(

@@ -7,13 +7,14 @@ the command line's flags. Unknown keys are errors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, Optional, Union, get_args
 
 from dglke_distill.base import parsing
 from dglke_distill.base.errors import UserError
-from dglke_distill.base.schema import Field
+from dglke_distill.base.schema import BaseModel, Field
 from dglke_distill.base.spelling import known_names
 from dglke_distill.config.names import current_names, fold, published
 from dglke_distill.config.registry import Registry, nearest
@@ -189,14 +190,19 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def told_recipe(run: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+def told_recipe(
+    run: Mapping[str, Any], known: Sequence[str], read: Callable[[str], BaseModel]
+) -> str:
     """Return the name of a run's recipe, and that the run's settings differ from it if they do.
 
     Args:
         run: its settings, those of a model or of a chain.
-        recipe: the recipe's, as whole as the run's.
+        known: the recipes that there are; the run may be of none, or of one of another version.
+        read: returns a recipe's settings by its name, as whole as the run's.
     """
-    return f"{run['recipe']}, with changes" if _differs(run, recipe) else str(run["recipe"])
+    name = run.get("recipe") or ""
+    changed = name in known and _differs(run, read(name).model_dump(mode="json"))
+    return f"{name}, with changes" if changed else name
 
 
 def _differs(tree: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -281,8 +287,7 @@ def compose(
     user: dict[str, Any] = read_toml(file) if file is not None else {}
     if file is not None:
         Config.from_mapping(user, str(file))
-    for override in overrides:
-        user = merge(user, override)
+    user = reduce(merge, overrides, user)
     asked = Config.from_mapping(user, "command line" if file is None else f"{file} and flags")
     if published(recipe, ("auto",)) == "auto":
         recipe = asked.recipe or find_recipe(asked.model.name, asked.data.dataset, asked.model.dim)

@@ -9,10 +9,8 @@ Open Graph Benchmark keep their official ids.)
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
@@ -21,7 +19,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import in_home, resolved
 from dglke_distill.config.registry import nearest
 from dglke_distill.data.dgl_copies import DGL_FORMAT, find_dgl_copy
-from dglke_distill.data.download import Progress, console_progress, fetch, identify
+from dglke_distill.data.download import console_progress, fetch, identify
 from dglke_distill.data.formats import read_folder
 from dglke_distill.data.manifest import (
     SPLIT_FILES,
@@ -66,7 +64,6 @@ def load(
     split_seed: int = 0,
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     offline: bool = False,
-    progress: Optional[Progress] = None,
     table: TableOptions = PLAIN,
 ) -> Dataset:
     """Load a dataset.
@@ -83,7 +80,6 @@ def load(
         split_seed: seed when one file is split.
         split_fractions: shares of train, valid and test when one file is split.
         offline: whether to refuse to download.
-        progress: told of bytes as they are downloaded; by default bars on a terminal.
         table: which columns of a user's own files are read, and what separates them.
 
     Raises:
@@ -113,7 +109,6 @@ def load(
         cache_dir=cache_dir,
         format=format,
         offline=offline,
-        progress=progress,
     )
 
 
@@ -124,7 +119,6 @@ def load_named(
     cache_dir: Optional[Path] = None,
     format: str = "auto",
     offline: bool = False,
-    progress: Optional[Progress] = None,
 ) -> Dataset:
     """Load a dataset of the catalog, or of a plug-in, whatever the working folder holds.
 
@@ -139,7 +133,7 @@ def load_named(
     if manifest.source.kind == "ogb":
         return _load_ogb(manifest, location, cache)
     if location.place in ("cached", "to download"):
-        _download(manifest, location.folder, offline, progress)
+        _download(manifest, location.folder, offline)
     if location.place != "data root":
         format = DGL_FORMAT if location.place == "dgl.data" else manifest.source.format
     dataset = read_folder(location.folder, format=format, header=False, name=manifest.name)
@@ -236,9 +230,7 @@ def _cached_names(manifest: Manifest) -> dict[FileRole, str]:
     }
 
 
-def _download(
-    manifest: Manifest, folder: Path, offline: bool, progress: Optional[Progress]
-) -> None:
+def _download(manifest: Manifest, folder: Path, offline: bool) -> None:
     """Download what is missing or damaged."""
     wanted = {
         role: folder / name
@@ -254,9 +246,7 @@ def _download(
             f"{manifest.name}: {names} missing or damaged in {folder}, and downloads are switched "
             f"off; allow them, or place the files in <data root>/{manifest.name}/"
         )
-    with contextlib.ExitStack() as stack:
-        if progress is None and sys.stderr.isatty():
-            progress = stack.enter_context(console_progress())
+    with console_progress() as progress:
         for role, path in wanted.items():
             fetch(manifest.url(role), path, manifest.files[role], progress=progress)
 

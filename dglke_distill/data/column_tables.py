@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Optional
 
@@ -108,7 +108,7 @@ class ColumnTable:
         """Return an error, with whatever was open closed."""
         return UserError(f"{self.path}: {message}")
 
-    def _block(self, start: int, table: dict[str, Sequence[Any]]) -> CellBlock:
+    def _block(self, start: int, table: Mapping[str, Sequence[Any]]) -> CellBlock:
         """Return a block of the values of the columns used.
 
         Args:

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,7 +111,7 @@ def fetch(
 
 @contextlib.contextmanager
 def console_progress() -> Iterator[Progress]:
-    """Yield a ``Progress`` that draws bars on standard error, one per file."""
+    """Yield a ``Progress`` that draws bars on standard error, one per file, if it is a terminal."""
     from rich import progress
 
     from dglke_distill.base.console import SafeConsole
@@ -122,7 +123,8 @@ def console_progress() -> Iterator[Progress]:
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, console=SafeConsole(stderr=True)) as bars:
+    console, silent = SafeConsole(stderr=True), not sys.stderr.isatty()
+    with progress.Progress(*columns, console=console, disable=silent) as bars:
         tasks: dict[str, progress.TaskID] = {}
 
         def show(name: str, done: int, total: Optional[int]) -> None:

@@ -97,7 +97,6 @@ def read_file(
     *,
     format: str = "auto",
     header: Optional[bool] = None,
-    name: Optional[str] = None,
     split_seed: int = 0,
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     table: Optional[TableOptions] = None,
@@ -108,7 +107,6 @@ def read_file(
         path: the file; its dictionaries, if any, lie beside it.
         format: one of ``FORMAT_NAMES``, letters in any order.
         header: whether the file begins with a heading; None: found out.
-        name: the dataset's name; the file's own by default.
         split_seed: seed of the split.
         split_fractions: shares of train, valid and test.
         table: which columns are read, and what separates them.
@@ -132,8 +130,7 @@ def read_file(
             f"beside it ({', '.join(file.name for file in siblings)}); give the folder to use the "
             f"files as they are"
         )
-    own = Path(without_packing(path.name)).stem
-    label = (str(path), path.name, name or own)
+    label = (str(path), path.name, Path(without_packing(path.name)).stem)
     return split_up(
         label, facts, entities, relations, warnings, weight, split_seed, split_fractions
     )

@@ -57,7 +57,7 @@ class Labels:
             found.setdefault(label.casefold(), []).append(name)
         return found
 
-    def name_of(self, text: str, names: Container[str], kind: str) -> str:
+    def name_of(self, text: str, names: Container[str]) -> str:
         """Return the id that a text stands for: an id, or the label of a single one.
 
         What is neither is returned as it is, unless labels are alike.
@@ -65,7 +65,6 @@ class Labels:
         Args:
             text: what the user typed.
             names: the ids that there are.
-            kind: what to call one in messages.
 
         Raises:
             UserError: several ids have the label; or none, but labels hold the text or are spelled
@@ -79,10 +78,10 @@ class Labels:
         if found:
             told = ", ".join(self._told(name) for name in found[:6])
             more = f" and {len(found) - 6} more" if len(found) > 6 else ""
-            raise UserError(f"{kind} {text!r}: is the label of {told}{more}; give the id")
+            raise UserError(f"entity {text!r}: is the label of {told}{more}; give the id")
         if near := self.likely(text, names):
             meant = ", ".join(self._told(name, label=True) for name in near)
-            raise UserError(f"unknown {kind} {text!r:.200}; did you mean {meant}?")
+            raise UserError(f"unknown entity {text!r:.200}; did you mean {meant}?")
         return text
 
     def likely(self, text: str, names: Container[str], count: int = 3) -> list[str]:

@@ -276,27 +276,25 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def manifest_names(directory: Optional[Path] = None) -> list[str]:
-    """Return the names of all manifests in a folder (default: the package's own), sorted."""
-    return sorted(path.stem for path in (directory or datasets_dir()).glob("*.toml"))
+def manifest_names() -> list[str]:
+    """Return the names of all manifests, sorted."""
+    return sorted(path.stem for path in datasets_dir().glob("*.toml"))
 
 
-def load_manifest(name: str, directory: Optional[Path] = None) -> Optional[Manifest]:
+def load_manifest(name: str) -> Optional[Manifest]:
     """Return the manifest of a dataset by name or alias in any letter case, or None.
 
     Args:
         name: what the user typed, such as ``fb15k237`` or ``FB15k-237``.
-        directory: folder of manifests; the package's own by default.
 
     Raises:
         UserError: the manifest is there but not valid.
     """
-    directory = directory or datasets_dir()
     wanted = name.lower()
-    if wanted in manifest_names(directory):
-        return read_manifest(directory / f"{wanted}.toml")
-    for candidate in manifest_names(directory):
-        manifest = read_manifest(directory / f"{candidate}.toml")
+    if wanted in manifest_names():
+        return read_manifest(datasets_dir() / f"{wanted}.toml")
+    for candidate in manifest_names():
+        manifest = read_manifest(datasets_dir() / f"{candidate}.toml")
         if wanted in (alias.lower() for alias in manifest.aliases):
             return manifest
     return None

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import check_regular
 from dglke_distill.data.file_kinds import FileKind
 from dglke_distill.data.packings import without_packing
-from dglke_distill.data.split_names import SplitSet, files_in, parse_split_name, split_sets
+from dglke_distill.data.split_names import files_in, parse_split_name, split_sets
 from dglke_distill.data.text import kind_of_file
 from dglke_distill.data.zipped_splits import holds_splits
 
@@ -153,8 +152,6 @@ def _has_splits(place: Path) -> bool:
     except UserError:
         return False
     openke = any(without_packing(path.name).lower() == "train2id.txt" for path in files)
-    return openke or any(_usable(one) for one in split_sets(files))
-
-
-def _usable(one: SplitSet) -> Optional[bool]:
-    return one.complete or (one.frame == "{}" and "train" in one.files)
+    return openke or any(
+        one.complete or (one.frame == "{}" and "train" in one.files) for one in split_sets(files)
+    )

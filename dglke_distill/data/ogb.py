@@ -21,6 +21,7 @@ from dglke_distill.base.parsing import read_json
 from dglke_distill.base.places import nothing_foreign
 from dglke_distill.base.regular_files import read_bytes
 from dglke_distill.data.array_files import map_npy
+from dglke_distill.data.layout import SPLITS
 from dglke_distill.data.ogb_files import OfficialGraph, OfficialSplits, read_names, read_official
 from dglke_distill.data.ogb_package import OGB_DATASETS, dataset_folder
 from dglke_distill.data.triples import Dataset, Side, Triples, Vocabulary
@@ -28,7 +29,6 @@ from dglke_distill.data.triples import Dataset, Side, Triples, Vocabulary
 IdArray = NDArray[np.int32]
 
 _FORMAT = 1
-_SPLITS = ("train", "valid", "test")
 _RANKED_SPLITS = ("valid", "test")
 _COLUMNS = ("head", "relation", "tail")
 _MOST_IDS = int(np.iinfo(np.int32).max)
@@ -246,7 +246,7 @@ def _convert(
             raise UserError(f"{name}: an id of {file} is outside 0..{limit - 1}")
         np.save(out / f"{file}.npy", array)
 
-    for split in _SPLITS:
+    for split in SPLITS:
         columns = splits[split]
         relation = columns.pop("relation")
         num_relations = max(num_relations, int(relation.max()) + 1 if len(relation) else 0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
@@ -12,7 +10,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.regular_files import in_home
 from dglke_distill.data import catalog
 from dglke_distill.data.archives import unpack_zip
-from dglke_distill.data.download import Progress, console_progress, fetch
+from dglke_distill.data.download import console_progress, fetch
 from dglke_distill.data.manifest import DatasetFile, Manifest, load_manifest
 from dglke_distill.data.ogb_package import OGB_DATASETS
 
@@ -50,15 +48,12 @@ def offer(
     download_archive(manifest, location.folder)
 
 
-def download_archive(
-    manifest: Manifest, folder: Path, *, progress: Optional[Progress] = None
-) -> None:
+def download_archive(manifest: Manifest, folder: Path) -> None:
     """Download the official archive and unpack it; the caller has the user's consent.
 
     Args:
         manifest: of the dataset.
         folder: what its folder becomes; the archive lies beside it meanwhile.
-        progress: told of bytes as they arrive; by default bars on a terminal.
 
     Raises:
         UserError: it cannot be downloaded, has another size, or cannot be unpacked.
@@ -69,9 +64,7 @@ def download_archive(
     known = DatasetFile(path=source.url.rpartition("/")[2], bytes=source.bytes)
     archive = folder.with_name(f"{folder.name}.zip")
     otherwise = f"place the official folder {folder.name}/ in a data root"
-    with contextlib.ExitStack() as stack:
-        if progress is None and sys.stderr.isatty():
-            progress = stack.enter_context(console_progress())
+    with console_progress() as progress:
         fetch(
             source.url,
             archive,

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.data.array_files import text_blocks
+from dglke_distill.data.layout import SPLITS
 from dglke_distill.data.ogb_package import dataset_folder
 from dglke_distill.data.saved_arrays import read_saved
 
 OfficialSplits = dict[str, dict[str, Any]]
 """The columns of the official splits by name, ids as int32."""
 
-_SPLITS = ("train", "valid", "test")
 _IDS = ("head", "relation", "tail", "head_neg", "tail_neg")
 _SPLIT_KINDS = {"ogbl-wikikg2": "time", "ogbl-biokg": "random"}
 _MOST_IDS = int(np.iinfo(np.int32).max)
@@ -72,7 +72,7 @@ def read_official(name: str, root: Path) -> tuple[OfficialGraph, OfficialSplits]
     place = folder / "split" / _SPLIT_KINDS[name]
     try:
         graph = (_typed_graph if name == "ogbl-biokg" else _plain_graph)(folder / "raw")
-        splits = {split: _split(place / f"{split}.pt") for split in _SPLITS}
+        splits = {split: _split(place / f"{split}.pt") for split in SPLITS}
     except OSError as error:
         if isinstance(error, PermissionError):
             raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None

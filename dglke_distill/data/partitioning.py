@@ -32,12 +32,12 @@ from dglke_distill.config import DataConfig
 from dglke_distill.data.file_kinds import PARTITION_FILE
 from dglke_distill.data.graph import build_graph
 from dglke_distill.data.labels import Labels
+from dglke_distill.data.layout import SPLITS
 from dglke_distill.data.metis import assign_by_metis
 from dglke_distill.data.partitions import (
     FACTS_FILE,
     GRAPH_NAME,
     SCHEMA,
-    SPLITS,
     Partition,
     read_partition,
 )

@@ -24,13 +24,13 @@ from dglke_distill.base.parsing import parse_json, read_object
 from dglke_distill.base.tensor_files import SavedState
 from dglke_distill.config import DataConfig
 from dglke_distill.data.file_kinds import PARTITION_FILE
+from dglke_distill.data.layout import SPLITS
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 
 GRAPH_NAME = "facts"
 GRAPH_FILE = f"{GRAPH_NAME}.json"
 FACTS_FILE = "facts.safetensors"
 SCHEMA = 1
-SPLITS = ("train", "valid", "test")
 _WRITE_ANEW = "write it anew with `dglke-distill dist partition`"
 
 

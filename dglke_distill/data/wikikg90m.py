@@ -54,15 +54,14 @@ def is_wikikg90m(folder: Path) -> bool:
     return (folder / "processed" / "train_hrt.npy").is_file()
 
 
-def load_wikikg90m(folder: Path, *, cache: Optional[Path] = None) -> WikiKG90M:
+def load_wikikg90m(folder: Path) -> WikiKG90M:
     """Open the dataset in its folder; no array is read into memory.
 
     Where the official file has 64-bit ids, columns of 32 bits are written once, some rows at a
-    time, into ``cache``.
+    time, into ``processed/``.
 
     Args:
         folder: the folder ``wikikg90m-v2`` of the archive.
-        cache: folder for converted columns; default: inside ``processed/``.
 
     Raises:
         UserError: a file is missing, of another shape, or has ids out of range.
@@ -74,7 +73,7 @@ def load_wikikg90m(folder: Path, *, cache: Optional[Path] = None) -> WikiKG90M:
         for kind in ("entity", "relation")
     }
     entities, relations = _counts(folder, features)
-    cache = cache or processed / "dglke_distill"
+    cache = processed / "dglke_distill"
     source = f"{(processed / 'train_hrt.npy').stat().st_mtime_ns}-{len(train)}"
     limits = (entities, relations, entities)
     if train.dtype == np.int32:

@@ -77,7 +77,8 @@ def dataset_aside(
             for split in NEGATIVE_SPLITS
             if (triples := getattr(dataset, split)) is not None
         )
-    cell = (str, str) if layout.family != "names" else _names(dataset)
+    named = dataset.entities.__getitem__, dataset.relations.__getitem__
+    cell = (str, str) if layout.family != "names" else named
     try:
         with directory_aside(folder, overwrite=overwrite) as aside:
             for split, triples in splits.items():
@@ -132,10 +133,6 @@ def check_new(folder: Path, overwrite: bool = False) -> None:
     """
     check_free(folder, overwrite)
     check_replaceable(folder, nothing_foreign)
-
-
-def _names(dataset: Dataset) -> tuple[Callable[[int], str], Callable[[int], str]]:
-    return dataset.entities.__getitem__, dataset.relations.__getitem__
 
 
 def _check_names(vocabulary: Vocabulary) -> None:

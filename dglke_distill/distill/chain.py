@@ -43,7 +43,7 @@ from dglke_distill.distill.finished import (
 )
 from dglke_distill.distill.going_on import InitModel, check_init
 from dglke_distill.distill.loading import teacher_results
-from dglke_distill.distill.plan import Stage, plan
+from dglke_distill.distill.plan import Stage, loaded_in, plan, read_chain
 from dglke_distill.distill.rehearsal import check_stages
 from dglke_distill.distill.stages import ChainRun, StageTrainer
 from dglke_distill.distill.teacher_data import check_teachers
@@ -68,11 +68,7 @@ def saved_chain(directory: Path) -> tuple[ChainConfig, list[str]]:
             f"{directory}: there is no chain to resume ({CHAIN_FILE} is missing); leave out "
             "--resume to begin one"
         )
-    tree = read_toml(path)
-    loaded = tree.pop("loaded", [])
-    if not isinstance(loaded, list) or not all(isinstance(each, str) for each in loaded):
-        raise UserError(f"{path}: loaded must be a list of folders; restore the file")
-    return ChainConfig.from_mapping(tree, str(path)), loaded
+    return ChainConfig.from_mapping(read_chain(path), str(path)), loaded_in(path)
 
 
 def run_chain(

@@ -58,12 +58,12 @@ def _entry(directory: Path, results: ChainResults, stage: StageResults) -> Entry
 
 
 def _recipe(chain: Mapping[str, Any]) -> str:
-    """Return the name of the recipe of a chain, and whether its settings differ from it."""
-    name = chain.get("recipe")
-    if name not in chain_recipe_names():  # none, or one of another version
-        return name or ""
-    own = ChainConfig.from_mapping(shipped_chain(name), name)
-    return told_recipe(chain, own.model_dump(mode="json"))
+    """Return the recipe of a chain, and whether its settings differ from it."""
+    return told_recipe(
+        chain,
+        chain_recipe_names(),
+        lambda name: ChainConfig.from_mapping(shipped_chain(name), name),
+    )
 
 
 def _time(found: VerdictTime) -> dict[str, Any]:

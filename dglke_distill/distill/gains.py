@@ -225,21 +225,18 @@ def gain_sentence(gain: MethodGain) -> str:
 
 def verdict_text(
     models: Sequence[tuple[LoadedModel, str]],
-    *,
-    dataset: Optional[Dataset] = None,
     **asked: Any,
 ) -> str:
     """Rank the test split with a model and another one; say for a card what the first gains.
 
     Args:
         models: the two, each with what to call it in messages.
-        dataset: as in ``ranked``.
         asked: as in ``ranked``.
 
     Raises:
         UserError: as in ``ranked``.
     """
-    against = ranked(models, "test", dataset=dataset, allow_other_data=None, **asked).against
+    against = ranked(models, "test", allow_other_data=None, **asked).against
     assert against is not None
     other = models[1][0]
     figures = other.figures

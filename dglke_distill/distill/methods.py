@@ -17,6 +17,14 @@ from dglke_distill.distill.method import Method, OneShot
 __all__ = ["METHODS", "Method", "build_method"]
 
 
+class SteadyMethod(Method):
+    """Base of the methods under which the weight of distillation stays."""
+
+    def settings(self) -> dict[str, Any]:
+        """Keep the weight constant."""
+        return {"distillation": {"weight": {"name": "constant"}}}
+
+
 class IterDE(Method):
     """Every size in turn, each student the next one's teacher (Liu et al. 2023, "IterDE")."""
 
@@ -55,17 +63,13 @@ class DenselyGuided(Method):
         return {"distillation": {"weight": {"name": "constant"}}}
 
 
-class BasicDistillation(OneShot):
+class BasicDistillation(SteadyMethod, OneShot):
     """Soft labels in one shot, with a weight that stays (Hinton, Vinyals, Dean 2015)."""
 
     name = "bkd"
 
-    def settings(self) -> dict[str, Any]:
-        """Keep the weight constant."""
-        return {"distillation": {"weight": {"name": "constant"}}}
 
-
-class TeacherAssistant(Method):
+class TeacherAssistant(SteadyMethod):
     """One assistant of a size between teacher and student.
 
     Mirzadeh, Farajtabar, Li, Levine, Matsukawa, Ghasemzadeh 2020, "Improved knowledge distillation
@@ -82,12 +86,8 @@ class TeacherAssistant(Method):
         assistant = min(between, key=lambda dim: max(dim / middle, middle / dim))
         return [first, assistant, last] if last < assistant < first else [first, last]
 
-    def settings(self) -> dict[str, Any]:
-        """Keep the weight constant."""
-        return {"distillation": {"weight": {"name": "constant"}}}
 
-
-class RelationalDistillation(OneShot):
+class RelationalDistillation(SteadyMethod, OneShot):
     """Distances and angles among entities in place of scores (Park et al. 2019)."""
 
     name = "rkd"
@@ -101,21 +101,13 @@ class RelationalDistillation(OneShot):
         angle: float = Field(2.0, ge=0, description="weight of angles")
         entities: int = Field(128, ge=3, le=1 << 20, description="compared in a batch")
 
-    def settings(self) -> dict[str, Any]:
-        """Keep the weight constant."""
-        return {"distillation": {"weight": {"name": "constant"}}}
 
-
-class HintDistillation(OneShot):
+class HintDistillation(SteadyMethod, OneShot):
     """The teacher's vectors as a target of a learned map of the student's (FitNets)."""
 
     name = "fitnet"
     structure = "fitnet"
     scores = False
-
-    def settings(self) -> dict[str, Any]:
-        """Keep the weight constant."""
-        return {"distillation": {"weight": {"name": "constant"}}}
 
 
 class Direct(Method):

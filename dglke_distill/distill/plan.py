@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Optional
 
@@ -83,9 +84,7 @@ def compose_chain(
     Raises:
         UserError: unknown recipe, unknown key or bad value.
     """
-    asked: Tree = {}
-    for override in overrides:
-        asked = merge(asked, override)
+    asked: Tree = reduce(merge, overrides, {})
     if dataset is None:
         dataset = ChainConfig.from_mapping(asked, "command line").data.dataset
     name = find_chain_recipe(recipe, dataset, model)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dglke_distill.kernels.compiled import njit
+from dglke_distill.kernels.known_answers import lower_bound
 
 Int64 = NDArray[np.int64]
 
@@ -59,13 +60,7 @@ def _count_four(values, target, largest, greater, reached):  # type: ignore[no-u
 
 @njit(cache=True, nogil=True)
 def _is_among(ascending, wanted):  # type: ignore[no-untyped-def]
-    low, high = 0, len(ascending)
-    while low < high:
-        middle = (low + high) >> 1
-        if ascending[middle] < wanted:
-            low = middle + 1
-        else:
-            high = middle
+    low = lower_bound(ascending, 0, len(ascending), wanted)
     return low < len(ascending) and ascending[low] == wanted
 
 

@@ -13,7 +13,6 @@ does not run.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Optional, Protocol
 from weakref import WeakKeyDictionary
@@ -30,7 +29,7 @@ from dglke_distill.data.triples import SIDES, Dataset, Side, Triples
 from dglke_distill.evaluate.categories import relation_categories
 from dglke_distill.evaluate.metrics import RankingResult, summarise
 from dglke_distill.evaluate.popularity import RelationPopularity
-from dglke_distill.evaluate.ranking import NonFiniteScores, device_of, evaluation_mode
+from dglke_distill.evaluate.ranking import NonFiniteScores, device_of, evaluation_mode, sample_rows
 from dglke_distill.models.base import KGEModel
 
 _QUERIES = 256
@@ -104,7 +103,6 @@ def evaluate_given(
     seed: int = 0,
     by_category: bool = False,
     block_bytes: int = 256 << 20,
-    progress: Optional[Callable[[int, int], None]] = None,
 ) -> RankingResult:
     """Rank the true head and tail of every triple of a split among its given candidates.
 
@@ -117,7 +115,6 @@ def evaluate_given(
         seed: of the sample.
         by_category: report by relation category too.
         block_bytes: memory that the work on a block of queries may take.
-        progress: called with the number of ranks found so far and the number of all.
 
     Returns:
         The ranks that the official Evaluator gave, and the figures that follow from them.
@@ -131,9 +128,8 @@ def evaluate_given(
     if len(triples) == 0:
         raise ValueError("there are no triples to rank")
     started = time.perf_counter()
-    chosen: NDArray[np.int64] = np.arange(len(triples))
-    if limit is not None and limit < len(triples):
-        chosen = np.sort(np.random.default_rng(seed).choice(len(triples), limit, replace=False))
+    sampled = sample_rows(len(triples), limit, seed)
+    chosen: NDArray[np.int64] = np.arange(len(triples)) if sampled is None else sampled
     evaluator = official_package().Evaluator(name=dataset.name)
     ranks = {side: np.empty(len(chosen), np.float64) for side in SIDES}
     is_model = isinstance(model, KGEModel)
@@ -145,14 +141,11 @@ def evaluate_given(
         work = _Work(
             scorer, device_of(model), given.head.shape[1], dataset.num_entities, block_bytes
         )
-        for position, side in enumerate(SIDES):
+        for side in SIDES:
             for first in range(0, len(chosen), work.queries):
                 at = order[first : first + work.queries]
                 scores = work.scores(triples, given, chosen[at], side)
                 ranks[side][at] = _official_ranks(evaluator, scores)
-                if progress is not None:
-                    done = position * len(chosen) + first + len(at)
-                    progress(done, 2 * len(chosen))
     return summarise(
         triples[chosen],
         ranks["head"],
@@ -161,7 +154,7 @@ def evaluate_given(
         num_queries=2 * len(chosen),
         seconds=time.perf_counter() - started,
         categories=_categories(dataset) if by_category else None,
-        sampled_from=None if len(chosen) == len(triples) else len(triples),
+        sampled_from=None if sampled is None else len(triples),
         negatives=given.head.shape[1],
     )
 

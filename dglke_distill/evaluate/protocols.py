@@ -6,9 +6,8 @@ Figures of different protocols do not compare. The standard of this library, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,7 +100,6 @@ def evaluate_by(
     known: KnownAnswers,
     *,
     query_block_bytes: int,
-    progress: Optional[Callable[[int, int], None]] = None,
 ) -> RankingResult:
     """Rank a split by a protocol; see ``ranking.evaluate``.
 
@@ -112,14 +110,13 @@ def evaluate_by(
         split: ``train``, ``valid`` or ``test``.
         known: the answers of all splits.
         query_block_bytes: size that a block of scores must not exceed.
-        progress: called with the number of ranks found so far and the number of all.
 
     Raises:
         UserError: no such protocol, candidates that the dataset itself gives, or no triple left.
         NonFiniteScores: a score is NaN or infinite.
     """
     of = protocol_named(protocol)
-    options: dict[str, Any] = {"query_block_bytes": query_block_bytes, "progress": progress}
+    options: dict[str, Any] = {"query_block_bytes": query_block_bytes}
     triples = dataset.split(split)
     if of.name == STANDARD:
         return evaluate(model, triples, known, train=dataset.train, **options)

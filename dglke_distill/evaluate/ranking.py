@@ -32,9 +32,6 @@ from dglke_distill.evaluate.metrics import RankingResult, summarise
 QUERY_BLOCK_BYTES = 256 * 2**20
 """Default size of the largest score matrix."""
 
-Progress = Callable[[int, int], None]
-"""Called with the number of ranks found so far and the number of all."""
-
 
 class ScoresAll(Protocol):
     """Anything that can be ranked; ``models.base.KGEModel`` is one."""
@@ -93,7 +90,6 @@ def evaluate(
     train: Optional[Triples] = None,
     mask_known: bool = False,
     query_block_bytes: int = QUERY_BLOCK_BYTES,
-    progress: Optional[Progress] = None,
 ) -> RankingResult:
     """Rank the true head and the true tail of every triple among all entities, filtered.
 
@@ -111,7 +107,6 @@ def evaluate(
             figures are then not the standard ones (see ``protocols``).
         query_block_bytes: size that a block of scores must not exceed (a block has at least one
             query); this bounds memory. A model on a GPU takes three times as much there.
-        progress: called after each block.
 
     Raises:
         NonFiniteScores: a score is NaN or infinite.
@@ -127,7 +122,7 @@ def evaluate(
         return _rank_block(model, groups, first, last, known, side, device, mask_known)
 
     with torch.no_grad(), evaluation_mode(model):
-        ranks, num_queries = rank_in_blocks(split, block, rank_block, progress)
+        ranks, num_queries = rank_in_blocks(split, block, rank_block)
     return summarise(
         split,
         ranks["head"],
@@ -143,7 +138,6 @@ def rank_in_blocks(
     split: Triples,
     block: int,
     rank_block: Callable[[QueryGroups, int, int, Side], NDArray[np.float64]],
-    progress: Optional[Progress] = None,
 ) -> tuple[dict[Side, NDArray[np.float64]], int]:
     """Rank a split, so many queries at a time.
 
@@ -152,22 +146,19 @@ def rank_in_blocks(
         block: queries at a time.
         rank_block: takes the queries, the first and one past the last of a block, and the side;
             returns the ranks (n,) of their answers in the order of the queries.
-        progress: called after each block.
 
     Returns:
         The ranks (triples,) of each side in the split's order, and the number of queries.
     """
     ranks = {side: np.empty(len(split), np.float64) for side in SIDES}
     num_queries = 0
-    for position, side in enumerate(SIDES):
+    for side in SIDES:
         groups = group_queries(split, side)
         num_queries += len(groups.entity)
         for first in range(0, len(groups.entity), block):
             last = min(first + block, len(groups.entity))
             start, stop = groups.offsets[first], groups.offsets[last]
             ranks[side][groups.rows[start:stop]] = rank_block(groups, first, last, side)
-            if progress is not None:
-                progress(position * len(split) + int(stop), 2 * len(split))
     return ranks, num_queries
 
 

@@ -15,7 +15,6 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.base.schema import Field
 from dglke_distill.compression.int8 import Int8, Int8Options
 from dglke_distill.config.registry import NoOptions
-from dglke_distill.data.triples import Vocabulary
 from dglke_distill.interop.base import (
     Array,
     ExportFormat,
@@ -85,7 +84,7 @@ class EdgeBundle(ExportFormat):
             "query": _maps(forms.query, "query", arrays, exact),
             "candidate": forms.candidate and _maps(forms.candidate, "candidate", arrays, exact),
             "names": {
-                kind: _names(names, kind, arrays)
+                kind: _texts(names, kind, arrays) if names.named else None
                 for kind, names in (("entities", loaded.entities), ("relations", loaded.relations))
             },
         }
@@ -192,10 +191,6 @@ def _reference(array: Array, name: str, kind: str, arrays: dict[str, Array]) -> 
                 return {"array": known, "transpose": True}
     arrays[name] = array
     return {"array": name}
-
-
-def _names(names: Vocabulary, kind: str, arrays: dict[str, Array]) -> Optional[dict[str, str]]:
-    return _texts(names, kind, arrays) if names.named else None
 
 
 def _texts(texts: Iterable[str], kind: str, arrays: dict[str, Array]) -> dict[str, str]:

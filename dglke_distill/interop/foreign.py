@@ -173,13 +173,12 @@ def conversion(place: Path, name: str, models: Mapping[str, Convert], library: s
     )
 
 
-def read_settings(place: Path, schema: type[Tree], example: str) -> Tree:
+def read_settings(place: Path, schema: type[Tree]) -> Tree:
     """Read and validate the file ``import.toml`` of a folder.
 
     Args:
         place: the folder.
         schema: its keys.
-        example: a line to show where it is missing.
 
     Raises:
         UserError: it is missing, malformed, or has unknown keys or bad values.
@@ -188,7 +187,7 @@ def read_settings(place: Path, schema: type[Tree], example: str) -> Tree:
     if not path.is_file():
         raise UserError(
             f"{path}: is missing; the weights do not tell which model they are, so write that "
-            f"there, e.g. {example}"
+            'there, e.g. model = "TransE"'
         )
     return validate_tree(schema, read_toml(path), str(path))
 

@@ -148,7 +148,7 @@ def open_folder(place: Path) -> ForeignModel:
         UserError: a file is missing or damaged, or shapes or names do not fit.
     """
     path = only_weights(place, _weights(place), "*.ckpt or *.json")
-    settings = read_settings(place, OpenKESettings, 'model = "TransE"')
+    settings = read_settings(place, OpenKESettings)
     convert = conversion(place, settings.model, OPENKE_MODELS, "OpenKE")
     arrays = _read_json(path) if path.suffix == ".json" else read_weights(path)
     ours, options, *rows = converted(path, lambda: convert(_State(path, arrays), settings))

@@ -156,7 +156,7 @@ def open_folder(place: Path) -> ForeignModel:
             "torch.save(result.model.state_dict(), 'state.pt')"
         )
     weights = only_weights(place, files, "*.pt")
-    settings = read_settings(place, PyKEENSettings, 'model = "TransE"')
+    settings = read_settings(place, PyKEENSettings)
     convert = conversion(place, settings.model, PYKEEN_MODELS, "PyKEEN")
     state = _State(weights, read_weights(weights))
     ours, options, entities, relations = converted(weights, lambda: convert(state, settings))

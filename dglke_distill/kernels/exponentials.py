@@ -135,25 +135,6 @@ _softmax = NativeKernel(_softmax_kernel)
 _gradient = NativeKernel(_gradient_kernel)
 
 
-def _run_forward(
-    kernel: NativeKernel,
-    scores: Tensor,
-    target: Tensor,
-    offsets: Tensor,
-    answers: Tensor,
-    results: int,
-) -> Tensor:
-    b, n = scores.shape
-    found = scores.new_empty(results, b)
-    offsets, answers = offsets.contiguous(), answers.contiguous()
-    sizes = b, n, 64 // scores.element_size()
-    given = scores, target, offsets, answers, len(answers)
-    left = kernel(scores.dtype, b * n, *sizes, *given, found, 0)
-    if left[-1]:
-        raise IndexError(f"an answer lies outside the {n} candidates, or the offsets do not fit")
-    return found
-
-
 def softmax_forward(
     scores: Tensor, powers: Tensor, offsets: Tensor, answers: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -166,7 +147,14 @@ def softmax_forward(
     Raises:
         IndexError: an answer that is no candidate, or offsets that do not fit the answers.
     """
-    found = _run_forward(_softmax, scores, powers, offsets, answers, 4)
+    b, n = scores.shape
+    found = scores.new_empty(4, b)
+    offsets, answers = offsets.contiguous(), answers.contiguous()
+    sizes = b, n, 64 // scores.element_size()
+    given = scores, powers, offsets, answers, len(answers)
+    left = _softmax(scores.dtype, b * n, *sizes, *given, found, 0)
+    if left[-1]:
+        raise IndexError(f"an answer lies outside the {n} candidates, or the offsets do not fit")
     return found[0], found[1], found[2], found[3]
 
 

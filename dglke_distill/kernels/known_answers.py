@@ -48,7 +48,7 @@ def pack_facts(entity, relation, answer, order, num_entities, offsets, packed): 
 
 
 @njit(cache=True, nogil=True)
-def _lower_bound(packed, low, high, word):  # type: ignore[no-untyped-def]
+def lower_bound(packed, low, high, word):  # type: ignore[no-untyped-def]
     """Return the first position in ``packed[low:high]`` whose word is not below ``word``."""
     while low < high:
         middle = (low + high) >> 1
@@ -64,12 +64,12 @@ def query_range(offsets, packed, entity, relation):  # type: ignore[no-untyped-d
     """Return the half-open range of ``packed`` that holds the answers of one query (numba)."""
     low, high = offsets[entity], offsets[entity + 1]
     word = np.int64(relation) << 32
-    low = _lower_bound(packed, low, high, word)
+    low = lower_bound(packed, low, high, word)
     # Most queries have few answers, so look nearby before searching the whole segment.
     step = 1
     while low + step < high and packed[low + step] >> 32 == relation:
         step <<= 1
-    return low, _lower_bound(packed, low, min(high, low + step), word + (np.int64(1) << 32))
+    return low, lower_bound(packed, low, min(high, low + step), word + (np.int64(1) << 32))
 
 
 @njit(cache=True, nogil=True)

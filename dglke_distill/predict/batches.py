@@ -55,13 +55,7 @@ def best_entities(
     def answer(entity: Tensor, relation: Tensor) -> TopK:
         nodes, rows = torch.unique(entity, return_inverse=True)
         query = model.query(model.encode(nodes), rows, relation, side)
-        row = left_out = np.zeros(0, np.int64)
-        if known is not None:
-            ids = entity.cpu().numpy(), relation.cpu().numpy()
-            offsets, left_out = known.gather(*ids, side)
-            row = np.repeat(np.arange(len(entity)), np.diff(offsets))
-            if among is not None:
-                row, left_out = places_among(row, left_out, among)
+        row, left_out = known_places(known, entity, relation, side, among)
 
         def score(start: int, stop: int) -> Tensor:
             scores = model.score(query, encoded(model, among, start, stop), exact=True)
@@ -145,12 +139,10 @@ def ranks_of(
         query = model.query(model.encode(nodes), rows_of, relation, "tail")
         places = answer.cpu().numpy()
         row, left_out = np.arange(len(places)), places  # each is no rival of its own
-        if known is not None:
-            offsets, more = known.gather(entity.cpu().numpy(), relation.cpu().numpy(), "tail")
-            row = np.concatenate([row, np.repeat(np.arange(len(places)), np.diff(offsets))])
-            left_out = np.concatenate([left_out, more])
         if among is not None:
             row, left_out = places_among(row, left_out, among)
+        more = known_places(known, entity, relation, "tail", among)
+        row, left_out = np.concatenate([row, more[0]]), np.concatenate([left_out, more[1]])
 
         def scores_of(start: int) -> Tensor:
             rows = encoded(model, among, start, min(start + width, count))
@@ -304,6 +296,21 @@ def by_relation(entity: Tensor, relation: Tensor, answer: Answer) -> TopK:
         ids[rows, : found.ids.shape[1]] = found.ids.cpu()
         scores[rows, : found.ids.shape[1]] = found.scores.float().cpu()
     return TopK(ids, scores)
+
+
+def known_places(
+    known: Optional[KnownAnswers],
+    entity: Tensor,
+    relation: Tensor,
+    side: Side,
+    among: Optional[Tensor] = None,
+) -> tuple[Int64, Int64]:
+    """Return where known answers stand in a table of scores: rows and columns, both (n,)."""
+    if known is None:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    offsets, found = known.gather(entity.cpu().numpy(), relation.cpu().numpy(), side)
+    row = np.repeat(np.arange(len(entity)), np.diff(offsets))
+    return (row, found) if among is None else places_among(row, found, among)
 
 
 def places_among(row: Int64, left_out: Int64, among: Tensor) -> tuple[Int64, Int64]:

@@ -45,7 +45,7 @@ def id_of(names: Vocabulary, name: Name, labels: FindLabels = None) -> int:
     """
     if isinstance(name, str):
         if labels is not None and name not in names:
-            name = labels().name_of(name, names, names.kind)
+            name = labels().name_of(name, names)
         return names.id(name)
     try:
         number = operator.index(name)

@@ -123,7 +123,8 @@ class RunResults:
     @property
     def teacher(self) -> Optional[ShownStage]:
         """The strongest teacher that was not taught itself."""
-        return _best([stage for stage in self.stages if stage.entry.role == "teacher"])
+        teachers = (stage for stage in self.stages if stage.entry.role == "teacher")
+        return max(teachers, key=lambda stage: stage.quality.mrr, default=None)
 
     @property
     def students(self) -> list[ShownStage]:
@@ -146,10 +147,6 @@ class RunResults:
         """What the last student took with all its teachers; the run's own total if it has one."""
         total = self.chain.summary.chain_seconds
         return sum(s.entry.seconds for s in self.stages if s.in_chain) if total is None else total
-
-
-def _best(stages: Sequence[ShownStage]) -> Optional[ShownStage]:
-    return max(stages, key=lambda stage: stage.quality.mrr, default=None)
 
 
 def stage_labels(stages: Sequence[ShownStage]) -> dict[str, str]:

@@ -24,7 +24,6 @@ def evaluate_model(
     workspace: Workspace,
     split: str,
     config: Config,
-    report: Optional[Callable[[int, int], None]] = None,
     protocol: str = STANDARD,
 ) -> RankingResult:
     """Rank a split as its dataset wants it.
@@ -37,7 +36,6 @@ def evaluate_model(
         workspace: its data.
         split: ``valid`` or ``test``.
         config: memory of a score block.
-        report: called with (ranks found, ranks in all).
         protocol: a name of ``evaluate.protocols.PROTOCOLS``.
 
     Raises:
@@ -46,17 +44,9 @@ def evaluate_model(
     protocol = protocol_named(protocol).name
     dataset, block_bytes = workspace.dataset, config.evaluation.query_block_megabytes << 20
     if dataset.gives_candidates and protocol == STANDARD:
-        return evaluate_given(
-            model, dataset, split, by_category=True, block_bytes=block_bytes, progress=report
-        )
+        return evaluate_given(model, dataset, split, by_category=True, block_bytes=block_bytes)
     return evaluate_by(
-        protocol,
-        model,
-        dataset,
-        split,
-        workspace.known,
-        query_block_bytes=block_bytes,
-        progress=report,
+        protocol, model, dataset, split, workspace.known, query_block_bytes=block_bytes
     )
 
 
@@ -84,7 +74,7 @@ def measure(
         relation_names: names to use in ``by_relation`` instead of ids.
         ranked: called with the ranking itself, whose single ranks the figures do not hold.
     """
-    result = evaluate_model(model, workspace, split, config, protocol=protocol)
+    result = evaluate_model(model, workspace, split, config, protocol)
     ranked(result)
     figures = result.to_dict(relation_names)
     if workspace.dataset.gives_candidates:

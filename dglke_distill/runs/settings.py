@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, Optional
 
@@ -107,10 +108,7 @@ def saved_settings(run_directory: Path, changes: Sequence[Tree]) -> Config:
             f"{run_directory}: there is no run to resume (config.toml is missing); leave out "
             "--resume to begin one"
         )
-    tree = read_toml(path)
-    for change in changes:
-        tree = merge(tree, change)
-    return Config.from_mapping(tree, str(path))
+    return Config.from_mapping(reduce(merge, changes, read_toml(path)), str(path))
 
 
 def new_run_directory(config: Config, parent: Path = Path("runs")) -> Path:

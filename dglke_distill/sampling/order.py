@@ -10,12 +10,14 @@ from dglke_distill.data.triples import SIDES, Triples
 from dglke_distill.kernels.compiled import njit
 from dglke_distill.kernels.random import epoch_position
 
+_START = 4
 
-def subsampling_weights(triples: Triples, start: int = 4) -> NDArray[np.float32]:
+
+def subsampling_weights(triples: Triples) -> NDArray[np.float32]:
     """Return how much each triple counts, so that frequent queries do not drown the rare.
 
     The weight is 1 / sqrt(n(h, r) + n(r, t)), where n counts the triples with the same head and
-    relation, or relation and tail, and the count begins at ``start`` for the first one (Sun et al.
+    relation, or relation and tail, and the count begins at 4 for the first one (Sun et al.
     2019, "RotatE", and its code; originally word2vec). As there, a loss divides by the sum of the
     weights of a batch: ``(weight * loss).sum() / weight.sum()``.
 
@@ -23,7 +25,7 @@ def subsampling_weights(triples: Triples, start: int = 4) -> NDArray[np.float32]
         float32 array of shape (n,), not normalised.
     """
     # In place from here on: at OGB's scale every copy of a column is a noticeable part of a run.
-    total = np.full(len(triples), 2 * (start - 1), np.int32)
+    total = np.full(len(triples), 2 * (_START - 1), np.int32)
     for side in SIDES:
         known = triples.head if side == "tail" else triples.tail
         _add_query_sizes(order_by_query(triples, side), known, triples.relation, total)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
@@ -95,11 +96,11 @@ def before_training(
         fit = fitted(config, size.entities, size.triples)
         made = compose([fit, *own, *flag_trees(flags), data, *changes])
         config = made.model_copy(update={"data": config.data})
-    stated: dict[str, Any] = {}
-    for tree in (*flag_trees(flags), *changes):
-        stated.update(flattened(tree))
+    said = {
+        name: of for tree in (*flag_trees(flags), *changes) for name, of in flattened(tree).items()
+    }
     teaching = (config.distillation or DistillationConfig()) if taught else None
-    for line in idle_settings(config.model_copy(update={"distillation": teaching}), stated):
+    for line in idle_settings(config.model_copy(update={"distillation": teaching}), said):
         announce(line)
     return config, seconds
 
@@ -243,10 +244,8 @@ def stated_tree(
         changes: partial trees, the last one winning.
         file: the user's TOML file, if any.
     """
-    stated: dict[str, Any] = {}
-    for tree in ([] if file is None else [read_toml(file)], flag_trees(flags), changes):
-        for part in tree:
-            stated = merge(stated, part)
+    own = [] if file is None else [read_toml(file)]
+    stated: dict[str, Any] = reduce(merge, [*own, *flag_trees(flags), *changes], {})
     return {key: value for key, value in stated.items() if key not in ("data", "recipe")}
 
 

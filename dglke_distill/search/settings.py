@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, Optional
 
@@ -47,9 +48,7 @@ def study_settings(
     seed = flags.get("seed") or 0
     if not 0 <= seed < 1 << 32:
         raise UserError("--seed: a study's seed goes from 0 to 4294967295")
-    tree: dict[str, Any] = {}
-    for change in (*flag_trees(flags), *changes):
-        tree = merge(tree, change)
+    tree: dict[str, Any] = reduce(merge, (*flag_trees(flags), *changes), {})
     name = space
     if name is None:
         name = find_space(tree.get("model", {}).get("name", "TransE"), bool(teachers))

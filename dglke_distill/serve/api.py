@@ -262,7 +262,7 @@ def _entity_named(text: str, shown: Shown, parameter: str) -> int:
     names = shown.named.entities
     message = f"the model has no entity {text!r:.200}"
     try:
-        text = shown.labels.name_of(text, names, "entity")
+        text = shown.labels.name_of(text, names)
     except UserError as error:  # a label of several, or almost one
         message = str(error)
     if text in names:

@@ -16,7 +16,7 @@ from dglke_distill.base.errors import UserError
 from dglke_distill.data.known_answers import KnownAnswers
 from dglke_distill.data.triples import Side
 from dglke_distill.models.base import KGEModel
-from dglke_distill.predict.batches import best_entities, places_among
+from dglke_distill.predict.batches import best_entities, known_places
 from dglke_distill.predict.choosing import per_relation
 from dglke_distill.predict.top_k import TopK
 from dglke_distill.serve.gallery import Shown
@@ -182,12 +182,8 @@ def _best_alone(
         scores = torch.cat(rows)
         # On the CPU numpy looks at them twenty times as fast as torch.
         broken = torch.from_numpy(~np.isfinite(scores.float().cpu().numpy()).all(axis=1))
-        if known is not None:
-            offsets, left_out = known.gather(entity.numpy(), relation.numpy(), side)
-            row = np.repeat(np.arange(len(entity)), np.diff(offsets))
-            if among is not None:
-                row, left_out = places_among(row, left_out, among)
-            scores[torch.from_numpy(row), torch.from_numpy(left_out)] = -torch.inf
+        row, left_out = known_places(known, entity, relation, side, among)
+        scores[torch.from_numpy(row), torch.from_numpy(left_out)] = -torch.inf
         best, ids = scores.topk(k)
         ids = ids if among is None else among[ids]
     return TopK(ids.masked_fill(broken[:, None].to(best.device) | (best == -torch.inf), -1), best)

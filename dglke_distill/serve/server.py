@@ -10,7 +10,6 @@ import ipaddress
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -20,6 +19,7 @@ import uvicorn
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import visible
+from dglke_distill.base.signals import signals_to
 from dglke_distill.serve.api import Api
 from dglke_distill.serve.app import FENCE, Pages, build, encoded, meant_for
 from dglke_distill.serve.connections import Connection
@@ -173,23 +173,12 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
         def stop(number: int, frame: Optional[FrameType]) -> None:
             self.should_exit = True
 
-        before = {
-            number: signal.signal(number, stop)
-            for number in _STOPS
-            if signal.getsignal(number) != signal.SIG_IGN  # as under nohup
-        }
-        try:
+        heard = [number for number in _STOPS if signal.getsignal(number) != signal.SIG_IGN]
+        with signals_to(stop, heard):  # one is ignored under nohup
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 class _Complaints:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Optional
 
+from dglke_distill.base.signals import signals_to, stop_numbers
+
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
@@ -17,9 +19,6 @@ def stop_requests() -> Iterator[threading.Event]:
     A SIGHUP that is ignored, as under ``nohup``, stays so.
     """
     asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
 
     def ask(number: int, frame: Optional[FrameType]) -> None:
         # A second Ctrl-C does not wait for the step to end. The other signals come in twos by
@@ -28,12 +27,5 @@ def stop_requests() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         asked.set()
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
+    with signals_to(ask, stop_numbers()):
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -154,10 +154,12 @@ def _entry(settings: Mapping[str, Any], results: TrainingResults) -> dict[str, A
 
 def _recipe(config: Mapping[str, Any], begun: Optional[StartedFrom] = None) -> str:
     """Return the recipe of a model, whether its settings differ, and what it went on from."""
-    name = config.get("recipe") or ""
-    if name in recipe_names():  # else none, or one of another version
-        own = merge({"model": {"dim": config["model"]["dim"]}}, read_recipe(name))
-        name = told_recipe(config, Config.from_mapping(own, name).model_dump(mode="json"))
+
+    def of_that_size(recipe: str) -> Config:
+        size = {"model": {"dim": config["model"]["dim"]}}
+        return Config.from_mapping(merge(size, read_recipe(recipe)), recipe)
+
+    name = told_recipe(config, recipe_names(), of_that_size)
     return name if begun is None else f"{name or 'none'}, begun from {_word(begun.name)}"
 
 

@@ -19,6 +19,7 @@ from typing import Any, Callable, Optional
 from dglke_distill import __version__
 from dglke_distill.artifacts.results import TrainingResults
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.signals import signals_to, stop_numbers
 from dglke_distill.runs.distributed_memory import DistributedNeed
 from dglke_distill.runs.launching.hosts import Host
 from dglke_distill.runs.launching.task import Task, listen
@@ -168,17 +169,13 @@ class _Watch:
         self.deadline = time.monotonic() + how.timeout
 
     def run(self) -> TrainingResults:
-        before = {number: signal.signal(number, self._stop) for number in _stops()}
-        try:
+        with signals_to(self._stop, stop_numbers()):
             for number, host in enumerate(self.how.hosts):
                 command, running = self.how.command(host), self.how.connections
                 connection = running[number] if running else None
                 self.agents.append(_Agent(number, host, command, self.events, connection))
             while self.left:
                 self._next()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         if self.stopped or self.results is None:
             raise Ended
         return self.results
@@ -305,12 +302,3 @@ def _last(tail: Sequence[str]) -> str:
     """Return the last line that says something: backtraces of C++ and DGL's farewell are none."""
     told = (line.strip() for line in reversed(tail))
     return next((s for s in told if s and not s.startswith(_NOTHING)), "")[:200]
-
-
-def _stops() -> list[int]:
-    if threading.current_thread() is not threading.main_thread():
-        return []
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    return [int(number) for number in numbers]
