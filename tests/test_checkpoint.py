@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from dglke_distill import zoo
 from dglke_distill.artifacts import checkpoint
 from dglke_distill.base import files
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.tensor_files import flatten_state, load_state, restore_state, save_state
+from dglke_distill.compression import Storage, compress
 from dglke_distill.config import Config
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.models import SCORE_FUNCTIONS, build_model
@@ -121,6 +123,28 @@ def test_saving_into_a_folder_with_other_things_is_refused(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"thesis\.tex"):
         save(tmp_path, *build())
     assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+@pytest.mark.parametrize("turned", ["half", "double", "bfloat16"])
+@pytest.mark.parametrize("small", [False, True])
+def test_what_could_not_be_read_again_is_not_written(
+    tmp_path: Path, small: bool, turned: str
+) -> None:
+    named = zoo.load("complex-cldr-dim32")
+    model, config = named.loaded.model, named.config
+    if small:
+        kinds = {"entities": {"kind": "int8"}, "relations": {"kind": "float32"}}
+        model = compress(model, config.model, Storage.model_validate(kinds))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    getattr(model, turned)()
+    parts = config, named.entities, named.relations, {}
+    with pytest.raises(UserError, match=r"not written, .*turn the model back"):
+        checkpoint.save_model(tmp_path / "made", model, *parts)
+    assert not (tmp_path / "made").exists()
+    if not small and turned == "double":
+        checkpoint.save_model(tmp_path / "made", model.float(), *parts)
+        again = checkpoint.load_model(tmp_path / "made").model.state_dict()
+        assert all(torch.equal(again[name], tensor) for name, tensor in before.items())
 
 
 def test_failure_while_saving_leaves_the_earlier_checkpoint(

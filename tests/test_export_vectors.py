@@ -195,7 +195,7 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 # --- pgvector -------------------------------------------------------------------------------------
 
-AWKWARD = ["tab\there", "back\\slash", "new\nline", "it's", 'quo"te', "\\N", "漢字"]
+AWKWARD = ["tab\there", "back\\slash", "new\rline", "it's", 'quo"te', "\\N", "漢字"]
 
 
 def awkward() -> LoadedModel:

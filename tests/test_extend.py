@@ -154,6 +154,9 @@ def test_what_cannot_be_added_is_said(model: Any, tmp_path: Path) -> None:
         ([("Latvia", "uses_currency", "Euro")], "add refresh=True"),
         ([("Baltistan", "uses_currency")], "give head, relation and tail"),
         ([("a\tb", "uses_currency", "Euro")], "tab or line break"),
+        ([("a\0b", "uses_currency", "Euro")], "entity name 'a.x00b' has a line end, a zero byte"),
+        ([("\ud800", "uses_currency", "Euro")], "a zero byte or a lone surrogate in it: rename it"),
+        ([("\ufeff ", "uses_currency", "Euro")], "fact 1: the name .* is empty but for blanks"),
         (
             [*FACTS, ("X", "uses_currency", "Y"), ("Y", "uses_currency", "Z")],
             "^'X', 'Y', 'Z': no fact links them to an entity that the model knows",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dglke_distill import __version__
 from dglke_distill.artifacts.checkpoint_places import MODEL_FILE, no_checkpoint
+from dglke_distill.artifacts.expected_weights import check_dtypes, empty_model, expected_weights
 from dglke_distill.artifacts.known_facts_file import KNOWN_FILE, write_known
 from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.artifacts.requirements import REQUIRES, check_requirements, requirements
@@ -48,7 +49,6 @@ from dglke_distill.config import Config, validate_tree
 from dglke_distill.data.labels import LABELS_FILE, Labels
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
-from dglke_distill.models.coded import build_configured
 
 if TYPE_CHECKING:
     from dglke_distill.calibration import Calibration
@@ -94,10 +94,14 @@ def save_model(
         overwrite: whether an earlier checkpoint there is replaced.
 
     Raises:
-        UserError: the directory holds something that is no checkpoint, or a weight is not finite.
+        UserError: the directory holds something that is no checkpoint, or a weight is not finite,
+            or of another dtype than the settings say.
     """
     check_place(directory)
     tensors = portable(model.state_dict())
+    storage = model.storage if isinstance(model, CompressedModel) else None
+    expected = expected_weights(storage, config, len(entities), len(relations), tensors, directory)
+    check_dtypes(directory, tensors, expected)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not all_finite(tensor):
             raise UserError(
@@ -111,7 +115,6 @@ def save_model(
         "relations": _describe(relations),
         "config": config.model_dump(mode="json"),
     }
-    storage = model.storage if isinstance(model, CompressedModel) else None
     if storage is not None:
         about["storage"] = storage.model_dump(mode="json")
     required = requirements(config.model, storage)
@@ -184,14 +187,10 @@ def load_files(files: Mapping[str, Path], device: Union[str, torch.device] = "cp
     tensors, _ = read_tensors(files[MODEL_FILE])
     sizes = len(entities), len(relations)
     # Without memory first: settings that do not fit the weights could ask for any amount of it.
-    with torch.device("meta"):
-        sized = _empty_model(storage, config, *sizes, path)
-        _take_sizes(sized, tensors, files[MODEL_FILE])
-        expected = sized.state_dict()
+    expected = expected_weights(storage, config, *sizes, tensors, path, files[MODEL_FILE])
     check_shapes(files[MODEL_FILE], tensors, expected)
     check_finite(files[MODEL_FILE], tensors)
-    model = _empty_model(storage, config, *sizes, path)
-    _take_sizes(model, tensors, files[MODEL_FILE])
+    model = empty_model(storage, config, *sizes, tensors, path, files[MODEL_FILE])
     model.load_state_dict(tensors)
     model.eval().to(target)
     results = read_results_tree(files[RESULTS_FILE], missing=_INCOMPLETE)
@@ -226,32 +225,6 @@ def _foreign(directory: Path) -> Optional[str]:
     except UserError:
         return names[0]
     return None if {"schema", "version", "config"} <= set(about) else CONFIG_FILE
-
-
-def _empty_model(
-    storage: Optional[Storage], config: Config, entities: int, relations: int, path: Path
-) -> KGEModel:
-    try:
-        if storage is None:
-            return build_configured(config, entities, relations)
-        return CompressedModel.build(config.model, storage, entities, relations)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def _take_sizes(model: KGEModel, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Let an empty model's encoder have what depends on the data as large as in a file."""
-    if isinstance(model, CompressedModel):
-        return
-    within = {
-        name.removeprefix("encoder."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith("encoder.")
-    }
-    try:
-        model.encoder.take_sizes(within)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def training_tensors(learned: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -294,8 +267,6 @@ def _describe(names: Vocabulary) -> dict[str, Any]:
 def _write_names(path: Path, names: Vocabulary) -> None:
     with open(path, "w", encoding="utf-8", newline="") as stream:
         for i, name in enumerate(names):
-            if "\n" in name:
-                raise UserError(f"{names.kind} name {name!r} has a line break; rename it")
             stream.write(f"{i}\t{name}\n")
 
 

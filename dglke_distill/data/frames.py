@@ -167,7 +167,9 @@ class _ArrowTable(_MemoryTable):
         for batch in self._table.select(self.used).to_batches(max_chunksize=ROWS):
             if not batch.num_rows:
                 continue
-            values = {name: self._values(batch.column(name), name, start) for name in self.used}
+            values: dict[str, Sequence[Any]] = {
+                name: self._values(batch.column(name), name, start) for name in self.used
+            }
             yield self._block(start, values)
             start += batch.num_rows
 

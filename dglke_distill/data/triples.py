@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -64,6 +65,9 @@ class Triples:
         return Triples(self.head[rows], self.relation[rows], self.tail[rows])
 
 
+_UNWRITABLE = re.compile("[\n\0\ud800-\udfff]")
+
+
 class Vocabulary(Sequence[str]):
     """Names of entities or relations; the position of a name is its id.
 
@@ -76,7 +80,7 @@ class Vocabulary(Sequence[str]):
         kind: the word used in error messages, ``"entity"`` or ``"relation"``.
 
     Raises:
-        UserError: a name occurs twice, or names are too long to be read again from a checkpoint.
+        UserError: a name occurs twice, or could not be read again from a checkpoint.
     """
 
     def __init__(
@@ -96,16 +100,30 @@ class Vocabulary(Sequence[str]):
             seen: set[str] = set()
             twice = next(n for n in self._names if n in seen or seen.add(n))  # type: ignore[func-returns-value]
             raise UserError(f"{kind} name {twice!r} occurs twice in the vocabulary")
-        # A checkpoint's file of names has ids and line ends besides.
-        room = most_bytes_of_names(self._size) - 16 * self._size
-        if self._names is not None and 4 * sum(map(len, self._names)) > room:
-            size = sum(len(name.encode("utf-8", "replace")) for name in self._names)
-            if size > room:
-                longest = max(self._names, key=len)
-                raise UserError(
-                    f"the {kind} name that begins {longest[:40]!r} has {len(longest):,} letters; "
-                    f"names may have {MOST_NAME_BYTES:,} bytes on average: shorten it"
-                )
+        if self._names:
+            self._check_writable(self._names)
+
+    def _check_writable(self, names: tuple[str, ...]) -> None:
+        """Refuse names that a checkpoint's file of names could not give back."""
+        text = "\n".join(names)
+        try:
+            size = len(text.encode())
+            broken = "\0" in text or text.count("\n") >= len(names)
+        except UnicodeEncodeError:
+            size, broken = 0, True
+        if broken:
+            name = next(name for name in names if _UNWRITABLE.search(name))
+            raise UserError(
+                f"{self.kind} name {name!r:.100} has a line end, a zero byte or a lone surrogate "
+                "in it: rename it"
+            )
+        # The file has ids and line ends besides.
+        if size + 15 * len(names) > most_bytes_of_names(len(names)):
+            longest = max(names, key=len)
+            raise UserError(
+                f"the {self.kind} name that begins {longest[:40]!r} has {len(longest):,} letters; "
+                f"names may have {MOST_NAME_BYTES:,} bytes on average: shorten it"
+            )
 
     def __len__(self) -> int:
         """Return the number of names."""

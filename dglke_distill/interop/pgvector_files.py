@@ -62,9 +62,6 @@ class PgvectorFiles(VectorExport):
                 f"--format pgvector: {dim} dimensions, where an index has {_MOST_INDEXED} at most; "
                 "say --set index=none"
             )
-        zero = next((name for name in names if "\0" in name), None)
-        if zero is not None:
-            raise UserError(f"--format pgvector: the name {zero!r} holds a zero byte; rename it")
         operator, operators = _OPERATORS[vectors.metric]
         table = options.table
         labels, column = ("", "") if self.labels is None else (",\n    label text", ", label")

@@ -264,9 +264,6 @@ def _write_forms(
     forms: QueryForms,
     labels: Optional[list[str]],
 ) -> None:
-    for names in (loaded.entities, loaded.relations):
-        if any("\0" in name for name in names):
-            raise UserError(f"a name of the {names.kind} vocabulary holds a zero byte; rename it")
     arrays: dict[str, Any] = {
         "entity": as_float32(entity_table(loaded)),
         "entity_names": np.array(list(loaded.entities), dtype=np.str_),

@@ -17,6 +17,7 @@ from dglke_distill.artifacts.loaded_model import LoadedModel
 from dglke_distill.base.errors import UserError
 from dglke_distill.compression import CompressedModel
 from dglke_distill.config import Config
+from dglke_distill.data.text import strip_blanks
 from dglke_distill.data.triples import Dataset, Triples, Vocabulary
 from dglke_distill.models.base import KGEModel
 from dglke_distill.models.coded import build_configured
@@ -192,6 +193,8 @@ def _names(loaded: LoadedModel, facts: list[NamedFact]) -> tuple[Vocabulary, lis
             if name not in loaded.entities:
                 if "\n" in name or "\t" in name:
                     raise UserError(f"fact {number}: a name has a tab or line break: {name!r:.100}")
+                if not strip_blanks(name):
+                    raise UserError(f"fact {number}: the name {name!r} is empty but for blanks")
                 new[name] = None
     if len(new) > _MOST_ADDED:
         raise UserError(f"{len(new):,} new entities are too many; train anew, with train --init")
