@@ -59,9 +59,9 @@ def compare(
         Optional[str],
         typer.Option(
             "--search",
-            help="How long to search for settings of each method on the validation split first, "
-            "direct training as one of them, each by its first seed: seconds, or e.g. 90s, 5m, "
-            "1h. If not given: none.",
+            help="How long to search for settings of each method on the validation split first, at "
+            "most, direct training as one of them, each by its first seed: seconds, or e.g. 90s, "
+            "5m, 1h. If not given: none.",
         ),
     ] = None,
     teacher: shared.TeacherFlag = None,
@@ -89,7 +89,7 @@ def compare(
 
     Epochs are those of each method's own settings, unless --epochs sets them for all; the table
     counts what the last model took. Gains over direct come with an interval of 95 %; its settings
-    are searched for as long as those of all others, or none are (--search).
+    are searched for as those of all others are, or none are (--search).
     """
     reading = stated_reading(locals())
     from dglke_distill.distill.compare import ComparisonConfig, saved_comparison
