@@ -54,6 +54,12 @@ def test_the_shortlist_keeps_the_name_meant(monkeypatch):
             assert name in spelling.near_spellings(wrong, names) or wrong in names, name
 
 
+def test_a_name_far_longer_than_all_others_is_compared_with_none(monkeypatch):
+    """A million letters took fourteen seconds, whatever they were compared with."""
+    monkeypatch.setattr(difflib, "get_close_matches", lambda wrong, names, **_: list(names))
+    assert spelling.near_spellings("x" * 10**6, COUNTRIES) == []
+
+
 def test_words_are_found_in_longer_names():
     names = ["hot dog", "Dog_house", "dogma", "cat", "dot"]
     assert spelling.likely_names("DOG", names) == ["hot dog", "Dog_house", "dogma"]

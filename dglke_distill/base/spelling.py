@@ -108,12 +108,11 @@ def near_spellings(
     shortest, longest = 0.4 * len(wanted), 2.4 * len(wanted)  # others are less than 0.6 alike
 
     def shared(other: str) -> float:
-        if not shortest <= len(other) <= longest:
-            return -1.0
         text = other.lower()
         return sum(pair in text for pair in pairs) / (len(pairs) + len(text))
 
-    shortlist = heapq.nlargest(SHORTLIST, names, key=shared)
+    fitting = (other for other in names if shortest <= len(other) <= longest)
+    shortlist = heapq.nlargest(SHORTLIST, fitting, key=shared)
     spelled: dict[str, list[str]] = {}
     for other in shortlist:
         spelled.setdefault(other.lower(), []).append(other)
