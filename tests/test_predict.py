@@ -197,6 +197,28 @@ def test_frames_hold_answers_in_the_order_of_questions():
             model.predict_frame([bad])
 
 
+@pytest.mark.parametrize("sign", [None, float("nan"), np.nan, pandas.NA, pandas.NaT, "?"])
+@pytest.mark.parametrize("dtype", [None, object, "string"])
+def test_what_is_missing_in_a_frame_is_asked(sign, dtype):
+    model = named()
+    questions = [("Riga", "capital_of", sign), (sign, "borders", "Norway"), ("Riga", sign, "Oslo")]
+    plain = [tuple(None if part is sign else part for part in row) for row in questions]
+    expected = model.predict_frame(plain, k=2)
+    assert model.predict_frame(questions, k=2).equals(expected)
+    frame = pandas.DataFrame(questions, columns=["head", "relation", "tail"], dtype=dtype)
+    assert model.predict_frame(frame, k=2).equals(expected)
+    with pytest.raises(UserError, match="unknown entity ''"):  # as a file's line is refused
+        model.predict_frame([("Riga", "borders", "")])
+
+
+def test_a_question_mark_that_is_a_name_is_that_name():
+    found = named().loaded
+    names = Vocabulary(["?", *list(NAMES)[1:]])
+    model = NamedModel(checkpoint.LoadedModel(found.model, found.config, names, LINKS, {"a": 1}))
+    assert model.predict_frame([("?", "borders", None)], k=2)["head"].tolist() == ["?", "?"]
+    assert model.predict_frame([("?", "?", "Oslo")], k=2)["head"].tolist() == ["?", "?"]
+
+
 def rank_by_hand(scores: list[float], answer: int, rivals: set[int]) -> float:
     others = [scores[i] for i in rivals - {answer}]
     greater = sum(score > scores[answer] for score in others)

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from dglke_distill.base.errors import UserError
-from dglke_distill.data.text import triple_lines
+from dglke_distill.data.text import ASKED, triple_lines
 
 if TYPE_CHECKING:
     from dglke_distill.data.labels import Labels
-
-ASKED = "?"
 
 
 class Question(NamedTuple):

@@ -52,6 +52,10 @@ def lines(path: Path, warnings: Optional[list[str]] = None) -> Iterator[tuple[in
             yield number, decode(path, number, raw)
 
 
+ASKED = "?"
+"""Stands in a question for what is asked."""
+
+
 def triple_lines(path: Path, what: str, also: str = "") -> Iterator[tuple[int, list[str]]]:
     """Yield each line's number and the names of its head, relation and tail; no blank ones.
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 from torch import Tensor
 
 from dglke_distill.base.tabular import Tabular
+from dglke_distill.data.text import ASKED
 from dglke_distill.data.triples import Vocabulary
-from dglke_distill.predict.names import Question, by_asked, rows_of, triples_of
+from dglke_distill.predict.names import Question, by_asked, parts_of, rows_of, triples_of
 from dglke_distill.predict.top_k import TopK
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
     calibrated = model.checked_probability(at_least)
     names = (model.entities, model.relations, model.entities)
     ids_of = (model.entity_ids, model.relation_ids, model.entity_ids)
-    questions = rows_of(questions, "questions")
+    questions = [_question(row, names) for row in rows_of(questions, "questions")]
     rows: list[list[Any]] = [[] for _ in questions]
     *asked, whole = by_asked(questions)
     if whole:
@@ -156,6 +157,22 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
     headings += ["probability"] if calibrated else []
     flat = [row for each in rows for row in each]
     return table_frame({name: [row[i] for row in flat] for i, name in enumerate(headings)})
+
+
+def _question(row: Any, names: Sequence[Vocabulary]) -> Any:
+    """Return a question with None for what is asked, however a table or a file says so.
+
+    A question that has not three parts is returned as it is.
+    """
+    import pandas
+
+    def part(value: Any, place: int) -> Any:
+        if isinstance(value, str):
+            return None if value == ASKED and ASKED not in names[place] else value
+        return None if pandas.api.types.is_scalar(value) and pandas.isna(value) else value
+
+    parts = parts_of(row)
+    return tuple(map(part, parts, range(3))) if len(parts) == 3 else row
 
 
 def plain_rank(rank: float) -> float:

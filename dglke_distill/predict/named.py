@@ -322,6 +322,7 @@ class NamedModel(
         Args:
             questions: (head, relation, tail) with None for what is asked, once in each, or in
                 none of a triple that is itself to be judged; a list or a frame of three columns.
+                A missing value of pandas (NaN, NA) is None, and so is ``?`` unless it is a name.
             k: how many answers per question.
             exclude_known: facts to leave out; see ``Facts``.
             candidates: the entities that may answer; see ``Candidates``.

@@ -144,7 +144,7 @@ def rows_of(rows: Any, name: str = "triples") -> list[Any]:
     return items(given, name, "a list, or a frame, of head, relation and tail")
 
 
-def _parts(row: Any) -> tuple[Any, ...]:
+def parts_of(row: Any) -> tuple[Any, ...]:
     """Return the parts of a row; none where it has none, or is a text."""
     try:
         return () if isinstance(row, (str, bytes)) else tuple(row)
@@ -160,7 +160,7 @@ def facts_of(rows: Any) -> list[tuple[Any, ...]]:
     """
     facts = []
     for number, row in enumerate(rows_of(rows)):
-        facts.append(_parts(row))
+        facts.append(parts_of(row))
         if len(facts[-1]) != 3:
             raise refused(row, f"triple {number}", "head, relation and tail")
     return facts
@@ -201,7 +201,7 @@ def by_asked(
     """Return the numbers of the questions for a head, a relation, a tail; and of whole triples."""
     numbers: tuple[list[int], list[int], list[int], list[int]] = ([], [], [], [])
     for number, question in enumerate(questions):
-        parts = _parts(question)
+        parts = parts_of(question)
         asked = [place for place, part in enumerate(parts) if part is None]
         if len(parts) != 3 or len(asked) > 1:
             raise refused(
