@@ -206,12 +206,13 @@ def test_figures_are_of_held_out_facts_and_weigh_the_base_rate() -> None:
     after = found.probability(torch.from_numpy(scores), torch.from_numpy(rows[:, 1].astype(int)))
     held = found.about["held_out"]
     assert (held["split"], held["facts"], held["negatives"]) == ("test", 60, 100)
-    for when, p in (("before", 1 / (1 + np.exp(-scores))), ("after", after.numpy())):
+    said = {"before": 1 / (1 + np.exp(-scores)), "after": after.numpy()}
+    for when, p in {**said, "base_rate": np.full(len(rows), 1 / 5)}.items():
         assert held[when]["brier_score"] == pytest.approx(
             brier_score_loss(labels, p, sample_weight=weight)
         )
         assert held[when]["expected_calibration_error"] == pytest.approx(
-            expected_calibration_error(p, labels, weight)
+            expected_calibration_error(p, labels, weight), rel=1e-6, abs=1e-12
         )
     assert (
         held["after"]["expected_calibration_error"] < held["before"]["expected_calibration_error"]

@@ -73,8 +73,24 @@ def test_the_command_says_what_it_found(
     assert (own / CALIBRATION_FILE).read_bytes() == first  # the same, drawn again
     held = told["held_out"]
     assert held["after"]["brier_score"] < held["before"]["brier_score"]
+    assert held["base_rate"]["brier_score"] == 0.25 and "no better than" not in said
+    row = next(line for line in said.splitlines() if "base rate alone" in line)
+    assert "0.0000" in row and "0.2500" in row
     assert f"{held['after']['expected_calibration_error']:.4f}" in said
     assert "uses_currency" in told["pooled"]
+
+
+def test_curves_that_do_not_beat_the_base_rate_are_said_to(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["calibrate", own, "--negatives-per-positive", 100_000]
+    said = " ".join(run(capsys, *words).split())
+    held = json.loads(run(capsys, *words, "--json"))["held_out"]
+    alone = held["base_rate"]["brier_score"]
+    assert alone == pytest.approx(1e-5, rel=1e-4) and "1e-05" in said
+    better = held["after"]["brier_score"] < alone
+    assert ("no better than always saying the base rate" in said) is not better
+    assert not better
 
 
 def test_isotonic_and_negatives_of_a_file(

@@ -121,6 +121,10 @@ def calibrated(
         "facts": len(held),
         "negatives": len(negatives[_MEASURE]),
         **_figures(found, samples[_MEASURE], scores[_MEASURE]),
+        "base_rate": {
+            "expected_calibration_error": 0.0,
+            "brier_score": per_positive / (1 + per_positive) ** 2,
+        },
     }
     return found
 

@@ -167,15 +167,16 @@ def calibrate(
 
 
 def show_calibration(made: "Calibration") -> None:
-    """Print the figures of a calibration, before and after."""
+    """Print the figures of a calibration, before and after, and those of the base rate alone."""
     held, fitted = made.about["held_out"], made.about["fitted_on"]
     table = Table()
     for heading in ("", "expected calibration error", "Brier score"):
         table.add_column(heading, justify="right" if heading else "left")
-    for when in ("before", "after"):
+    for row, when in (("before",) * 2, ("after",) * 2, ("base rate alone", "base_rate")):
         figures = held[when]
-        error, brier = figures["expected_calibration_error"], figures["brier_score"]
-        table.add_row(when, f"{error:.4f}", f"{brier:.4f}")
+        table.add_row(
+            row, *(_figure(figures[key]) for key in ("expected_calibration_error", "brier_score"))
+        )
     SafeConsole().print(table)
     per_positive = made.about["negatives_per_positive"]
     say(
@@ -188,6 +189,16 @@ def show_calibration(made: "Calibration") -> None:
         f"probabilities hold with {plural(per_positive, 'negative')} per fact, a base rate of "
         f"{1 / (1 + per_positive):.3g}; say otherwise by --negatives-per-positive"
     )
+    if held["after"]["brier_score"] >= held["base_rate"]["brier_score"]:
+        say(
+            "by the Brier score, these probabilities are no better than always saying the base "
+            "rate: use the order of the answers, or give fewer --negatives-per-positive"
+        )
+
+
+def _figure(value: float) -> str:
+    """Return a figure with four digits after the point; a small one with three that count."""
+    return f"{value:.4f}" if value == 0 or value >= 0.01 else f"{value:.3g}"
 
 
 def told_of_calibration(
