@@ -73,6 +73,28 @@ def test_ranked_figures_are_those_of_evaluate(saved: Path, tmp_path: Path):
     assert json.loads(shown.output)["mrr"] == pytest.approx(stated["test"]["mrr"], abs=1e-9)
 
 
+def test_codebooks_that_outweigh_what_they_save_are_told(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against the bytes of a model that is stored in int8 indeed."""
+    weights = {}
+    for name, storage in (
+        ("int8", ["int8"]),
+        ("one", ["pq", "--set", "pieces=1"]),
+        ("all", ["pq", "--set", "pieces=8"]),
+    ):
+        words = ["compress", str(saved), "--to", *storage, "--out", str(tmp_path / name)]
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 0
+        state = checkpoint.load_model(tmp_path / name).model.state_dict()
+        weights[name] = sum(tensor.nbytes for tensor in state.values())
+        said = " ".join(capsys.readouterr().out.split())
+        line = f"int8 would take less, {weights['int8']:,} bytes"
+        assert (line in said) is (weights[name] > weights["int8"]), said
+    assert weights["one"] < weights["int8"] < weights["all"]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -103,6 +103,13 @@ def compress(
         more = f"the {shared:,} bytes that all entities share are more than is saved"
         why = more if shared else to
         say(f"warning: the new model is larger than the old one ({why}); keep the old one")
+    elif shared:
+        plain = _weights(in_storage(before, Storage.of("int8", {}, relations)).model)
+        if _weights(after.model) > plain:
+            say(
+                f"warning: int8 would take less, {plain:,} bytes, since the {shared:,} that all "
+                f"entities share outweigh what {to} saves on {plural(len(names[0]), 'entity')}"
+            )
     if told:
         say(told.replace("OUT", shlex.quote(str(out))), err=anew is None)
     if evaluate:
