@@ -3,9 +3,10 @@
     python benchmarks/picture.py
 
 FB15k-237 and WN18RR, test MRR against bytes per entity: the best models of the zoo as int8 or
-codebooks, of any kind (zoo.toml); ComplEx students as float32 (chains.csv), ComplEx trained without a teacher by us
-(quality.csv) and as published (report/anchors.toml). What all entities share, such as a hidden
-layer or codebooks, is not in the bytes. Writes ``benchmarks/results/quality.png``.
+codebooks, of any kind (zoo.toml); ComplEx students as float32 (chains.csv), ComplEx trained
+without a teacher by us (quality.csv) and as published (report/anchors.toml). What all entities
+share, such as a hidden layer or codebooks, is not in the bytes. Writes
+``benchmarks/results/quality.png``.
 """
 
 from __future__ import annotations
