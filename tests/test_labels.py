@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -207,6 +208,39 @@ def test_mistakes_end_a_run_before_it_begins(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{folder / 'labels.tsv'}" in line and message in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("heading", ["", "id,label,description\n", "ID,Label\n"])
+def test_a_table_with_commas_is_read_too(tmp_path: Path, heading: str) -> None:
+    """Against what Python's own csv reads."""
+    text = (
+        heading + 'hour12,"Noon, or so",when the sun stands highest\nhour0, Midnight\nhour1,"1"\n'
+    )
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    rows = list(csv.reader(text.splitlines(), skipinitialspace=True))[1 if heading else 0 :]
+    found = labels.labels_in(tmp_path)
+    assert found is not None
+    assert found.labels == {row[0]: row[1] for row in rows}
+    assert found.descriptions == {"hour12": "when the sun stands highest"}
+    (tmp_path / "kept").mkdir()
+    found.write(tmp_path / "kept", found.labels)
+    assert labels.labels_in(tmp_path / "kept") == found
+    (tmp_path / "labels.tsv").write_text("hour0\tTwelve\n", encoding="utf-8")
+    assert labels.labels_in(tmp_path) == Labels({"hour0": "Twelve"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hour0\n", "line 1: has 1 column; write id,label,description"),
+        ("hour0,a\nhour1,b,c,d\n", "line 2: has 4 columns; write id,label,description"),
+        ("hour0,a\tb\n", "line 1: holds a tab"),
+    ],
+)
+def test_mistakes_of_a_table_with_commas_are_told(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        labels.labels_in(tmp_path)
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

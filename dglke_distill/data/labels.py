@@ -1,6 +1,7 @@
 """Names that people know for the ids of a dataset: ``labels.tsv``, read beside the triples.
 
-A line is an id, a label and, if there is one, a description, separated by tabs. Labels are for
+A line is an id, a label and, if there is one, a description, separated by tabs; or by commas in a
+file ``labels.csv``, which is read where there is no ``labels.tsv``. Labels are for
 reading alone: neither ids nor fingerprints of a dataset know of them.
 """
 
@@ -17,12 +18,15 @@ from dglke_distill.base.regular_files import in_home
 from dglke_distill.base.shown import plural
 from dglke_distill.base.spelling import likely_names
 from dglke_distill.data.file_kinds import PACKINGS
+from dglke_distill.data.headings import split_line
+from dglke_distill.data.line_errors import separator_of
 from dglke_distill.data.manifest import Manifest, datasets_dir, load_manifest
 from dglke_distill.data.text import lines
 from dglke_distill.data.triples import Vocabulary
 
 LABELS_FILE = "labels.tsv"
-_FIX = "write id<TAB>label<TAB>description, the description only where there is one"
+_READ = (LABELS_FILE, "labels.csv")
+_FIX = "write id{0}label{0}description, the description only where there is one"
 _MOST = 4096
 """Characters of a label; names of things are shorter."""
 
@@ -134,10 +138,10 @@ class Labels:
 
 
 def read_labels(path: Path, entities: Optional[Vocabulary] = None) -> Labels:
-    """Read a file of labels; a heading ``id<TAB>label`` is passed over.
+    """Read a file of labels; a heading of ``id`` and ``label`` is passed over.
 
     Args:
-        path: the file, compressed or not.
+        path: the file, compressed or not; in .csv commas separate columns, elsewhere tabs.
         entities: the ids that it should be about; None: any.
 
     Raises:
@@ -146,16 +150,20 @@ def read_labels(path: Path, entities: Optional[Vocabulary] = None) -> Labels:
     """
     labels: dict[str, str] = {}
     descriptions: dict[str, str] = {}
+    separator = separator_of(path)
+    fix = _FIX.format("<TAB>" if separator == "\t" else separator)
     for number, line in lines(path):
-        columns = [column.strip() for column in line.split("\t")]
+        columns = split_line(line, separator)
         if number == 1 and [column.lower() for column in columns[:2]] == ["id", "label"]:
             continue
         if not 2 <= len(columns) <= 3:
-            raise UserError(f"{path}, line {number}: has {plural(len(columns), 'column')}; {_FIX}")
+            raise UserError(f"{path}, line {number}: has {plural(len(columns), 'column')}; {fix}")
+        if any("\t" in column for column in columns):  # a model keeps them in labels.tsv
+            raise UserError(f"{path}, line {number}: holds a tab; write a blank in its place")
         name, label = columns[:2]
         if not name or not label or len(label) > _MOST:
             what = "no id" if not name else "no label" if not label else "a label that is too long"
-            raise UserError(f"{path}, line {number}: has {what}; {_FIX}")
+            raise UserError(f"{path}, line {number}: has {what}; {fix}")
         if name in labels:
             raise UserError(f"{path}, line {number}: {name[:200]!r} stands twice; keep one line")
         labels[name] = label
@@ -256,5 +264,5 @@ def labels_in(folder: Path, entities: Optional[Vocabulary] = None) -> Optional[L
 
 def _in_folder(folder: Path) -> Optional[Path]:
     """Return the file of labels in a folder, compressed or not; None without one."""
-    names = (LABELS_FILE, *(LABELS_FILE + ending for ending in PACKINGS))
+    names = (name + ending for name in _READ for ending in ("", *PACKINGS))
     return next((folder / name for name in names if (folder / name).is_file()), None)
