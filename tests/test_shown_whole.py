@@ -15,6 +15,7 @@ from zoo_fixtures import NAME, home, store, trained
 from dglke_distill import zoo
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.cli.app import app
+from dglke_distill.zoo.listing import HEADINGS
 
 __all__ = ["home", "store", "trained"]
 
@@ -25,6 +26,27 @@ def test_a_pipe_is_as_wide_as_its_tables(monkeypatch: pytest.MonkeyPatch) -> Non
     assert listed.exit_code == 0
     names = [line.split()[0] for line in listed.output.splitlines()[2:]]
     assert names == [entry.name for entry in zoo.list(store="shipped")]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 200])
+def test_a_narrow_terminal_has_the_names_of_models_whole(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
+    monkeypatch.setenv("NO_COLOR", "1")
+    listed = CliRunner().invoke(app, ["zoo", "list", "--store", "shipped"])
+    assert listed.exit_code == 0, listed.output
+    place, heading, *rows = listed.output.splitlines()
+    found = zoo.list(store="shipped")
+    assert [row.split()[0] for row in rows[: len(found)]] == [entry.name for entry in found]
+    assert place == found.places[0] and {"name", "B/entity", "MRR"} <= set(heading.split())
+    lost = set(HEADINGS) - set(heading.split())
+    assert [line.startswith("no room in ") for line in rows[len(found) :]] == [True] * bool(lost)
+    assert all(heading in rows[-1] for heading in lost)
+    longest = max(map(len, [heading, *rows[: len(found)]]))
+    assert longest <= width or len(lost) == 6  # then nothing is left to be left out
+    assert bool(lost) is (max(map(len, repr(found).splitlines())) > width)
 
 
 def test_a_narrow_terminal_folds_what_it_cannot_show_at_once() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
-from rich.table import Table
 
 from dglke_distill.base.console import SafeConsole
 from dglke_distill.base.errors import UserError
@@ -64,7 +63,7 @@ def zoo_list(
         if most is not None and most < 1:
             raise UserError(f"{option} {most}: give a whole number above 0")
     from dglke_distill.zoo.index import list_models
-    from dglke_distill.zoo.listing import HEADINGS, row_of
+    from dglke_distill.zoo.listing import table_of
 
     found = list_models(
         pattern,
@@ -83,14 +82,13 @@ def zoo_list(
         say("no such model")
         return
     for place in dict.fromkeys(found.places):
-        table = Table(box=None, collapse_padding=True, pad_edge=False)
-        for number, label in enumerate(HEADINGS):
-            table.add_column(label, justify="right" if number else "left", no_wrap=True)
-        for entry in (one for one, its in zip(found, found.places) if its == place):
-            table.add_row(*row_of(entry))
+        of_place = [one for one, its in zip(found, found.places) if its == place]
         console = SafeConsole()
-        console.print(place, soft_wrap=True)
-        console.print(table)
+        table, left_out = table_of(of_place, console.width)
+        for line in (place, *table):
+            console.print(line, soft_wrap=True)
+        if left_out:
+            say(f"no room in {console.width} columns for {', '.join(left_out)}; --json has all")
 
 
 @zoo_app.command("info")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Optional
 
 from dglke_distill.base.shown import visible
 from dglke_distill.zoo.schema import Entry
 
 HEADINGS = ("name", "version", "B/entity", "params", "MRR", "Hits@1", "Hits@10", "split", "MB")
 """Of the columns; all but the first are figures: ``params`` all parameters, ``MB`` all files."""
+_LEAST_NEEDED = ("split", "Hits@1", "params", "Hits@10", "version", "MB")
 
 
 def row_of(entry: Entry) -> tuple[str, ...]:
@@ -23,8 +25,29 @@ def row_of(entry: Entry) -> tuple[str, ...]:
     if of is not None:
         figures = [*(f"{x:.4f}" for x in (of.mrr, of.hits_at_1, of.hits_at_10)), of.split]
     size = f"{entry.total_bytes / 1e6:.2f}"
-    name, version = entry.name, str(entry.version)
-    return (name, version, str(entry.bytes_per_entity), _short(entry.params), *figures, size)
+    counts = str(entry.version), str(entry.bytes_per_entity), _short(entry.params)
+    return tuple(map(visible, (entry.name, *counts, *figures, size)))
+
+
+def table_of(entries: Iterable[Entry], width: Optional[int] = None) -> tuple[list[str], list[str]]:
+    """Return the lines of a table of entries, and the headings that have no room in it.
+
+    Args:
+        entries: of the registry.
+        width: letters that a line should have at most; the least needed columns are left out for
+            it. Names stay whole: a table of name, bytes and MRR may be wider. None: any.
+    """
+    rows = [HEADINGS, *map(row_of, entries)]
+    columns = {column[0]: column for column in zip(*rows)}
+    widths = {heading: max(map(len, column)) for heading, column in columns.items()}
+    left_out = []
+    for heading in _LEAST_NEEDED:
+        if width is None or sum(widths.values()) + 2 * len(widths) - 2 <= width:
+            break
+        left_out.append(heading)
+        del columns[heading], widths[heading]
+    lines = [_line(row, tuple(widths.values())).rstrip() for row in zip(*columns.values())]
+    return lines, left_out
 
 
 def _short(count: int) -> str:
@@ -53,24 +76,16 @@ class EntryList(list[Entry]):
         self.places = tuple(places)
 
     def __repr__(self) -> str:
-        if not self:
-            return "no models"
-        rows = [HEADINGS, *self._rows()]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = (_line(row, widths) for row in rows)
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(table_of(self)[0]) if self else "no models"
 
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
         head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
-        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._rows())
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in map(row_of, self))
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        return [tuple(map(visible, row_of(entry))) for entry in self]
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
