@@ -14,6 +14,7 @@ import dglke_distill as kd
 from dglke_distill import cli
 from dglke_distill.base.disk import NotWritten
 from dglke_distill.calibration.file import CALIBRATION_FILE
+from dglke_distill.cli.calibrate import show_calibration
 from dglke_distill.serve.api import Api
 from dglke_distill.serve.gallery import Gallery
 
@@ -81,16 +82,18 @@ def test_the_command_says_what_it_found(
 
 
 def test_curves_that_do_not_beat_the_base_rate_are_said_to(
-    own: Path, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = ["calibrate", own, "--negatives-per-positive", 100_000]
-    said = " ".join(run(capsys, *words).split())
-    held = json.loads(run(capsys, *words, "--json"))["held_out"]
+    made = kd.load(MODEL).calibrate(negatives_per_positive=100_000)
+    held = made.about["held_out"]
     alone = held["base_rate"]["brier_score"]
-    assert alone == pytest.approx(1e-5, rel=1e-4) and "1e-05" in said
-    better = held["after"]["brier_score"] < alone
-    assert ("no better than always saying the base rate" in said) is not better
-    assert not better
+    assert alone == pytest.approx(1e-5, rel=1e-4)
+    for times, told in ((0.9, False), (1.0, True), (1.1, True)):
+        held["after"]["brier_score"] = times * alone
+        show_calibration(made)
+        said = capsys.readouterr().out
+        assert ("no better than always saying the base rate" in said) is told
+        assert "1e-05" in said
 
 
 def test_isotonic_and_negatives_of_a_file(
