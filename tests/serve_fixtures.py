@@ -82,7 +82,7 @@ class Page:
         self, target: str, method: str = "GET", **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers (in lower case) and body."""
-        connection = http.client.HTTPConnection(*self.server.server_address[:2], timeout=60)
+        connection = http.client.HTTPConnection(*self.server.server_address[:2], timeout=180)
         try:
             connection.request(
                 method, target, headers={k.replace("_", "-"): v for k, v in headers.items()}
