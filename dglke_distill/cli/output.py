@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dglke_distill.base.console import SafeConsole
     from dglke_distill.distill.estimate import Estimate
     from dglke_distill.distill.plan import Stage
+    from dglke_distill.search.allowance import Allowance
     from dglke_distill.training.loop import Progress as TrainingProgress
 
 _LOG_SECONDS = 15.0
@@ -214,15 +215,24 @@ def figures_table(title: str, words: Sequence[str], figures: Sequence[str]) -> T
     return table
 
 
-def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
+def plan_table(
+    stages: Sequence[Stage], sizes: Sequence[Estimate], more: Sequence[Allowance] = ()
+) -> Table:
     """Return what a chain will train: sizes, the seconds its steps will take, and its memory.
 
     Floats and bytes are those of an entity; what it learns from is the number of a stage.
+
+    Args:
+        stages: the plan.
+        sizes: what each stage takes.
+        more: what the chain may do besides.
     """
     from dglke_distill.runs.memory import bytes_text
 
-    total = sum(size.seconds for size in sizes)
-    title = f"{plural(len(stages), 'stage')}, about {clock_text(total)} of training on this machine"
+    total = sum(each.seconds for each in (*sizes, *more))
+    bound = "at most about" if more else "about"
+    title = f"{plural(len(stages), 'stage')}{' and more' if more else ''}: "
+    title += f"{bound} {clock_text(total)} on this machine"
     names = ("floats", "bytes", "parameters", "epochs", "time", "memory")
     table = figures_table(title, ("stage", "from"), names)  # eighty columns hold it
     labels = {stage.name: stage.name.partition("-")[0] for stage in stages}
@@ -238,6 +248,8 @@ def plan_table(stages: Sequence[Stage], sizes: Sequence[Estimate]) -> Table:
             clock_text(size.seconds),
             bytes_text(size.memory.total),
         )
+    for each in more:
+        table.add_row(each.name, *"-----", f"to {clock_text(each.seconds)}", "-")
     return table
 
 

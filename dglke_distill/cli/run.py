@@ -294,6 +294,7 @@ def show_plan(
     """Print what a chain will train and what this takes; return it."""
     from dglke_distill.distill.estimate import estimate
     from dglke_distill.distill.plan import plan
+    from dglke_distill.search.allowance import allowances
 
     console = SafeConsole()
     stages = plan(chain, loaded)
@@ -304,5 +305,6 @@ def show_plan(
             allow_other_data=bool(chain.allow_other_data),
             workspaces=workspaces,
         )
-    console.print(plan_table(stages, sizes))
+    more = allowances(chain, stages, [size.seconds for size in sizes])
+    console.print(plan_table(stages, sizes, more))
     return sizes

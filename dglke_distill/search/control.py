@@ -29,7 +29,7 @@ _FITTING = 3
 _FEWEST = 6
 """Settings below which nothing can be said of how much better a longer search would be."""
 _LEAST_EPOCHS = 10
-_TINY = 16
+TINY = 16
 """Floats up to which rivals are tried: with more, they were worse (`experiments/defaults.py`)."""
 _MODEL = "model.name"
 _MOST_ENTITIES = 50_000
@@ -71,7 +71,7 @@ def equal_time(
     by_recipe = _lasting(config, affordable) if affordable > usual else None
     if workspaces.of(config).dataset.num_entities > _MOST_ENTITIES:
         return Tuned(by_recipe, 0.0, 0)
-    rivals = rivals if config.model.dim <= _TINY else ()
+    rivals = rivals if config.model.dim <= TINY else ()
     others = "".join(f", also as {published_name(rival)}" for rival in rivals)
     watcher.announce(
         f"searching settings for {config.model.dim} floats trained directly{others}, for "
