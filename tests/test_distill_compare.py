@@ -364,7 +364,9 @@ def test_the_command(
         with pytest.raises(SystemExit) as ended:
             main(words.split())
         assert not ended.value.code
-        printed = capsys.readouterr().out
+        printed, said = capsys.readouterr()
+        told = "--seeds: one seed, number 2; for three seeds: --seeds 0,1,2"
+        assert said.splitlines().count(told) == ("--seeds" in words)
         for heading in (
             "Hits@1",
             "Hits@10",

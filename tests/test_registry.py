@@ -402,3 +402,20 @@ def test_hostile_requirements_are_refused(tmp_path: Path, requires: Any) -> None
     changed(place, requires)
     with pytest.raises(UserError, match=r"config\.json"):
         load_model(place)
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "text"),
+    [
+        ("run", "chain.toml", 'method = "bkdd"\n'),
+        ("compare", "comparison.toml", 'methods = ["bkdd"]\n'),
+    ],
+)
+def test_a_resume_without_its_plugin_names_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, file: str, text: str
+) -> None:
+    """Also where a method that ships has a name like that of the plug-in's."""
+    (tmp_path / file).write_text(text)
+    line = fails(capsys, command, "--resume", "--out", str(tmp_path))
+    assert "unknown method 'bkdd'; did you mean 'bkd'? " in line
+    assert line.endswith("One of a plug-in needs its package installed, or --plugin MODULE")

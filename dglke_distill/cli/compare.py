@@ -149,6 +149,9 @@ def compare(
             "search_seconds": None if search is None else seconds_of(search, "--search", none=True),
         }
         comparison = validate_tree(ComparisonConfig, tree, "compare")
+        if len(comparison.seeds) == 1 and comparison.seeds != [0]:  # `run --seeds 3` is three
+            one = comparison.seeds[0]
+            say(f"--seeds: one seed, number {one}; for three seeds: --seeds 0,1,2", err=True)
     _run(comparison, out or _new_directory(comparison), resume, workspaces)
 
 

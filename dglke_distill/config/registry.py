@@ -117,9 +117,11 @@ class Registry(Mapping[str, T]):
     def hint(self, name: str) -> str:
         """Return what to write in place of an unknown name."""
         hint = nearest(name, self.names())
-        if self.group is None or not hint.startswith("known"):
+        if self.group is None:
             return hint
-        return f"{hint}; one of a plug-in needs its package installed, or --plugin MODULE"
+        # Also where a name is near: a run that is resumed may be of a plug-in's.
+        ends = " One" if hint.endswith("?") else "; one"
+        return f"{hint}{ends} of a plug-in needs its package installed, or --plugin MODULE"
 
     def find(self, name: str) -> T:
         """Return the component of a name, in any letter case.
