@@ -11,7 +11,12 @@ from matplotlib.figure import Figure
 from dglke_distill.artifacts.results_files import RESULTS_FILE, results_kind
 from dglke_distill.base.files import directory_aside
 from dglke_distill.base.shown import capitalised, markdown_text
-from dglke_distill.report.comparison import about_gains, comparison_figure, comparison_page
+from dglke_distill.report.comparison import (
+    about_gains,
+    about_table,
+    comparison_figure,
+    comparison_page,
+)
 from dglke_distill.report.comparison_results import read_comparison
 from dglke_distill.report.drawings import FIGURES
 from dglke_distill.report.html import run_page
@@ -76,7 +81,7 @@ def write_comparison(directory: Path) -> Path:
     with directory_aside(directory / REPORT_DIRECTORY, foreign=_foreign) as folder:
         text = _save(comparison_figure(compared, LIGHT), folder, COMPARISON)
         warnings = compared.results.data_warnings
-        told = [line] if (line := about_gains(compared.results)) else []
+        told = about_table(compared)
         _write(folder / TABLE, _table_text(comparison_table(compared), warnings, told))
         _write(folder / PAGE, comparison_page(compared, text))
     return directory / REPORT_DIRECTORY / PAGE

@@ -44,6 +44,25 @@ def about_gains(results: ComparisonResults) -> str:
     )
 
 
+def about_table(compared: ShownComparison) -> list[str]:
+    """Return the lines under the table: what its figures are, and what single methods have set."""
+    several = any(spread.deviation is not None for spread in compared.means().values())
+    lines = [
+        "MRR: mean ± standard deviation over the seeds; a method is in bold only if its mean is "
+        "above every other by more than both deviations together"
+        if several
+        else "one seed: seeds may differ by more than methods do, and none is in bold"
+    ]
+    if compared.results.gains:
+        widened = ", widened by how much seeds differ" if several else ", of this seed alone"
+        lines.append(
+            "Over direct: the share gained, with an interval of 95 % by a paired bootstrap over "
+            f"the test triples{widened}"
+        )
+    told = about_gains(compared.results)
+    return [*lines, *([told] if told else []), *compared.own_lines()]
+
+
 _TICKS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 36000, 86400)
 
 
@@ -97,7 +116,7 @@ def comparison_page(compared: ShownComparison, svg: str) -> str:
         svg: the figure, as ``theme.svg`` returned it for the light theme.
     """
     groups = compared.groups()
-    means = {name: Spread.of([row.mrr for row in rows]) for name, rows in groups.items()}
+    means = compared.means()
     best = max(means, key=lambda name: means[name].mean)
     results, teacher = compared.results, compared.teacher
     seeds = sorted({row.seed for row in results.rows})
@@ -133,8 +152,7 @@ def comparison_page(compared: ShownComparison, svg: str) -> str:
     if any(row.seconds_to_direct is not None for row in results.rows):
         caption += " The last column counts teacher and search too: seconds until the last model "
         caption += "had the direct model's best validation MRR."
-    if told := about_gains(results):
-        caption += f" {capitalised(told)}."
+    caption += "".join(f" {capitalised(line)}." for line in about_table(compared))
     more = {
         "Dataset": dataset_text(results.dataset),
         "Seeds": ", ".join(map(str, seeds)),

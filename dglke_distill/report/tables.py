@@ -118,9 +118,7 @@ def verdict_table(run: RunResults) -> Table:
 
 def comparison_table(compared: ShownComparison) -> Table:
     """Return the table of a comparison: a row per method, means over its seeds."""
-    groups = compared.groups()
-    means = {name: Spread.of([row.mrr for row in rows]) for name, rows in groups.items()}
-    best = max(means, key=lambda name: means[name].mean)
+    groups, means, best = compared.groups(), compared.means(), compared.clearly_best()
     timed = any(row.seconds_to_direct is not None for row in compared.results.rows)
     searched = any(row.search_seconds is not None for row in compared.results.rows)
     lines = []
