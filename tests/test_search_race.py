@@ -143,7 +143,8 @@ def test_without_time_the_defaults_win(tmp_path: Path) -> None:
     assert found.config == config
     assert lines == [
         "no training of settings ended within 1e-06 s, so that there is nothing to choose from: "
-        "the defaults for this data stay; a longer --search can tell"
+        "the defaults for this data stay; try a --search four times as long (of 240s, if none was "
+        "given)"
     ]
 
 

@@ -55,7 +55,7 @@ MethodFlag = Annotated[
         "--method",
         autocompletion=complete.methods,
         help="Who teaches whom: iterde, fan_out, dgkd, bkd, ta, dualde, rkd, fitnet, mulde, "
-        "direct. If not given: the recipe's, else iterde.",
+        "direct. If not given: the recipe's (of small data of your own: fan_out), else iterde.",
     ),
 ]
 StudentModelFlag = Annotated[

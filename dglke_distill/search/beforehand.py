@@ -23,15 +23,12 @@ from dglke_distill.distill.saved import table_floats
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.settings import flag_trees, flattened, resolve
 from dglke_distill.runs.workspace import Workspaces
-from dglke_distill.search.durations import seconds_of
+from dglke_distill.search.durations import SECONDS, seconds_of
 from dglke_distill.search.race import race
 from dglke_distill.search.space import Value, find_space, read_space
 
 Search = Union[str, float, None]
 """How long to search first: a text such as ``60s``, seconds, ``none``; None: where it is needed."""
-
-SECONDS = 60.0
-"""Of a search that nobody has asked for."""
 
 SMALL_DATA_MODEL = "ComplEx"
 """The model of data that no recipe names, where none is asked for and they are small: over all

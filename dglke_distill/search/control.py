@@ -74,9 +74,9 @@ def equal_time(
     rivals = rivals if config.model.dim <= TINY else ()
     others = "".join(f", also as {published_name(rival)}" for rival in rivals)
     watcher.announce(
-        f"searching settings for {config.model.dim} floats trained directly{others}, for "
-        f"{SEARCH * seconds:.0f} of {seconds:.0f} seconds{' each' if rivals else ''}, as its "
-        "student and teachers took"
+        f"searching settings for {config.model.dim} floats trained directly{others}: "
+        f"{SEARCH * seconds:.0f} s{' each' if rivals else ''}, and {(1 - SEARCH) * seconds:.0f} s "
+        f"to train by the best (the student and its teachers took at least {seconds:.0f} s)"
     )
     fitting = max(_LEAST_EPOCHS, int(SEARCH * seconds / _FITTING / max(epoch, 1e-9)))
     quiet = watcher._replace(announce=lambda line: None)

@@ -7,6 +7,9 @@ from typing import Optional, Union
 
 from dglke_distill.base.errors import UserError
 
+SECONDS = 60.0
+"""Of a search that nobody has asked for."""
+
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 """Seconds by the name of a unit."""
 

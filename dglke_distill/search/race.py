@@ -31,6 +31,7 @@ from dglke_distill.distill.stages import run_stage
 from dglke_distill.distill.tuner import Tuned
 from dglke_distill.distill.watcher import Watcher
 from dglke_distill.runs.workspace import Workspaces
+from dglke_distill.search.durations import SECONDS
 from dglke_distill.search.racers import racing_settings
 
 _KEPT = 3
@@ -145,16 +146,18 @@ def race(
     finally:
         shutil.rmtree(place / STAGES, ignore_errors=True)
     spent = time.monotonic() - begun
+    longer = "try a --search four times as long"
+    longer += f" (of {4 * SECONDS:.0f}s, if none was given)"
     if 0 < best.epochs < 1:  # too little to choose others by
         best = _Racer(0, config)
         watcher.announce(
             f"{_counted(runs)} on a part of the facts raced for {spent:.0f} s, too little to "
-            "choose by: the defaults for this data stay; a longer --search can tell"
+            f"choose by: the defaults for this data stay; {longer}"
         )
     elif runs < 2:
         watcher.announce(
             f"{_counted(runs)} of settings ended within {seconds:g} s, so that there is nothing to "
-            "choose from: the defaults for this data stay; a longer --search can tell"
+            f"choose from: the defaults for this data stay; {longer}"
         )
     else:
         said = (
