@@ -96,6 +96,17 @@ def test_curves_that_do_not_beat_the_base_rate_are_said_to(
         assert "1e-05" in said
 
 
+@pytest.mark.parametrize("format", ["bundle", "npz"])
+def test_exports_say_that_probabilities_are_not_in_them(
+    own: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, format: str
+) -> None:
+    line = "not calibrated: this export gives scores, without the model's probabilities"
+    words = ["--format", format, "--out"]
+    assert line in run(capsys, "export", own, *words, tmp_path / "one").splitlines()
+    (own / CALIBRATION_FILE).unlink()
+    assert "calibrated" not in run(capsys, "export", own, *words, tmp_path / "two")
+
+
 def test_isotonic_and_negatives_of_a_file(
     own: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

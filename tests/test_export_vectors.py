@@ -111,6 +111,7 @@ def test_what_the_readme_shows_finds_the_best(
         [sys.executable, "-c", code], cwd=out, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+    assert "np.str_" not in done.stdout
     found = re.findall(r"'(?:\\.|[^'])*'|\"[^\"]*\"", done.stdout)
     names = [eval(text) for text in found]
     zero = torch.zeros(1, dtype=torch.long)

@@ -69,6 +69,8 @@ def export_model(
     if writer.decodes and model.bytes_per_entity < 4 * model.floats_per_entity:
         size = model.bytes_per_entity
         tell(f"decoded: the model keeps an entity in {size:,} bytes, this export does not")
+    if loaded.calibration is not None:
+        tell("not calibrated: this export gives scores, without the model's probabilities")
     if writer.said:
         tell(writer.said)
     return out

@@ -229,7 +229,7 @@ _WORDS = {"ip": "inner product (greatest first)", "l2": "Euclidean distance (lea
 _HOW = '''import numpy as np
 
 q = np.load("queries.npz")
-names, relations = list(q["entity_names"]), list(q["relation_names"])
+names, relations = q["entity_names"].tolist(), q["relation_names"].tolist()
 
 def query(entity, relation, side="tail"):
     """The vector that asks (entity, relation, ?), or with side="head" (?, relation, entity)."""
