@@ -89,7 +89,14 @@ def test_they_stand_in_the_tables_of_answers(model: Path, tmp_path: Path) -> Non
         assert list(frame.columns) == ["rank", "name", "label", "id", "score"]
         assert frame["label"].tolist() == [known.get(answer.name, "") for answer in found]
         assert found.to_arrow()["label"].to_pylist() == frame["label"].tolist()
+        assert [answer.label or "" for answer in found] == frame["label"].tolist()
     assert list(answers) == list(pickle.loads(pickle.dumps(answers)))
+    noon = next(answer for answer in found if answer.name == "hour12")
+    assert pickle.loads(pickle.dumps(noon)).label == "Noon" and len(noon) == 4
+    assert repr(noon).endswith("probability=None, label='Noon')")
+    for table in (named.predict_frame([("hour0", "plus2", None)]), named.discover(known=False)):
+        for side in ("head", "tail"):
+            assert list(table[f"{side}_label"]) == [known.get(name, "") for name in table[side]]
     assert "label" in named.predict_heads("plus2", "hour0").to_pandas()
     assert "label" in named.nearest_entities("hour0").to_pandas()
     assert "label" not in named.predict_relations("hour0", "hour2").to_pandas()

@@ -9,7 +9,7 @@ from dglke_distill.cli import settings
 from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.models import check_outside, load_given
 from dglke_distill.cli.output import show_warnings
-from dglke_distill.cli.rows import row_format, with_labels, write_rows
+from dglke_distill.cli.rows import row_format, write_rows
 
 
 def discover(
@@ -70,7 +70,7 @@ def discover(
         raise UserError("--types: says what types are; give --candidates typed too")
     named = NamedModel(load_given(model, store=store, offline=offline))
     named.checked_probability(min_probability)
-    labels = named.load_labels(data_root, dataset=dataset)
+    named.load_labels(data_root, dataset=dataset)
     if relation is not None:
         named.relation_ids(relation)  # before facts are read
     place: dict[str, Any] = {"dataset": dataset, "allow_other_data": allow_other_data}
@@ -86,4 +86,4 @@ def discover(
     frame = named.discover(
         relation, count, candidates=candidates, loops=loops, min_probability=min_probability
     )
-    write_rows(with_labels(frame, labels), out, chosen, overwrite)
+    write_rows(frame, out, chosen, overwrite)

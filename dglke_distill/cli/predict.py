@@ -16,7 +16,7 @@ from dglke_distill.cli.idle import refuse_idle
 from dglke_distill.cli.models import check_outside, load_given
 from dglke_distill.cli.output import show_warnings
 from dglke_distill.cli.questions import check_entities_asked, named_questions, read_questions
-from dglke_distill.cli.rows import row_format, with_labels, write_rows
+from dglke_distill.cli.rows import row_format, write_rows
 from dglke_distill.cli.say import say, say_json
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def predict(
             min_probability=min_probability,
         )
         frame["question"] += 1
-        write_rows(with_labels(frame, labels), out, rows_in, overwrite)
+        write_rows(frame, out, rows_in, overwrite)
         return
     told.update(told_of_calibration(named, relation, missing[0] if missing else None))
     note = probability_note(told, relation)

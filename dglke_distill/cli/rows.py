@@ -15,8 +15,6 @@ from dglke_distill.cli.say import say, say_json, say_text
 if TYPE_CHECKING:
     import pandas
 
-    from dglke_distill.data.labels import Labels
-
 ROW_FORMATS = {"csv": (".csv",), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet", ".pq")}
 """Formats of rows, each with the endings of its files."""
 
@@ -81,14 +79,6 @@ def row_format(out: Optional[Path], format: Optional[str], overwrite: bool) -> s
                 "choose csv or jsonl"
             ) from None
     return found
-
-
-def with_labels(frame: pandas.DataFrame, labels: Labels) -> pandas.DataFrame:
-    """Return rows with columns ``head_label`` and ``tail_label``, if any entity has a label."""
-    if not labels.labels:
-        return frame
-    told = {f"{side}_label": frame[side].map(labels.of) for side in ("head", "tail")}
-    return frame.assign(**told)
 
 
 def write_rows(frame: pandas.DataFrame, out: Optional[Path], format: str, overwrite: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 from torch import Tensor
 
 from dglke_distill.base.tabular import Tabular
+from dglke_distill.data.labels import Labels
 from dglke_distill.data.text import ASKED
 from dglke_distill.data.triples import Vocabulary
 from dglke_distill.predict.names import Question, by_asked, parts_of, rows_of, triples_of
@@ -20,8 +21,19 @@ if TYPE_CHECKING:
 _PARTS = ("head", "relation", "tail")
 
 
-class Prediction(NamedTuple):
-    """An answer.
+FindLabels = Optional[Callable[[], Mapping[str, str]]]
+"""Returns labels by name. To look for them needs more packages than to predict: it is put off."""
+
+
+class _Answer(NamedTuple):
+    name: str
+    score: float
+    id: int
+    probability: Optional[float] = None
+
+
+class Prediction(_Answer):
+    """An answer; it unpacks into name, score, id and probability.
 
     Attributes:
         name: of the entity or relation.
@@ -30,10 +42,20 @@ class Prediction(NamedTuple):
         probability: that it is true, where the model is calibrated; else None.
     """
 
-    name: str
-    score: float
-    id: int
-    probability: Optional[float] = None
+    _labels: FindLabels = None
+
+    @property
+    def label(self) -> Optional[str]:
+        """What people call the entity; None where it has no label."""
+        return None if self._labels is None else self._labels().get(self.name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Have a copy, or what is sent to another process, keep its label."""
+        label = self.label
+        return {} if label is None else {"_labels": partial(dict, {self.name: label})}
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, label={self.label!r})"
 
 
 class Predictions(list[Prediction], Tabular):
@@ -41,14 +63,10 @@ class Predictions(list[Prediction], Tabular):
 
     Args:
         answers: best first.
-        labels: returns what people call the answers, by name; called when a table is asked for.
+        labels: returns what people call the answers, by name; called when it is asked for.
     """
 
-    def __init__(
-        self,
-        answers: Iterable[Prediction] = (),
-        labels: Optional[Callable[[], Mapping[str, str]]] = None,
-    ) -> None:
+    def __init__(self, answers: Iterable[Prediction] = (), labels: FindLabels = None) -> None:
         """Keep the answers."""
         super().__init__(answers)
         self._labels = labels
@@ -88,7 +106,7 @@ def predictions(
     *,
     probability: Optional[Tensor] = None,
     at_least: Optional[float] = None,
-    labels: Optional[Callable[[], Mapping[str, str]]] = None,
+    labels: FindLabels = None,
 ) -> Predictions:
     """Return the answers of one question, best first.
 
@@ -102,12 +120,25 @@ def predictions(
     """
     ids, scores = found.ids[row].tolist(), found.scores[row].tolist()
     chances = [None] * len(ids) if probability is None else probability[row].tolist()
-    answers = (
-        Prediction(names[i], score, i, chance)
-        for i, score, chance in zip(ids, scores, chances)
-        if i >= 0 and (at_least is None or chance is None or chance >= at_least)
-    )
-    return Predictions(answers, labels)
+    answers = Predictions(labels=labels)
+    for i, score, chance in zip(ids, scores, chances):
+        if i >= 0 and (at_least is None or chance is None or chance >= at_least):
+            answers.append(Prediction(names[i], score, i, chance))
+            answers[-1]._labels = labels
+    return answers
+
+
+def labelled(frame: TableFrame, labels: Labels) -> TableFrame:
+    """Return rows with columns ``head_label`` and ``tail_label``, if any entity has a label.
+
+    Args:
+        frame: has columns ``head`` and ``tail``.
+        labels: of the entities; empty for one without.
+    """
+    if not labels.labels:
+        return frame
+    told = {f"{side}_label": frame[side].map(labels.of).astype(object) for side in ("head", "tail")}
+    return frame.assign(**told)
 
 
 def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) -> TableFrame:
@@ -156,7 +187,8 @@ def frame_of(model: Any, questions: Sequence[Question], k: int, **options: Any) 
     headings = ["question", "rank", "head", "relation", "tail", "score"]
     headings += ["probability"] if calibrated else []
     flat = [row for each in rows for row in each]
-    return table_frame({name: [row[i] for row in flat] for i, name in enumerate(headings)})
+    columns = {name: [row[i] for row in flat] for i, name in enumerate(headings)}
+    return labelled(table_frame(columns), model.labels)
 
 
 def _question(row: Any, names: Sequence[Vocabulary]) -> Any:

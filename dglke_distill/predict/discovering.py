@@ -13,6 +13,7 @@ from torch import Tensor
 from dglke_distill.base.arguments import plain, whole
 from dglke_distill.base.errors import UserError
 from dglke_distill.models.base import KGEModel
+from dglke_distill.predict.answers import labelled
 from dglke_distill.predict.batches import check_scores, encoded, leave_out, places_among
 from dglke_distill.predict.choosing import OBSERVED, TYPED, Candidates, Choosing, per_relation
 from dglke_distill.predict.knowing import Facts, Knowing
@@ -218,7 +219,8 @@ class Discovering(Choosing, Knowing):
         Returns:
             A pandas frame, which has ``to_arrow`` too. A row per triple, relations in their order:
             ``rank`` (from 1), ``head``, ``relation``, ``tail`` (names), ``score``, as an answer to
-            (head, relation, ?), and, where the model is calibrated, ``probability``.
+            (head, relation, ?), and, where the model is calibrated, ``probability``; last
+            ``head_label`` and ``tail_label``, where the model has labels.
 
         Raises:
             UserError: an unknown relation, k out of range, other candidates, or no facts at hand.
@@ -226,6 +228,7 @@ class Discovering(Choosing, Knowing):
         """
         self.checked_probability(min_probability)  # type: ignore[attr-defined]
         found = _discovered(self, relations, k, self._index(known), candidates, loops)
+        found = labelled(found, self.labels)
         if min_probability is None:
             return found
         return found[found["probability"] >= min_probability].reset_index(drop=True)

@@ -331,10 +331,10 @@ class NamedModel(
         Returns:
             A row per answer, questions in their order: ``question`` (its number), ``rank`` (from
             1), ``head``, ``relation``, ``tail`` (names), ``score`` and, where the model is
-            calibrated, ``probability``. Of a whole triple there is one row, with its tail's
-            ``rank``, the mean of those that it shares with equal scores.
+            calibrated, ``probability``; with labels, ``head_label`` and ``tail_label`` last. Of a
+            whole triple there is one row, with its tail's ``rank``, the mean of equal scores.
         """
-        options: dict[str, Any] = {"exclude_known": exclude_known, "candidates": candidates}
+        options = {"exclude_known": exclude_known, "candidates": candidates}
         return frame_of(self, questions, k, min_probability=min_probability, **options)
 
     # --- vectors --------------------------------------------------------------------------------
