@@ -22,6 +22,7 @@ from dglke_distill.data.triples import Dataset, Vocabulary
 from dglke_distill.distill.loading import import_model, load_teacher
 from dglke_distill.interop import FORMATS, export_model
 from dglke_distill.interop.base import ExportFormat
+from dglke_distill.predict import NamedModel
 
 DGLKE = [
     ("TransE", {"norm": "l1"}),
@@ -405,3 +406,13 @@ def test_scores_that_are_not_finite_have_no_search(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the model's scores are not finite"):
         export_model(loaded, "pgvector", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_load_returns_is_exported_and_errors_name_parameters(tmp_path: Path) -> None:
+    loaded, out = loaded_model("ComplEx"), tmp_path / "it.npz"
+    export_model(NamedModel(loaded), "npz", out)
+    assert out.read_bytes() == export_model(loaded, "npz", tmp_path / "as.npz").read_bytes()
+    with pytest.raises(UserError, match="add overwrite=True to replace it"):
+        export_model(loaded, "npz", out)
+    with pytest.raises(UserError, match="loaded is 'it': give a model"):
+        export_model("it", "npz", out)  # type: ignore[arg-type]

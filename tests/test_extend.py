@@ -275,6 +275,9 @@ def test_a_grown_model_names_no_data_that_have_fewer_facts(run: Any, tmp_path: P
     run("extend", MODEL, facts, "--out", tmp_path / "grown")
     told = run("evaluate", tmp_path / "grown", code=2).err
     assert "its data are the folder that `extend --data-out FOLDER` writes" in told
+    with pytest.raises(UserError) as error:
+        kd.evaluate(tmp_path / "grown")
+    assert "`add_entities(..., data_out=FOLDER)` writes, for dataset=FOLDER" in str(error.value)
 
 
 def test_a_new_name_that_differs_by_case_alone_is_doubted(run: Any, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from dglke_distill.artifacts.results import TrainingResults
+from dglke_distill.base.arguments import in_command
 from dglke_distill.base.errors import UserError
 from dglke_distill.config import Config
 from dglke_distill.data.identity import Identity, Lookup, compare_data, short, shown
@@ -138,9 +139,12 @@ class LoadedModel:
         except UserError as error:
             if "extended_from" not in self.results or self.identity.path is not None:
                 raise
+            writes = "`extend --data-out FOLDER` writes"
+            if not in_command():
+                writes = "`add_entities(..., data_out=FOLDER)` writes, for dataset=FOLDER"
             raise UserError(
-                f"{error}. The model was extended: its data are the folder that `extend "
-                "--data-out FOLDER` writes, with the added facts in the train split"
+                f"{error}. The model was extended: its data are the folder that {writes}, with "
+                "the added facts in the train split"
             ) from None
 
     def check_dataset(

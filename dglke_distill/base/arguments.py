@@ -263,6 +263,11 @@ def checked(call: Callable[P, R]) -> Callable[P, R]:
     return checking
 
 
+def in_command() -> bool:
+    """Return whether errors name the options of commands; see ``options_named``."""
+    return _commanded.get()
+
+
 @contextmanager
 def options_named() -> Iterator[None]:
     """Within it, as in a command, errors name the options of commands, not parameters of calls."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Protocol, Union
 
 from dglke_distill.artifacts.loaded_model import LoadedModel
+from dglke_distill.base.arguments import checked, refused
 from dglke_distill.base.files import directory_aside, file_aside
 from dglke_distill.base.places import (
     begins,
@@ -27,8 +28,15 @@ __all__ = ["FORMATS", "ExportFormat", "export_model"]
 FORMATS: Registry[type[ExportFormat]] = components.FORMATS
 
 
+class Named(Protocol):
+    """A ``NamedModel``, which stands above this room."""
+
+    loaded: LoadedModel
+
+
+@checked
 def export_model(
-    loaded: LoadedModel,
+    loaded: Union[LoadedModel, Named],
     format: str,
     out: Path,
     options: Optional[Mapping[str, Any]] = None,
@@ -39,7 +47,7 @@ def export_model(
     """Write a model in a format; ``out`` appears whole or not at all.
 
     Args:
-        loaded: the model with its names.
+        loaded: the model with its names: a ``LoadedModel``, or what ``kd.load`` returns.
         format: a name in ``FORMATS``.
         out: the file or directory to be written.
         options: the format's own options.
@@ -54,6 +62,9 @@ def export_model(
         UserError: unknown format or option, something at ``out``, a missing package, or a model
             that the format cannot express.
     """
+    loaded = getattr(loaded, "loaded", loaded)
+    if not isinstance(loaded, LoadedModel):
+        raise refused(loaded, "loaded", "a model, such as kd.load returns")
     writer = FORMATS.find(format)()
     chosen = validate_options(writer.Options, options or {}, f"options of the format {format}")
     check_free(out, overwrite, begins(writer.begins))
