@@ -229,7 +229,7 @@ def plan_table(
     """
     from dglke_distill.runs.memory import bytes_text
 
-    total = sum(each.seconds for each in (*sizes, *more))
+    total = sum(size.seconds for size in sizes) + sum(each.seconds for each in more)
     bound = "at most about" if more else "about"
     title = f"{plural(len(stages), 'stage')}{' and more' if more else ''}: "
     title += f"{bound} {clock_text(total)} on this machine"

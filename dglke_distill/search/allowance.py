@@ -65,8 +65,8 @@ def _races(chain: ChainConfig, stages: Sequence[Stage]) -> list[Allowance]:
         return []
     roles = {stage.role: stage for stage in reversed(stages)}  # the first one of each
     share = chain.search_seconds / (4 if "teacher" in roles else 2)
-    asked = [role for role in ("teacher", "student") if role in roles] or ["direct"]
-    return [Allowance(f"search: {role}", share) for role in asked if not begins(chain, roles[role])]
+    asked = [roles[role] for role in ("teacher", "student") if role in roles] or stages[:1]
+    return [Allowance(f"search: {one.role}", share) for one in asked if not begins(chain, one)]
 
 
 def _needed(student: Stage, stages: Sequence[Stage]) -> set[str]:
