@@ -31,6 +31,8 @@ def test_answers_have_the_probabilities_of_their_scores(reciprocal: bool) -> Non
     with pytest.raises(UserError, match="not calibrated"):
         asked.predict_tails("e1", "r0", min_probability=0.5)
     made = asked.calibrate(data, negatives_per_positive=3, fewest=10)
+    shown = f"Calibration(platt: {len(made.curves)} curves of {RELATIONS} relations)"
+    assert repr(made) == shown
 
     def curve(score: float, relation: int, side: Any = "tail") -> float:
         return float(made.probability(torch.tensor([score]), torch.tensor([relation]), side)[0])

@@ -12,6 +12,7 @@ import pandas
 import pytest
 
 import dglke_distill as kd
+from dglke_distill.artifacts.results import ChainResults, StageResults
 from dglke_distill.artifacts.results_files import read_training_results
 from dglke_distill.base.errors import UserError
 
@@ -275,6 +276,19 @@ def test_data_are_checked_in_memory(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> kd.TrainingRun:
     return kd.train(frame(), out=tmp_path_factory.mktemp("trained") / "run", **SMALL)
+
+
+def test_what_calls_return_is_shown_in_a_line(trained: kd.TrainingRun) -> None:
+    mrr = f"test MRR {trained.metrics['test'].mrr:.4f}"
+    assert repr(trained) == f"TrainingRun({str(trained.directory)!r}, {mrr})"
+    model = kd.load("complex-cldr-dim32")
+    why = repr(model.explain("Latvia", "uses_currency", "Euro"))
+    assert why.startswith("Explanation('Latvia', 'uses_currency', 'Euro': score 11.0")
+    assert len(why) < 100
+    stages = [StageResults.model_construct(role="student", results=trained.results, directory=".")]
+    results = ChainResults.model_construct(stages=stages)
+    chain = kd.DistillationRun(trained.directory, results, trained.dataset)
+    assert repr(chain) == f"DistillationRun({str(trained.directory)!r}, 1 stage, {mrr})"
 
 
 def test_answers_are_tables(trained: kd.TrainingRun) -> None:

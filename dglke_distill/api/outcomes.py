@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
@@ -17,6 +17,7 @@ from dglke_distill.artifacts.results import (
     TrainingResults,
 )
 from dglke_distill.base.errors import UserError
+from dglke_distill.base.shown import plural
 from dglke_distill.base.tabular import Tabular
 from dglke_distill.config import Config
 from dglke_distill.predict import NamedModel
@@ -40,6 +41,12 @@ def warn_underfitted(results: TrainingResults, name: str = "") -> None:
         warnings.warn(f"{name}{line}", stacklevel=5 if name else 4)
 
 
+def _mrr(results: TrainingResults) -> str:
+    """Return the headline figure, of test where it was ranked; nothing where no split was."""
+    found = [split for split in ("test", "valid") if split in results.metrics]
+    return f", {found[0]} MRR {results.metrics[found[0]].mrr:.4f}" if found else ""
+
+
 @dataclass(frozen=True)
 class TrainingRun(Tabular):
     """A finished training.
@@ -52,7 +59,10 @@ class TrainingRun(Tabular):
 
     directory: Path
     results: TrainingResults
-    dataset: AnyDataset = field(repr=False)
+    dataset: AnyDataset
+
+    def __repr__(self) -> str:
+        return f"TrainingRun({str(self.directory)!r}{_mrr(self.results)})"
 
     @property
     def checkpoint(self) -> Path:
@@ -92,7 +102,13 @@ class DistillationRun(Tabular):
 
     directory: Path
     results: ChainResults
-    dataset: AnyDataset = field(repr=False)
+    dataset: AnyDataset
+
+    def __repr__(self) -> str:
+        stages = self.results.stages
+        runs = self.students or list(self.stages.values())
+        last = _mrr(runs[-1].results) if runs else ""
+        return f"DistillationRun({str(self.directory)!r}, {plural(len(stages), 'stage')}{last})"
 
     @property
     def stages(self) -> dict[str, TrainingRun]:

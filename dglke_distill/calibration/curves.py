@@ -104,6 +104,10 @@ class Calibration:
     probe_scores: Floats
     about: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        relations = self.curve_of.shape[1]
+        return f"Calibration({self.method}: {len(self.curves)} curves of {relations} relations)"
+
     def probability(self, scores: Tensor, relation: Tensor, side: Side = "tail") -> Tensor:
         """Return the probabilities of scores.
 

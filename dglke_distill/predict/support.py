@@ -123,6 +123,11 @@ class Explanation:
     whole: bool
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        triple = f"{self.head!r}, {self.relation!r}, {self.tail!r}"
+        found = f"{plural(len(self.facts), 'fact')}, {plural(len(self.paths), 'path')}"
+        return f"Explanation({triple}: score {self.score:.4f}, {found})"
+
     def to_dict(self, labels: Optional[Labels] = None) -> dict[str, Any]:
         """Return all of it as plain values.
 
