@@ -43,8 +43,8 @@ CODE_FAULTS: dict[str, Callable[[], bytes]] = {
     "codes in version 2": lambda: joined(*split(of_codes(layer=True)), version=2),
     "half floats as biases in version 1": lambda: put("arrays/entity_bias/dtype", "float16"),
     **{
-        f"{key} {value!r:.40} {base}": partial(put, key, value, base)  # type: ignore[dict-item]
-        for base in (of_codes, halves)
+        f"{key} {value!r:.40}, {bits} bits": partial(put, key, value, base)  # type: ignore[dict-item]
+        for bits, base in ((8, of_codes), (4, halves))
         for key, values in (
             ("arrays/entity_codebooks", (MISSING, None, [], 1)),
             ("arrays/entity_codebooks/dtype", ("float16", "int8", "uint8", "float64", None)),
