@@ -12,7 +12,6 @@ from dglke_distill.config import Config, parse_assignment
 from dglke_distill.data import catalog
 from dglke_distill.data.formats import read_file, read_folder
 from dglke_distill.data.headings import heading_order, named_columns
-from dglke_distill.data.table_options import TableOptions
 
 ROWS = [(f"e{i % 7}", f"r{i % 2}", f"e{(3 * i + 1) % 7}") for i in range(14)]
 TRAIN, VALID, TEST = ROWS, [("e1", "r0", "e5")], [("e3", "r0", "e6")]
@@ -203,36 +202,6 @@ def test_columns_of_wide_tables() -> None:
         "subject_id", "predicate", "object_id"
     )  # fmt: skip
     assert named_columns(["a", "b", "c", "d"]) is None
-
-
-@pytest.mark.parametrize(
-    ("heading", "said"),
-    [
-        ("since,value,who,what", "of since, value, who, what by --columns head=...,relation=...,"),
-        ("year,entity,property,value", "--columns head=entity,relation=property,tail=value"),
-        ("year,target,source,predicate", "--columns head=source,relation=predicate,tail=target"),
-        ("year,value,target,predicate", "--columns head=...,relation=predicate,tail=target"),
-        ("subject,object,target,year", "--columns head=subject,relation=...,tail=..."),
-    ],
-)
-def test_columns_in_another_order_are_chosen_and_not_cut(
-    tmp_path: Path, heading: str, said: str
-) -> None:
-    names = heading.split(",")
-    rows = [[f"{name}-{i % (3 + k)}" for k, name in enumerate(names)] for i in range(60)]
-    write(tmp_path, train="\n".join([heading, *map(",".join, rows)]) + "\n")
-    path = (tmp_path / "train.txt").rename(tmp_path / "kg.csv")
-    with pytest.raises(UserError) as error:
-        catalog.load(str(path))
-    assert said in str(error.value), error.value
-    assert "--ignore-extra" not in str(error.value) and "[[0, 1, 2]]" not in str(error.value)
-    if "..." not in said:  # then what is said reads those columns
-        chosen = [part.partition("=")[2] for part in said.split()[-1].split(",")]
-        loaded = catalog.load(
-            str(path), table=TableOptions(columns=(chosen[0], chosen[1], chosen[2]))
-        )
-        assert {name[:-2] for name in loaded.relations} == {chosen[1]}
-        assert {name[:-2] for name in loaded.entities} == {chosen[0], chosen[2]}
 
 
 # The setting

@@ -33,8 +33,6 @@ _TAILS = frozenset(
 _LETTERS = ({"h", "r", "t"}, {"s", "p", "o"})
 """Single letters are headings only together: ``x r y`` may be a toy's first fact."""
 _PREFERRED = ("name", "id")
-_PERHAPS = {"entity": "h", "value": "t"}
-"""Words that are too common to choose a column, but may be proposed."""
 
 
 def split_line(line: str, separator: str) -> list[str]:
@@ -77,17 +75,6 @@ def named_columns(cells: Sequence[str]) -> Optional[tuple[str, str, str]]:
     if not (heads and tails and found["r"]):
         return None
     return heads[0], found["r"][0], tails[0]
-
-
-def proposed_columns(cells: Sequence[str]) -> dict[str, str]:
-    """Return the heading of each role, ``h``, ``r`` or ``t``, that one column alone may have."""
-    found = {}
-    for letter in "hrt":
-        own = [cell for cell in cells if _role(_word(cell)) == letter]
-        own = own or [cell for cell in cells if _PERHAPS.get(_word(cell)) == letter]
-        if len(own) == 1 and len(_word(own[0])) > 1:  # one letter may be an entity
-            found[letter] = own[0]
-    return found
 
 
 def _rank(cell: str) -> int:

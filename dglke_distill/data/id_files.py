@@ -124,8 +124,7 @@ def _id_table(path: Path, first_line: int, block: bytes) -> NDArray[np.int64]:
             raise UserError(f"{where}: is blank; remove it")
         if len(cells) != 3:
             few = len(cells) < 3
-            sign = "\t" if "\t" in line else " "
-            hint = "" if few else too_many(path, number, cells, sign)
+            hint = too_many(path, cells, "\t" if "\t" in line else " ") if not few else ""
             raise UserError(
                 f"{where}: has {plural(len(cells), 'column')} where three ids are needed"
                 f"{hint or '; correct the line'}"

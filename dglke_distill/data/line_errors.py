@@ -12,15 +12,13 @@ from typing import NoReturn
 from dglke_distill.base.errors import UserError
 from dglke_distill.base.shown import plural
 from dglke_distill.data.file_kinds import python_command
-from dglke_distill.data.headings import named_columns, proposed_columns
+from dglke_distill.data.headings import named_columns
 from dglke_distill.data.packings import inner_name, without_packing
 from dglke_distill.data.text import decode
 
 _SEPARATORS = {"\t": "tabs", ",": "commas"}
 _OTHERS = {"\t": "tabs", ";": "semicolons", "||": "double bars", "|": "bars", ",": "commas"}
 _TIME = re.compile(r"\d{4}(-\d\d?){0,2}([T ]\d\d?:\d\d.*)?|\d{1,2}[/.]\d{1,2}[/.]\d{4}|\d{8}")
-_ROLES = ("head", "relation", "tail")
-_SHOWN = 12
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
@@ -87,7 +85,7 @@ def _hint(path: Path, number: int, line: str, cells: list[str], separator: str) 
     if line.lstrip().startswith(("#", "//", "%", "--")):
         return "; comments are not read: remove the line"
     if len(cells) > 3:
-        return too_many(path, number, cells, separator)
+        return too_many(path, cells, separator)
     if line.strip().isdigit():
         return "; a line with a count alone belongs to the OpenKE format (--set data.format=openke)"
     if len(cells) == 1 and number > 1 and len(re.split(r"[\t,;|]", line)) == 3:
@@ -106,7 +104,7 @@ def _hint(path: Path, number: int, line: str, cells: list[str], separator: str) 
                 )
             if sign != separator and len(parts) > 3:
                 count = f"{plural(len(parts), 'column')} separated by {name}"
-                return f"; there are {count} instead{too_many(path, number, parts, sign)}"
+                return f"; there are {count} instead{too_many(path, parts, sign)}"
         if len(line.split()) == 3:
             return f"; replace the spaces between columns by {_SEPARATORS[separator]}"
     elif len(re.split(r"[\t,;|]", line)) == 3:
@@ -114,38 +112,28 @@ def _hint(path: Path, number: int, line: str, cells: list[str], separator: str) 
     return "; correct the line"
 
 
-def too_many(path: Path, number: int, cells: list[str], separator: str) -> str:
+def too_many(path: Path, cells: list[str], separator: str) -> str:
     """Say which three columns of more to keep, and how, as the end of a sentence.
 
     Args:
         path: the file.
-        number: of the line; the first may be a heading.
         cells: one line's columns.
         separator: what separates them; a blank for any number of them.
     """
     if all(not cell.strip() for cell in cells[3:]):
         return "; the last ones are empty: remove what follows the third column"
-    proposed = proposed_columns(cells) if number == 1 else {}
-    named = named_columns(cells) or (tuple(proposed.values()) if len(proposed) == 3 else None)
+    named = named_columns(cells)
     if named is not None:
         chosen = shlex.quote("head={},relation={},tail={}".format(*named))
         return (
             f"; choose three of them, e.g. {', '.join(named)}, by --columns {chosen}, or cut them: "
             f"{_pandas(path, separator, named, True)}"
         )
-    flag = ",".join(f"{role}={proposed.get(role[0], '...')}" for role in _ROLES)
-    more = ", ..." if len(cells) > _SHOWN else ""
-    what = (
-        f"; choose three of {', '.join(cell.strip()[:40] for cell in cells[:_SHOWN])}{more} by "
-        f"--columns {shlex.quote(flag) if proposed else flag} (headings, or numbers from 1 on)"
-    )
-    if proposed:
-        return what
-    what += (
-        "; or if head, relation and tail are the first three, say --ignore-extra, or cut them: "
-        f"{_cut(path, separator)}"
-    )
     extra = cells[3].strip()
+    what = (
+        "; keep head, relation and tail; if these are the first three, say --ignore-extra (or "
+        f"--columns), or cut them: {_cut(path, separator)}"
+    )
     if _TIME.fullmatch(extra):
         return f"; the fourth holds times (such as {extra}), which are not read{what}"
     if _NUMBER.fullmatch(extra):
