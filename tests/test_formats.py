@@ -123,7 +123,7 @@ def test_udd_files_are_id_then_name(tmp_path: Path) -> None:
 
 def test_writing_refuses_what_cannot_be_read_again(tmp_path: Path) -> None:
     one = Triples.from_array(np.array([[0, 0, 1]]))
-    for bad, what in (("a\tb", "a tab"), ("a\nb", "a line end"), ("", "nothing at all")):
+    for bad, what in (("a\tb", "a tab"), ("", "nothing at all")):
         dataset = Dataset("d", Vocabulary(["x", bad]), Vocabulary(["r"]), one, one, one)
         with pytest.raises(UserError, match=f"contains {what}"):
             write_dataset(dataset, tmp_path / "out")

@@ -85,7 +85,7 @@ def test_they_take_steps(
         cli.main([*arguments, "--threads", "1"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    assert "3 stages, about " in shown
+    assert "3 stages and more: at most about " in shown
 
 
 def test_the_small_size_of_the_example_has_its_own_start() -> None:
