@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -15,14 +13,11 @@ from clock_fixtures import clock_chain, write_clock
 
 from dglke_distill.base.errors import UserError
 from dglke_distill.cli import main
-from dglke_distill.config import Config
 from dglke_distill.distill.compare import ComparisonConfig, run_comparison, saved_comparison
 from dglke_distill.distill.tuner import Searches, Tuned
-from dglke_distill.distill.watcher import Watcher
 from dglke_distill.report import table_of, write_comparison
 from dglke_distill.report.comparison_results import read_comparison
 from dglke_distill.runs import train_run as pipeline
-from dglke_distill.runs.workspace import Workspaces
 
 METHODS = ["iterde", "bkd", "direct"]
 
@@ -104,15 +99,8 @@ def test_every_method_is_searched_for_as_long_by_its_first_seed(
 ) -> None:
     asked: list[tuple[str, int, float, bool]] = []
 
-    def race(
-        config: Config,
-        place: Path,
-        seconds: float,
-        workspaces: Workspaces,
-        watcher: Watcher,
-        teachers: Sequence[str] = (),
-        stated: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Tuned:
+    def race(*given: Any) -> Tuned:
+        config, _, seconds, _, _, teachers, _ = given
         method = config.distillation.method if config.distillation else "direct"
         asked.append((method, config.model.dim, seconds, bool(teachers)))
         rate = {"iterde": 0.1, "bkd": 0.2, "direct": 0.3}[method]

@@ -95,9 +95,8 @@ def chain_of(comparison: ComparisonConfig, method: str, seed: int) -> ChainConfi
     student = merge(merge(student, comparison.own.get(method, {})), seeded)
     direct = None if chain.direct is None else merge(chain.direct, seeded)
     changes: Tree = {"method": method, "control": "none", "student": student, "direct": direct}
-    if (
-        comparison.search_seconds is not None
-    ):  # half of a chain's is for controls, of which are none
+    if comparison.search_seconds is not None:
+        # Half of a chain's time for searches is the controls', of which there are none.
         changes.update(search_seconds=2 * comparison.search_seconds, seeds=1)
     return chain.model_copy(update=changes)
 

@@ -125,7 +125,7 @@ def raced(
         tuned = NOTHING
         if len(run.workspaces.of(last.config).dataset.valid):
             teachers = [str(checkpoint_of(t, run.directory).resolve()) for t in stage.teachers]
-            seconds = all_seconds / (4 if any(s.role == "teacher" for s in stages) else 2)
+            seconds = race_seconds(all_seconds, stages)
             stated = stated_of(run.chain, stage.role, last.config.model.dim)
             tuned = run.searches.race(
                 last.config, place, seconds, run.workspaces, run.watcher, teachers, stated
@@ -141,6 +141,16 @@ def raced(
         return list(stages)
     chosen = {s.name: s._replace(config=_sized(tuned.config, s.config)) for s in alike}
     return [chosen.get(s.name, s) for s in stages]
+
+
+def race_seconds(all_seconds: float, stages: Sequence[Stage]) -> float:
+    """Return how long one race lasts: with a teacher to train there are two, and controls' half.
+
+    Args:
+        all_seconds: of the chain's searches.
+        stages: its plan.
+    """
+    return all_seconds / (4 if any(stage.role == "teacher" for stage in stages) else 2)
 
 
 def stated_of(chain: ChainConfig, role: str, dim: int) -> Tree:

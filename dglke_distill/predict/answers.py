@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _PARTS = ("head", "relation", "tail")
 
 
-FindLabels = Optional[Callable[[], Mapping[str, str]]]
+FindLabelsByName = Optional[Callable[[], Mapping[str, str]]]
 """Returns labels by name. To look for them needs more packages than to predict: it is put off."""
 
 
@@ -42,7 +42,7 @@ class Prediction(_Answer):
         probability: that it is true, where the model is calibrated; else None.
     """
 
-    _labels: FindLabels = None
+    _labels: FindLabelsByName = None
 
     @property
     def label(self) -> Optional[str]:
@@ -66,7 +66,7 @@ class Predictions(list[Prediction], Tabular):
         labels: returns what people call the answers, by name; called when it is asked for.
     """
 
-    def __init__(self, answers: Iterable[Prediction] = (), labels: FindLabels = None) -> None:
+    def __init__(self, answers: Iterable[Prediction] = (), labels: FindLabelsByName = None) -> None:
         """Keep the answers."""
         super().__init__(answers)
         self._labels = labels
@@ -106,7 +106,7 @@ def predictions(
     *,
     probability: Optional[Tensor] = None,
     at_least: Optional[float] = None,
-    labels: FindLabels = None,
+    labels: FindLabelsByName = None,
 ) -> Predictions:
     """Return the answers of one question, best first.
 

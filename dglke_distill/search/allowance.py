@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dglke_distill.base.shown import plural
 from dglke_distill.distill.chain_config import ChainConfig
-from dglke_distill.distill.controls import LONGER, SEEDS
+from dglke_distill.distill.controls import LONGER, SEEDS, race_seconds
 from dglke_distill.distill.going_on import begins
 from dglke_distill.distill.plan import Stage
 from dglke_distill.search.control import TINY
@@ -64,7 +64,7 @@ def _races(chain: ChainConfig, stages: Sequence[Stage]) -> list[Allowance]:
     if chain.search_seconds is None:
         return []
     roles = {stage.role: stage for stage in reversed(stages)}  # the first one of each
-    share = chain.search_seconds / (4 if "teacher" in roles else 2)
+    share = race_seconds(chain.search_seconds, stages)
     asked = [roles[role] for role in ("teacher", "student") if role in roles] or stages[:1]
     return [Allowance(f"search: {one.role}", share) for one in asked if not begins(chain, one)]
 
